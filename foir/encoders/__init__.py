@@ -1,0 +1,117 @@
+"""Image encoders by name. Reading the register imports no torch; only `load` does."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from foir.errors import Unavailable
+
+if TYPE_CHECKING:
+    from foir.encoders.base import Encoder
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of an encoder before it is loaded.
+
+    Attributes:
+        name: Registry name; one that ends in ":" stands for a family ("openclip:MODEL/TAG").
+        weights: Where its weights come from (a Hub repository, or words).
+        licence: Licence of the weights.
+        dim: Width d; 0 where only the checkpoint knows.
+        heads: Heads of a block; 0 likewise.
+        blocks: Number of blocks; 0 likewise.
+        build: `(card, name, revision, pretrained) -> Encoder` on the CPU in float32.
+    """
+
+    name: str
+    weights: str
+    licence: str
+    dim: int
+    heads: int
+    blocks: int
+    build: Callable[[Card, str, str | None, bool], Encoder]
+
+
+_register: dict[str, Card] = {}
+_Build = Callable[[Card, str, "str | None", bool], "Encoder"]
+
+
+def encoder(
+    name: str, *, weights: str, licence: str, dim: int = 0, heads: int = 0, blocks: int = 0
+) -> Callable[[_Build], _Build]:
+    """Register a build function under a name; one function may carry several names."""
+
+    def add(build: _Build) -> _Build:
+        _register[name] = Card(name, weights, licence, dim, heads, blocks, build)
+        return build
+
+    return add
+
+
+@cache
+def cards() -> dict[str, Card]:
+    """All registered encoders, by name."""
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        importlib.import_module(module.name)
+    importlib.import_module("foir.mini")
+    return dict(_register)
+
+
+def card(name: str) -> Card:
+    """The card of an encoder.
+
+    Raises:
+        Unavailable: No encoder has this name.
+    """
+    family = name.split(":")[0] + ":"
+    found = cards().get(name) or (cards().get(family) if ":" in name else None)
+    if found is None or name == family:
+        known = ", ".join(n + "MODEL/TAG" if n.endswith(":") else n for n in cards())
+        raise Unavailable(f"There is no encoder {name!r}; foir knows {known}.")
+    return found
+
+
+def load(
+    name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "float32", pretrained: bool = True
+) -> Encoder:
+    """Load an encoder.
+
+    Args:
+        name: A registered name, such as "dinov2-base-reg", "clip-large", "openclip:ViT-B-32/laion2b_s34b_b79k", "mini".
+        revision: Commit, tag or branch of the weights' repository; the newest if left out.
+        device: "cpu", "cuda", "mps", or "auto" for the fastest present.
+        dtype: "float32", "bfloat16" or "float16".
+        pretrained: False gives the true architecture with seeded random weights, for tests and measurements.
+
+    Raises:
+        Unavailable: Unknown name, device or dtype, or weights that are neither cached nor reachable.
+    """
+    found = card(name)
+    if dtype not in DTYPES:
+        raise Unavailable(f"There is no dtype {dtype!r}; use one of {', '.join(DTYPES)}.")
+    import torch
+
+    built = found.build(found, name, revision, pretrained)
+    return built.to(_device(device), getattr(torch, dtype))
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(device for device, here in present.items() if here)
+    if not present.get(wanted.split(":")[0], False):
+        raise Unavailable(f"There is no device {wanted!r} on this machine.")
+    return wanted
+
+
+__all__ = ["Card", "card", "cards", "encoder", "load"]

@@ -1,0 +1,253 @@
+"""An opened image encoder: the expensive prefix once per picture, the cheap finish once per prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
+
+from foir.encoders.block import Block, Layer, Map, identity
+from foir.encoders.intervention import PLAIN, HeadGate, Intervention
+
+KEPT_BLOCKS = 4  # how deep a prefix is kept: Foveal Attention, the deepest method, re-runs the last four
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """All of a forward pass that no prompt can change, for a batch of B pictures.
+
+    Attributes:
+        deep: Tokens before the last `KEPT_BLOCKS` blocks, [B, T, d].
+        block: The last block with its CLS row laid open.
+    """
+
+    deep: Tensor
+    block: Block
+
+    def __len__(self) -> int:
+        return len(self.deep)
+
+    def __getitem__(self, i: int) -> Prefix:
+        """The prefix of picture i alone, still a batch (of one)."""
+        row = torch.tensor([i], device=self.deep.device)
+        return Prefix(self.deep[row], self.block.take(row))
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What `finish` gives for n prompts.
+
+    Attributes:
+        vectors: Unit vectors, float32 [n, dim]; their dot product is the cosine score.
+        attention: CLS attention of the last block as the method left it, [n, h, T].
+        gates: The heads each prompt selected, None where the method selects none.
+        z: CLS head outputs before the gate, [n, h, d_k]; with `residual` all that Query-DB needs of a picture.
+        residual: CLS token at the last block's input, [n, d].
+    """
+
+    vectors: Tensor
+    attention: Tensor
+    gates: tuple[HeadGate | None, ...]
+    z: Tensor
+    residual: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A Vision Transformer that pools by its CLS token, taken apart.
+
+    Attributes:
+        name: Registry name.
+        revision: Commit or digest of the weights; "random" for untrained ones.
+        embed: Normalised pixels [B, 3, size, size] to tokens [B, T, d].
+        layers: The blocks, in order.
+        norm: LayerNorm behind the last block.
+        size: Side of the square the picture is squeezed onto, in pixels.
+        grid: Rows and columns of patches.
+        registers: Register tokens between CLS and patches.
+        mean: Pixel mean per channel, for values in 0..1.
+        std: Pixel standard deviation per channel.
+        project: Map of the normed CLS token to the feature [.., dim]; identity for most.
+        module: The library's model, whose parts the fields above are.
+    """
+
+    name: str
+    revision: str
+    embed: Map
+    layers: Sequence[Layer]
+    norm: Map
+    size: int
+    grid: tuple[int, int]
+    registers: int = 0
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    project: Map = identity
+    module: torch.nn.Module = field(default_factory=torch.nn.Identity)
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    def to(self, device: str, dtype: torch.dtype) -> Encoder:
+        """The encoder on another device and in another dtype; its module moves along."""
+        self.module.to(device, dtype)
+        return replace(self, device=device, dtype=dtype)
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of the last block."""
+        return self.layers[-1].heads
+
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """Squeeze pictures onto the model's square and normalise: float32 [B, 3, size, size] on the CPU.
+
+        The aspect ratio is not kept, so that no box is ever cut off (PHS spec section 1). Where a picture has an alpha
+        channel, hidden pixels become 0 after normalisation.
+        """
+        return torch.stack([self._pixels(image) for image in images])
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        square = (self.size, self.size)
+        rgb = np.asarray(image.convert("RGB").resize(square, Image.Resampling.BICUBIC), np.float32) / 255
+        values = (rgb - np.float32(self.mean)) / np.float32(self.std)
+        if image.mode == "RGBA":
+            shown = image.getchannel("A").resize(square, Image.Resampling.BOX)
+            values = values * (np.asarray(shown, np.float32) / 255)[..., None]
+        return torch.from_numpy(values).permute(2, 0, 1)
+
+    @torch.inference_mode()
+    def prefix(self, pixels: Tensor) -> Prefix:
+        """Run all but the prompt's part on normalised pixels [B, 3, size, size]: once per picture."""
+        x = self.embed(pixels.to(self.device, self.dtype))
+        split = max(len(self.layers) - KEPT_BLOCKS, 0)
+        for layer in self.layers[:split]:
+            x = layer(x)
+        deep = x
+        for layer in self.layers[split:-1]:
+            x = layer(x)
+        return Prefix(deep, self._open(x))
+
+    @torch.inference_mode()
+    def finish(self, prefix: Prefix, interventions: Sequence[Intervention] = (PLAIN,)) -> Features:
+        """Finish the forward pass of the CLS row under each intervention's logits and heads steps.
+
+        Args:
+            prefix: Of n pictures, one per intervention; or of one picture for all; or n for one intervention.
+            interventions: Their `pixels` steps are the business of `features`, not of this function.
+        """
+        count = max(len(prefix), len(interventions))
+        steps = list(interventions) if len(interventions) == count else list(interventions) * count
+        shallow = [i for i, step in enumerate(steps) if step.depth == 1]
+        deep = [i for i, step in enumerate(steps) if step.depth > 1]
+        if not deep:
+            return self._finish(prefix.block, steps)
+        again = self._finish(self._rerun(prefix, steps, deep), [steps[i] for i in deep])
+        if not shallow:
+            return again
+        rows = torch.tensor(shallow, device=self.device)
+        return _merge(count, shallow, self._finish(prefix.block.take(rows), [steps[i] for i in shallow]), deep, again)
+
+    def features(
+        self, image: Image.Image, interventions: Sequence[Intervention], prefix: Prefix | None = None
+    ) -> Features:
+        """Features of one picture under each intervention; those that edit pixels pay a full encode, the rest share.
+
+        Args:
+            image: RGB.
+            interventions: At least one.
+            prefix: The picture's own prefix, if at hand.
+        """
+        edited = [i for i, step in enumerate(interventions) if step.pixels is not None]
+        kept = [i for i, step in enumerate(interventions) if step.pixels is None]
+        parts: list[tuple[list[int], Features]] = []
+        if kept:
+            prefix = prefix or self.prefix(self.pixels([image]))
+            parts.append((kept, self.finish(prefix, [interventions[i] for i in kept])))
+        if edited:
+            pictures = [step.pixels(image) for step in interventions if step.pixels is not None]
+            parts.append((edited, self.finish(self.prefix(self.pixels(pictures)), [interventions[i] for i in edited])))
+        if len(parts) == 1:
+            return parts[0][1]
+        return _merge(len(interventions), *parts[0], *parts[1])
+
+    @torch.inference_mode()
+    def tail(self, z: Tensor, residual: Tensor, channels: Tensor | None = None) -> Tensor:
+        """From gated head outputs [n, h, d_k] and residuals [n, d] to unit vectors, float32 [n, dim]."""
+        hidden = self.layers[-1].tail(z, residual, channels)
+        return F.normalize(self.project(self.norm(hidden)).float(), dim=-1)
+
+    @torch.inference_mode()
+    def patches(self, prefix: Prefix) -> Tensor:
+        """Unit vectors of the patches behind the last block and norm, float32 [B, rows * cols, d]."""
+        hidden = self.norm(self.layers[-1](prefix.block.tokens))
+        return F.normalize(hidden[:, 1 + self.registers :].float(), dim=-1)
+
+    def probe(self) -> np.ndarray:
+        """The feature of one fixed made-up picture, float32 [dim]: tells whether a library changed the model."""
+        y, x = np.mgrid[: self.size, : self.size].astype(np.float32) / self.size
+        waves = np.stack([np.sin(9 * x + 4 * y), np.cos(7 * y - 3 * x), np.sin(20 * x * y)], -1)
+        image = Image.fromarray(np.uint8(127.5 + 127 * waves))
+        return self.finish(self.prefix(self.pixels([image]))).vectors[0].cpu().numpy()
+
+    def _open(self, tokens: Tensor) -> Block:
+        return replace(self.layers[-1].open(tokens), first_patch=1 + self.registers)
+
+    def _rerun(self, prefix: Prefix, steps: Sequence[Intervention], rows: Sequence[int]) -> Block:
+        """Run the kept blocks again for the chosen rows, each with its own logits steps on the CLS row."""
+        x = prefix.deep[[0 if len(prefix) == 1 else i for i in rows]]
+        kept = self.layers[-KEPT_BLOCKS:]
+        for k in range(len(kept) - 1, 0, -1):
+            x = kept[-1 - k](x, self._cls_attention([steps[i] for i in rows], k))
+        return self._open(x)
+
+    def _cls_attention(self, steps: Sequence[Intervention], k: int) -> Callable[[Block], Tensor]:
+        def attention(block: Block) -> Tensor:
+            block = replace(block, first_patch=1 + self.registers)
+            rows = [_logits(step, k, block.at(i)) for i, step in enumerate(steps)]
+            return torch.stack(rows).softmax(-1)
+
+        return attention
+
+    def _finish(self, block: Block, steps: Sequence[Intervention]) -> Features:
+        attention = self._cls_attention(steps, 0)(block)
+        if len(block.tokens) == 1:  # many prompts on one picture share its values
+            z = torch.einsum("nht,htd->nhd", attention, block.values[0])
+        else:
+            z = torch.einsum("nht,nhtd->nhd", attention, block.values)
+        gates = [step.heads and step.heads(block.at(i), attention[i]) for i, step in enumerate(steps)]
+        residual = block.residual.expand(len(steps), -1)
+        if not any(gates):
+            return Features(self.tail(z, residual), attention, tuple(gates), z, residual)
+        cls_values = block.values[:, :, 0].expand_as(z)
+        gated, channels = z.clone(), z.new_ones(len(steps), residual.shape[-1])
+        for i, gate in enumerate(gates):
+            if gate is not None:
+                gated[i], scale = gate.apply(z[i], cls_values[i])
+                if scale is not None:
+                    channels[i] = scale
+        return Features(self.tail(gated, residual, channels), attention, tuple(gates), z, residual)
+
+
+def _logits(step: Intervention, k: int, block: Block) -> Tensor:
+    return step.logits[k](block, block.logits) if k in step.logits else block.logits
+
+
+def _merge(count: int, rows_a: Sequence[int], a: Features, rows_b: Sequence[int], b: Features) -> Features:
+    """Two halves of a batch back in their order."""
+    order = torch.empty(count, dtype=torch.long)
+    order[[*rows_a, *rows_b]] = torch.arange(count)
+    gates = a.gates + b.gates
+
+    def mix(x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([x, y])[order.to(x.device)]
+
+    return Features(
+        mix(a.vectors, b.vectors),
+        mix(a.attention, b.attention),
+        tuple(gates[i] for i in order.tolist()),
+        mix(a.z, b.z),
+        mix(a.residual, b.residual),
+    )

@@ -1,0 +1,117 @@
+"""One pre-norm transformer block, whatever library built it, and its CLS row laid open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
+
+Map = Callable[[Tensor], Tensor]
+
+
+def identity(x: Tensor) -> Tensor:
+    """No LayerScale, no projection."""
+    return x
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The parts of a block: x + scale1(out(attention(qkv(norm1(x))))), then y + scale2(ffn(norm2(y))).
+
+    `qkv` maps [..., T, d] to three tensors of that shape; `out` is W_o with its bias.
+    """
+
+    heads: int
+    norm1: Map
+    qkv: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    out: Map
+    norm2: Map
+    ffn: Map
+    scale1: Map = identity
+    scale2: Map = identity
+
+    def split(self, x: Tensor) -> Tensor:
+        """[..., T, d] to [..., h, T, d_k]."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    def __call__(self, x: Tensor, cls_attention: Callable[[Block], Tensor] | None = None) -> Tensor:
+        """Run the whole block on [B, T, d].
+
+        Args:
+            x: Tokens.
+            cls_attention: Gives the CLS row's attention [B, h, T] of the opened block in place of its own.
+        """
+        q, k, v = map(self.split, self.qkv(self.norm1(x)))
+        z = F.scaled_dot_product_attention(q, k, v)
+        if cls_attention is not None:
+            row = cls_attention(Block(self, x, k, v, _cls_logits(q, k)))
+            z = torch.cat([row.unsqueeze(-2) @ v, z[..., 1:, :]], dim=-2)
+        return self.tail(z.transpose(-3, -2), x)
+
+    def tail(self, z: Tensor, residual: Tensor, channels: Tensor | None = None) -> Tensor:
+        """From head outputs z [..., h, d_k] and the block's input [..., d] to the block's output [..., d].
+
+        `channels` [d] scales what W_o gives, before the residual is added.
+        """
+        mixed = self.out(z.flatten(-2))
+        if channels is not None:
+            mixed = mixed * channels
+        y = residual + self.scale1(mixed)
+        return y + self.scale2(self.ffn(self.norm2(y)))
+
+    def open(self, x: Tensor) -> Block:
+        """Lay the CLS row open on tokens [B, T, d] (PHS spec section 3: q_0, all K, all V, x_0)."""
+        q, k, v = self.qkv(self.norm1(x))
+        k, v = self.split(k), self.split(v)
+        return Block(self, x, k, v, _cls_logits(self.split(q), k))
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """An opened block. Leading dimension B in a batch, none after `at`.
+
+    Attributes:
+        tokens: The block's input, [B, T, d]; CLS first, then registers, then patches row by row.
+        keys: [B, h, T, d_k].
+        values: [B, h, T, d_k].
+        logits: The CLS row's scaled dot products before softmax, [B, h, T].
+        first_patch: Column of the first patch token: 1 + number of registers.
+    """
+
+    layer: Layer
+    tokens: Tensor
+    keys: Tensor
+    values: Tensor
+    logits: Tensor
+    first_patch: int = 1
+
+    @property
+    def residual(self) -> Tensor:
+        """The CLS token at the block's input, [B, d]."""
+        return self.tokens[..., 0, :]
+
+    @cached_property
+    def queries(self) -> Tensor:
+        """Queries of all tokens, [B, h, T, d_k]; computed when first asked for."""
+        return self.layer.split(self.layer.qkv(self.layer.norm1(self.tokens))[0])
+
+    def at(self, i: int) -> Block:
+        """The i-th picture of the batch, without its batch dimension; a block of one serves any i."""
+        i = 0 if len(self.tokens) == 1 else i
+        return Block(self.layer, self.tokens[i], self.keys[i], self.values[i], self.logits[i], self.first_patch)
+
+    def take(self, rows: Tensor) -> Block:
+        """A batch of the given rows; a block of one stays one and broadcasts."""
+        if len(self.tokens) == 1:
+            return self
+        fields = (x[rows] for x in (self.tokens, self.keys, self.values, self.logits))
+        return Block(self.layer, *fields, first_patch=self.first_patch)
+
+
+def _cls_logits(q: Tensor, k: Tensor) -> Tensor:
+    return (q[..., :1, :] @ k.transpose(-1, -2)).squeeze(-2) / math.sqrt(q.shape[-1])

@@ -1,0 +1,90 @@
+"""DINOv2, with and without registers (facebook/dinov2-*), through transformers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from foir.encoders import Card, encoder
+
+if TYPE_CHECKING:
+    from foir.encoders.base import Encoder
+
+SIZES = {"small": (384, 6, 12), "base": (768, 12, 12), "large": (1024, 16, 24), "giant": (1536, 24, 40)}
+
+
+def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
+    """Load a DINOv2 by its card."""
+    import torch
+    from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    from foir import hub
+
+    registers = name.endswith("-reg")
+    model_class: Any = Dinov2WithRegistersModel if registers else Dinov2Model
+    if pretrained:
+        folder, commit = hub.weights(card.weights, revision)
+        return wrap(model_class.from_pretrained(folder), name, commit)
+    config_class: Any = Dinov2WithRegistersConfig if registers else Dinov2Config
+    config = config_class(
+        hidden_size=card.dim,
+        num_attention_heads=card.heads,
+        num_hidden_layers=card.blocks,
+        use_swiglu_ffn="giant" in name,
+        patch_size=14,
+        image_size=518,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return wrap(model_class(config), name, "random")
+
+
+for _size, (_dim, _heads, _blocks) in SIZES.items():
+    for _suffix, _middle in (("-reg", "dinov2-with-registers"), ("", "dinov2")):
+        encoder(
+            f"dinov2-{_size}{_suffix}",
+            weights=f"facebook/{_middle}-{_size}",
+            licence="Apache-2.0",
+            dim=_dim,
+            heads=_heads,
+            blocks=_blocks,
+        )(build)
+
+
+def wrap(model: Any, name: str, revision: str, *, size: int = 224) -> Encoder:
+    """Open a transformers Dinov2Model or Dinov2WithRegistersModel, whatever its width.
+
+    Args:
+        model: The model.
+        name: Registry name to carry.
+        revision: Commit or digest of its weights.
+        size: Side of the square that pictures are squeezed onto; position embeddings are interpolated to it.
+    """
+    from foir.encoders.base import Encoder
+    from foir.encoders.block import Layer
+
+    def opened(layer: Any) -> Layer:
+        a = layer.attention
+        return Layer(
+            heads=a.num_attention_heads,
+            norm1=layer.norm1,
+            qkv=lambda u: (a.q_proj(u), a.k_proj(u), a.v_proj(u)),
+            out=a.o_proj,
+            norm2=layer.norm2,
+            ffn=layer.mlp,
+            scale1=layer.layer_scale1,
+            scale2=layer.layer_scale2,
+        )
+
+    model.eval().requires_grad_(False)
+    grid = size // model.config.patch_size
+    return Encoder(
+        name=name,
+        revision=revision,
+        embed=model.embeddings,
+        layers=[opened(layer) for layer in model.encoder.layer],
+        norm=model.layernorm,
+        size=size,
+        grid=(grid, grid),
+        registers=getattr(model.config, "num_register_tokens", 0),
+        module=model,
+    )

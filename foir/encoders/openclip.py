@@ -1,0 +1,100 @@
+"""Any open_clip image tower that is a plain CLS-pooled ViT: "openclip:MODEL/TAG", "openclip-projected:MODEL/TAG"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from foir.encoders import Card, encoder
+from foir.encoders.clip import MEAN, STD
+from foir.errors import Unavailable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from foir.encoders.base import Encoder
+
+
+@encoder("openclip:", weights="open_clip", licence="the checkpoint's own")
+@encoder("openclip-projected:", weights="open_clip", licence="the checkpoint's own")
+def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
+    """Load an open_clip tower by model and pretrained tag."""
+    import open_clip
+    import torch
+
+    model_name, _, tag = name.partition(":")[2].partition("/")
+    if model_name not in open_clip.list_models():
+        raise Unavailable(f"open_clip has no model {model_name!r}.")
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if pretrained and tag not in tags:
+        raise Unavailable(f"open_clip has no weights {tag!r} for {model_name}; it has {', '.join(tags) or 'none'}.")
+    if pretrained and revision is not None:
+        raise Unavailable("open_clip names its weights by tag: leave the revision out.")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        try:
+            model = open_clip.create_model(model_name, pretrained=tag if pretrained else None)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise Unavailable(
+                f"The weights {tag} of {model_name} are not on this machine and cannot be fetched: connect to the "
+                "network, or set HF_HOME to a cache that holds them."
+            ) from error
+    return wrap(model.visual, name, tag if pretrained else "random", projected=card.name == "openclip-projected:")
+
+
+def wrap(visual: Any, name: str, revision: str, *, projected: bool = False) -> Encoder:
+    """Open an open_clip VisionTransformer, whatever its width.
+
+    Raises:
+        Unavailable: The tower is no plain ViT that pools by its CLS token.
+    """
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+
+    from foir.encoders.base import Encoder
+    from foir.encoders.block import Layer, identity
+
+    if (
+        not isinstance(visual, VisionTransformer)
+        or visual.pool_type != "tok"
+        or visual.attn_pool is not None
+        or not all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks)
+    ):
+        raise Unavailable(f"{name} does not pool by the CLS token of a plain ViT, so no head of it can be selected.")
+
+    def opened(block: Any) -> Layer:
+        attention = block.attn
+
+        def qkv(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            packed = u @ attention.in_proj_weight.T + attention.in_proj_bias
+            q, k, v = packed.chunk(3, dim=-1)
+            return q, k, v
+
+        return Layer(
+            heads=attention.num_heads,
+            norm1=block.ln_1,
+            qkv=qkv,
+            out=attention.out_proj,
+            norm2=block.ln_2,
+            ffn=block.mlp,
+            scale1=block.ls_1,
+            scale2=block.ls_2,
+        )
+
+    def project(cls: Tensor) -> Tensor:
+        return cls @ visual.proj
+
+    visual.eval().requires_grad_(False)
+    if visual.image_size[0] != visual.image_size[1]:
+        raise Unavailable(f"{name} takes pictures that are not square, which foir does not.")
+    return Encoder(
+        name=name,
+        revision=revision,
+        embed=visual._embeds,
+        layers=[opened(block) for block in visual.transformer.resblocks],
+        norm=visual.ln_post,
+        project=project if projected else identity,
+        size=visual.image_size[0],
+        grid=visual.grid_size,
+        mean=tuple(getattr(visual, "image_mean", None) or MEAN),
+        std=tuple(getattr(visual, "image_std", None) or STD),
+        module=visual,
+    )

@@ -1,0 +1,156 @@
+"""The only door for untrusted picture bytes: check the header first, decode second, hand out upright RGB."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from foir.errors import BadImage
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 80_000_000
+ORIENTATION_TAG = 0x0112
+
+# How the stored pixels must be turned to stand upright, by EXIF orientation value.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Our own pixel cap is below Pillow's warning level and is checked from the header, so its warning adds nothing.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A decoded picture.
+
+    Attributes:
+        image: RGB, 8 bit, upright (EXIF orientation applied, transparency laid on white).
+        orientation: The EXIF orientation (1-8) the file carried; 1 when upright already.
+        notes: What was decided for the user, one short sentence each ("only the first of 12 frames is used").
+    """
+
+    image: Image.Image
+    orientation: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the upright picture in pixels."""
+        return self.image.size
+
+
+def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Decode one picture from a file or from bytes.
+
+    Args:
+        source: A path, or the bytes of a picture file. JPEG, PNG, WEBP, GIF, BMP or TIFF.
+        max_bytes: Larger files are refused before they are read.
+        max_pixels: Larger pictures are refused from their header, before they are decoded.
+
+    Raises:
+        BadImage: The file is missing, empty, too large, truncated, damaged or of another kind.
+    """
+    name = "The upload" if isinstance(source, bytes) else Path(source).name
+    data = source if isinstance(source, bytes) else _read_bytes(Path(source), max_bytes)
+    if not data:
+        raise BadImage(f"{name} is empty.")
+    if len(data) > max_bytes:
+        raise BadImage(f"{name} has {len(data) / 2**20:.0f} MB; the limit is {max_bytes / 2**20:.0f} MB.")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            width, height = opened.size
+            if width * height > max_pixels:
+                raise BadImage(
+                    f"{name} has {width} x {height} pixels; the limit is {max_pixels / 1e6:.0f} million, "
+                    "so please make it smaller first."
+                )
+            frames = _frame_count(opened)
+            orientation = _orientation(opened)
+            opened.load()
+            image = upright(_to_rgb(opened), orientation)
+    except BadImage:
+        raise
+    except Image.DecompressionBombError:
+        raise BadImage(f"{name} claims far too many pixels to be opened safely.") from None
+    except Image.UnidentifiedImageError:
+        raise BadImage(f"{name} is not a picture foir can read; it takes {', '.join(FORMATS)}.") from None
+    except Exception as error:  # decoders raise nearly anything on damaged bytes, and this is the door for them
+        raise BadImage(f"{name} is damaged or incomplete and cannot be decoded ({type(error).__name__}).") from error
+    notes = (f"Only the first of {frames} frames is used.",) if frames > 1 else ()
+    return Photo(image, orientation, notes)
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn a picture or mask stored with this EXIF orientation (1-8) so that it stands as viewers show it."""
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def thumbnail(image: Image.Image, side: int = 320) -> bytes:
+    """JPEG bytes of the picture with its longer side at most `side` pixels."""
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=82)
+    return out.getvalue()
+
+
+def _read_bytes(path: Path, max_bytes: int) -> bytes:
+    try:
+        if not path.is_file():
+            raise BadImage(f"{path.name} is not a file.")
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)  # one byte over is enough to know that it is too large
+    except OSError as error:
+        raise BadImage(f"{path.name} cannot be opened: {error.strerror or error}.") from error
+
+
+def _frame_count(image: Image.Image) -> int:
+    if image.format == "MPO":  # a phone's JPEG with a depth map or preview behind it: one picture to a person
+        return 1
+    return int(getattr(image, "n_frames", 1))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # damaged EXIF must not cost the picture
+        return 1
+    return int(value) if value in _TURNS else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_8bit(image)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8bit(image: Image.Image) -> np.ndarray:
+    """Map 16-bit, 32-bit and float grey values onto 0..255 by range, where Pillow would clip them."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    elif low >= 0 and high <= 255 and image.mode in ("F", "I"):
+        low, high = 0.0, 255.0
+    elif low >= 0 and high <= 65535 and image.mode != "F":
+        low, high = 0.0, 65535.0
+    scaled = (values - low) * (255.0 / max(high - low, 1e-12))
+    return np.round(scaled).astype(np.uint8)

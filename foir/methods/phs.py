@@ -1,0 +1,70 @@
+"""Prompt-guided attention Head Selection (PHS, arXiv 2504.01348): keep the heads that look where the user points."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from foir.encoders.intervention import HeadGate, Intervention
+from foir.errors import BadPrompt
+from foir.methods import method
+from foir.patches import PatchMask
+from foir.prompts import Prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from foir.encoders.block import Block
+
+ROI = ("sum", "max")
+VARIANTS = ("before+scale", "before", "after", "after+scale", "identity")
+
+
+@method("phs", title="Head selection", summary="Keeps the attention heads that look where you point.")
+def phs(
+    prompt: Prompt, mask: PatchMask, *, h_on: int = 5, roi: str = "sum", variant: str = "before+scale"
+) -> Intervention:
+    """Select the `h_on` heads of the last block with the most CLS attention on the prompt (Eqs 7-8, Tables A4, A5).
+
+    Args:
+        prompt: The fitted prompt.
+        mask: Its region.
+        h_on: How many heads stay on; a negative number counts from all heads (-1: all but one).
+        roi: How a head's attention over the region is summed up: "sum" or "max".
+        variant: What becomes of the other heads. "before+scale" zeroes them before W_o and scales the rest by h/h_on;
+            "before" does not scale; "after" zeroes their channel chunks behind W_o, "after+scale" scales the rest;
+            "identity" lets them see the CLS token only.
+
+    Raises:
+        BadPrompt: Unknown `roi` or `variant`; more heads asked for than the encoder has (raised when it runs).
+    """
+    if roi not in ROI:
+        raise BadPrompt(f"Unknown roi {roi!r}: use one of {', '.join(ROI)}.")
+    if variant not in VARIANTS:
+        raise BadPrompt(f"Unknown variant {variant!r}: use one of {', '.join(VARIANTS)}.")
+    region = mask.patches.reshape(-1)
+
+    def select(block: Block, attention: Tensor) -> HeadGate:
+        inside = attention[:, block.first_patch :][:, attention.new_tensor(region).bool()]
+        looks = inside.sum(-1) if roi == "sum" else inside.amax(-1)
+        return gate(looks, h_on, variant)
+
+    return Intervention(heads=select)
+
+
+def gate(looks: Tensor, h_on: int, variant: str = "before+scale") -> HeadGate:
+    """The gate that keeps the `h_on` heads with the largest `looks` [h]; ties go to the lower head.
+
+    Raises:
+        BadPrompt: `h_on` is not in 1..h (or -1..1-h).
+    """
+    heads = len(looks)
+    count = h_on if h_on > 0 else heads + h_on
+    if not (1 <= count <= heads) or h_on == 0:
+        raise BadPrompt(f"This encoder has {heads} heads: choose 1 to {heads} of them, not {h_on}.")
+    chosen = set(looks.sort(descending=True, stable=True).indices[:count].tolist())
+    loud = heads / count if variant.endswith("+scale") else 1.0
+    factors = tuple(loud if i in chosen else 0.0 for i in range(heads))
+    ones = (1.0,) * heads
+    if variant == "identity":
+        return HeadGate(ones, own=tuple(i not in chosen for i in range(heads)))
+    return HeadGate(ones, after=factors) if variant.startswith("after") else HeadGate(factors)

@@ -1,0 +1,139 @@
+"""The patches of an encoder's grid, and the pixels, that a prompt means on one picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from foir.errors import BadPrompt
+from foir.prompts import Prompt, bounds, span
+
+RULES = ("any", "majority", "center")
+_TOUCH = 1e-7  # a smaller share of a patch is rounding, not a pixel
+
+
+@dataclass(frozen=True, eq=False)
+class PatchMask:
+    """A region of one picture, in patches and in pixels.
+
+    Attributes:
+        patches: bool [rows, cols] on the encoder's grid; never empty.
+        pixels: bool [H, W] on the picture; never empty.
+    """
+
+    patches: np.ndarray
+    pixels: np.ndarray
+
+    @classmethod
+    def everything(cls, size: tuple[int, int], grid: tuple[int, int]) -> PatchMask:
+        """The whole picture of (width, height) on a grid of (rows, cols)."""
+        return cls(np.ones(grid, bool), np.ones((size[1], size[0]), bool))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """The smallest pixel box (x0, y0, x1, y1) around the region, x1 and y1 exclusive."""
+        return bounds(self.pixels)
+
+
+def rasterise(
+    prompt: Prompt, size: tuple[int, int], grid: tuple[int, int], *, rule: str = "any", window: int = 3
+) -> PatchMask:
+    """Turn a prompt into the patches it means (specs: PHS section 4 and 5).
+
+    Boxes, strokes and masks select patches by `rule`: `any` (touched by at least one pixel of the region), `majority`
+    (at least half covered) or `center` (centre inside). A point selects the `window` x `window` patches around the one
+    it falls in, clipped at the border. If a rule selects nothing, the patch at the region's centroid is taken.
+
+    Args:
+        prompt: A prompt that went through `Prompt.fit`.
+        size: Width and height of the picture in pixels.
+        grid: Rows and columns of the encoder's patch grid; the picture is squeezed onto it whole.
+        rule: One of `RULES`.
+        window: Odd side of a point's window in patches.
+
+    Raises:
+        BadPrompt: An unknown rule or an even window.
+    """
+    if rule not in RULES:
+        raise BadPrompt(f"Unknown rule {rule!r}: use one of {', '.join(RULES)}.")
+    if window < 1 or window % 2 == 0:
+        raise BadPrompt(f"The point window must be an odd number of patches, not {window}.")
+    area = _draw(prompt, size)
+    patches = _select(area, grid, rule) if area.any() else np.zeros(grid, bool)
+    for x, y in prompt.points:
+        rows, cols = _window(x, size[0], grid[1], window), _window(y, size[1], grid[0], window)
+        patches[cols, rows] = True
+        area[_cells(cols, size[1], grid[0]), _cells(rows, size[0], grid[1])] = True
+    return PatchMask(patches, area)
+
+
+def _draw(prompt: Prompt, size: tuple[int, int]) -> np.ndarray:
+    """The pixels that boxes, strokes and the mask cover, bool [H, W]."""
+    area = np.zeros((size[1], size[0]), bool) if prompt.mask is None else prompt.mask.copy()
+    for x0, y0, x1, y1 in prompt.boxes:
+        area[span(y0, y1, size[1]), span(x0, x1, size[0])] = True
+    if prompt.strokes:
+        sheet = Image.fromarray(area)
+        pen = ImageDraw.Draw(sheet)
+        for stroke in prompt.strokes:
+            reach = max(stroke.width / 2, 0.5)
+            if len(stroke.path) > 1:
+                pen.line(stroke.path, fill=1, width=max(round(stroke.width), 1), joint="curve")
+            for x, y in stroke.path:
+                pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=1)
+        area = np.array(sheet)
+        if not area.any():
+            raise BadPrompt(f"The stroke passes beside the picture of {size[0]} x {size[1]} pixels.")
+    return area
+
+
+def _select(area: np.ndarray, grid: tuple[int, int], rule: str) -> np.ndarray:
+    if rule == "center":
+        rows = ((np.arange(grid[0]) + 0.5) * area.shape[0] / grid[0]).astype(int)
+        cols = ((np.arange(grid[1]) + 0.5) * area.shape[1] / grid[1]).astype(int)
+        patches = area[np.ix_(rows, cols)]
+    else:
+        covered = coverage(area, grid)
+        patches = covered > _TOUCH if rule == "any" else covered >= 0.5 - _TOUCH
+    if not patches.any():
+        ys, xs = np.nonzero(area)
+        row = int((ys.mean() + 0.5) * grid[0] / area.shape[0])
+        col = int((xs.mean() + 0.5) * grid[1] / area.shape[1])
+        patches[min(row, grid[0] - 1), min(col, grid[1] - 1)] = True
+    return patches
+
+
+def coverage(area: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Share of each patch that the region covers, float [rows, cols] in 0..1; exact also where patches cut pixels."""
+    height, width = area.shape
+    down, across = _overlap(height, grid[0]), _overlap(width, grid[1]).T
+    covered = np.zeros(grid, np.float32)
+    for row in range(grid[0]):  # a row of patches at a time keeps the float copy of a large mask small
+        part = _cells(slice(row, row + 1), height, grid[0])
+        covered[row] = (down[row, part] @ area[part].astype(np.float32)) @ across
+    return covered
+
+
+def _overlap(pixels: int, patches: int) -> np.ndarray:
+    """[patches, pixels]: what share of patch i pixel j covers."""
+    start = np.arange(patches)[:, None] * (pixels / patches)
+    at = np.arange(pixels)[None]
+    shared = np.minimum(at + 1, start + pixels / patches) - np.maximum(at, start)
+    return (np.clip(shared, 0, None) * (patches / pixels)).astype(np.float32)
+
+
+def _window(at: float, pixels: int, patches: int, window: int) -> slice:
+    centre = min(int(at * patches / pixels), patches - 1)
+    return slice(max(centre - window // 2, 0), min(centre + window // 2 + 1, patches))
+
+
+def _cells(patches: slice, pixels: int, count: int) -> slice:
+    """The pixels that a run of patches touches."""
+    return span(patches.start * pixels / count, patches.stop * pixels / count, pixels)

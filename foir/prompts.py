@@ -1,0 +1,203 @@
+"""What a person points with: points, boxes, strokes, masks, repaired where the meaning is clear.
+
+Coordinates are pixels of the upright picture as every viewer shows it, origin at the top left corner; pixel (x, y)
+covers [x, x+1) x [y, y+1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from foir.errors import BadPrompt
+from foir.images import upright
+
+MAX_MARKS = 10_000
+
+XY = tuple[float, float]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A brush stroke: its path and the width of the brush, both in pixels of the picture."""
+
+    path: tuple[XY, ...]
+    width: float = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Any number of points, boxes (x0, y0, x1, y1), strokes, and at most one mask; together they mean their union.
+
+    `mask` is [H, W]: bool, or numbers where more than half of the largest value means inside.
+    """
+
+    points: tuple[XY, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    strokes: tuple[Stroke, ...] = ()
+    mask: np.ndarray | None = None
+
+    @classmethod
+    def point(cls, x: float, y: float) -> Prompt:
+        """One click."""
+        return cls(points=((x, y),))
+
+    @classmethod
+    def box(cls, x0: float, y0: float, x1: float, y1: float) -> Prompt:
+        """One box by two opposite corners."""
+        return cls(boxes=((x0, y0, x1, y1),))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Prompt:
+        """Read `{"points": [[x, y]], "boxes": [[x0, y0, x1, y1]], "strokes": [{"path": [[x, y]], "width": w}]}`.
+
+        Raises:
+            BadPrompt: The shape is another one, or there are more than 10,000 marks.
+        """
+        try:
+            points = tuple((float(x), float(y)) for x, y in data.get("points", ()))
+            boxes = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in data.get("boxes", ()))
+            strokes = tuple(
+                Stroke(tuple((float(x), float(y)) for x, y in stroke["path"]), float(stroke.get("width", 20.0)))
+                for stroke in data.get("strokes", ())
+            )
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+            raise BadPrompt("The prompt must hold points [x, y], boxes [x0, y0, x1, y1] and strokes.") from error
+        return cls(points, boxes, strokes)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was pointed at."""
+        return not (self.points or self.boxes or self.strokes) and self.mask is None
+
+    @property
+    def only_boxes(self) -> bool:
+        """Whether a method that is defined for boxes alone can take it as it is."""
+        return bool(self.boxes) and not (self.points or self.strokes) and self.mask is None
+
+    def fit(self, size: tuple[int, int], *, orientation: int = 1) -> Prompt:
+        """Repair what has one clear meaning on a picture of this (width, height), refuse the rest.
+
+        Corners are sorted, marks clipped to the picture, a box of no area widened to one pixel, a mask of another size
+        but the same shape resized, and a mask drawn on the stored pixels of a turned photo turned with it.
+
+        Raises:
+            BadPrompt: Nothing pointed at, a coordinate that is no number, a mark wholly outside, an unfitting mask.
+        """
+        if self.empty:
+            raise BadPrompt("Nothing is pointed at: give a point, a box, a stroke or a mask.")
+        marks = len(self.points) + len(self.boxes) + sum(len(stroke.path) for stroke in self.strokes)
+        if marks > MAX_MARKS:
+            raise BadPrompt(f"The prompt has {marks} marks; the limit is {MAX_MARKS}.")
+        return Prompt(
+            points=tuple(_fit_point(point, size) for point in self.points),
+            boxes=tuple(_fit_box(box, size) for box in self.boxes),
+            strokes=tuple(_fit_stroke(stroke, size) for stroke in self.strokes),
+            mask=None if self.mask is None else _fit_mask(self.mask, size, orientation),
+        )
+
+
+def _fit_point(point: XY, size: tuple[int, int]) -> XY:
+    x, y = _numbers(point)
+    if not (0 <= x <= size[0] and 0 <= y <= size[1]):
+        raise BadPrompt(f"The point ({x:g}, {y:g}) lies outside the picture of {size[0]} x {size[1]} pixels.")
+    return min(x, math.nextafter(size[0], 0)), min(y, math.nextafter(size[1], 0))
+
+
+def _fit_box(box: Box, size: tuple[int, int]) -> Box:
+    a, b, c, d = _numbers(box)
+    (x0, x1), (y0, y1) = sorted((a, c)), sorted((b, d))
+    if x1 < 0 or y1 < 0 or x0 > size[0] or y0 > size[1]:
+        raise BadPrompt(
+            f"The box ({a:g}, {b:g}, {c:g}, {d:g}) lies outside the picture of {size[0]} x {size[1]} pixels."
+        )
+    x0, x1 = _at_least_a_pixel(x0, x1, size[0])
+    y0, y1 = _at_least_a_pixel(y0, y1, size[1])
+    return x0, y0, x1, y1
+
+
+def _at_least_a_pixel(low: float, high: float, limit: int) -> tuple[float, float]:
+    low, high = max(low, 0.0), min(high, float(limit))
+    if high - low >= 1:
+        return low, high
+    start = min(math.floor((low + high) / 2), limit - 1)
+    return float(start), float(start + 1)
+
+
+def _fit_stroke(stroke: Stroke, size: tuple[int, int]) -> Stroke:
+    if not stroke.path:
+        raise BadPrompt("A stroke needs at least one point.")
+    (width,) = _numbers((stroke.width,))
+    if width <= 0:
+        raise BadPrompt(f"The brush must be wider than {width:g} pixels.")
+    path = tuple((x, y) for x, y in map(_numbers, stroke.path))
+    xs, ys = [x for x, _ in path], [y for _, y in path]
+    reach = width / 2
+    if max(xs) < -reach or max(ys) < -reach or min(xs) > size[0] + reach or min(ys) > size[1] + reach:
+        raise BadPrompt(f"The stroke lies outside the picture of {size[0]} x {size[1]} pixels.")
+    # Far-off points would make the drawing code allocate or overflow; a margin keeps the line's direction.
+    limit = 4 * max(size)
+    kept = tuple((min(max(x, -limit), limit), min(max(y, -limit), limit)) for x, y in path)
+    return replace(stroke, path=kept, width=min(width, 2.0 * max(size)))
+
+
+def _fit_mask(mask: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
+    values = np.asarray(mask)
+    if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "biuf":
+        raise BadPrompt(f"A mask must be [H, W] numbers or bools, not {values.dtype} of shape {values.shape}.")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise BadPrompt("The mask holds values that are not finite numbers.")
+    inside = values if values.dtype == bool else values > values.max() / 2
+    if not inside.any():
+        raise BadPrompt("The mask is empty: it selects no pixel.")
+    height, width = inside.shape
+    if (width, height) == size:
+        return inside
+    picture = Image.fromarray(inside)
+    if orientation >= 5 and _same_shape((height, width), size):  # drawn on the stored, unturned pixels
+        picture = upright(picture, orientation)
+    elif not _same_shape((width, height), size):
+        raise BadPrompt(f"The mask is {width} x {height} but the picture is {size[0]} x {size[1]} pixels.")
+    resized = np.asarray(picture.resize(size, Image.Resampling.NEAREST))
+    if resized.any():
+        return resized
+    # A few pixels can vanish when a mask shrinks; their box cannot.
+    x0, y0, x1, y1 = bounds(np.asarray(picture))
+    scale_x, scale_y = size[0] / picture.width, size[1] / picture.height
+    kept = np.zeros((size[1], size[0]), bool)
+    kept[span(y0 * scale_y, y1 * scale_y, size[1]), span(x0 * scale_x, x1 * scale_x, size[0])] = True
+    return kept
+
+
+def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes have one aspect ratio, up to the rounding of a resize."""
+    scale = max(b) / max(a)
+    return abs(a[0] * scale - b[0]) <= max(1.0, scale) and abs(a[1] * scale - b[1]) <= max(1.0, scale)
+
+
+def _numbers(values: Sequence[float]) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadPrompt(f"{values!r} are not coordinates.") from error
+    if not all(math.isfinite(number) for number in numbers):
+        raise BadPrompt("A coordinate of the prompt is not a finite number.")
+    return numbers
+
+
+def span(low: float, high: float, limit: int) -> slice:
+    """Every pixel that the stretch [low, high) touches, at least one."""
+    start = min(max(math.floor(low), 0), limit - 1)
+    return slice(start, max(min(math.ceil(high), limit), start + 1))
+
+
+def bounds(pixels: np.ndarray) -> tuple[int, int, int, int]:
+    """The smallest box (x0, y0, x1, y1) around the set pixels of a bool [H, W], x1 and y1 exclusive."""
+    rows, cols = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
+    return int(cols[0]), int(rows[0]), int(cols[-1]) + 1, int(rows[-1]) + 1
