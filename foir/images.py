@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from foir.errors import BadImage
 
@@ -85,7 +85,7 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
         raise
     except Image.DecompressionBombError:
         raise BadImage(f"{name} claims far too many pixels to be opened safely.") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise BadImage(f"{name} is not a picture foir can read; it takes {', '.join(FORMATS)}.") from None
     except Exception as error:  # decoders raise nearly anything on damaged bytes, and this is the door for them
         raise BadImage(f"{name} is damaged or incomplete and cannot be decoded ({type(error).__name__}).") from error

@@ -112,7 +112,7 @@ class Encoder:
     def _pixels(self, image: Image.Image) -> Tensor:
         square = (self.size, self.size)
         rgb = np.asarray(image.convert("RGB").resize(square, Image.Resampling.BICUBIC), np.float32) / 255
-        values = (rgb - np.float32(self.mean)) / np.float32(self.std)
+        values = (rgb - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         if image.mode == "RGBA":
             shown = image.getchannel("A").resize(square, Image.Resampling.BOX)
             values = values * (np.asarray(shown, np.float32) / 255)[..., None]
@@ -189,7 +189,7 @@ class Encoder:
         """The feature of one fixed made-up picture, float32 [dim]: tells whether a library changed the model."""
         y, x = np.mgrid[: self.size, : self.size].astype(np.float32) / self.size
         waves = np.stack([np.sin(9 * x + 4 * y), np.cos(7 * y - 3 * x), np.sin(20 * x * y)], -1)
-        image = Image.fromarray(np.uint8(127.5 + 127 * waves))
+        image = Image.fromarray((127.5 + 127 * waves).astype(np.uint8))
         return self.finish(self.prefix(self.pixels([image]))).vectors[0].cpu().numpy()
 
     def _open(self, tokens: Tensor) -> Block:

@@ -37,7 +37,7 @@ class Layer:
 
     def split(self, x: Tensor) -> Tensor:
         """[..., T, d] to [..., h, T, d_k]."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(-3, -2)
 
     def __call__(self, x: Tensor, cls_attention: Callable[[Block], Tensor] | None = None) -> Tensor:
         """Run the whole block on [B, T, d].
@@ -109,8 +109,8 @@ class Block:
         """A batch of the given rows; a block of one stays one and broadcasts."""
         if len(self.tokens) == 1:
             return self
-        fields = (x[rows] for x in (self.tokens, self.keys, self.values, self.logits))
-        return Block(self.layer, *fields, first_patch=self.first_patch)
+        tokens, keys, values, logits = (x[rows] for x in (self.tokens, self.keys, self.values, self.logits))
+        return Block(self.layer, tokens, keys, values, logits, self.first_patch)
 
 
 def _cls_logits(q: Tensor, k: Tensor) -> Tensor:

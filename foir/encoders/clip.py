@@ -1,4 +1,4 @@
-"""OpenAI CLIP image towers through transformers; the feature is ln_post(CLS), or behind the projection ("-projected")."""
+"""OpenAI CLIP image towers through transformers: ln_post(CLS), or behind the projection ("-projected")."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def window(rows: int, cols: int, alpha: float = 0.2, sigma: float = 100.0, eps: 
 
 
 def token_window(box: Box, size: tuple[int, int], grid: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of patches of a box, by FALIP's rule: a border exactly on a patch edge takes the patch before."""
+    """Rows and columns of patches of a box, by FALIP's rule: a border on a patch edge takes the patch before."""
     x0, y0, x1, y1 = box
 
     def span(low: float, high: float, pixels: int, patches: int) -> slice:

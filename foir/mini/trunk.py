@@ -69,7 +69,7 @@ def load(blocks: int = BLOCKS) -> Dinov2Model:
     model = Dinov2Model(config)
     state: dict[str, torch.Tensor] = {
         "embeddings.cls_token": tensor("backbone.embeddings.cls_token"),
-        "embeddings.mask_token": model.embeddings.mask_token.data,
+        "embeddings.mask_token": torch.zeros(1, DIM),  # of pre-training only
         "embeddings.position_embeddings": torch.cat([tensor(CLASS_POSITION), tensor(PATCH_POSITIONS)], dim=1),
         "embeddings.patch_embeddings.projection.weight": tensor(
             "backbone.embeddings.patch_embeddings.projection.weight"
@@ -93,4 +93,4 @@ def load(blocks: int = BLOCKS) -> Dinov2Model:
         for part in ("fc1", "fc2"):
             state[f"{new}.mlp.{part}.weight"] = matrix(f"{node}/mlp/{part}")
     model.load_state_dict(state)
-    return model.eval().requires_grad_(False)
+    return model

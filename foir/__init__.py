@@ -1,0 +1,48 @@
+"""foir: search that looks where you point."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from foir.errors import BadImage, BadIndex, BadPrompt, FoirError, Unavailable
+
+if TYPE_CHECKING:
+    from foir.images import Photo
+    from foir.index import Index, Item
+    from foir.prompts import Prompt, Stroke
+    from foir.search import Hits, Picture, Searcher
+
+_LAZY = {
+    "Hits": "search",
+    "Index": "index",
+    "Item": "index",
+    "Photo": "images",
+    "Picture": "search",
+    "Prompt": "prompts",
+    "Searcher": "search",
+    "Stroke": "prompts",
+}
+
+
+def __getattr__(name: str) -> Any:  # PEP 562: `import foir` stays instant, torch comes with the first Searcher
+    if name not in _LAZY:
+        raise AttributeError(f"module 'foir' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"foir.{_LAZY[name]}"), name)
+
+
+__all__ = [
+    "BadImage",
+    "BadIndex",
+    "BadPrompt",
+    "FoirError",
+    "Hits",
+    "Index",
+    "Item",
+    "Photo",
+    "Picture",
+    "Prompt",
+    "Searcher",
+    "Stroke",
+    "Unavailable",
+]

@@ -1,0 +1,102 @@
+"""`python -m foir search INDEX IMAGE --box x0,y0,x1,y1`: one result a line, tab-separated."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foir.errors import BadPrompt, FoirError
+
+if TYPE_CHECKING:
+    from foir import Hits, Picture, Prompt, Searcher
+
+EXPLAINED = 5  # hits shown beside the query in an --explain picture
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        _search(args)
+    except FoirError as error:
+        print(f"foir: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m foir", description="Search that looks where you point.")
+    commands = parser.add_subparsers(required=True)
+    search = commands.add_parser("search", help="find the pictures of an index that hold what you point at")
+    search.add_argument("index", metavar="INDEX", type=Path, help="folder made by python -m index_build build")
+    search.add_argument("image", metavar="IMAGE", type=Path, help="the picture to point at")
+    search.add_argument("--box", metavar="X0,Y0,X1,Y1", type=_numbers(4), action="append", default=[], help="pixels")
+    search.add_argument("--point", metavar="X,Y", type=_numbers(2), action="append", default=[], help="pixels")
+    search.add_argument("--mask", metavar="FILE", type=Path, help="picture that is bright where the thing is")
+    search.add_argument("--method", help="phs (default with a prompt), cbir, mask, crop, foveal, ...; chain with |")
+    search.add_argument("--heads", metavar="N", type=int, help="how many heads phs keeps (5); -1: all but one")
+    search.add_argument("--mode", default="query", help="query, or query-db (needs an index built with --heads)")
+    search.add_argument("--k", type=int, default=20, help="how many results (20)")
+    search.add_argument("--explain", metavar="OUT.png", type=Path, help="write a picture of where the search looked")
+    search.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    return parser
+
+
+def _numbers(count: int) -> Any:
+    def parse(text: str) -> tuple[float, ...]:
+        parts = tuple(float(part) for part in text.split(","))
+        if len(parts) != count:
+            raise ValueError(text)
+        return parts
+
+    parse.__name__ = f"list of {count} numbers"  # argparse puts it into its message
+    return parse
+
+
+def _prompt(args: argparse.Namespace) -> Prompt | None:
+    import numpy as np
+
+    from foir import Prompt, images
+
+    mask = None if args.mask is None else np.asarray(images.read(args.mask).image.convert("L"))
+    prompt = Prompt(points=tuple(args.point), boxes=tuple(args.box), mask=mask)
+    return None if prompt.empty else prompt
+
+
+def _search(args: argparse.Namespace) -> None:
+    from foir import Searcher
+
+    prompt = _prompt(args)
+    searcher = Searcher.load(args.index, device=args.device)
+    picture = searcher.open(args.image)
+    options = {} if args.heads is None else {"h_on": args.heads}
+    hits = searcher.search(picture, prompt, method=args.method, options=options, mode=args.mode, k=args.k)
+    for note in hits.notes:
+        print(f"foir: {note}", file=sys.stderr)
+    for rank, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True), 1):
+        print(f"{rank}\t{score:.4f}\t{item.id}\t{item.file}")
+    if args.explain is not None:
+        _explain(searcher, picture, hits, args.explain)
+
+
+def _explain(searcher: Searcher, picture: Picture, hits: Hits, out: Path) -> None:
+    from foir import explain
+
+    encoder = searcher.encoder
+    shown = [explain.outline(picture.photo.image, hits.mask)]
+    shown.append(explain.overlay(picture.photo.image, explain.query_heat(encoder, hits.features)))
+    for item in hits.items[:EXPLAINED]:
+        hit = searcher.open(searcher.index.picture(item))
+        heat = explain.hit_heat(encoder, picture.prefix, hits.mask, hit.prefix)
+        shown.append(explain.overlay(hit.photo.image, heat))
+    try:
+        explain.strip(shown).save(out)
+    except (OSError, ValueError) as error:
+        raise BadPrompt(f"The picture {out} cannot be written: {error}.") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Where a search looked: heat maps on the query and on a hit, and their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from foir.encoders.base import Encoder, Features, Prefix
+from foir.patches import PatchMask
+
+COLD, WARM = np.array([20, 24, 60], np.float32), np.array([255, 170, 40], np.float32)
+
+
+def query_heat(encoder: Encoder, features: Features, i: int = 0) -> np.ndarray:
+    """CLS attention on the patches, averaged over the heads that were kept, float32 [rows, cols] in 0..1.
+
+    Args:
+        encoder: The encoder that made the features.
+        features: From `finish` or `features`.
+        i: Which of its rows.
+    """
+    gate = features.gates[i]
+    attention = features.attention[i] if gate is None else features.attention[i, list(gate.on)]
+    return _stretch(attention.mean(0)[1 + encoder.registers :].float().cpu().numpy().reshape(encoder.grid))
+
+
+def hit_heat(encoder: Encoder, query: Prefix, mask: PatchMask, hit: Prefix) -> np.ndarray:
+    """How alike each patch of the hit is to what was pointed at, float32 [rows, cols] in 0..1.
+
+    Cosine of the hit's patches with the mean patch of the region. It shows where the thing can be found on the hit;
+    it is no part of the score.
+    """
+    inside = mask.patches.reshape(-1)
+    wanted = encoder.patches(query)[0].cpu().numpy()[inside].mean(0)
+    return _stretch((encoder.patches(hit)[0].cpu().numpy() @ wanted).reshape(encoder.grid))
+
+
+def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
+    """The picture with a heat map [rows, cols] in 0..1 over it: what is cold darkens, what is hot glows."""
+    smooth = Image.fromarray((255 * heat).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
+    share = np.asarray(smooth, np.float32)[..., None] / 255
+    colour = COLD + (WARM - COLD) * share
+    strength = 0.35 + 0.2 * np.abs(share - 0.5)
+    mixed = np.asarray(image, np.float32) * (1 - strength) + colour * strength
+    return Image.fromarray(mixed.astype(np.uint8))
+
+
+def outline(image: Image.Image, mask: PatchMask) -> Image.Image:
+    """The picture with the box of the region drawn on it."""
+    drawn = image.copy()
+    x0, y0, x1, y1 = mask.box
+    width = max(2, round(max(image.size) / 160))
+    ImageDraw.Draw(drawn).rectangle((x0, y0, x1 - 1, y1 - 1), outline=(255, 170, 40), width=width)
+    return drawn
+
+
+def strip(pictures: Sequence[Image.Image], height: int = 240) -> Image.Image:
+    """Pictures side by side at one height."""
+    sized = [p.resize((max(1, round(p.width * height / p.height)), height), Image.Resampling.BICUBIC) for p in pictures]
+    sheet = Image.new("RGB", (sum(p.width for p in sized) + 6 * (len(sized) - 1), height), "white")
+    x = 0
+    for picture in sized:
+        sheet.paste(picture, (x, 0))
+        x += picture.width + 6
+    return sheet
+
+
+def _stretch(values: np.ndarray) -> np.ndarray:
+    low, high = float(values.min()), float(values.max())
+    return ((values - low) / max(high - low, 1e-12)).astype(np.float32)

@@ -1,0 +1,72 @@
+"""Exact nearest neighbours by cosine over the shards of a space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCK = 32_768  # rows turned to float32 at a time
+SPARE = 32  # candidates taken beyond k before the exact re-rank of a half-precision scan
+
+
+@dataclass(frozen=True, eq=False)
+class TopK:
+    """The best rows of each query, best first; equal scores in row order. Both [n, k], k at most the row count."""
+
+    scores: np.ndarray
+    rows: np.ndarray
+
+
+def search(shards: Sequence[np.ndarray], queries: np.ndarray, k: int) -> TopK:
+    """The k rows with the largest dot product.
+
+    One query is scanned by USearch and its candidates scored again in float32; several are a matrix product.
+
+    Args:
+        shards: Unit vectors, float16 or float32 [n_i, dim], whose rows count on from one shard to the next.
+        queries: Unit vectors, float32 [n, dim].
+        k: How many.
+    """
+    if len(queries) == 1:
+        return merge((_scan(shard, queries[0], k + SPARE) for shard in shards), 1, k)
+    return merge((block.astype(np.float32) @ queries.T for block in blocks(shards)), len(queries), k)
+
+
+def blocks(shards: Sequence[np.ndarray], rows: int = BLOCK) -> Iterable[np.ndarray]:
+    """The shards in pieces of at most `rows` rows."""
+    for shard in shards:
+        for start in range(0, len(shard), rows):
+            yield shard[start : start + rows]
+
+
+def merge(parts: Iterable[np.ndarray], queries: int, k: int) -> TopK:
+    """Running top-k over score blocks [rows, queries] that count on from one to the next; memory stays one block's."""
+    scores, rows = np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64)
+    start = 0
+    for part in parts:
+        mine = part.T
+        at = np.arange(start, start + mine.shape[1])
+        start += mine.shape[1]
+        keep = np.argpartition(-mine, k - 1, axis=1)[:, :k] if mine.shape[1] > k else np.arange(mine.shape[1])[None]
+        keep = np.broadcast_to(keep, (queries, keep.shape[1]))
+        scores = np.concatenate([scores, np.take_along_axis(mine, keep, 1)], 1)
+        rows = np.concatenate([rows, at[keep]], 1)
+        order = np.lexsort((rows, -scores))[:, :k]
+        scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+    return TopK(scores, rows)
+
+
+def _scan(shard: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:
+    """Scores [n, 1]: exact where a row can be among the best k, minus infinity elsewhere."""
+    from usearch.compiled import MetricKind
+    from usearch.index import search
+
+    scores = np.full((len(shard), 1), -np.inf, np.float32)
+    if len(shard) > k:
+        keys = search(shard, query.astype(shard.dtype), k, MetricKind.IP, exact=True).keys.astype(np.int64)
+    else:
+        keys = np.arange(len(shard))
+    scores[keys, 0] = shard[keys].astype(np.float32) @ query
+    return scores

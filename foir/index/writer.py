@@ -1,0 +1,123 @@
+"""Writing an index: immutable files named by their content, then one manifest put in place in one step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import save
+
+from foir.errors import BadIndex
+from foir.index.store import FORMAT, ITEM_SCHEMA, MANIFEST, Item, manifest_digest, thumb_name
+
+
+@dataclass(frozen=True)
+class SpaceFiles:
+    """The files of one space and what made them; see `foir.index.Space`."""
+
+    encoder: str
+    revision: str
+    probe: tuple[float, ...]
+    shards: tuple[str, ...]
+    heads: tuple[str, ...] = ()
+
+
+def write_vectors(folder: Path, vectors: np.ndarray) -> str:
+    """Write a shard of unit vectors [n, dim] as float16; returns its file name."""
+    return _write(folder, save({"vectors": _half(vectors)}), ".safetensors")
+
+
+def write_heads(folder: Path, z: np.ndarray, residual: np.ndarray) -> str:
+    """Write the head cache of the same rows, z [n, h, d_k] and residual [n, d], as float16; returns its file name."""
+    return _write(folder, save({"z": _half(z), "residual": _half(residual)}), "-heads.safetensors")
+
+
+def write_thumb(folder: Path, jpeg: bytes) -> str:
+    """Write a thumbnail under its content's name; returns the digest."""
+    digest = hashlib.sha256(jpeg).hexdigest()
+    path = folder / thumb_name(digest)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, jpeg, durable=False)  # checked when served, and thousands of fsyncs cost minutes
+    return digest
+
+
+def publish(
+    folder: Path,
+    spaces: Mapping[str, SpaceFiles],
+    items: Sequence[Item],
+    rejected: Sequence[Mapping[str, str]],
+    root: str | None,
+) -> None:
+    """Write items, rejected files and the manifest; until the last step readers see the index that was there before.
+
+    Args:
+        folder: The index.
+        spaces: Space name to the files already written.
+        items: One for each row of every space, in order.
+        rejected: `{"file": ..., "reason": ...}` for what was left out.
+        root: Path from the index to the indexed folder, or None.
+    """
+    table = pa.Table.from_pylist([asdict(item) for item in items], schema=ITEM_SCHEMA)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in rejected)
+    names = {
+        "items": _write(folder, sink.getvalue().to_pybytes(), "-items.parquet"),
+        "rejected": _write(folder, lines.encode(), "-rejected.jsonl"),
+    }
+    shards = [name for space in spaces.values() for name in (*space.shards, *space.heads)]
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        **names,
+        "root": root,
+        "spaces": {name: asdict(space) for name, space in spaces.items()},
+        "files": {name: {"sha256": _digest(folder / name)} for name in (*names.values(), *shards)},
+    }
+    manifest = json.loads(json.dumps(manifest))  # the digest is of what a reader will see: lists, not tuples
+    manifest["digest"] = manifest_digest(manifest)
+    replace(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+
+
+def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Put a whole file in place in one step: a reader sees the old one or the new one."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    part.replace(path)
+    if durable:
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write(folder: Path, data: bytes, suffix: str) -> str:
+    name = hashlib.sha256(data).hexdigest()[:32] + suffix
+    replace(folder / name, data)
+    return name
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise BadIndex("The encoder gave values that float16 cannot hold, so no index can be made from it.")
+    return half
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

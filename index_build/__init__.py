@@ -1,0 +1,1 @@
+"""Building indexes: decode, encode, write shards, publish."""
