@@ -32,7 +32,7 @@ from foir.index import Item, writer
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
 SHARD = 1024  # files a shard covers, and what a killed build can lose
-BATCH = 32
+BATCH = 16  # larger ones are slower on a CPU: their tensors no longer come from the allocator's pool
 PARTIAL = ".partial"
 
 

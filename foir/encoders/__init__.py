@@ -74,7 +74,7 @@ def card(name: str) -> Card:
     family = name.split(":")[0] + ":"
     found = cards().get(name) or (cards().get(family) if ":" in name else None)
     if found is None or name == family:
-        known = ", ".join(n + "MODEL/TAG" if n.endswith(":") else n for n in cards())
+        known = ", ".join(n + "..." if n.endswith(":") else n for n in cards())
         raise Unavailable(f"There is no encoder {name!r}; foir knows {known}.")
     return found
 
