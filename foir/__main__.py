@@ -90,7 +90,8 @@ def _explain(searcher: Searcher, picture: Picture, hits: Hits, out: Path) -> Non
     shown.append(explain.overlay(picture.photo.image, explain.query_heat(encoder, hits.features)))
     for item in hits.items[:EXPLAINED]:
         hit = searcher.open(searcher.index.picture(item))
-        heat = explain.hit_heat(encoder, picture.prefix, hits.mask, hit.prefix)
+        patches = encoder.patches(hit.prefix)[0].cpu().numpy()
+        heat = explain.hit_heat(encoder, picture.prefix, hits.mask, patches)
         shown.append(explain.overlay(hit.photo.image, heat))
     try:
         explain.strip(shown).save(out)

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 from foir.encoders.base import Encoder, Features, Prefix
 from foir.patches import PatchMask
 
-COLD, WARM = np.array([20, 24, 60], np.float32), np.array([255, 170, 40], np.float32)
+NIGHT = (18, 20, 48)
+DARKEST = 0.8  # opacity of the veil where the heat is 0
 
 
 def query_heat(encoder: Encoder, features: Features, i: int = 0) -> np.ndarray:
@@ -26,25 +27,34 @@ def query_heat(encoder: Encoder, features: Features, i: int = 0) -> np.ndarray:
     return _stretch(attention.mean(0)[1 + encoder.registers :].float().cpu().numpy().reshape(encoder.grid))
 
 
-def hit_heat(encoder: Encoder, query: Prefix, mask: PatchMask, hit: Prefix) -> np.ndarray:
-    """How alike each patch of the hit is to what was pointed at, float32 [rows, cols] in 0..1.
+def hit_heat(encoder: Encoder, query: Prefix, mask: PatchMask, patches: np.ndarray) -> np.ndarray:
+    """How alike each patch of a hit is to what was pointed at, float32 [rows, cols] in 0..1.
 
     Cosine of the hit's patches with the mean patch of the region. It shows where the thing can be found on the hit;
     it is no part of the score.
+
+    Args:
+        encoder: The encoder.
+        query: The query picture's prefix.
+        mask: What was pointed at on it.
+        patches: The hit's unit patch vectors, one row of `Encoder.patches`, [rows * cols, d].
     """
     inside = mask.patches.reshape(-1)
     wanted = encoder.patches(query)[0].cpu().numpy()[inside].mean(0)
-    return _stretch((encoder.patches(hit)[0].cpu().numpy() @ wanted).reshape(encoder.grid))
+    return _stretch((patches @ wanted).reshape(encoder.grid))
+
+
+def veil(heat: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A heat map [rows, cols] in 0..1 as an RGBA picture to lay over another: it darkens what is cold."""
+    alpha = Image.fromarray((255 * DARKEST * (1 - heat)).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    dark = Image.new("RGBA", size, NIGHT)
+    dark.putalpha(alpha)
+    return dark
 
 
 def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
-    """The picture with a heat map [rows, cols] in 0..1 over it: what is cold darkens, what is hot glows."""
-    smooth = Image.fromarray((255 * heat).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
-    share = np.asarray(smooth, np.float32)[..., None] / 255
-    colour = COLD + (WARM - COLD) * share
-    strength = 0.35 + 0.2 * np.abs(share - 0.5)
-    mixed = np.asarray(image, np.float32) * (1 - strength) + colour * strength
-    return Image.fromarray(mixed.astype(np.uint8))
+    """The RGB picture with a heat map [rows, cols] in 0..1 laid over it."""
+    return Image.alpha_composite(image.convert("RGBA"), veil(heat, image.size)).convert("RGB")
 
 
 def outline(image: Image.Image, mask: PatchMask) -> Image.Image:

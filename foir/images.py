@@ -63,7 +63,7 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
     Raises:
         BadImage: The file is missing, empty, too large, truncated, damaged or of another kind.
     """
-    name = "The upload" if isinstance(source, bytes) else Path(source).name
+    name = "The upload" if isinstance(source, bytes) else _shown(Path(source))
     data = source if isinstance(source, bytes) else _read_bytes(Path(source), max_bytes)
     if not data:
         raise BadImage(f"{name} is empty.")
@@ -78,9 +78,12 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
                     "so please make it smaller first."
                 )
             frames = _frame_count(opened)
-            orientation = _orientation(opened)
+            # Pillow turns a TIFF itself while it decodes; a PNG may keep its EXIF behind its pixels.
+            turned = _orientation(opened) if opened.format == "TIFF" else 1
             opened.load()
-            image = upright(_to_rgb(opened), orientation)
+            left = _orientation(opened)
+            image = upright(_to_rgb(opened), left)
+            orientation = left if left > 1 else turned
     except BadImage:
         raise
     except Image.DecompressionBombError:
@@ -111,11 +114,19 @@ def thumbnail(image: Image.Image, side: int = 320) -> bytes:
 def _read_bytes(path: Path, max_bytes: int) -> bytes:
     try:
         if not path.is_file():
-            raise BadImage(f"{path.name} is not a file.")
+            raise BadImage(f"{_shown(path)} is not a file.")
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise BadImage(f"{_shown(path)} has {size / 2**20:.0f} MB; the limit is {max_bytes / 2**20:.0f} MB.")
         with path.open("rb") as file:
-            return file.read(max_bytes + 1)  # one byte over is enough to know that it is too large
+            return file.read(max_bytes + 1)
     except OSError as error:
-        raise BadImage(f"{path.name} cannot be opened: {error.strerror or error}.") from error
+        raise BadImage(f"{_shown(path)} cannot be opened: {error.strerror or error}.") from error
+
+
+def _shown(path: Path) -> str:
+    """The file's name, safe to put into a one-line message."""
+    return "".join(c if c.isprintable() else " " for c in path.name)
 
 
 def _frame_count(image: Image.Image) -> int:
@@ -144,8 +155,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_8bit(image: Image.Image) -> np.ndarray:
     """Map 16-bit, 32-bit and float grey values onto 0..255 by range, where Pillow would clip them."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
+    values = np.asarray(image).astype(np.float64)
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    values = np.where(np.isfinite(values), values, low)
     if image.mode == "F" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     elif low >= 0 and high <= 255 and image.mode in ("F", "I"):

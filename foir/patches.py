@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from foir.errors import BadPrompt
-from foir.prompts import Prompt, bounds, span
+from foir.prompts import Prompt, Stroke, bounds, span
 
+STROKE_SIDE = 1024  # longest side strokes are drawn at, pixels
 RULES = ("any", "majority", "center")
-_TOUCH = 1e-7  # a smaller share of a patch is rounding, not a pixel
+_TOUCH = 1e-10  # a smaller share of a patch is rounding, not a pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,18 +81,28 @@ def _draw(prompt: Prompt, size: tuple[int, int]) -> np.ndarray:
     for x0, y0, x1, y1 in prompt.boxes:
         area[span(y0, y1, size[1]), span(x0, x1, size[0])] = True
     if prompt.strokes:
-        sheet = Image.fromarray(area)
-        pen = ImageDraw.Draw(sheet)
-        for stroke in prompt.strokes:
-            reach = max(stroke.width / 2, 0.5)
-            if len(stroke.path) > 1:
-                pen.line(stroke.path, fill=1, width=max(round(stroke.width), 1), joint="curve")
-            for x, y in stroke.path:
-                pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=1)
-        area = np.array(sheet)
+        area |= _draw_strokes(prompt.strokes, size)
+        for x, y in (at for stroke in prompt.strokes for at in stroke.path):
+            if 0 <= x <= size[0] and 0 <= y <= size[1]:  # however thin the brush, what it touched is meant
+                area[span(y, y, size[1]), span(x, x, size[0])] = True
         if not area.any():
             raise BadPrompt(f"The stroke passes beside the picture of {size[0]} x {size[1]} pixels.")
     return area
+
+
+def _draw_strokes(strokes: tuple[Stroke, ...], size: tuple[int, int]) -> np.ndarray:
+    """Strokes as bool [H, W]; on a large picture they are drawn small first, or long scribbles would take minutes."""
+    scale = min(1.0, STROKE_SIDE / max(size))
+    sheet = Image.new("1", (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
+    pen = ImageDraw.Draw(sheet)
+    for stroke in strokes:
+        path = [(x * scale, y * scale) for x, y in stroke.path]
+        reach = max(stroke.width * scale / 2, 0.5)
+        if len(path) > 1:
+            pen.line(path, fill=1, width=max(round(2 * reach), 1), joint="curve")
+        for x, y in (path[0], path[-1]):
+            pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=1)
+    return np.array(sheet.resize(size, Image.Resampling.NEAREST))
 
 
 def _select(area: np.ndarray, grid: tuple[int, int], rule: str) -> np.ndarray:
@@ -114,10 +125,10 @@ def coverage(area: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Share of each patch that the region covers, float [rows, cols] in 0..1; exact also where patches cut pixels."""
     height, width = area.shape
     down, across = _overlap(height, grid[0]), _overlap(width, grid[1]).T
-    covered = np.zeros(grid, np.float32)
+    covered = np.zeros(grid)
     for row in range(grid[0]):  # a row of patches at a time keeps the float copy of a large mask small
         part = _cells(slice(row, row + 1), height, grid[0])
-        covered[row] = (down[row, part] @ area[part].astype(np.float32)) @ across
+        covered[row] = (down[row, part] @ area[part].astype(np.float64)) @ across
     return covered
 
 
@@ -126,7 +137,7 @@ def _overlap(pixels: int, patches: int) -> np.ndarray:
     start = np.arange(patches)[:, None] * (pixels / patches)
     at = np.arange(pixels)[None]
     shared = np.minimum(at + 1, start + pixels / patches) - np.maximum(at, start)
-    return (np.clip(shared, 0, None) * (patches / pixels)).astype(np.float32)
+    return np.clip(shared, 0, None) * (patches / pixels)
 
 
 def _window(at: float, pixels: int, patches: int, window: int) -> slice:

@@ -61,15 +61,21 @@ class Prompt:
             BadPrompt: The shape is another one, or there are more than 10,000 marks.
         """
         try:
-            points = tuple((float(x), float(y)) for x, y in data.get("points", ()))
-            boxes = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in data.get("boxes", ()))
+            points = _pairs(data.get("points", ()))
+            boxes = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in map(_row, data.get("boxes", ())))
             strokes = tuple(
-                Stroke(tuple((float(x), float(y)) for x, y in stroke["path"]), float(stroke.get("width", 20.0)))
-                for stroke in data.get("strokes", ())
+                Stroke(_pairs(stroke["path"]), float(stroke.get("width", 20.0))) for stroke in data.get("strokes", ())
             )
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise BadPrompt("The prompt must hold points [x, y], boxes [x0, y0, x1, y1] and strokes.") from error
-        return cls(points, boxes, strokes)
+        prompt = cls(points, boxes, strokes)
+        prompt._check_count()
+        return prompt
+
+    def _check_count(self) -> None:
+        marks = len(self.points) + len(self.boxes) + sum(len(stroke.path) for stroke in self.strokes)
+        if marks > MAX_MARKS:
+            raise BadPrompt(f"The prompt has {marks} marks; the limit is {MAX_MARKS}.")
 
     @property
     def empty(self) -> bool:
@@ -92,15 +98,23 @@ class Prompt:
         """
         if self.empty:
             raise BadPrompt("Nothing is pointed at: give a point, a box, a stroke or a mask.")
-        marks = len(self.points) + len(self.boxes) + sum(len(stroke.path) for stroke in self.strokes)
-        if marks > MAX_MARKS:
-            raise BadPrompt(f"The prompt has {marks} marks; the limit is {MAX_MARKS}.")
+        self._check_count()
         return Prompt(
             points=tuple(_fit_point(point, size) for point in self.points),
             boxes=tuple(_fit_box(box, size) for box in self.boxes),
             strokes=tuple(_fit_stroke(stroke, size) for stroke in self.strokes),
             mask=None if self.mask is None else _fit_mask(self.mask, size, orientation),
         )
+
+
+def _row(value: Any) -> Sequence[Any]:
+    if not isinstance(value, list | tuple):  # a string of digits would unpack as well
+        raise TypeError(value)
+    return value
+
+
+def _pairs(rows: Any) -> tuple[XY, ...]:
+    return tuple((float(x), float(y)) for x, y in map(_row, rows))
 
 
 def _fit_point(point: XY, size: tuple[int, int]) -> XY:
@@ -141,10 +155,10 @@ def _fit_stroke(stroke: Stroke, size: tuple[int, int]) -> Stroke:
     reach = width / 2
     if max(xs) < -reach or max(ys) < -reach or min(xs) > size[0] + reach or min(ys) > size[1] + reach:
         raise BadPrompt(f"The stroke lies outside the picture of {size[0]} x {size[1]} pixels.")
-    # Far-off points would make the drawing code allocate or overflow; a margin keeps the line's direction.
+    # Points far off would overflow in the drawing code.
     limit = 4 * max(size)
     kept = tuple((min(max(x, -limit), limit), min(max(y, -limit), limit)) for x, y in path)
-    return replace(stroke, path=kept, width=min(width, 2.0 * max(size)))
+    return replace(stroke, path=kept, width=min(width, 3.0 * max(size)))
 
 
 def _fit_mask(mask: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
@@ -160,8 +174,9 @@ def _fit_mask(mask: np.ndarray, size: tuple[int, int], orientation: int) -> np.n
     if (width, height) == size:
         return inside
     picture = Image.fromarray(inside)
-    if orientation >= 5 and _same_shape((height, width), size):  # drawn on the stored, unturned pixels
-        picture = upright(picture, orientation)
+    misfit, misfit_turned = abs(width * size[1] - height * size[0]), abs(height * size[1] - width * size[0])
+    if orientation >= 5 and misfit_turned < misfit and _same_shape((height, width), size):
+        picture = upright(picture, orientation)  # it was drawn on the stored, unturned pixels
     elif not _same_shape((width, height), size):
         raise BadPrompt(f"The mask is {width} x {height} but the picture is {size[0]} x {size[1]} pixels.")
     resized = np.asarray(picture.resize(size, Image.Resampling.NEAREST))

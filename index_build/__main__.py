@@ -1,4 +1,4 @@
-"""`python -m index_build build FOLDER --out INDEX --encoder NAME [--heads]`."""
+"""`python -m index_build build FOLDER --out INDEX --encoder NAME [--heads]`, `playroom`, `sprites`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from pathlib import Path
 
 from foir.errors import FoirError
 
+PLAYROOM = Path("foir/assets/playroom")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 when at least one picture was indexed."""
     args = _parser().parse_args(argv)
     try:
-        return _build(args)
+        args.run(args)
     except FoirError as error:
         print(f"index_build: {error}", file=sys.stderr)
         return 1
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,17 +34,37 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--heads", action="store_true", help="keep a head cache, for query-db mode")
     build.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     build.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+    build.set_defaults(run=_build)
+    playroom = commands.add_parser("playroom", help="compose the sample gallery and index it")
+    playroom.add_argument("--out", metavar="INDEX", type=Path, default=PLAYROOM)
+    playroom.set_defaults(run=_playroom)
+    sprites = commands.add_parser("sprites", help="make the sprite sheets of the playroom")
+    sprites.add_argument("package", metavar="PACKAGE", type=Path, help="WebP files of @lobehub/fluent-emoji-3d")
+    sprites.add_argument("emoji_test", metavar="EMOJI_TEST", type=Path, help="Unicode's emoji-test.txt")
+    sprites.add_argument("--out", metavar="FOLDER", type=Path, default=PLAYROOM / "sprites")
+    sprites.set_defaults(run=_sprites)
     return parser
 
 
-def _build(args: argparse.Namespace) -> int:
+def _build(args: argparse.Namespace) -> None:
     from index_build.pipeline import Plan, build
 
     built = build(Plan(args.folder, args.out, args.encoder, args.heads, args.revision, args.device, args.dtype))
     for entry in built.rejected:
         print(f"left out {entry['file']}: {entry['reason']}", file=sys.stderr)
     print(f"{built.pictures} pictures indexed, {len(built.rejected)} left out, {built.resumed} shards resumed")
-    return 0
+
+
+def _playroom(args: argparse.Namespace) -> None:
+    from index_build import playroom
+
+    print(f"{playroom.make(args.out).pictures} scenes indexed")
+
+
+def _sprites(args: argparse.Namespace) -> None:
+    from index_build import sprites
+
+    print(f"{sprites.make(args.package, args.emoji_test, args.out)} sprites")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from tqdm import tqdm
 from foir import encoders, images
 from foir.encoders.base import Encoder, Features
 from foir.errors import BadImage, Unavailable
-from foir.index import Item, writer
+from foir.index import Item, Object, writer
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
 SHARD = 1024  # files a shard covers, and what a killed build can lose
@@ -37,8 +37,21 @@ PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
+class Note:
+    """What is known of a picture beforehand; `objects` need no item id yet."""
+
+    caption: str | None = None
+    source: str | None = None
+    licence: str | None = None
+    objects: tuple[Object, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What to build: pictures under `folder` into `out`, with `encoder`, and a head cache if `heads`."""
+    """What to build: pictures under `folder` into `out`, with `encoder`, and a head cache if `heads`.
+
+    `notes` go by relative file name; a `portable` index does not remember where the pictures lay.
+    """
 
     folder: Path
     out: Path
@@ -47,6 +60,9 @@ class Plan:
     revision: str | None = None
     device: str = "auto"
     dtype: str = "float32"
+    notes: Mapping[str, Note] = field(default_factory=dict)
+    thumb_side: int = 320
+    portable: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +125,8 @@ def listing(folder: Path, out: Path) -> list[str]:
 
 def _build(plan: Plan, encoder: Encoder, files: Sequence[str]) -> Built:
     probe = encoder.probe()
-    conf = [encoder.name, encoder.revision, plan.dtype, plan.heads, hashlib.sha256(probe.tobytes()).hexdigest()]
+    weights = hashlib.sha256(probe.tobytes()).hexdigest()
+    conf = [encoder.name, encoder.revision, weights, plan.dtype, plan.heads, plan.thumb_side]
     partial = plan.out / PARTIAL
     partial.mkdir(exist_ok=True)
     done: list[_Shard] = []
@@ -126,7 +143,7 @@ def _build(plan: Plan, encoder: Encoder, files: Sequence[str]) -> Built:
                 resumed += 1
                 bar.update(len(names))
             done.append(shard)
-    items = [item for shard in done for item in shard.items]
+    items = [_annotated(item, plan.notes.get(item.file, Note())) for shard in done for item in shard.items]
     rejected = tuple(entry for shard in done for entry in shard.rejected)
     if not items:
         raise Unavailable(f"None of the {len(files)} pictures under {plan.folder} can be read.")
@@ -137,9 +154,16 @@ def _build(plan: Plan, encoder: Encoder, files: Sequence[str]) -> Built:
         shards=tuple(shard.vectors for shard in done if shard.vectors),
         heads=tuple(shard.heads for shard in done if shard.heads),
     )
-    writer.publish(plan.out, {"image": space}, items, rejected, os.path.relpath(plan.folder, plan.out))
+    known = ((item, plan.notes[item.file].objects) for item in items if item.file in plan.notes)
+    objects = [replace(thing, item=item.id) for item, things in known for thing in things]
+    root = None if plan.portable else os.path.relpath(plan.folder, plan.out)
+    writer.publish(plan.out, {"image": space}, items, rejected, root, objects)
     shutil.rmtree(partial)
     return Built(len(items), rejected, resumed)
+
+
+def _annotated(item: Item, note: Note) -> Item:
+    return replace(item, caption=note.caption, source=note.source, licence=note.licence)
 
 
 def _make(plan: Plan, encoder: Encoder, names: Sequence[str], first_id: int, bar: tqdm) -> _Shard:
@@ -175,7 +199,7 @@ def _decoded(
     def decode(place: int) -> _Decoded:
         name = names[place]
         photo = images.read(plan.folder / name)
-        thumb = writer.write_thumb(plan.out, images.thumbnail(photo.image))
+        thumb = writer.write_thumb(plan.out, images.thumbnail(photo.image, plan.thumb_side))
         item = Item(first_id + place, name, *photo.size, caption=None, source=None, licence=None, thumb=thumb)
         return _Decoded(item, encoder.pixels([photo.image])[0])
 

@@ -12,6 +12,7 @@ from foir import encoders
 from foir.encoders import dinov2
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+torch.set_num_threads(1)  # threads of a toy spend ten times its work waiting for each other on a busy machine
 
 
 @encoders.encoder("toy", weights="made in tests", licence="Apache-2.0", dim=48, heads=6, blocks=4)

@@ -14,6 +14,7 @@ from foir.errors import Unavailable
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
+MACHINERY = {"base", "block", "intervention"}  # every other file here registers a family
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -59,8 +60,9 @@ def encoder(
 @cache
 def cards() -> dict[str, Card]:
     """All registered encoders, by name."""
-    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        importlib.import_module(module.name)
+    for module in pkgutil.iter_modules(__path__):
+        if module.name not in MACHINERY:
+            importlib.import_module(f"{__name__}.{module.name}")
     importlib.import_module("foir.mini")
     return dict(_register)
 

@@ -1,10 +1,11 @@
 """Reading an index: every file is checked against the manifest's digests before anything in it is believed.
 
-manifest.json               lists every other file by content hash, names the spaces, carries its own digest;
-the only file that is ever replaced
+manifest.json               names the spaces, lists every other file by content hash, carries its own digest;
+                            the only file that is ever replaced
 <hash>.safetensors          a shard of a space's matrix, memory-mapped
 <hash>-heads.safetensors    the same rows' CLS head outputs z [n, h, d_k] and residuals [n, d]
 <hash>-items.parquet        one row a picture, in the matrix's order
+<hash>-objects.parquet      known objects of the pictures, where there are any
 <hash>-rejected.jsonl       what was left out and why
 thumbs/ab/HASH.jpg          named by content; checked when served
 """
@@ -39,6 +40,17 @@ ITEM_SCHEMA = pa.schema(
         ("thumb", pa.string()),
     ]
 )
+OBJECT_SCHEMA = pa.schema(
+    [
+        ("item", pa.int64()),
+        ("box", pa.list_(pa.float32(), 4)),
+        ("mask", pa.string()),
+        ("category", pa.string()),
+        ("instance", pa.string()),
+        ("name", pa.string()),
+        ("source", pa.string()),
+    ]
+)
 _DTYPES = {"F16": np.float16, "F32": np.float32}
 
 
@@ -54,6 +66,19 @@ class Item:
     source: str | None
     licence: str | None
     thumb: str
+
+
+@dataclass(frozen=True)
+class Object:
+    """A known object: `item` is a picture's id, `box` (x0, y0, x1, y1) in its pixels, `mask` run lengths or None."""
+
+    item: int
+    box: tuple[float, float, float, float]
+    mask: str | None
+    category: str
+    instance: str | None
+    name: str
+    source: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +105,18 @@ class Space:
 class Index:
     """An opened index. Immutable and safe to share between threads."""
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any], items: pa.Table, spaces: Mapping[str, Space]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Mapping[str, Any],
+        items: pa.Table,
+        objects: Sequence[Object],
+        spaces: Mapping[str, Space],
+    ) -> None:
         self.folder, self.manifest, self._items, self.spaces = folder, manifest, items, spaces
+        self._objects: dict[int, list[Object]] = {}
+        for thing in objects:
+            self._objects.setdefault(thing.item, []).append(thing)
 
     @classmethod
     def open(cls, folder: Path | str) -> Index:
@@ -96,6 +131,7 @@ class Index:
             for name, facts in manifest["files"].items():
                 _verify(folder, name, facts)
             items = pq.read_table(folder / manifest["items"], schema=ITEM_SCHEMA)
+            objects = _objects(folder, manifest["objects"])
             spaces = {name: _space(folder, facts) for name, facts in manifest["spaces"].items()}
         except BadIndex:
             raise
@@ -104,7 +140,7 @@ class Index:
         for name, space in spaces.items():
             if sum(map(len, space.shards)) != len(items):
                 raise BadIndex(f"The index {folder} has {len(items)} items but another number of {name} vectors.")
-        return cls(folder, manifest, items, spaces)
+        return cls(folder, manifest, items, objects, spaces)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -127,6 +163,10 @@ class Index:
         if row is None:
             raise BadIndex(f"The index has no picture with id {id}.")
         return row
+
+    def objects(self, id: int) -> tuple[Object, ...]:
+        """The known objects of a picture; none where the index was built without annotations."""
+        return tuple(self._objects.get(id, ()))
 
     def space(self, name: str = "image") -> Space:
         """A space by name.
@@ -209,6 +249,13 @@ def _verify(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
         raise BadIndex(f"The index {folder} lacks its file {name}: rebuild it.") from error
     if digest != facts["sha256"]:
         raise BadIndex(f"The file {name} of the index {folder} is damaged: rebuild it.")
+
+
+def _objects(folder: Path, name: str | None) -> list[Object]:
+    if name is None:
+        return []
+    rows = pq.read_table(folder / name, schema=OBJECT_SCHEMA).to_pylist()
+    return [Object(**{**row, "box": tuple(row["box"])}) for row in rows]
 
 
 def _space(folder: Path, facts: Mapping[str, Any]) -> Space:

@@ -16,7 +16,16 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save
 
 from foir.errors import BadIndex
-from foir.index.store import FORMAT, ITEM_SCHEMA, MANIFEST, Item, manifest_digest, thumb_name
+from foir.index.store import (
+    FORMAT,
+    ITEM_SCHEMA,
+    MANIFEST,
+    OBJECT_SCHEMA,
+    Item,
+    Object,
+    manifest_digest,
+    thumb_name,
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ def publish(
     items: Sequence[Item],
     rejected: Sequence[Mapping[str, str]],
     root: str | None,
+    objects: Sequence[Object] = (),
 ) -> None:
     """Write items, rejected files and the manifest; until the last step readers see the index that was there before.
 
@@ -65,13 +75,12 @@ def publish(
         items: One for each row of every space, in order.
         rejected: `{"file": ..., "reason": ...}` for what was left out.
         root: Path from the index to the indexed folder, or None.
+        objects: Known objects of the pictures.
     """
-    table = pa.Table.from_pylist([asdict(item) for item in items], schema=ITEM_SCHEMA)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in rejected)
     names = {
-        "items": _write(folder, sink.getvalue().to_pybytes(), "-items.parquet"),
+        "items": _write(folder, _parquet(items, ITEM_SCHEMA), "-items.parquet"),
+        "objects": _write(folder, _parquet(objects, OBJECT_SCHEMA), "-objects.parquet") if objects else None,
         "rejected": _write(folder, lines.encode(), "-rejected.jsonl"),
     }
     shards = [name for space in spaces.values() for name in (*space.shards, *space.heads)]
@@ -80,7 +89,7 @@ def publish(
         **names,
         "root": root,
         "spaces": {name: asdict(space) for name, space in spaces.items()},
-        "files": {name: {"sha256": _digest(folder / name)} for name in (*names.values(), *shards)},
+        "files": {name: {"sha256": _digest(folder / name)} for name in (*names.values(), *shards) if name},
     }
     manifest = json.loads(json.dumps(manifest))  # the digest is of what a reader will see: lists, not tuples
     manifest["digest"] = manifest_digest(manifest)
@@ -108,6 +117,12 @@ def _write(folder: Path, data: bytes, suffix: str) -> str:
     name = hashlib.sha256(data).hexdigest()[:32] + suffix
     replace(folder / name, data)
     return name
+
+
+def _parquet(rows: Sequence[Item] | Sequence[Object], schema: pa.Schema) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
 
 
 def _half(values: np.ndarray) -> np.ndarray:

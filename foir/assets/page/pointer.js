@@ -1,0 +1,197 @@
+// The picture one points at. Value from the server: {url, width, height, name, prompt, heat}. A finished mark is sent as
+// a "submit" event with {points, boxes, strokes} in pixels of the picture. Everything is drawn with DOM calls, never with
+// HTML strings, because file names come from strangers.
+const stage = element.querySelector(".stage");
+const photo = stage.querySelector("img.photo");
+const heat = stage.querySelector("img.heat");
+const canvas = stage.querySelector("canvas");
+const pen = canvas.getContext("2d");
+const tools = [...element.querySelectorAll("[data-tool]")];
+
+const nothing = () => ({ points: [], boxes: [], strokes: [] });
+let tool = "box";
+let marks = nothing();
+let history = [];
+let drawing = null; // the mark under the finger
+let cursor = null; // keyboard position, pixels of the picture
+let shownUrl = null;
+
+const picture = () => props.value || { width: 1, height: 1 };
+const brush = () => Math.max(picture().width, picture().height) / 24;
+const isEmpty = (m) => !m.points.length && !m.boxes.length && !m.strokes.length;
+
+function toPicture(event) {
+  const area = canvas.getBoundingClientRect();
+  const clamp = (value, limit) => Math.min(Math.max(value, 0), limit);
+  const { width, height } = picture();
+  return [
+    clamp(((event.clientX - area.left) / area.width) * width, width),
+    clamp(((event.clientY - area.top) / area.height) * height, height),
+  ];
+}
+
+function draw() {
+  const area = canvas.getBoundingClientRect();
+  if (!area.width) return;
+  const density = window.devicePixelRatio || 1;
+  canvas.width = Math.round(area.width * density);
+  canvas.height = Math.round(area.height * density);
+  const scale = canvas.width / picture().width;
+  pen.setTransform(scale, 0, 0, scale, 0, 0);
+  const px = density / scale; // one screen pixel
+  const all = drawing ? [marks, drawing] : [marks];
+  for (const [colour, width] of [["rgba(0,0,0,.55)", 5], ["#ffb52e", 2.5]]) {
+    pen.strokeStyle = pen.fillStyle = colour;
+    for (const m of all) {
+      pen.lineWidth = width * px;
+      for (const [x0, y0, x1, y1] of m.boxes) pen.strokeRect(x0, y0, x1 - x0, y1 - y0);
+      for (const [x, y] of m.points) {
+        pen.beginPath();
+        pen.arc(x, y, (width + 4) * px, 0, 7);
+        pen.fill();
+      }
+    }
+  }
+  pen.lineCap = pen.lineJoin = "round";
+  pen.strokeStyle = "rgba(255,181,46,.55)";
+  for (const m of all)
+    for (const stroke of m.strokes) {
+      pen.lineWidth = stroke.width;
+      pen.beginPath();
+      stroke.path.forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+      if (stroke.path.length === 1) pen.lineTo(stroke.path[0][0] + 0.01, stroke.path[0][1]);
+      pen.stroke();
+    }
+  if (cursor && document.activeElement === canvas) {
+    for (const [colour, width] of [["rgba(0,0,0,.6)", 4], ["#fff", 1.5]]) {
+      pen.strokeStyle = colour;
+      pen.lineWidth = width * px;
+      pen.beginPath();
+      pen.moveTo(cursor[0] - 12 * px, cursor[1]);
+      pen.lineTo(cursor[0] + 12 * px, cursor[1]);
+      pen.moveTo(cursor[0], cursor[1] - 12 * px);
+      pen.lineTo(cursor[0], cursor[1] + 12 * px);
+      pen.stroke();
+    }
+  }
+}
+
+function show() {
+  const value = picture();
+  stage.style.aspectRatio = `${value.width} / ${value.height}`;
+  stage.style.setProperty("--ratio", value.width / value.height);
+  if (value.url && value.url !== shownUrl) {
+    shownUrl = value.url;
+    photo.src = value.url;
+    photo.alt = value.name || "your picture";
+    history = [];
+    drawing = cursor = null;
+    marks = { ...nothing(), ...(value.prompt || {}) };
+  }
+  heat.hidden = !value.heat;
+  if (value.heat) heat.src = value.heat;
+  draw();
+}
+
+function submit() {
+  trigger("submit", { prompt: marks });
+}
+
+function finish(mark) {
+  history.push(marks);
+  const adds = mark.strokes.length && marks.strokes.length;
+  marks = adds ? { ...marks, strokes: [...marks.strokes, ...mark.strokes] } : mark;
+  drawing = null;
+  draw();
+  submit();
+}
+
+function begin([x, y]) {
+  if (tool === "box") drawing = { ...nothing(), boxes: [[x, y, x, y]] };
+  if (tool === "brush") drawing = { ...nothing(), strokes: [{ path: [[x, y]], width: brush() }] };
+  if (tool === "point") finish({ ...nothing(), points: [[x, y]] });
+}
+
+function extend([x, y]) {
+  if (!drawing) return;
+  if (drawing.boxes.length) drawing.boxes[0].splice(2, 2, x, y);
+  if (drawing.strokes.length) drawing.strokes[0].path.push([x, y]);
+  draw();
+}
+
+function end() {
+  if (!drawing) return;
+  const [box] = drawing.boxes;
+  const small = Math.max(picture().width, picture().height) / 100;
+  if (box && Math.abs(box[2] - box[0]) < small && Math.abs(box[3] - box[1]) < small) {
+    finish({ ...nothing(), points: [[box[0], box[1]]] }); // a click with the box tool means a point
+  } else finish(drawing);
+}
+
+canvas.addEventListener("pointerdown", (event) => {
+  if (event.button) return;
+  canvas.setPointerCapture(event.pointerId);
+  cursor = null;
+  begin(toPicture(event));
+  draw();
+});
+canvas.addEventListener("pointermove", (event) => extend(toPicture(event)));
+canvas.addEventListener("pointerup", end);
+canvas.addEventListener("pointercancel", () => {
+  drawing = null;
+  draw();
+});
+
+canvas.addEventListener("keydown", (event) => {
+  const { width, height } = picture();
+  const step = Math.max(width, height) / (event.shiftKey ? 100 : 25);
+  const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  if (event.key in moves) {
+    cursor ||= [width / 2, height / 2];
+    const [dx, dy] = moves[event.key];
+    cursor = [
+      Math.min(Math.max(cursor[0] + dx * step, 0), width),
+      Math.min(Math.max(cursor[1] + dy * step, 0), height),
+    ];
+    extend(cursor);
+  } else if (event.key === " " || event.key === "Enter") {
+    cursor ||= [width / 2, height / 2];
+    if (drawing) end();
+    else begin(cursor);
+  } else if (event.key === "Escape") {
+    if (drawing) drawing = null;
+    else clear();
+  } else return;
+  event.preventDefault();
+  draw();
+});
+canvas.addEventListener("focus", () => {
+  if (canvas.matches(":focus-visible")) cursor ||= [picture().width / 2, picture().height / 2];
+  draw();
+});
+canvas.addEventListener("blur", draw);
+
+function clear() {
+  if (isEmpty(marks)) return;
+  history.push(marks);
+  marks = nothing();
+  draw();
+  submit();
+}
+
+for (const button of tools)
+  button.addEventListener("click", () => {
+    tool = button.dataset.tool;
+    for (const other of tools) other.setAttribute("aria-pressed", String(other === button));
+  });
+element.querySelector("[data-do=undo]").addEventListener("click", () => {
+  if (!history.length) return;
+  marks = history.pop();
+  draw();
+  submit();
+});
+element.querySelector("[data-do=clear]").addEventListener("click", clear);
+
+new ResizeObserver(draw).observe(stage);
+watch("value", show);
+show();

@@ -1,0 +1,9 @@
+"""Scenes composed from a sheet of sprites: for the sample gallery, for training `mini`, and for measuring.
+
+`compose("gallery", 7)` always gives the same scene, with exact boxes, masks, categories, instances and a caption.
+"""
+
+from foir.playroom.scenes import SPLITS, Scene, Thing, compose
+from foir.playroom.sprites import Sprite, sprites
+
+__all__ = ["SPLITS", "Scene", "Sprite", "Thing", "compose", "sprites"]
