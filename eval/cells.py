@@ -43,6 +43,7 @@ class Cell:
     revisions: Mapping[str, str] = field(default_factory=dict)
 
 
+SLASHED = r"\|"  # "foveal|phs" would end its column
 HEAD = "| data set | encoder | method | options | metric | value | 95 % interval | n |"
 
 
@@ -59,5 +60,5 @@ def table(cells: Sequence[Cell]) -> str:
         value = "not run" if cell.value is None else f"{cell.value:.1f}"
         interval = "" if cell.low is None or cell.high is None else f"{cell.low:.1f} to {cell.high:.1f}"
         facts = (cell.dataset, cell.encoder, cell.method, options, cell.metric, value, interval, str(cell.n))
-        lines.append(f"| {' | '.join(facts)} |")
+        lines.append(f"| {' | '.join(fact.replace('|', SLASHED) for fact in facts)} |")
     return "\n".join(lines)

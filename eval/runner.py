@@ -5,16 +5,14 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from eval.cells import Cell
-from eval.datasets import Dataset, Query
+from eval.datasets import Dataset, Load, Query
 from eval.metrics import Mean, category_mean, precision
 from eval.tables import Experiment, Row
-from foir import images
 from foir.encoders.base import Encoder, Features
 from foir.encoders.intervention import HeadGate
 from foir.index import Space, exact, head_cache
@@ -77,11 +75,11 @@ def ceiling(dataset: Dataset, k: int) -> float:
     return 100 * category_mean(np.minimum(have[kinds], k) / k, pictures, kinds).value
 
 
-def _gallery(encoder: Encoder, files: Sequence[Path]) -> Space:
+def _gallery(encoder: Encoder, pictures: Sequence[Load]) -> Space:
     """The gallery's features and head cache in memory, in float32."""
     parts: list[Features] = []
-    for start in tqdm(range(0, len(files), BATCH), unit="batch", desc="gallery"):
-        batch = [images.read(file).image for file in files[start : start + BATCH]]
+    for start in tqdm(range(0, len(pictures), BATCH), unit="batch", desc="gallery"):
+        batch = [load() for load in pictures[start : start + BATCH]]
         parts.append(encoder.finish(encoder.prefix(encoder.pixels(batch))))
 
     def shards(name: str) -> tuple[np.ndarray, ...]:
@@ -101,7 +99,7 @@ def _query_features(
     for place, query in enumerate(queries):
         of_picture[query.picture].append(place)
     for picture, places in tqdm(of_picture.items(), unit="picture", desc="queries"):
-        image = images.read(dataset.query_pictures[picture]).image
+        image = dataset.query_pictures[picture]()
         prefix = encoder.prefix(encoder.pixels([image]))
         fitted = [queries[place].prompt.fit(image.size) for place in places]
         masks = [rasterise(prompt, image.size, encoder.grid) for prompt in fitted]

@@ -66,6 +66,20 @@ EXPERIMENTS = {
             10,
         ),
         Experiment(
+            "playroom-small",
+            "Small things (1 to 5 % of the picture) of held-out playroom scenes, by category",
+            ("playroom",),
+            ("mini",),
+            (
+                Row("cbir"),
+                *RIVALS,
+                *(Row("phs", {"h_on": h_on}) for h_on in range(1, 6)),
+                *(Row("phs", {"h_on": h_on}, "query-db") for h_on in (3, 5)),
+                Row("foveal|phs", {"h_on": 5}),
+            ),
+            10,
+        ),
+        Experiment(
             "mini-depth",
             "After which block mini's trunk retrieves best",
             ("coco_small",),

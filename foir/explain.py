@@ -11,7 +11,7 @@ from foir.encoders.base import Encoder, Features, Prefix
 from foir.patches import PatchMask
 
 NIGHT = (18, 20, 48)
-DARKEST = 0.8  # opacity of the veil where the heat is 0
+DARKEST = 0.62  # opacity of the veil where the heat is 0
 
 
 def query_heat(encoder: Encoder, features: Features, i: int = 0) -> np.ndarray:

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from foir import BadIndex, Index, Searcher, Unavailable, images
-from foir.index import writer
+from foir.index import Object, writer
 from index_build import pipeline
 from index_build.__main__ import main
-from index_build.pipeline import PARTIAL, Plan, build
+from index_build.pipeline import PARTIAL, Note, Plan, build
 from tests.conftest import scene
 
 ROOT = Path(__file__).parents[1]
@@ -229,6 +229,44 @@ def test_the_built_index_finds_each_of_its_pictures(folder, toy):
     searcher = Searcher(Index.open(folder.parent / "index"), toy)
     for name in ("a/03.png", "b/08.png"):
         assert searcher.search(searcher.open(folder / name), k=1).items[0].file == name
+
+
+def thing(name, item=-1):
+    return Object(item, (10.0, 20.5, 60.0, 80.0), "1 2 3", "disc", "disc-7", name, "drawn")
+
+
+def test_notes_go_with_their_pictures_and_their_objects_get_the_ids(mixed, four_a_shard):
+    notes = {
+        "b/02.png": Note("two discs", "made here", "CC0-1.0", (thing("red"), thing("blue"))),
+        "a/01.png": Note("empty"),
+        "a/04-cut.png": Note("lost", objects=(thing("lost"),)),
+        "a/no-such.png": Note("nowhere", objects=(thing("nowhere"),)),
+    }
+    make(mixed, mixed.parent / "index", notes=notes)
+    index = Index.open(mixed.parent / "index")
+    items = {index.item(row).file: index.item(row) for row in range(len(index))}
+    noted = items["b/02.png"]
+    assert (noted.caption, noted.source, noted.licence) == ("two discs", "made here", "CC0-1.0")
+    assert items["a/01.png"].caption == "empty" and items["a/03.png"].caption is None
+    assert index.objects(noted.id) == (thing("red", noted.id), thing("blue", noted.id))
+    assert sum(len(index.objects(id)) for id in range(20)) == 2
+
+
+def test_notes_of_the_second_run_count_for_resumed_shards_too(folder, four_a_shard, monkeypatch):
+    out = folder.parent / "index"
+    interrupt(folder, out, monkeypatch)
+    assert make(folder, out, heads=True, notes={"a/01.png": Note("late", objects=(thing("late"),))}).resumed == 2
+    index = Index.open(out)
+    assert index.item(0).caption == "late"
+    assert [thing.name for thing in index.objects(0)] == ["late"]
+
+
+def test_a_portable_index_serves_its_thumbnails_of_the_size_asked_for(folder):
+    make(folder, folder.parent / "index", portable=True, thumb_side=64)
+    index = Index.open(folder.parent / "index")
+    assert index.picture(index.item(0)) == index.thumb(index.item(0))
+    with Image.open(index.picture(index.item(0))) as picture:
+        assert picture.size == (64, 48)
 
 
 # Exit statuses.
@@ -460,6 +498,17 @@ def test_a_picture_added_between_two_runs_shifts_ids_and_nothing_else(folder, fo
     index = Index.open(out)
     assert [index.item(row).id for row in range(11)] == list(range(11))
     assert index.item(4).file == "a/08.png"
+    check_alignment(index, folder, toy)
+
+
+def test_a_whole_shard_of_pictures_added_in_front_leaves_no_old_ids(folder, four_a_shard, toy, monkeypatch):
+    out = folder.parent / "index"
+    interrupt(folder, out, monkeypatch)
+    for i in range(4):
+        scene(60 + i).save(folder / f"{i:02}-new.png")
+    assert make(folder, out, heads=True).resumed == 0
+    index = Index.open(out)
+    assert [index.item(row).id for row in range(14)] == list(range(14))
     check_alignment(index, folder, toy)
 
 

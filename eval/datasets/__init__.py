@@ -11,9 +11,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from foir import images
 from foir.errors import Unavailable
 from foir.prompts import Prompt
+
+Load = Callable[[], Image.Image]  # gives an upright RGB picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,19 +35,19 @@ class Dataset:
 
     Attributes:
         name: Registry name.
-        gallery: Picture files.
+        gallery: Its pictures, each read when called.
         labels: bool [gallery, categories]: what each picture contains.
         queries: Pointed objects; `picture` is a row of `query_pictures`.
-        query_pictures: Picture files of the queries.
+        query_pictures: The pictures of the queries.
         categories: Their names.
         leave_one_out: The query pictures are the gallery, and each is left out of its own results.
     """
 
     name: str
-    gallery: tuple[Path, ...]
+    gallery: tuple[Load, ...]
     labels: np.ndarray
     queries: tuple[Query, ...]
-    query_pictures: tuple[Path, ...]
+    query_pictures: tuple[Load, ...]
     categories: tuple[str, ...]
     leave_one_out: bool = False
 
@@ -67,6 +71,11 @@ def datasets() -> dict[str, Callable[[], Dataset]]:
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         importlib.import_module(module.name)
     return dict(_register)
+
+
+def file(path: Path) -> Load:
+    """A picture in a file."""
+    return lambda: images.read(path).image
 
 
 def root() -> Path:

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from eval.datasets import Dataset, Query, dataset, needed, root
+from eval.datasets import Dataset, Query, dataset, file, needed, root
 from foir.prompts import Prompt
 
 
@@ -28,6 +28,6 @@ def coco_small() -> Dataset:
         if findable[kind[a["category_id"]]]:
             box = Prompt.box(x, y, x + width, y + height)
             queries.append(Query(row[a["image_id"]], box, kind[a["category_id"]]))
-    files = tuple(folder / "images" / image["file_name"] for image in notes["images"])
+    files = tuple(file(folder / "images" / image["file_name"]) for image in notes["images"])
     names = tuple(category["name"] for category in notes["categories"])
     return Dataset("coco_small", files, labels, tuple(queries), files, names, leave_one_out=True)

@@ -13,18 +13,20 @@ import pytest
 
 from foir import BadIndex, Index, Searcher
 from foir.__main__ import main
-from foir.index import Item, writer
+from foir.index import Item, Object, writer
 from foir.index.store import MANIFEST, manifest_digest
 from index_build import pipeline
-from index_build.pipeline import Plan, build
+from index_build.pipeline import Note, Plan, build
 from tests.conftest import scene
 
-FILES = ("manifest", "vectors", "heads", "items", "rejected")
+FILES = ("manifest", "vectors", "heads", "items", "objects", "rejected")
+
+NOTES = {"02.png": Note("a scene", objects=(Object(-1, (10, 20, 60, 80), None, "disc", None, "red disc", None),))}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """"pictures", six good and one damaged, and their "index" with heads, in two shards."""
+    """"pictures", six good and one damaged, and their "index" with heads and an object, in two shards."""
     base = tmp_path_factory.mktemp("damage")
     (base / "pictures").mkdir()
     for i in range(6):
@@ -32,7 +34,7 @@ def made(tmp_path_factory):
     (base / "pictures" / "broken.jpg").write_bytes(b"junk")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "SHARD", 4)
-        build(Plan(base / "pictures", base / "index", "toy", heads=True, device="cpu"))
+        build(Plan(base / "pictures", base / "index", "toy", heads=True, device="cpu", notes=NOTES))
     return base
 
 
@@ -50,6 +52,7 @@ def file_of(index, kind):
         "vectors": space["shards"][-1],
         "heads": space["heads"][0],
         "items": manifest["items"],
+        "objects": manifest["objects"],
         "rejected": manifest["rejected"],
     }
     return index / names[kind]
@@ -93,7 +96,8 @@ DAMAGE = {f"flip {place}": flipped(place) for place in ("first", "last", "middle
 
 def test_the_index_the_tests_harm_is_sound_before(made, index, capsys):
     opened = Index.open(index)
-    assert len(opened) == 6 and len(opened.space().shards) == len(opened.space().z) == 2
+    assert len(opened) == 6 and len(opened.objects(2)) == 1
+    assert len(opened.space().shards) == len(opened.space().z) == 2
     assert all(file_of(index, kind).stat().st_size > 0 for kind in FILES)
     for mode in ("query", "query-db"):
         query = str(made / "pictures" / "00.png")
@@ -133,9 +137,9 @@ def test_building_again_repairs_a_damaged_index(made, index, kind, damage, monke
     monkeypatch.setattr(pipeline, "SHARD", 4)
     opened = Index.open(index)
     DAMAGE[damage](opened.thumb(opened.item(0)) if kind == "thumb" else file_of(index, kind))
-    build(Plan(made / "pictures", index, "toy", heads=True, device="cpu"))
+    build(Plan(made / "pictures", index, "toy", heads=True, device="cpu", notes=NOTES))
     repaired = Index.open(index)
-    assert len(repaired) == 6
+    assert len(repaired) == 6 and len(repaired.objects(2)) == 1
     assert all(repaired.thumb(repaired.item(row)).is_file() for row in range(6))
 
 
@@ -215,6 +219,9 @@ CHANGES = {
     "no shards": having(shards=[]),
     "shards as null": having(shards=None),
     "items that are not items": lambda manifest, space: manifest.update(items=manifest["rejected"]),
+    "items that are objects": lambda manifest, space: manifest.update(items=manifest["objects"]),
+    "objects that are items": lambda manifest, space: manifest.update(objects=manifest["items"]),
+    "no word about objects": without("objects"),
     "heads as vectors": lambda manifest, space: space.update(shards=space["heads"]),
     "vectors as heads": lambda manifest, space: space.update(heads=space["shards"]),
     "a shard twice": lambda manifest, space: space.update(shards=space["shards"] + space["shards"][:1]),
@@ -257,7 +264,7 @@ OUTSIDE = ("../{}", "thumbs/../{}", "./../{}", "/{}", "..")
 
 
 @pytest.mark.parametrize("pattern", OUTSIDE)
-@pytest.mark.parametrize("kind", ["items", "vectors", "heads"])
+@pytest.mark.parametrize("kind", ["items", "objects", "vectors", "heads"])
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "not listed"])
 def test_a_manifest_cannot_name_a_file_outside_the_index(made, index, pattern, kind, listed, capsys):
     inside = file_of(index, kind)
@@ -280,7 +287,7 @@ def test_a_manifest_cannot_name_a_file_outside_the_index(made, index, pattern, k
     assert_refused(made, index, capsys)
 
 
-@pytest.mark.parametrize("kind", ["items", "vectors", "heads"])
+@pytest.mark.parametrize("kind", ["items", "objects", "vectors", "heads"])
 def test_a_file_the_manifest_uses_but_gives_no_digest_of_is_not_believed(made, index, kind, capsys):
     name = file_of(index, kind).name
     rewrite(index, lambda manifest, space: manifest["files"].pop(name))

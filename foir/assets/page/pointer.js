@@ -1,6 +1,6 @@
-// The picture one points at. Value from the server: {url, width, height, name, prompt, heat}. A finished mark is sent as
-// a "submit" event with {points, boxes, strokes} in pixels of the picture. Everything is drawn with DOM calls, never with
-// HTML strings, because file names come from strangers.
+// The picture one points at. Value from the server: {url, width, height, name, prompt, heat, tries, samples}. A finished
+// mark is sent as a "submit" event with {points, boxes, strokes} in pixels of the picture, a chosen sample as a "select"
+// event with its id. Everything is made with DOM calls, never with HTML strings: names come from strangers.
 const stage = element.querySelector(".stage");
 const photo = stage.querySelector("img.photo");
 const heat = stage.querySelector("img.heat");
@@ -87,10 +87,41 @@ function show() {
     history = [];
     drawing = cursor = null;
     marks = { ...nothing(), ...(value.prompt || {}) };
+    showTries(value.tries || []);
+    showSamples(value.samples || []);
   }
   heat.hidden = !value.heat;
   if (value.heat) heat.src = value.heat;
   draw();
+}
+
+function showTries(tries) {
+  const chips = tries.map(({ name, box }) => {
+    const chip = document.createElement("button");
+    chip.type = "button";
+    chip.textContent = name;
+    chip.addEventListener("click", () => finish({ ...nothing(), boxes: [[...box]] }));
+    return chip;
+  });
+  const row = element.querySelector(".tries");
+  row.hidden = !chips.length;
+  row.querySelector("span").replaceChildren(...chips);
+}
+
+function showSamples(samples) {
+  const cards = samples.map(({ id, url, name }) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.title = name;
+    button.setAttribute("aria-label", `Use this picture: ${name}`);
+    const image = document.createElement("img");
+    image.alt = "";
+    if (url) image.src = url;
+    button.append(image);
+    button.addEventListener("click", () => trigger("select", { id }));
+    return button;
+  });
+  element.querySelector(".samples span").replaceChildren(...cards);
 }
 
 function submit() {

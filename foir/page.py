@@ -1,0 +1,205 @@
+"""What the page shows and does, without any layout: each step takes a visitor's session and gives what to draw."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from foir import images
+from foir.errors import BadIndex
+from foir.index import Index, Item
+from foir.prompts import Prompt
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from foir.images import Photo
+    from foir.search import Hits, Picture, Searcher
+
+RESULTS, EXPLAINED, SAMPLES, TRIES = 24, 8, 6, 6
+SHOWN_SIDE = 1280  # longer side of the picture sent to the browser; coordinates stay those of the original
+HEAT_SIDE = 48  # heat maps travel small and are scaled up smoothly by the browser
+REMEMBERED = 256  # pictures whose patches are kept for heat maps
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The folded-away controls: a method or chain, how many heads it keeps, and whether the database is gated too."""
+
+    method: str = "phs"
+    heads: int = 5
+    both: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """What one visitor is looking at."""
+
+    picture: Picture
+    name: str
+    tries: tuple[Mapping[str, Any], ...] = ()
+    prompt: Prompt | None = None
+    hits: Hits | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A step's outcome: the session after it, and the values of the page's two parts (see assets/page/*.js)."""
+
+    session: Session
+    pointer: dict[str, Any]
+    results: dict[str, Any]
+
+
+class Page:
+    """The steps behind the page. They share one Searcher, which loads while the page is already up."""
+
+    def __init__(self, index: Index, load: Callable[[], Searcher]) -> None:
+        """Start loading.
+
+        Args:
+            index: The index, for what needs no model.
+            load: Gives the Searcher on it.
+        """
+        self.index = index
+        self._searcher: Future[Searcher] = ThreadPoolExecutor(1).submit(load)
+        self._patches = lru_cache(maxsize=REMEMBERED)(self._read_patches)
+        rows = random.Random(7).sample(range(len(index)), min(SAMPLES, len(index)))  # noqa: S311 - a choice of pictures
+        self._samples = [index.item(row) for row in rows]
+
+    @property
+    def searcher(self) -> Searcher:
+        """The Searcher, waited for if it is still loading."""
+        return self._searcher.result()
+
+    def start(self, settings: Settings) -> Shown:
+        """Open on a picture of the index with its most prominent thing pointed at, where things are known."""
+        shown = self.choose(self.index.item(0).id, settings)
+        tries = shown.session.tries
+        return self.point(shown.session, {"boxes": [tries[0]["box"]]}, settings) if tries else shown
+
+    def upload(self, data: bytes, settings: Settings) -> Shown:
+        """Open a visitor's own picture."""
+        return self._open(images.read(data), "your picture", (), settings)
+
+    def choose(self, id: int, settings: Settings) -> Shown:
+        """Open a picture of the index as the query."""
+        item = self.index.item(self.index.row(id))
+        photo = images.read(self.index.picture(item))
+        return self._open(photo, _name(item), self._tries(item, photo), settings)
+
+    def point(self, session: Session, marks: Mapping[str, Any], settings: Settings) -> Shown:
+        """Search for what was marked; no mark at all searches with the whole picture."""
+        prompt = Prompt.from_json(marks)
+        return self.search(replace(session, prompt=None if prompt.empty else prompt), settings)
+
+    def search(self, session: Session, settings: Settings) -> Shown:
+        """Search, or search again with other settings."""
+        from foir import explain
+
+        pointed = session.prompt is not None
+        hits = self.searcher.search(
+            session.picture,
+            session.prompt,
+            method=settings.method if pointed else None,
+            options={"h_on": settings.heads} if pointed and "phs" in settings.method.split("|") else {},
+            mode="query-db" if pointed and settings.both else "query",
+            k=RESULTS,
+        )
+        session = replace(session, hits=hits)
+        heat = explain.query_heat(self.searcher.encoder, hits.features) if pointed else None
+        return Shown(session, self._pointer(session, heat), self.results(session))
+
+    def explain(self, session: Session) -> dict[str, Any]:
+        """The results again, with where the pointed thing is on the first of them."""
+        from foir import explain
+
+        if session.hits is None or session.prompt is None:
+            return self.results(session)
+        encoder, prefix, mask = self.searcher.encoder, session.picture.prefix, session.hits.mask
+        first = session.hits.items[:EXPLAINED]
+        return self.results(session, [explain.hit_heat(encoder, prefix, mask, self._patches(i.id)) for i in first])
+
+    def results(self, session: Session, heats: Sequence[np.ndarray] = ()) -> dict[str, Any]:
+        """The results part: a note and one card a hit."""
+        hits = session.hits
+        if hits is None:
+            return {"hits": [], "note": ""}
+        cards = []
+        for i, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True)):
+            heat = _veil_url(heats[i], (item.width, item.height)) if i < len(heats) else None
+            cards.append({**self._card(item), "score": float(score), "heat": heat})
+        if session.prompt is not None:
+            note = "Pictures with what you pointed at, best first."
+        else:
+            note = "Pictures like this one. Draw a box around one thing to look for that thing."
+        return {"hits": cards, "note": " ".join((note, *hits.notes))}
+
+    def _open(
+        self, photo: Photo, name: str, tries: tuple[Mapping[str, Any], ...], settings: Settings
+    ) -> Shown:
+        return self.search(Session(self.searcher.open(photo), name, tries), settings)
+
+    def _tries(self, item: Item, photo: Photo) -> tuple[Mapping[str, Any], ...]:
+        """Known things of a picture worth pointing at, largest first, each name once, boxes in the photo's pixels."""
+        scale_x, scale_y = photo.size[0] / item.width, photo.size[1] / item.height
+        known = sorted(self.index.objects(item.id), key=lambda o: (o.box[0] - o.box[2]) * (o.box[3] - o.box[1]))
+        boxes: dict[str, list[float]] = {}
+        for thing in known:
+            x0, y0, x1, y1 = thing.box
+            boxes.setdefault(thing.name, [x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y])
+        return tuple({"name": name, "box": box} for name, box in list(boxes.items())[:TRIES])
+
+    def _pointer(self, session: Session, heat: np.ndarray | None) -> dict[str, Any]:
+        photo, prompt = session.picture.photo, session.prompt
+        shown = photo.image.copy()
+        shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        marks = None
+        if prompt is not None:
+            strokes = [{"path": s.path, "width": s.width} for s in prompt.strokes]
+            marks = {"points": prompt.points, "boxes": prompt.boxes, "strokes": strokes}
+        return {
+            "url": _data_url(shown, "JPEG"),
+            "width": photo.size[0],
+            "height": photo.size[1],
+            "name": session.name,
+            "prompt": marks,
+            "heat": None if heat is None else _veil_url(heat, shown.size),
+            "tries": session.tries,
+            "samples": [self._card(item) for item in self._samples],
+        }
+
+    def _card(self, item: Item) -> dict[str, Any]:
+        try:
+            url: str | None = f"gradio_api/file={self.index.thumb(item).resolve()}"
+        except BadIndex:
+            url = None  # the card stays, its picture does not
+        return {"id": item.id, "name": _name(item), "url": url}
+
+    def _read_patches(self, id: int) -> np.ndarray:
+        hit = self.searcher.open(self.index.thumb(self.index.item(self.index.row(id))))
+        return self.searcher.encoder.patches(hit.prefix)[0].cpu().numpy()
+
+
+def _name(item: Item) -> str:
+    return item.caption or item.file
+
+
+def _data_url(image: Image.Image, kind: str) -> str:
+    out = io.BytesIO()
+    image.save(out, kind, quality=88)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def _veil_url(heat: np.ndarray, size: tuple[int, int]) -> str:
+    from foir import explain
+
+    scale = HEAT_SIDE / max(size)
+    return _data_url(explain.veil(heat, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))), "PNG")

@@ -1,0 +1,194 @@
+"""What a visitor does, with mouse, finger and keyboard."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from foir.playroom import compose
+from index_build.pipeline import Plan, build
+from tests.conftest import scene
+from tests.e2e.conftest import serve
+
+POINTED = "what you pointed at"
+
+
+def note(page):
+    return page.inner_text("#results .note")
+
+
+def names(page):
+    return [node.get_attribute("title") for node in page.query_selector_all(".hit .name")]
+
+
+def canvas_box(page):
+    page.locator(".stage canvas").scroll_into_view_if_needed()
+    return page.locator(".stage canvas").bounding_box()
+
+
+def new_results(page, act):
+    """Do something and wait until other results are there."""
+    text = "document.querySelector('#results .note').innerText + document.querySelector('#results .grid').innerText"
+    before = page.evaluate(text)
+    act()
+    page.wait_for_function(f"before => {text} !== before", arg=before, timeout=30_000)
+
+
+def drag(page, fractions):
+    area = canvas_box(page)
+    (x, y), *rest = [(area["x"] + fx * area["width"], area["y"] + fy * area["height"]) for fx, fy in fractions]
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for x, y in rest:
+        page.mouse.move(x, y, steps=4)
+    page.mouse.up()
+
+
+def test_the_page_opens_with_something_found_and_something_to_try(visit):
+    page = visit()
+    assert POINTED in note(page)
+    assert len(names(page)) == 24
+    assert page.locator(".tries button").count() >= 2
+    assert page.locator(".samples button").count() == 6
+    assert page.evaluate("document.querySelector('.hit img.photo').naturalWidth") > 100
+    page.wait_for_selector(".hit .heat")
+    assert page.locator(".hit .heat").count() == 8
+    assert page.locator(".stage .heat").is_visible()
+
+
+def test_a_box_with_the_mouse_finds_scenes_with_the_same_thing(visit):
+    page = visit()
+    thing = max(compose("gallery", 0).things, key=lambda t: t.share)
+    x0, y0, x1, y1 = np.array(thing.box) / (640, 480, 640, 480)
+    page.click("[data-do=clear]")
+    page.wait_for_function("document.querySelector('#results .note').textContent.includes('Pictures like this one')")
+    new_results(page, lambda: drag(page, [(x0, y0), (x1, y1)]))
+    assert POINTED in note(page)
+    assert thing.sprite.name in names(page)[0].lower()
+
+
+def test_each_suggested_thing_can_be_tried(visit):
+    page = visit()
+    new_results(page, lambda: page.locator(".tries button").nth(1).click())
+    assert POINTED in note(page)
+
+
+def test_point_and_brush_search_too_and_undo_takes_back(visit):
+    page = visit()
+    page.click("[data-tool=point]")
+    area = canvas_box(page)
+    new_results(page, lambda: page.mouse.click(area["x"] + area["width"] * 0.9, area["y"] + area["height"] * 0.3))
+    pointed = names(page)
+    page.click("[data-tool=brush]")
+    new_results(page, lambda: drag(page, [(0.15, 0.6), (0.2, 0.65), (0.25, 0.6)]))
+    assert POINTED in note(page)
+    new_results(page, lambda: page.click("[data-do=undo]"))
+    assert names(page) == pointed
+
+
+def test_clear_searches_with_the_whole_picture(visit):
+    page = visit()
+    page.click("[data-do=clear]")
+    page.wait_for_function("document.querySelector('#results .note').textContent.includes('Pictures like this one')")
+    assert not page.locator(".stage .heat").is_visible()
+
+
+def test_keyboard_alone_draws_a_box(visit):
+    page = visit()
+    page.focus(".stage canvas")
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.querySelector('#results .note').textContent.includes('Pictures like this one')")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
+    new_results(page, lambda: page.keyboard.press("Space"))
+    assert POINTED in note(page)
+
+
+def test_search_with_this_one_makes_a_result_the_query(visit):
+    page = visit()
+    wanted = names(page)[3]
+    new_results(page, lambda: page.locator(".hit .again").nth(3).click())
+    assert page.get_attribute(".stage img.photo", "alt") == wanted
+    assert names(page)[0] == wanted
+
+
+def test_a_sample_can_be_chosen(visit):
+    page = visit()
+    wanted = page.locator(".samples button").nth(2).get_attribute("title")
+    new_results(page, lambda: page.locator(".samples button").nth(2).click())
+    assert page.get_attribute(".stage img.photo", "alt") == wanted
+
+
+def test_an_upload_is_searched_and_can_be_pointed_at(visit, tmp_path):
+    page = visit()
+    scene(3).save(tmp_path / "mine.png")
+    new_results(page, lambda: page.set_input_files("#upload input, input[type=file]", tmp_path / "mine.png"))
+    assert page.get_attribute(".stage img.photo", "alt") == "your picture"
+    assert page.locator(".tries").is_hidden()
+    new_results(page, lambda: drag(page, [(0.3, 0.3), (0.7, 0.7)]))
+    assert POINTED in note(page)
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "truncated"])
+def test_a_bad_upload_gets_one_sentence_and_loses_nothing(visit, tmp_path, kind):
+    page = visit()
+    before = names(page)
+    path = tmp_path / "bad.jpg"
+    Image.new("RGB", (300, 300), "red").save(path)
+    path.write_bytes({"text": b"not a picture", "empty": b"", "truncated": path.read_bytes()[:400]}[kind])
+    page.set_input_files("input[type=file]", path)
+    toast = page.wait_for_selector("[data-testid=toast-body], .toast-body", timeout=20_000)
+    assert re.search(r"upload (is|is not|claims)", toast.inner_text())
+    assert "Traceback" not in page.inner_text("body")
+    assert names(page) == before
+
+
+def test_fine_tuning_is_folded_away_and_works(visit):
+    page = visit()
+    assert not page.get_by_label("How to look").is_visible()
+    page.get_by_text("Fine-tuning").click()
+    page.get_by_label("How to look").click()
+    new_results(page, lambda: page.get_by_role("option", name="Crop").click())
+    assert POINTED in note(page)
+
+
+@pytest.mark.parametrize("width", [390, 768])
+def test_narrow_pages_have_no_sideways_scroll_and_take_a_finger(visit, width):
+    page = visit(width, 844, touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    area = canvas_box(page)
+    page.click("[data-tool=point]")
+    new_results(page, lambda: page.touchscreen.tap(area["x"] + area["width"] / 2, area["y"] + area["height"] * 0.7))
+    assert POINTED in note(page)
+    assert area["width"] > 0.85 * width or width > 640
+    cards = page.locator(".hit")
+    assert cards.first.bounding_box()["width"] < width / 2
+
+
+def test_two_visitors_do_not_see_each_others_pictures(visit, tmp_path):
+    one, other = visit(), visit()
+    scene(5).save(tmp_path / "mine.png")
+    new_results(one, lambda: one.set_input_files("input[type=file]", tmp_path / "mine.png"))
+    new_results(other, lambda: other.locator(".tries button").nth(1).click())
+    assert one.get_attribute(".stage img.photo", "alt") == "your picture"
+    assert other.get_attribute(".stage img.photo", "alt") != "your picture"
+
+
+def test_names_from_strangers_are_text_and_never_markup(browser, tmp_path):
+    evil = "<img src=x onerror=window.hacked=1>${window.hacked=1}`{{value}}.png"
+    (tmp_path / "pictures").mkdir()
+    scene(0).save(tmp_path / "pictures" / evil)
+    scene(1).save(tmp_path / "pictures" / "plain.png")
+    build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", device="cpu"))
+    with serve(tmp_path, tmp_path / "index") as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_selector(".hit img.photo", timeout=60_000)
+        assert evil in names(page)
+        assert page.locator(".hit .name", has_text="<img src=x").count() == 1
+        assert page.evaluate("window.hacked") is None
+        page.close()
