@@ -67,8 +67,8 @@ EXPERIMENTS = {
         ),
         Experiment(
             "playroom-small",
-            "Small things (1 to 5 % of the picture) of held-out playroom scenes, by category",
-            ("playroom",),
+            "Small things (1 to 5 % of the picture) of held-out playroom scenes, by category and by instance",
+            ("playroom", "playroom-instances"),
             ("mini",),
             (
                 Row("cbir"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
 from eval.datasets import Dataset, Load, Query, dataset
-from foir.playroom import compose, sprites
+from foir.playroom import Sprite, compose, sprites
 from foir.prompts import Prompt
 
 GALLERY, QUERIES = 600, 200
@@ -14,21 +16,32 @@ SMALL = (0.01, 0.05)  # share of the picture that a prompted thing covers
 
 
 @dataset("playroom")
-def playroom() -> Dataset:
+def by_category() -> Dataset:
     """Boxes around things that cover 1 to 5 % of a held-out scene; a hit holds a thing of the same category."""
-    kinds = {name: i for i, name in enumerate(sorted({sprite.category for sprite in sprites()}))}
+    return _playroom("playroom", lambda sprite: sprite.category, rarest=1)
+
+
+@dataset("playroom-instances")
+def by_instance() -> Dataset:
+    """The same boxes; a hit holds the very same thing, which at least ten scenes of the gallery must hold."""
+    return _playroom("playroom-instances", lambda sprite: sprite.name, rarest=10)
+
+
+def _playroom(name: str, kind: Callable[[Sprite], str], rarest: int) -> Dataset:
+    kinds = {kind_name: i for i, kind_name in enumerate(sorted({kind(sprite) for sprite in sprites()}))}
     labels = np.zeros((GALLERY, len(kinds)), bool)
     for number in range(GALLERY):
         for thing in compose("gallery", number).things:
-            labels[number, kinds[thing.sprite.category]] = True
+            labels[number, kinds[kind(thing.sprite)]] = True
+    findable = labels.sum(0) >= rarest
     queries = [
-        Query(number, Prompt.box(*thing.box), kinds[thing.sprite.category])
+        Query(number, Prompt.box(*thing.box), kinds[kind(thing.sprite)])
         for number in range(QUERIES)
         for thing in compose("held-out", number).things
-        if SMALL[0] <= thing.share <= SMALL[1]
+        if SMALL[0] <= thing.share <= SMALL[1] and findable[kinds[kind(thing.sprite)]]
     ]
     return Dataset(
-        "playroom",
+        name,
         tuple(_picture("gallery", number) for number in range(GALLERY)),
         labels,
         tuple(queries),
