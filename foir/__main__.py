@@ -13,6 +13,7 @@ from foir.errors import BadPrompt, FoirError
 if TYPE_CHECKING:
     from foir import Hits, Picture, Prompt, Searcher
 
+_ESCAPES = {ord("\t"): r"\t", ord("\n"): r"\n", ord("\r"): r"\r"}
 EXPLAINED = 5  # hits shown beside the query in an --explain picture
 
 
@@ -77,7 +78,7 @@ def _search(args: argparse.Namespace) -> None:
     for note in hits.notes:
         print(f"foir: {note}", file=sys.stderr)
     for rank, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True), 1):
-        print(f"{rank}\t{score:.4f}\t{item.id}\t{item.file}")
+        print(f"{rank}\t{score:.4f}\t{item.id}\t{item.file.translate(_ESCAPES)}")
     if args.explain is not None:
         _explain(searcher, picture, hits, args.explain)
 

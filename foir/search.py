@@ -68,7 +68,7 @@ class Searcher:
                 f"not by {encoder.name} ({encoder.revision})."
             )
         now = encoder.probe()
-        if now.shape != self.space.probe.shape or float(now @ self.space.probe) < SAME_ENCODER:
+        if now.shape != self.space.probe.shape or not float(now @ self.space.probe) >= SAME_ENCODER:
             raise BadIndex(f"{encoder.name} now gives other features than when the index was made: rebuild the index.")
 
     @classmethod

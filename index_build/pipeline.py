@@ -29,6 +29,7 @@ from foir import encoders, images
 from foir.encoders.base import Encoder, Features
 from foir.errors import BadImage, Unavailable
 from foir.index import Item, Object, writer
+from foir.index.format import thumb_name
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
 SHARD = 1024  # files a shard covers, and what a killed build can lose
@@ -99,6 +100,8 @@ def build(plan: Plan) -> Built:
     """
     if not plan.folder.is_dir():
         raise Unavailable(f"There is no folder {plan.folder}.")
+    if plan.folder.resolve() == plan.out.resolve():
+        raise Unavailable("The index cannot lie in the folder of the pictures itself: choose another place for it.")
     files = listing(plan.folder, plan.out)
     if not files:
         raise Unavailable(f"The folder {plan.folder} holds no pictures.")
@@ -198,6 +201,8 @@ def _decoded(
 
     def decode(place: int) -> _Decoded:
         name = names[place]
+        if _shown(name) != name:
+            raise BadImage(f"{_shown(name)} has a name that is not UTF-8: rename the file.")
         photo = images.read(plan.folder / name)
         thumb = writer.write_thumb(plan.out, images.thumbnail(photo.image, plan.thumb_side))
         item = Item(first_id + place, name, *photo.size, caption=None, source=None, licence=None, thumb=thumb)
@@ -214,13 +219,18 @@ def _decoded(
                     try:
                         picture = ahead.popleft().result()
                     except BadImage as error:
-                        rejected.append({"file": names[number], "reason": str(error)})
+                        rejected.append({"file": _shown(names[number]), "reason": str(error)})
                     else:
                         yield picture
                     bar.update()
         finally:
             for waiting in ahead:
                 waiting.cancel()
+
+
+def _shown(name: str) -> str:
+    """A file name with what is not UTF-8 replaced."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _key(folder: Path, names: Sequence[str], first_id: int, conf: Sequence[Any]) -> str:
@@ -245,6 +255,9 @@ def _taken_over(out: Path, record: Path) -> _Shard | None:
             with (out / name).open("rb") as file:
                 if not name.startswith(hashlib.file_digest(file, "sha256").hexdigest()[:32]):
                     return None
+        for item in shard.items:
+            if hashlib.sha256((out / thumb_name(item.thumb)).read_bytes()).hexdigest() != item.thumb:
+                return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return shard

@@ -30,7 +30,7 @@ def search(shards: Sequence[np.ndarray], queries: np.ndarray, k: int) -> TopK:
         k: How many.
     """
     if len(queries) == 1:
-        return merge((_scan(shard, queries[0], k + SPARE) for shard in shards), 1, k)
+        return merge((_scan(shard, queries[0], k) for shard in shards), 1, k)
     return merge((block.astype(np.float32) @ queries.T for block in blocks(shards)), len(queries), k)
 
 
@@ -49,8 +49,7 @@ def merge(parts: Iterable[np.ndarray], queries: int, k: int) -> TopK:
         mine = part.T
         at = np.arange(start, start + mine.shape[1])
         start += mine.shape[1]
-        keep = np.argpartition(-mine, k - 1, axis=1)[:, :k] if mine.shape[1] > k else np.arange(mine.shape[1])[None]
-        keep = np.broadcast_to(keep, (queries, keep.shape[1]))
+        keep = _best(mine, k)
         scores = np.concatenate([scores, np.take_along_axis(mine, keep, 1)], 1)
         rows = np.concatenate([rows, at[keep]], 1)
         order = np.lexsort((rows, -scores))[:, :k]
@@ -58,15 +57,29 @@ def merge(parts: Iterable[np.ndarray], queries: int, k: int) -> TopK:
     return TopK(scores, rows)
 
 
+def _best(scores: np.ndarray, k: int) -> np.ndarray:
+    """Columns of each row's k largest values [n, <= k]; of equal ones the first."""
+    count = scores.shape[1]
+    if count <= k:
+        return np.broadcast_to(np.arange(count), scores.shape)
+    least = np.partition(scores, count - k, axis=1)[:, [count - k]]
+    above, level = scores > least, scores == least
+    keep = above | (level & (np.cumsum(level, axis=1) <= k - above.sum(1, keepdims=True)))
+    return np.nonzero(keep)[1].reshape(-1, k)
+
+
 def _scan(shard: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:
     """Scores [n, 1]: exact where a row can be among the best k, minus infinity elsewhere."""
     from usearch.compiled import MetricKind
     from usearch.index import search
 
-    scores = np.full((len(shard), 1), -np.inf, np.float32)
-    if len(shard) > k:
-        keys = search(shard, query.astype(shard.dtype), k, MetricKind.IP, exact=True).keys.astype(np.int64)
-    else:
-        keys = np.arange(len(shard))
-    scores[keys, 0] = shard[keys].astype(np.float32) @ query
-    return scores
+    if len(shard) > k + SPARE:
+        found = search(shard, query.astype(shard.dtype), k + SPARE, MetricKind.IP, exact=True)
+        keys = found.keys.astype(np.int64)
+        exact = shard[keys].astype(np.float32) @ query
+        if exact.min() < np.partition(exact, SPARE)[SPARE]:  # else more rows may tie with the k-th than were fetched
+            scores = np.full((len(shard), 1), -np.inf, np.float32)
+            scores[keys, 0] = exact
+            return scores
+    parts = [block.astype(np.float32) @ query for block in blocks([shard])]
+    return np.concatenate([np.empty(0, np.float32), *parts])[:, None]

@@ -1,19 +1,8 @@
-"""Reading an index: every file is checked against the manifest's digests before anything in it is believed.
-
-manifest.json               names the spaces, lists every other file by content hash, carries its own digest;
-                            the only file that is ever replaced
-<hash>.safetensors          a shard of a space's matrix, memory-mapped
-<hash>-heads.safetensors    the same rows' CLS head outputs z [n, h, d_k] and residuals [n, d]
-<hash>-items.parquet        one row a picture, in the matrix's order
-<hash>-objects.parquet      known objects of the pictures, where there are any
-<hash>-rejected.jsonl       what was left out and why
-thumbs/ab/HASH.jpg          named by content; checked when served
-"""
+"""Reading an index: `Index.open` verifies every file, then maps vectors and reads tables."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,33 +14,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foir.errors import BadIndex
+from foir.index.format import (
+    ITEM_SCHEMA,
+    OBJECT_SCHEMA,
+    map_tensors,
+    read_manifest,
+    thumb_name,
+    used_files,
+    verify,
+)
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-ITEM_SCHEMA = pa.schema(
-    [
-        ("id", pa.int64()),
-        ("file", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("caption", pa.string()),
-        ("source", pa.string()),
-        ("licence", pa.string()),
-        ("thumb", pa.string()),
-    ]
+_UNFIT = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    OSError,
+    pa.ArrowException,
 )
-OBJECT_SCHEMA = pa.schema(
-    [
-        ("item", pa.int64()),
-        ("box", pa.list_(pa.float32(), 4)),
-        ("mask", pa.string()),
-        ("category", pa.string()),
-        ("instance", pa.string()),
-        ("name", pa.string()),
-        ("source", pa.string()),
-    ]
-)
-_DTYPES = {"F16": np.float16, "F32": np.float32}
 
 
 @dataclass(frozen=True)
@@ -129,13 +112,16 @@ class Index:
         manifest = read_manifest(folder)
         try:
             for name, facts in manifest["files"].items():
-                _verify(folder, name, facts)
+                verify(folder, name, facts)
+            unlisted = used_files(manifest) - set(manifest["files"])
+            if unlisted:
+                raise BadIndex(f"The manifest of {folder} gives no digest of {min(unlisted)}: rebuild the index.")
             items = pq.read_table(folder / manifest["items"], schema=ITEM_SCHEMA)
             objects = _objects(folder, manifest["objects"])
             spaces = {name: _space(folder, facts) for name, facts in manifest["spaces"].items()}
         except BadIndex:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, OSError, pa.ArrowException) as error:
+        except _UNFIT as error:
             raise BadIndex(f"The index {folder} does not fit its own manifest: rebuild it.") from error
         for name, space in spaces.items():
             if sum(map(len, space.shards)) != len(items):
@@ -208,49 +194,6 @@ class Index:
         return self.thumb(item)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read and check `manifest.json`.
-
-    Raises:
-        BadIndex: It is missing, damaged, or of another format.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BadIndex(f"There is no index at {folder}: it holds no {MANIFEST}.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadIndex(f"The manifest of {folder} is damaged: rebuild the index.") from error
-    if not isinstance(manifest, dict) or manifest.get("digest") != manifest_digest(manifest):
-        raise BadIndex(f"The manifest of {folder} is damaged: its digest does not match.")
-    if manifest.get("format") != FORMAT:
-        raise BadIndex(f"The index {folder} has format {manifest.get('format')}; this foir reads format {FORMAT}.")
-    return manifest
-
-
-def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of the manifest without its own digest, in canonical JSON."""
-    rest = {key: value for key, value in manifest.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def thumb_name(digest: str) -> str:
-    """Where a thumbnail lies in an index."""
-    return f"thumbs/{digest[:2]}/{digest}.jpg"
-
-
-def _verify(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
-    if Path(name).name != name:
-        raise BadIndex(f"The manifest of {folder} names a file outside the index.")
-    try:
-        with (folder / name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BadIndex(f"The index {folder} lacks its file {name}: rebuild it.") from error
-    if digest != facts["sha256"]:
-        raise BadIndex(f"The file {name} of the index {folder} is damaged: rebuild it.")
-
-
 def _objects(folder: Path, name: str | None) -> list[Object]:
     if name is None:
         return []
@@ -260,7 +203,7 @@ def _objects(folder: Path, name: str | None) -> list[Object]:
 
 def _space(folder: Path, facts: Mapping[str, Any]) -> Space:
     heads = [map_tensors(folder / name) for name in facts["heads"]]
-    return Space(
+    space = Space(
         encoder=facts["encoder"],
         revision=facts["revision"],
         probe=np.asarray(facts["probe"], np.float32),
@@ -268,19 +211,15 @@ def _space(folder: Path, facts: Mapping[str, Any]) -> Space:
         z=tuple(shard["z"] for shard in heads),
         residual=tuple(shard["residual"] for shard in heads),
     )
-
-
-def map_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Memory-map the float tensors of a safetensors file; the library itself would copy them into memory."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(length))
-    return {
-        name: _map(path, 8 + length + facts["data_offsets"][0], facts["dtype"], facts["shape"])
-        for name, facts in header.items()
-        if name != "__metadata__"
-    }
-
-
-def _map(path: Path, offset: int, dtype: str, shape: Sequence[int]) -> np.ndarray:
-    return np.memmap(path, _DTYPES[dtype], "r", offset, tuple(shape))
+    rows = [len(shard) for shard in space.shards]
+    cached = [[len(part) for part in parts] for parts in (space.z, space.residual)]
+    fits = (
+        isinstance(space.encoder, str)
+        and isinstance(space.revision, str)
+        and space.probe.ndim == 1
+        and all(shard.shape[1:] == space.probe.shape for shard in space.shards)
+        and (not heads or cached == [rows, rows])
+    )
+    if not fits:
+        raise ValueError("parts that do not belong together")
+    return space

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,16 +17,8 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save
 
 from foir.errors import BadIndex
-from foir.index.store import (
-    FORMAT,
-    ITEM_SCHEMA,
-    MANIFEST,
-    OBJECT_SCHEMA,
-    Item,
-    Object,
-    manifest_digest,
-    thumb_name,
-)
+from foir.index.format import FORMAT, ITEM_SCHEMA, MANIFEST, OBJECT_SCHEMA, manifest_digest, thumb_name
+from foir.index.store import Item, Object
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ def write_thumb(folder: Path, jpeg: bytes) -> str:
     """Write a thumbnail under its content's name; returns the digest."""
     digest = hashlib.sha256(jpeg).hexdigest()
     path = folder / thumb_name(digest)
-    if not path.exists():
+    if not path.exists() or path.read_bytes() != jpeg:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, jpeg, durable=False)  # checked when served, and thousands of fsyncs cost minutes
     return digest
@@ -98,7 +91,7 @@ def publish(
 
 def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Put a whole file in place in one step: a reader sees the old one or the new one."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     with part.open("wb") as file:
         file.write(data)
         if durable:

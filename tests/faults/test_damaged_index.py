@@ -14,7 +14,7 @@ import pytest
 from foir import BadIndex, Index, Searcher
 from foir.__main__ import main
 from foir.index import Item, Object, writer
-from foir.index.store import MANIFEST, manifest_digest
+from foir.index.format import MANIFEST, manifest_digest
 from index_build import pipeline
 from index_build.pipeline import Note, Plan, build
 from tests.conftest import scene
