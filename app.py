@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import html
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,15 +22,19 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).parent / "foir" / "assets"
 PLAYROOM = ASSETS / "playroom"
 HOUR = 3600
+FEW_HEADS = 6
 HIDDEN: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "model", "api_visibility": "private"}
 
 
 def build(page: Page) -> gr.Blocks:
     """Lay out the page and wire it."""
     menu = [(m.title, m.name) for m in methods.methods().values() if m.pointed]
+    menu.append(("Attention mask, then head selection", "attention_mask|phs"))
     menu.append(("Foveal attention, then head selection", "foveal|phs"))
     space = page.index.space("image")
     heads = encoders.card(space.encoder).heads or 16
+    # Six heads are too few to tell things apart by choosing among them alone (README, what was measured).
+    default = "attention_mask|phs" if heads <= FEW_HEADS else "phs"
     with gr.Blocks(title="foir", analytics_enabled=False, delete_cache=(600, HOUR)) as blocks:
         gr.HTML("<h1>foir</h1><p>Point at a thing. Get the pictures that have it.</p>", elem_id="title")
         session = gr.State(None, time_to_live=HOUR)
@@ -38,7 +43,7 @@ def build(page: Page) -> gr.Blocks:
                 pointer = _part("pointer", None)
                 upload = gr.UploadButton("Use your own picture", type="binary", elem_id="upload")
                 with gr.Accordion("Fine-tuning", open=False):
-                    method = gr.Dropdown(menu, value="phs", label="How to look")
+                    method = gr.Dropdown(menu, value=default, label="How to look")
                     h_on = gr.Slider(1, heads, min(5, heads), step=1, label="Attention heads kept")
                     both = gr.Checkbox(False, label="Show the collection through the same heads", visible=bool(space.z))
                     where = gr.Checkbox(True, label="Show where the thing is on the first results")
@@ -91,7 +96,8 @@ def _told(step: Callable[[], Shown]) -> tuple[Session, dict[str, Any], dict[str,
     try:
         shown = step()
     except FoirError as error:
-        raise gr.Error(str(error), title="That did not work", duration=8, print_exception=False) from error
+        sentence = html.escape(str(error), quote=False)  # a toast shows markup, and a file's name may hold some
+        raise gr.Error(sentence, title="That did not work", duration=8, print_exception=False) from error
     return shown.session, shown.pointer, shown.results
 
 

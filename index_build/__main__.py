@@ -20,6 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FoirError as error:
         print(f"index_build: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nindex_build: stopped; the same command goes on from the last finished shard.", file=sys.stderr)
+        return 130
     return 0
 
 

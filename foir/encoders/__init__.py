@@ -63,7 +63,7 @@ def cards() -> dict[str, Card]:
     for module in pkgutil.iter_modules(__path__):
         if module.name not in MACHINERY:
             importlib.import_module(f"{__name__}.{module.name}")
-    importlib.import_module("foir.mini")
+    importlib.import_module("foir.mini")  # by name: it stands on this room and brings an encoder of its own
     return dict(_register)
 
 
