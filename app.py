@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).parent / "foir" / "assets"
 PLAYROOM = ASSETS / "playroom"
 HOUR = 3600
+SESSIONS = 64  # visitors whose pictures are kept at once; each may take some hundred MB
 FEW_HEADS = 6
 HIDDEN: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "model", "api_visibility": "private"}
+
+LATEST = HIDDEN | {"trigger_mode": "always_last"}  # what is done while a search runs is not lost
 
 
 def build(page: Page) -> gr.Blocks:
@@ -32,7 +35,7 @@ def build(page: Page) -> gr.Blocks:
     menu.append(("Attention mask, then head selection", "attention_mask|phs"))
     menu.append(("Foveal attention, then head selection", "foveal|phs"))
     space = page.index.space("image")
-    heads = encoders.card(space.encoder).heads or 16
+    heads = space.z[0].shape[1] if space.z else encoders.card(space.encoder).heads or 16
     # Six heads are too few to tell things apart by choosing among them alone (README, what was measured).
     default = "attention_mask|phs" if heads <= FEW_HEADS else "phs"
     with gr.Blocks(title="foir", analytics_enabled=False, delete_cache=(600, HOUR)) as blocks:
@@ -62,7 +65,7 @@ def build(page: Page) -> gr.Blocks:
             return _told(lambda: page.choose(_id(event), Settings(*chosen)))
 
         def point(event: gr.EventData, now: Session | None, *chosen: Any) -> Any:
-            return _told(lambda: page.point(_open(now), _marks(event), Settings(*chosen)))
+            return _told(lambda: page.point(_open(now), *_marks(event), Settings(*chosen)))
 
         def again(now: Session | None, *chosen: Any) -> Any:
             return _told(lambda: page.search(_open(now), Settings(*chosen)))
@@ -73,13 +76,13 @@ def build(page: Page) -> gr.Blocks:
         events = [
             blocks.load(start, settings, shown, **HIDDEN),
             upload.upload(use, [upload, *settings], shown, **HIDDEN),
-            results.select(choose, settings, shown, **HIDDEN),
-            pointer.select(choose, settings, shown, **HIDDEN),
-            pointer.submit(point, [session, *settings], shown, trigger_mode="always_last", **HIDDEN),
-            method.input(again, [session, *settings], shown, **HIDDEN),
-            h_on.release(again, [session, *settings], shown, **HIDDEN),
-            both.input(again, [session, *settings], shown, **HIDDEN),
-            where.input(again, [session, *settings], shown, **HIDDEN),
+            results.select(choose, settings, shown, **LATEST),
+            pointer.select(choose, settings, shown, **LATEST),
+            pointer.submit(point, [session, *settings], shown, **LATEST),
+            method.input(again, [session, *settings], shown, **LATEST),
+            h_on.release(again, [session, *settings], shown, **LATEST),
+            both.input(again, [session, *settings], shown, **LATEST),
+            where.input(again, [session, *settings], shown, **LATEST),
         ]
         for event in events:
             event.success(explain, [session, where], [results], **HIDDEN)
@@ -114,9 +117,11 @@ def _id(event: gr.EventData) -> int:
     return value
 
 
-def _marks(event: gr.EventData) -> dict[str, Any]:
-    marks = (event._data or {}).get("prompt")
-    return marks if isinstance(marks, dict) else {}
+def _marks(event: gr.EventData) -> tuple[dict[str, Any], str]:
+    """The marks and the token of the picture they were drawn on."""
+    data = event._data or {}
+    marks = data.get("prompt")
+    return marks if isinstance(marks, dict) else {}, str(data.get("token"))
 
 
 def asset(name: str) -> str:
@@ -130,16 +135,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--index", type=Path, default=PLAYROOM, help="folder made by python -m index_build build")
     args = parser.parse_args(argv)
 
-    def load() -> Searcher:
-        from foir import Searcher
-
-        return Searcher.load(args.index)
-
     try:
-        page = Page(Index.open(args.index), load)
+        index = Index.open(args.index)
+        page = Page(index, lambda: _load(index))
+        blocks = build(page).queue(max_size=32)
     except FoirError as error:
         return _failed(error)
-    blocks = build(page).queue(max_size=32)
     blocks.launch(
         theme=gr.themes.Default(
             primary_hue="amber",
@@ -150,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         css=asset("page.css"),
         allowed_paths=[str((args.index / "thumbs").resolve())],
         max_file_size="20mb",
+        state_session_capacity=SESSIONS,
         strict_cors=True,
         show_error=False,
         inbrowser=False,
@@ -162,6 +164,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error)
     blocks.block_thread()
     return 0
+
+
+def _load(index: Index) -> Searcher:
+    from foir import Searcher
+
+    return Searcher.load(index)
 
 
 def _failed(error: FoirError) -> int:

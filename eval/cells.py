@@ -21,7 +21,7 @@ class Cell:
         n: Number of prompts.
         published: The paper's value, where data set and encoder are the paper's.
         status: "ok", "not_run" or "published_only".
-        seconds: Wall time of the features behind it.
+        seconds: Wall time of its query features and search; the prefixes that all rows share are not in it.
         revisions: Commit or digest of encoder and data.
     """
 

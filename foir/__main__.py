@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("image", metavar="IMAGE", type=Path, help="the picture to point at")
     search.add_argument("--box", metavar="X0,Y0,X1,Y1", type=_numbers(4), action="append", default=[], help="pixels")
     search.add_argument("--point", metavar="X,Y", type=_numbers(2), action="append", default=[], help="pixels")
-    search.add_argument("--mask", metavar="FILE", type=Path, help="picture that is bright where the thing is")
+    search.add_argument("--mask", metavar="FILE", type=Path, help="picture that is opaque or bright where the thing is")
     search.add_argument("--method", help="phs (default with a prompt), cbir, mask, crop, foveal, ...; chain with |")
     search.add_argument("--heads", metavar="N", type=int, help="how many heads phs keeps (5); -1: all but one")
     search.add_argument("--mode", default="query", help="query, or query-db (needs an index built with --heads)")
@@ -58,11 +58,9 @@ def _numbers(count: int) -> Any:
 
 
 def _prompt(args: argparse.Namespace) -> Prompt | None:
-    import numpy as np
-
     from foir import Prompt, images
 
-    mask = None if args.mask is None else np.asarray(images.read(args.mask).image.convert("L"))
+    mask = None if args.mask is None else images.read_mask(args.mask)
     prompt = Prompt(points=tuple(args.point), boxes=tuple(args.box), mask=mask)
     return None if prompt.empty else prompt
 
@@ -88,11 +86,12 @@ def _explain(searcher: Searcher, picture: Picture, hits: Hits, out: Path) -> Non
 
     encoder = searcher.encoder
     shown = [explain.outline(picture.photo.image, hits.mask)]
-    shown.append(explain.overlay(picture.photo.image, explain.query_heat(encoder, hits.features)))
+    if hits.seen_whole:
+        shown.append(explain.overlay(picture.photo.image, explain.query_heat(encoder, hits.features)))
+    wanted = explain.region_vector(encoder, picture.prefix, hits.mask)
     for item in hits.items[:EXPLAINED]:
         hit = searcher.open(searcher.index.picture(item))
-        patches = encoder.patches(hit.prefix)[0].cpu().numpy()
-        heat = explain.hit_heat(encoder, picture.prefix, hits.mask, patches)
+        heat = explain.hit_heat(encoder, wanted, encoder.patches(hit.prefix)[0].cpu().numpy())
         shown.append(explain.overlay(hit.photo.image, heat))
     try:
         explain.strip(shown).save(out)

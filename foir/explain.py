@@ -27,20 +27,21 @@ def query_heat(encoder: Encoder, features: Features, i: int = 0) -> np.ndarray:
     return _stretch(attention.mean(0)[1 + encoder.registers :].float().cpu().numpy().reshape(encoder.grid))
 
 
-def hit_heat(encoder: Encoder, query: Prefix, mask: PatchMask, patches: np.ndarray) -> np.ndarray:
+def region_vector(encoder: Encoder, prefix: Prefix, mask: PatchMask) -> np.ndarray:
+    """The mean patch vector of what was pointed at, float32 [d]."""
+    return encoder.patches(prefix)[0].cpu().numpy()[mask.patches.reshape(-1)].mean(0)
+
+
+def hit_heat(encoder: Encoder, wanted: np.ndarray, patches: np.ndarray) -> np.ndarray:
     """How alike each patch of a hit is to what was pointed at, float32 [rows, cols] in 0..1.
 
-    Cosine of the hit's patches with the mean patch of the region. It shows where the thing can be found on the hit;
-    it is no part of the score.
+    It shows where the thing can be found on the hit; it is no part of the score.
 
     Args:
         encoder: The encoder.
-        query: The query picture's prefix.
-        mask: What was pointed at on it.
+        wanted: From `region_vector`.
         patches: The hit's unit patch vectors, one row of `Encoder.patches`, [rows * cols, d].
     """
-    inside = mask.patches.reshape(-1)
-    wanted = encoder.patches(query)[0].cpu().numpy()[inside].mean(0)
     return _stretch((patches @ wanted).reshape(encoder.grid))
 
 

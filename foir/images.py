@@ -40,11 +40,13 @@ class Photo:
         image: RGB, 8 bit, upright (EXIF orientation applied, transparency laid on white).
         orientation: The EXIF orientation (1-8) the file carried; 1 when upright already.
         notes: What was decided for the user, one short sentence each ("only the first of 12 frames is used").
+        alpha: The transparency the file carried, 8 bit, upright; None if every pixel is opaque.
     """
 
     image: Image.Image
     orientation: int = 1
     notes: tuple[str, ...] = ()
+    alpha: Image.Image | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -83,6 +85,7 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
             opened.load()
             left = _orientation(opened)
             image = upright(_to_rgb(opened), left)
+            alpha = _alpha(opened, left)
             orientation = left if left > 1 else turned
     except BadImage:
         raise
@@ -93,7 +96,17 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
     except Exception as error:  # decoders raise nearly anything on damaged bytes, and this is the door for them
         raise BadImage(f"{name} is damaged or incomplete and cannot be decoded ({type(error).__name__}).") from error
     notes = (f"Only the first of {frames} frames is used.",) if frames > 1 else ()
-    return Photo(image, orientation, notes)
+    return Photo(image, orientation, notes, alpha)
+
+
+def read_mask(source: Path | str | bytes) -> np.ndarray:
+    """Decode a mask file, uint8 [H, W]: its alpha channel where that says anything, else how bright it is.
+
+    Raises:
+        BadImage: See `read`.
+    """
+    photo = read(source)
+    return np.asarray((photo.alpha or photo.image.convert("L")), np.uint8)
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -141,6 +154,13 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # damaged EXIF must not cost the picture
         return 1
     return int(value) if value in _TURNS else 1
+
+
+def _alpha(image: Image.Image, orientation: int) -> Image.Image | None:
+    if not image.has_transparency_data:
+        return None
+    alpha = image.convert("RGBA").getchannel("A")
+    return None if alpha.getextrema() == (255, 255) else upright(alpha, orientation)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -7,12 +7,14 @@ import io
 import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from uuid import uuid4
 
 from foir import images
-from foir.errors import BadIndex
+from foir.errors import BadImage, BadIndex, BadPrompt
 from foir.index import Index, Item
 from foir.prompts import Prompt
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from foir.search import Hits, Picture, Searcher
 
 RESULTS, EXPLAINED, SAMPLES, TRIES = 24, 8, 6, 6
+UPLOAD_PIXELS = 24_000_000  # a visitor's session keeps its picture in memory for a while
 SHOWN_SIDE = 1280  # longer side of the picture sent to the browser; coordinates stay those of the original
 HEAT_SIDE = 48  # heat maps travel small and are scaled up smoothly by the browser
 REMEMBERED = 256  # pictures whose patches are kept for heat maps
@@ -40,11 +43,23 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """What one visitor is looking at."""
+    """What one visitor is looking at.
+
+    Attributes:
+        picture: The opened picture.
+        name: What to call it.
+        shown: It as the browser gets it, a data URL, and that version's size.
+        tries: Known things on it, worth pointing at.
+        token: Names this opening of the picture, so that no mark drawn on another is taken for it.
+        prompt: What is pointed at.
+        hits: What was found.
+    """
 
     picture: Picture
     name: str
+    shown: tuple[str, tuple[int, int]]
     tries: tuple[Mapping[str, Any], ...] = ()
+    token: str = field(default_factory=lambda: uuid4().hex)
     prompt: Prompt | None = None
     hits: Hits | None = None
 
@@ -81,22 +96,26 @@ class Page:
 
     def start(self, settings: Settings) -> Shown:
         """Open on a picture of the index with its most prominent thing pointed at, where things are known."""
-        shown = self.choose(self.index.item(0).id, settings)
-        tries = shown.session.tries
-        return self.point(shown.session, {"boxes": [tries[0]["box"]]}, settings) if tries else shown
+        session = self._open_item(self.index.item(0).id)
+        prompt = Prompt.box(*session.tries[0]["box"]) if session.tries else None
+        return self.search(replace(session, prompt=prompt), settings)
 
     def upload(self, data: bytes, settings: Settings) -> Shown:
         """Open a visitor's own picture."""
-        return self._open(images.read(data), "your picture", (), settings)
+        return self.search(self._open(images.read(data, max_pixels=UPLOAD_PIXELS), "your picture"), settings)
 
     def choose(self, id: int, settings: Settings) -> Shown:
         """Open a picture of the index as the query."""
-        item = self.index.item(self.index.row(id))
-        photo = images.read(self.index.picture(item))
-        return self._open(photo, _name(item), self._tries(item, photo), settings)
+        return self.search(self._open_item(id), settings)
 
-    def point(self, session: Session, marks: Mapping[str, Any], settings: Settings) -> Shown:
-        """Search for what was marked; no mark at all searches with the whole picture."""
+    def point(self, session: Session, marks: Mapping[str, Any], token: str, settings: Settings) -> Shown:
+        """Search for what was marked; no mark at all searches with the whole picture.
+
+        Raises:
+            BadPrompt: The marks make no sense, or were drawn on a picture that is no longer open.
+        """
+        if token != session.token:
+            raise BadPrompt("The picture changed while you were pointing: point again.")
         prompt = Prompt.from_json(marks)
         return self.search(replace(session, prompt=None if prompt.empty else prompt), settings)
 
@@ -114,7 +133,7 @@ class Page:
             k=RESULTS,
         )
         session = replace(session, hits=hits)
-        heat = explain.query_heat(self.searcher.encoder, hits.features) if pointed else None
+        heat = explain.query_heat(self.searcher.encoder, hits.features) if pointed and hits.seen_whole else None
         return Shown(session, self._pointer(session, heat), self.results(session))
 
     def explain(self, session: Session) -> dict[str, Any]:
@@ -123,29 +142,41 @@ class Page:
 
         if session.hits is None or session.prompt is None:
             return self.results(session)
-        encoder, prefix, mask = self.searcher.encoder, session.picture.prefix, session.hits.mask
-        first = session.hits.items[:EXPLAINED]
-        return self.results(session, [explain.hit_heat(encoder, prefix, mask, self._patches(i.id)) for i in first])
+        encoder = self.searcher.encoder
+        wanted = explain.region_vector(encoder, session.picture.prefix, session.hits.mask)
+        heats: list[np.ndarray | None] = []
+        for item in session.hits.items[:EXPLAINED]:
+            try:
+                heats.append(explain.hit_heat(encoder, wanted, self._patches(item.id)))
+            except (BadIndex, BadImage):
+                heats.append(None)  # its thumbnail is damaged: the card stays without a heat map
+        return self.results(session, heats)
 
-    def results(self, session: Session, heats: Sequence[np.ndarray] = ()) -> dict[str, Any]:
+    def results(self, session: Session, heats: Sequence[np.ndarray | None] = ()) -> dict[str, Any]:
         """The results part: a note and one card a hit."""
         hits = session.hits
         if hits is None:
             return {"hits": [], "note": ""}
         cards = []
         for i, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True)):
-            heat = _veil_url(heats[i], (item.width, item.height)) if i < len(heats) else None
-            cards.append({**self._card(item), "score": float(score), "heat": heat})
+            heat = heats[i] if i < len(heats) else None
+            url = None if heat is None else _veil_url(heat, (item.width, item.height))
+            cards.append({**self._card(item), "score": float(score), "heat": url})
         if session.prompt is not None:
             note = "Pictures with what you pointed at, best first."
         else:
             note = "Pictures like this one. Draw a box around one thing to look for that thing."
         return {"hits": cards, "note": " ".join((note, *hits.notes))}
 
-    def _open(
-        self, photo: Photo, name: str, tries: tuple[Mapping[str, Any], ...], settings: Settings
-    ) -> Shown:
-        return self.search(Session(self.searcher.open(photo), name, tries), settings)
+    def _open_item(self, id: int) -> Session:
+        item = self.index.item(self.index.row(id))
+        photo = images.read(self.index.picture(item))
+        return self._open(photo, _name(item), self._tries(item, photo))
+
+    def _open(self, photo: Photo, name: str, tries: tuple[Mapping[str, Any], ...] = ()) -> Session:
+        small = photo.image.copy()
+        small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        return Session(self.searcher.open(photo), name, (_data_url(small, "JPEG"), small.size), tries)
 
     def _tries(self, item: Item, photo: Photo) -> tuple[Mapping[str, Any], ...]:
         """Known things of a picture worth pointing at, largest first, each name once, boxes in the photo's pixels."""
@@ -159,26 +190,26 @@ class Page:
 
     def _pointer(self, session: Session, heat: np.ndarray | None) -> dict[str, Any]:
         photo, prompt = session.picture.photo, session.prompt
-        shown = photo.image.copy()
-        shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        url, size = session.shown
         marks = None
         if prompt is not None:
             strokes = [{"path": s.path, "width": s.width} for s in prompt.strokes]
             marks = {"points": prompt.points, "boxes": prompt.boxes, "strokes": strokes}
         return {
-            "url": _data_url(shown, "JPEG"),
+            "url": url,
+            "token": session.token,
             "width": photo.size[0],
             "height": photo.size[1],
             "name": session.name,
             "prompt": marks,
-            "heat": None if heat is None else _veil_url(heat, shown.size),
+            "heat": None if heat is None else _veil_url(heat, size),
             "tries": session.tries,
             "samples": [self._card(item) for item in self._samples],
         }
 
     def _card(self, item: Item) -> dict[str, Any]:
         try:
-            url: str | None = f"gradio_api/file={self.index.thumb(item).resolve()}"
+            url: str | None = f"gradio_api/file={quote(str(self.index.thumb(item).resolve()))}"
         except BadIndex:
             url = None  # the card stays, its picture does not
         return {"id": item.id, "name": _name(item), "url": url}

@@ -69,9 +69,9 @@ def rasterise(
     area = _draw(prompt, size)
     patches = _select(area, grid, rule) if area.any() else np.zeros(grid, bool)
     for x, y in prompt.points:
-        rows, cols = _window(x, size[0], grid[1], window), _window(y, size[1], grid[0], window)
-        patches[cols, rows] = True
-        area[_cells(cols, size[1], grid[0]), _cells(rows, size[0], grid[1])] = True
+        rows, cols = _window(y, size[1], grid[0], window), _window(x, size[0], grid[1], window)
+        patches[rows, cols] = True
+        area[_cells(rows, size[1], grid[0]), _cells(cols, size[0], grid[1])] = True
     return PatchMask(patches, area)
 
 

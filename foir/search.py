@@ -40,6 +40,7 @@ class Hits:
         features: The query's features (one row).
         mask: The region that was searched for.
         heads: The heads that were kept, None if the method selects none.
+        seen_whole: The encoder saw the whole picture, so its attention can be laid over it; not so after Crop.
         notes: What a user should know about how the query was read.
     """
 
@@ -48,6 +49,7 @@ class Hits:
     features: Features
     mask: PatchMask
     heads: tuple[int, ...] | None
+    seen_whole: bool
     notes: tuple[str, ...]
 
 
@@ -72,14 +74,14 @@ class Searcher:
             raise BadIndex(f"{encoder.name} now gives other features than when the index was made: rebuild the index.")
 
     @classmethod
-    def load(cls, folder: Path | str, *, device: str = "auto", dtype: str = "float32") -> Searcher:
-        """Open an index and load the encoder it names.
+    def load(cls, index: Index | Path | str, *, device: str = "auto", dtype: str = "float32") -> Searcher:
+        """Load the encoder that an index names; the index may be open already or a folder.
 
         Raises:
             BadIndex: The index is damaged or was made by other weights.
             Unavailable: The encoder's weights are not at hand.
         """
-        index = Index.open(folder)
+        index = index if isinstance(index, Index) else Index.open(index)
         space = index.space("image")
         name = space.encoder
         # Weights that ship with a package, or have a tag for a name, have no revision to ask the Hub for.
@@ -148,6 +150,7 @@ class Searcher:
             features=features,
             mask=mask,
             heads=None if gate is None else gate.on,
+            seen_whole=not intervention.reframes,
             notes=picture.photo.notes + intervention.notes,
         )
 

@@ -28,8 +28,8 @@ from tqdm import tqdm
 from foir import encoders, images
 from foir.encoders.base import Encoder, Features
 from foir.errors import BadImage, Unavailable
-from foir.index import Item, Object, writer
-from foir.index.format import thumb_name
+from foir.index import Index, Item, Object, writer
+from foir.index.format import MANIFEST, thumb_name
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
 SHARD = 1024  # files a shard covers, and what a killed build can lose
@@ -162,7 +162,21 @@ def _build(plan: Plan, encoder: Encoder, files: Sequence[str]) -> Built:
     root = None if plan.portable else os.path.relpath(plan.folder, plan.out)
     writer.publish(plan.out, {"image": space}, items, rejected, root, objects)
     shutil.rmtree(partial)
+    _sweep(plan.out)
     return Built(len(items), rejected, resumed)
+
+
+def _sweep(out: Path) -> None:
+    """Remove what an earlier build or a killed one left behind; the folder is ours while it is locked."""
+    index = Index.open(out)
+    kept = {MANIFEST, *index.manifest["files"]}
+    for path in out.iterdir():
+        if path.is_file() and path.name not in kept and path.suffix in {".safetensors", ".parquet", ".jsonl", ".part"}:
+            path.unlink()
+    thumbs = set(map(thumb_name, index.thumbs()))
+    for path in (out / "thumbs").rglob("*.*"):
+        if path.relative_to(out).as_posix() not in thumbs:
+            path.unlink()
 
 
 def _annotated(item: Item, note: Note) -> Item:

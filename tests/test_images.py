@@ -532,3 +532,14 @@ def test_thumbnail_keeps_the_corners_in_place_and_is_320_by_default():
         pixels = np.asarray(small).astype(int)
     for (y, x), colour in {(9, 9): RED, (9, -9): LIME, (-9, 9): BLUE, (-9, -9): WHITE}.items():
         assert np.abs(pixels[y, x] - colour).max() <= 8
+
+
+def test_a_mask_is_its_alpha_where_it_has_one_and_its_brightness_where_not(tmp_path):
+    inside = np.zeros((20, 30), np.uint8)
+    inside[5:10, 5:20] = 255
+    white = np.full((20, 30), 255, np.uint8)
+    Image.merge("LA", [Image.fromarray(white), Image.fromarray(inside)]).save(tmp_path / "cutout.png")
+    Image.fromarray(inside).save(tmp_path / "bright.png")
+    Image.merge("LA", [Image.fromarray(inside), Image.fromarray(white)]).save(tmp_path / "opaque.png")
+    for name in ("cutout.png", "bright.png", "opaque.png"):
+        assert np.array_equal(images.read_mask(tmp_path / name), inside), name

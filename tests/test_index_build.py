@@ -559,3 +559,16 @@ def test_the_old_index_stays_readable_while_a_new_build_is_unfinished(folder, un
     assert make(folder, unbroken, heads=True).pictures == 14
     assert np.array_equal(np.concatenate(before.space().shards), old)
     assert len(Index.open(unbroken)) == 14
+
+
+def test_a_rebuild_leaves_nothing_of_the_old_index_behind(folder, tmp_path):
+    out = tmp_path / "index"
+    build(Plan(folder, out, "toy", heads=True, device="cpu"))
+    (out / "left.safetensors.1.2.part").write_bytes(b"killed")
+    (folder / "a" / "01.png").unlink()
+    build(Plan(folder, out, "toy", device="cpu"))
+    index = Index.open(out)
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    thumbs = {f"thumbs/{digest[:2]}/{digest}.jpg" for digest in index.thumbs()}
+    assert files == {"manifest.json", *index.manifest["files"], *thumbs}
+    assert len(index) == 9

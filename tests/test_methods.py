@@ -307,6 +307,13 @@ def test_unknown_names_are_refused(toy, name, options):
         intervene(name, *pointed(toy), options)
 
 
+def test_a_pixel_method_behind_crop_works_on_the_cut_out(toy, photo):
+    crop = features(toy, photo, "crop").vectors
+    for name in ("crop|mask", "crop|crop"):
+        assert torch.allclose(features(toy, photo, name).vectors, crop, atol=1e-5), name
+    assert features(toy, photo, "mask|mask", fill="black").vectors.isfinite().all()
+
+
 def test_two_head_selections_cannot_be_chained(toy):
     with pytest.raises(BadPrompt, match="chained"):
         intervene("phs|phs", *pointed(toy))

@@ -164,6 +164,10 @@ class Index:
             raise BadIndex(f"The index has no {name!r} space; it has {', '.join(self.spaces) or 'none'}.")
         return self.spaces[name]
 
+    def thumbs(self) -> set[str]:
+        """The digests of all thumbnails."""
+        return set(self._items["thumb"].to_pylist())
+
     def thumb(self, item: Item) -> Path:
         """The item's thumbnail file, checked against its digest.
 

@@ -99,8 +99,9 @@ def intervene(
     whole = Intervention()
     for step in steps:
         made = step.build(prompt, mask, **{key: options[key] for key in step.options if key in options})
-        if made.reframes:
-            mask = PatchMask.everything(mask.size, mask.patches.shape)
+        if made.reframes:  # what follows sees the cut-out as its whole picture
+            x0, y0, x1, y1 = mask.box
+            mask = PatchMask.everything((x1 - x0, y1 - y0), mask.patches.shape)
             prompt = Prompt.box(0, 0, *mask.size)
         whole = whole | made
     return whole

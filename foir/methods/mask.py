@@ -32,7 +32,7 @@ def mask(prompt: Prompt, mask: PatchMask, *, fill: str = "mean") -> Intervention
     def blank(image: Image.Image) -> Image.Image:
         shown = Image.fromarray(mask.pixels).convert("L")
         if fill == "black":
-            return Image.composite(image, Image.new("RGB", image.size), shown)
+            return Image.composite(image.convert("RGB"), Image.new("RGB", image.size), shown)
         hidden = image.convert("RGBA")
         hidden.putalpha(shown)
         return hidden

@@ -1,5 +1,5 @@
-// The picture one points at. Value from the server: {url, width, height, name, prompt, heat, tries, samples}. A finished
-// mark is sent as a "submit" event with {points, boxes, strokes} in pixels of the picture, a chosen sample as a "select"
+// The picture one points at. Value from the server: {url, token, width, height, name, prompt, heat, tries, samples}. A
+// finished mark is sent as a "submit" event, {points, boxes, strokes} in pixels of the picture and its token, a chosen sample as a "select"
 // event with its id. Everything is made with DOM calls, never with HTML strings: names come from strangers.
 const stage = element.querySelector(".stage");
 const photo = stage.querySelector("img.photo");
@@ -14,7 +14,7 @@ let marks = nothing();
 let history = [];
 let drawing = null; // the mark under the finger
 let cursor = null; // keyboard position, pixels of the picture
-let shownUrl = null;
+let shownToken = null;
 
 const picture = () => props.value || { width: 1, height: 1 };
 const brush = () => Math.max(picture().width, picture().height) / 24;
@@ -80,8 +80,8 @@ function show() {
   const value = picture();
   stage.style.aspectRatio = `${value.width} / ${value.height}`;
   stage.style.setProperty("--ratio", value.width / value.height);
-  if (value.url && value.url !== shownUrl) {
-    shownUrl = value.url;
+  if (value.token && value.token !== shownToken) {
+    shownToken = value.token;
     photo.src = value.url;
     photo.alt = value.name || "your picture";
     history = [];
@@ -125,7 +125,7 @@ function showSamples(samples) {
 }
 
 function submit() {
-  trigger("submit", { prompt: marks });
+  trigger("submit", { prompt: marks, token: shownToken });
 }
 
 function finish(mark) {

@@ -1,0 +1,119 @@
+"""The page's steps without a browser, on a small index of the toy encoder."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from foir import BadImage, BadPrompt, Index, Searcher, encoders
+from foir.index import Object
+from foir.page import EXPLAINED, Page, Settings
+from index_build.pipeline import Note, Plan, build
+from tests.conftest import scene
+
+PHS = Settings("phs", 2)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    root = tmp_path_factory.mktemp("page")
+    (root / "pictures #1").mkdir()
+    for i in range(12):
+        scene(i).save(root / "pictures #1" / f"{i:02}.png")
+    box = Object(-1, (20.0, 10.0, 80.0, 70.0), None, "kind", None, "a thing", None)
+    notes = {"00.png": Note("A scene.", objects=(box, replace(box, name="small", box=(0.0, 0.0, 9.0, 9.0))))}
+    build(Plan(root / "pictures #1", root / "index #1", "toy", heads=True, device="cpu", notes=notes))
+    index = Index.open(root / "index #1")
+    return Page(index, lambda: Searcher(index, encoders.load("toy", device="cpu")))
+
+
+def test_it_starts_with_the_most_prominent_known_thing_pointed_at(page):
+    shown = page.start(PHS)
+    assert shown.pointer["name"] == "A scene."
+    assert [thing["name"] for thing in shown.pointer["tries"]] == ["a thing", "small"]
+    assert shown.pointer["prompt"]["boxes"] == ((20.0, 10.0, 80.0, 70.0),)
+    assert shown.pointer["heat"].startswith("data:image/png")
+    assert len(shown.results["hits"]) == 12
+    json.dumps([shown.pointer, shown.results])
+
+
+def test_marks_search_and_no_marks_search_with_the_whole_picture(page):
+    opened = page.choose(3, PHS).session
+    pointed = page.point(opened, {"points": [[40, 40]]}, opened.token, PHS)
+    assert "what you pointed at" in pointed.results["note"]
+    whole = page.point(pointed.session, {"points": []}, opened.token, PHS)
+    assert "Pictures like this one" in whole.results["note"]
+    assert whole.results["hits"][0]["id"] == 3
+
+
+def test_marks_drawn_on_a_picture_that_is_no_longer_open_are_refused(page):
+    old = page.choose(3, PHS).session
+    new = page.choose(4, PHS).session
+    with pytest.raises(BadPrompt, match="changed"):
+        page.point(new, {"points": [[40, 40]]}, old.token, PHS)
+    assert page.choose(3, PHS).session.token != old.token
+
+
+def test_settings_change_the_search(page):
+    session = page.start(PHS).session
+    scores = {
+        settings: tuple(hit["score"] for hit in page.search(session, settings).results["hits"])
+        for settings in (PHS, Settings("phs", 6), Settings("crop"), Settings("phs", 2, both=True))
+    }
+    assert len(set(scores.values())) == 4
+
+
+def test_heat_is_laid_only_over_what_the_encoder_saw(page):
+    session = page.start(PHS).session
+    assert page.search(session, Settings("crop")).pointer["heat"] is None
+    assert page.search(session, Settings("mask")).pointer["heat"] is not None
+
+
+def test_the_first_results_show_where_the_thing_is(page):
+    results = page.explain(page.start(PHS).session)
+    heats = [hit["heat"] is not None for hit in results["hits"]]
+    assert heats == [True] * EXPLAINED + [False] * 4
+
+
+def test_a_damaged_thumbnail_costs_its_own_card_only(page):
+    session = page.start(PHS).session
+    item = session.hits.items[1]
+    path = page.index.thumb(item)
+    data = path.read_bytes()
+    page._patches.cache_clear()
+    try:
+        path.write_bytes(b"damaged")
+        results = page.explain(session)
+    finally:
+        path.write_bytes(data)
+    assert results["hits"][1]["url"] is None
+    assert results["hits"][1]["heat"] is None
+    assert results["hits"][0]["heat"] is not None
+
+
+def test_addresses_of_thumbnails_are_quoted(page):
+    url = page.start(PHS).results["hits"][0]["url"]
+    assert "#" not in url
+    assert "%23" in url
+
+
+def test_uploads_are_read_by_the_door_and_large_ones_refused(page):
+    out = io.BytesIO()
+    scene(5).save(out, "PNG")
+    shown = page.upload(out.getvalue(), PHS)
+    assert shown.pointer["name"] == "your picture"
+    assert shown.pointer["tries"] == ()
+    with pytest.raises(BadImage, match="empty"):
+        page.upload(b"", PHS)
+    huge = io.BytesIO()
+    scene(0).resize((6000, 5000)).save(huge, "PNG", compress_level=1)
+    with pytest.raises(BadImage, match="limit is 24 million"):
+        page.upload(huge.getvalue(), PHS)
+
+
+def test_unknown_pictures_and_odd_marks_are_refused(page):
+    opened = page.start(PHS).session
+    for marks in ({"points": [["a", 1]]}, {"boxes": [[1, 2]]}, {"points": [[1e9, 5]]}):
+        with pytest.raises(BadPrompt):
+            page.point(opened, marks, opened.token, PHS)
