@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from eval.cells import SLASHED
 from foir import encoders
 from foir.encoders.base import Encoder
 from foir.methods import intervene
@@ -27,7 +28,8 @@ def main() -> str:
         label = name if pretrained else f"{name} (random weights)"
         times = measure(encoder)
         full = times["full encode"]
-        lines += [f"| {label} | {step} | {ms:.2f} | 1/{full / ms:.1f} |" for step, ms in times.items()]
+        for step, ms in times.items():
+            lines.append(f"| {label} | {step.replace('|', SLASHED)} | {ms:.2f} | 1/{full / ms:.1f} |")
     return "\n".join(lines)
 
 
