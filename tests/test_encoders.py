@@ -7,6 +7,8 @@ from open_clip.transformer import VisionTransformer
 from PIL import Image
 from torch.nn.functional import normalize
 from transformers import (
+    CLIPConfig,
+    CLIPModel,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
     Dinov2Config,
@@ -251,3 +253,34 @@ def test_mini_trunk_agrees_with_its_own_onnx_run():
     with torch.no_grad():
         ours = trunk.load()(pixels).last_hidden_state.numpy()
     assert np.abs(ours - theirs).max() < 2e-5 * max(1, np.abs(theirs).max())
+
+
+def test_dinov2_is_loaded_from_a_repositorys_files(monkeypatch, tmp_path):
+    model = small_dinov2(True)
+    model.save_pretrained(tmp_path / "0123abc")
+    monkeypatch.setattr("foir.hub.weights", lambda repo, revision: (tmp_path / "0123abc", "0123abc"))
+    encoder = encoders.load("dinov2-small-reg", revision="main", device="cpu")
+    assert (encoder.revision, encoder.heads, encoder.grid) == ("0123abc", 6, (16, 16))
+    pixels = encoder.pixels([scene(0)])
+    with torch.no_grad():
+        own = normalize(model(pixels).pooler_output, dim=-1)
+    assert torch.allclose(encoder.finish(encoder.prefix(pixels)).vectors, own, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["clip-base", "clip-base-projected"])
+def test_clips_image_tower_is_loaded_from_a_whole_clip_checkpoint(monkeypatch, tmp_path, name):
+    vision = {
+        "hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 4, "num_hidden_layers": 5,
+        "patch_size": 16, "image_size": 96, "projection_dim": 24,
+    }  # fmt: skip
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
+    whole = shaken(CLIPModel(config))
+    whole.save_pretrained(tmp_path / "c0ffee")
+    monkeypatch.setattr("foir.hub.weights", lambda repo, revision: (tmp_path / "c0ffee", "c0ffee"))
+    encoder = encoders.load(name, device="cpu")
+    pixels = encoder.pixels([scene(0), scene(1)])
+    with torch.no_grad():
+        pooled = whole.vision_model(pixels).pooler_output
+        own = normalize(whole.visual_projection(pooled) if name.endswith("projected") else pooled, dim=-1)
+    assert torch.allclose(encoder.finish(encoder.prefix(pixels)).vectors, own, atol=1e-5)
