@@ -19,7 +19,7 @@ def note(page):
 
 
 def names(page):
-    return [node.get_attribute("title") for node in page.query_selector_all(".hit .name")]
+    return page.evaluate("[...document.querySelectorAll('.hit .name')].map(node => node.title)")
 
 
 def canvas_box(page):
@@ -165,8 +165,8 @@ def test_narrow_pages_have_no_sideways_scroll_and_take_a_finger(visit, width):
     new_results(page, lambda: page.touchscreen.tap(area["x"] + area["width"] / 2, area["y"] + area["height"] * 0.7))
     assert POINTED in note(page)
     assert area["width"] > 0.85 * width or width > 640
-    cards = page.locator(".hit")
-    assert cards.first.bounding_box()["width"] < width / 2
+    card = page.evaluate("document.querySelector('.hit').getBoundingClientRect().width")  # heat maps redraw the cards
+    assert 0.15 * width < card < width / 2
 
 
 def test_two_visitors_do_not_see_each_others_pictures(visit, tmp_path):
