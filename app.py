@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).parent / "foir" / "assets"
 PLAYROOM = ASSETS / "playroom"
 HOUR = 3600
+WORDS = 300  # characters a text may have
 SESSIONS = 64  # visitors whose pictures are kept at once; each may take some hundred MB
 FEW_HEADS = 6
 HIDDEN: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "model", "api_visibility": "private"}
@@ -35,24 +36,38 @@ def build(page: Page) -> gr.Blocks:
     menu.append(("Attention mask, then head selection", "attention_mask|phs"))
     menu.append(("Foveal attention, then head selection", "foveal|phs"))
     space = page.index.space("image")
+    speaks = "text" in page.index.spaces
     heads = space.z[0].shape[1] if space.z else encoders.card(space.encoder).heads or 16
-    # Six heads are too few to tell things apart by choosing among them alone (README, what was measured).
+    # Six heads are too few to tell things apart by choosing among them alone (PHS paper, Table 1, DINOv2-small).
     default = "attention_mask|phs" if heads <= FEW_HEADS else "phs"
     with gr.Blocks(title="foir", analytics_enabled=False, delete_cache=(600, HOUR)) as blocks:
         gr.HTML("<h1>foir</h1><p>Point at a thing. Get the pictures that have it.</p>", elem_id="title")
         session = gr.State(None, time_to_live=HOUR)
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
+                text = gr.Textbox(
+                    "",
+                    label="Say what you look for",
+                    show_label=False,
+                    placeholder="Say what you look for, or point at it",
+                    max_length=WORDS,
+                    visible=speaks,
+                    elem_id="words",
+                )
+                together = gr.Checkbox(False, label="Together with what I point at", visible=speaks, elem_id="together")
                 pointer = _part("pointer", None)
+                says = _part("says", "")
                 upload = gr.UploadButton("Use your own picture", type="binary", elem_id="upload")
                 with gr.Accordion("Fine-tuning", open=False):
+                    minus = gr.Textbox("", label="Without", placeholder="what they should not show", visible=speaks)
+                    mix = gr.Slider(0, 1, 0.5, label="Words against what is pointed at", visible=speaks)
                     method = gr.Dropdown(menu, value=default, label="How to look")
                     h_on = gr.Slider(1, heads, min(5, heads), step=1, label="Attention heads kept")
                     both = gr.Checkbox(False, label="Show the collection through the same heads", visible=bool(space.z))
                     where = gr.Checkbox(True, label="Show where the thing is on the first results")
             with gr.Column(scale=7, min_width=320):
                 results = _part("results", {"hits": [], "note": "Warming up ..."})
-        settings: list[Any] = [method, h_on, both]
+        settings: list[Any] = [method, h_on, both, text, minus, together, mix]
         shown = [session, pointer, results]
 
         def start(*chosen: Any) -> Any:
@@ -70,22 +85,36 @@ def build(page: Page) -> gr.Blocks:
         def again(now: Session | None, *chosen: Any) -> Any:
             return _told(lambda: page.search(_open(now), Settings(*chosen)))
 
+        def say(now: Session | None, *chosen: Any) -> Any:
+            return _told(lambda: page.say(_open(now), Settings(*chosen)))
+
         def explain(now: Session | None, wanted: bool) -> Any:
             return page.explain(now) if now is not None and wanted else gr.skip()
 
-        events = [
+        def describe(now: Session | None) -> Any:
+            return gr.skip() if now is None else page.caption(now)
+
+        opened = [
             blocks.load(start, settings, shown, **HIDDEN),
             upload.upload(use, [upload, *settings], shown, **HIDDEN),
             results.select(choose, settings, shown, **LATEST),
             pointer.select(choose, settings, shown, **LATEST),
+        ]
+        searched = [
+            text.submit(say, [session, *settings], shown, **LATEST),
+            minus.submit(again, [session, *settings], shown, **LATEST),
+            together.input(again, [session, *settings], shown, **LATEST),
+            mix.release(again, [session, *settings], shown, **LATEST),
             pointer.submit(point, [session, *settings], shown, **LATEST),
             method.input(again, [session, *settings], shown, **LATEST),
             h_on.release(again, [session, *settings], shown, **LATEST),
             both.input(again, [session, *settings], shown, **LATEST),
             where.input(again, [session, *settings], shown, **LATEST),
         ]
-        for event in events:
+        for event in (*opened, *searched):
             event.success(explain, [session, where], [results], **HIDDEN)
+        for event in opened:
+            event.success(describe, [session], [says], **HIDDEN)
     return blocks
 
 

@@ -49,14 +49,25 @@ HEAD = "| data set | encoder | method | options | metric | value | 95 % interval
 
 def write(cells: Sequence[Cell], path: Path) -> None:
     """Write cells as a JSON list."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
+
+
+def read(path: Path) -> list[Cell]:
+    """Read what `write` wrote."""
+    return [Cell(**facts) for facts in json.loads(path.read_text())]
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """Options on one line."""
+    return ", ".join(f"{key}={value}" for key, value in options.items())
 
 
 def table(cells: Sequence[Cell]) -> str:
     """Markdown, one line a cell."""
     lines = [HEAD, "|---" * HEAD.count(" | ") + "|---|"]
     for cell in cells:
-        options = ", ".join(f"{key}={value}" for key, value in cell.options.items())
+        options = options_text(cell.options)
         value = "not run" if cell.value is None else f"{cell.value:.1f}"
         interval = "" if cell.low is None or cell.high is None else f"{cell.low:.1f} to {cell.high:.1f}"
         facts = (cell.dataset, cell.encoder, cell.method, options, cell.metric, value, interval, str(cell.n))

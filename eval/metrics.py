@@ -66,6 +66,11 @@ def category_mean(values: np.ndarray, images: np.ndarray, categories: np.ndarray
     return _mean(value, per_category.sum(1) / drawn.sum(1))
 
 
+def image_mean(values: np.ndarray, images: np.ndarray, *, seed: int = 0) -> Mean:
+    """The mean over images of one value per query [n]; the queries of one image [n] are averaged first."""
+    return category_mean(values, images, np.zeros(len(values), int), seed=seed)
+
+
 def _mean(value: float, draws: np.ndarray) -> Mean:
     low, high = np.percentile(draws, [2.5, 97.5])
     return Mean(value, float(low), float(high), draws)

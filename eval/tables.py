@@ -7,13 +7,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
-    """One line of a table: a method or chain, its options, and whether the database is shown through its heads too."""
+    """One line of a table.
+
+    Attributes:
+        method: A method or chain.
+        options: Its options.
+        mode: "query", or "query-db" to show the gallery through the query's heads too.
+        prompt: "box", "segment" or "point"; see `eval.pointing`.
+        noise: Largest shift of a box's sides in pixels, 0 for none.
+        published: What the paper calls method and variant, where it has this row.
+    """
 
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     mode: str = "query"
+    prompt: str = "box"
+    noise: int = 0
+    published: tuple[str, str] | None = None
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """How it is asked, beside the method's own options, as cells name it."""
+        noise = {"noise": self.noise} if self.noise else {}
+        mode = {"mode": self.mode} if self.mode != "query" else {}
+        return {"prompt": self.prompt, **mode, **noise}
 
 
 @dataclass(frozen=True)
@@ -26,7 +45,11 @@ class Experiment:
         datasets: Registry ids; --dataset picks one, or another.
         encoders: Registry ids; --encoder picks one, or another.
         rows: In the table's order; the first is what the others are compared with.
-        k: Depth of MP@k.
+        k: Depth of the metrics.
+        metrics: "MP", "MAP" (means over categories, as in the paper) or "P" (mean over query pictures).
+        by: Also split by the number of objects asked for on the query picture: "objects" for just so many, "at-least"
+            for so many or more; "" for no split.
+        table: How the PHS paper numbers it, where it is one of its tables.
     """
 
     name: str
@@ -35,59 +58,48 @@ class Experiment:
     encoders: tuple[str, ...]
     rows: tuple[Row, ...]
     k: int
+    metrics: tuple[str, ...] = ("MP",)
+    table: str = ""
+    by: str = ""
 
 
-RIVALS = (Row("mask"), Row("crop"), Row("foveal"), Row("attention_mask"))
+@dataclass(frozen=True)
+class Counting:
+    """How many objects a query picture has, as shares of the pictures; needs no encoder."""
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...] = ("none",)
 
 
-def head_scan(heads: int) -> tuple[Row, ...]:
-    """PHS with 1 to `heads` heads, on the query and on query and database."""
-    modes = ("query", "query-db")
-    return tuple(Row("phs", {"h_on": h_on}, mode) for mode in modes for h_on in range(1, heads + 1))
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of pictures; `what` is a function of `eval.drawings`, the other fields as in `Experiment`."""
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]
+    what: str
 
 
-EXPERIMENTS = {
-    e.name: e
-    for e in (
-        Experiment(
-            "coco-small",
-            "Every method and head count on coco_small, leave-one-out",
-            ("coco_small",),
-            ("mini",),
-            (
-                Row("cbir"),
-                *RIVALS,
-                *head_scan(6),
-                Row("phs", {"h_on": 5, "roi": "max"}),
-                *(Row("phs", {"h_on": 5, "variant": v}) for v in ("before", "after", "after+scale", "identity")),
-                Row("foveal|phs", {"h_on": 5}),
-                Row("attention_mask|phs", {"h_on": 5}),
-                Row("crop|phs", {"h_on": -1}),
-            ),
-            10,
-        ),
-        Experiment(
-            "playroom-small",
-            "Small things (1 to 5 % of the picture) of held-out playroom scenes, by category and by instance",
-            ("playroom", "playroom-instances"),
-            ("mini",),
-            (
-                Row("cbir"),
-                *RIVALS,
-                *(Row("phs", {"h_on": h_on}) for h_on in range(1, 6)),
-                *(Row("phs", {"h_on": h_on}, "query-db") for h_on in (3, 5)),
-                Row("foveal|phs", {"h_on": 5}),
-                Row("attention_mask|phs", {"h_on": 5}),
-            ),
-            10,
-        ),
-        Experiment(
-            "mini-depth",
-            "After which block mini's trunk retrieves best",
-            ("coco_small",),
-            tuple(f"mini-trunk:{blocks}" for blocks in range(6, 13)),
-            (Row("cbir"), Row("phs", {"h_on": 5})),
-            10,
-        ),
-    )
-}
+@dataclass(frozen=True)
+class Retrieval:
+    """Recall at each of `ks` between words and pictures, both ways; the other fields as in `Experiment`."""
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]
+    ks: tuple[int, ...] = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class Captioning:
+    """CIDEr of a model's captions beside two baselines; the fields as in `Experiment`."""
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""`python -m foir search INDEX IMAGE --box x0,y0,x1,y1`: one result a line, tab-separated."""
+"""`python -m foir search INDEX IMAGE --box x0,y0,x1,y1 --text "..."`, one result a line; `caption IMAGE`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foir.errors import BadPrompt, FoirError
+from foir.errors import BadPrompt, FoirError, Unavailable
 
 if TYPE_CHECKING:
     from foir import Hits, Picture, Prompt, Searcher
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = _parser().parse_args(argv)
     try:
-        _search(args)
+        args.run(args)
     except FoirError as error:
         print(f"foir: {error}", file=sys.stderr)
         return 1
@@ -33,7 +33,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     search = commands.add_parser("search", help="find the pictures of an index that hold what you point at")
     search.add_argument("index", metavar="INDEX", type=Path, help="folder made by python -m index_build build")
-    search.add_argument("image", metavar="IMAGE", type=Path, help="the picture to point at")
+    search.add_argument("image", metavar="IMAGE", type=Path, nargs="?", help="the picture to point at")
+    search.add_argument("--text", metavar="WORDS", help="what to look for, alone or beside what is pointed at")
+    search.add_argument("--minus", metavar="WORDS", help="what the results should not show")
+    search.add_argument("--mix", metavar="W", type=float, default=0.5, help="weight of words, 0 to 1 (0.5)")
     search.add_argument("--box", metavar="X0,Y0,X1,Y1", type=_numbers(4), action="append", default=[], help="pixels")
     search.add_argument("--point", metavar="X,Y", type=_numbers(2), action="append", default=[], help="pixels")
     search.add_argument("--mask", metavar="FILE", type=Path, help="picture that is opaque or bright where the thing is")
@@ -43,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--k", type=int, default=20, help="how many results (20)")
     search.add_argument("--explain", metavar="OUT.png", type=Path, help="write a picture of where the search looked")
     search.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    search.set_defaults(run=_search)
+    caption = commands.add_parser("caption", help="say in one sentence what a picture shows")
+    caption.add_argument("image", metavar="IMAGE", type=Path)
+    caption.add_argument("--model", default="mini", help="a model that writes captions (mini)")
+    caption.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    caption.set_defaults(run=_caption)
     return parser
 
 
@@ -69,22 +78,45 @@ def _search(args: argparse.Namespace) -> None:
     from foir import Searcher
 
     prompt = _prompt(args)
+    if args.explain is not None and args.image is None:
+        raise BadPrompt("There is nothing to explain without a picture: give one, or leave out --explain.")
     searcher = Searcher.load(args.index, device=args.device)
-    picture = searcher.open(args.image)
-    options = {} if args.heads is None else {"h_on": args.heads}
-    hits = searcher.search(picture, prompt, method=args.method, options=options, mode=args.mode, k=args.k)
+    picture = None if args.image is None else searcher.open(args.image)
+    hits = searcher.search(
+        picture,
+        prompt,
+        text=args.text,
+        minus=args.minus,
+        mix=args.mix,
+        method=args.method,
+        options={} if args.heads is None else {"h_on": args.heads},
+        mode=args.mode,
+        k=args.k,
+    )
     for note in hits.notes:
         print(f"foir: {note}", file=sys.stderr)
     for rank, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True), 1):
         print(f"{rank}\t{score:.4f}\t{item.id}\t{item.file.translate(_ESCAPES)}")
-    if args.explain is not None:
+    if args.explain is not None and picture is not None:
         _explain(searcher, picture, hits, args.explain)
+
+
+def _caption(args: argparse.Namespace) -> None:
+    from foir import crossmodal, encoders, images
+
+    photo = images.read(args.image)
+    model = crossmodal.load(encoders.load(args.model, device=args.device))
+    if model.caption is None:
+        raise Unavailable(f"{args.model} writes no captions.")
+    print(model.caption(model.encoder.prefix(model.encoder.pixels([photo.image])))[0])
 
 
 def _explain(searcher: Searcher, picture: Picture, hits: Hits, out: Path) -> None:
     from foir import explain
 
     encoder = searcher.encoder
+    if hits.features is None or hits.mask is None:
+        return  # words alone were searched for
     shown = [explain.outline(picture.photo.image, hits.mask)]
     if hits.seen_whole:
         shown.append(explain.overlay(picture.photo.image, explain.query_heat(encoder, hits.features)))

@@ -27,6 +27,12 @@ def query_heat(encoder: Encoder, features: Features, i: int = 0) -> np.ndarray:
     return _stretch(attention.mean(0)[1 + encoder.registers :].float().cpu().numpy().reshape(encoder.grid))
 
 
+def head_heat(encoder: Encoder, features: Features, head: int, i: int = 0) -> np.ndarray:
+    """CLS attention of one head on the patches, float32 [rows, cols] in 0..1; see `query_heat`."""
+    attention = features.attention[i, head, 1 + encoder.registers :]
+    return _stretch(attention.float().cpu().numpy().reshape(encoder.grid))
+
+
 def region_vector(encoder: Encoder, prefix: Prefix, mask: PatchMask) -> np.ndarray:
     """The mean patch vector of what was pointed at, float32 [d]."""
     return encoder.patches(prefix)[0].cpu().numpy()[mask.patches.reshape(-1)].mean(0)

@@ -34,11 +34,30 @@ REMEMBERED = 256  # pictures whose patches are kept for heat maps
 
 @dataclass(frozen=True)
 class Settings:
-    """The folded-away controls: a method or chain, how many heads it keeps, and whether the database is gated too."""
+    """What the controls say.
+
+    Attributes:
+        method: A method or chain.
+        heads: How many heads it keeps.
+        both: Whether the collection is shown through the same heads.
+        text: Words for what to find.
+        minus: Words for what not to find.
+        together: Words and what is pointed at count at once; else what was done last.
+        mix: Weight of words beside what is pointed at, 0 to 1.
+    """
 
     method: str = "phs"
     heads: int = 5
     both: bool = False
+    text: str = ""
+    minus: str = ""
+    together: bool = False
+    mix: float = 0.5
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The words that say something."""
+        return {name: said.strip() for name, said in (("text", self.text), ("minus", self.minus)) if said.strip()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +71,8 @@ class Session:
         tries: Known things on it, worth pointing at.
         token: Names this opening of the picture, so that no mark drawn on another is taken for it.
         prompt: What is pointed at.
+        said: The last wish was in words, not a mark on the picture.
+        words: What was searched for in words, "text" and "minus".
         hits: What was found.
     """
 
@@ -61,6 +82,8 @@ class Session:
     tries: tuple[Mapping[str, Any], ...] = ()
     token: str = field(default_factory=lambda: uuid4().hex)
     prompt: Prompt | None = None
+    said: bool = False
+    words: Mapping[str, str] = field(default_factory=dict)
     hits: Hits | None = None
 
 
@@ -117,30 +140,43 @@ class Page:
         if token != session.token:
             raise BadPrompt("The picture changed while you were pointing: point again.")
         prompt = Prompt.from_json(marks)
-        return self.search(replace(session, prompt=None if prompt.empty else prompt), settings)
+        return self.search(replace(session, prompt=None if prompt.empty else prompt, said=False), settings)
+
+    def say(self, session: Session, settings: Settings) -> Shown:
+        """Search for the words; none at all goes back to what is pointed at."""
+        return self.search(replace(session, said="text" in settings.words), settings)
 
     def search(self, session: Session, settings: Settings) -> Shown:
         """Search, or search again with other settings."""
         from foir import explain
 
-        pointed = session.prompt is not None
+        words = settings.words
+        if not (settings.together or session.said):
+            words.pop("text", None)
+        alone = "text" in words and not settings.together
+        pointed = session.prompt is not None and not alone
         hits = self.searcher.search(
-            session.picture,
-            session.prompt,
+            None if alone else session.picture,
+            session.prompt if pointed else None,
+            text=words.get("text"),
+            minus=words.get("minus"),
+            mix=settings.mix,
             method=settings.method if pointed else None,
             options={"h_on": settings.heads} if pointed and "phs" in settings.method.split("|") else {},
             mode="query-db" if pointed and settings.both else "query",
             k=RESULTS,
         )
-        session = replace(session, hits=hits)
-        heat = explain.query_heat(self.searcher.encoder, hits.features) if pointed and hits.seen_whole else None
+        session = replace(session, hits=hits, words=words)
+        heat = None
+        if pointed and hits.features is not None and hits.seen_whole:
+            heat = explain.query_heat(self.searcher.encoder, hits.features)
         return Shown(session, self._pointer(session, heat), self.results(session))
 
     def explain(self, session: Session) -> dict[str, Any]:
         """The results again, with where the pointed thing is on the first of them."""
         from foir import explain
 
-        if session.hits is None or session.prompt is None:
+        if session.hits is None or session.hits.mask is None or session.prompt is None:
             return self.results(session)
         encoder = self.searcher.encoder
         wanted = explain.region_vector(encoder, session.picture.prefix, session.hits.mask)
@@ -161,12 +197,13 @@ class Page:
         for i, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True)):
             heat = heats[i] if i < len(heats) else None
             url = None if heat is None else _veil_url(heat, (item.width, item.height))
-            cards.append({**self._card(item), "score": float(score), "heat": url})
-        if session.prompt is not None:
-            note = "Pictures with what you pointed at, best first."
-        else:
-            note = "Pictures like this one. Draw a box around one thing to look for that thing."
-        return {"hits": cards, "note": " ".join((note, *hits.notes))}
+            cards.append({**self._card(item), "score": None if hits.weighed else float(score), "heat": url})
+        return {"hits": cards, "note": " ".join((_sentence(session), *hits.notes))}
+
+    def caption(self, session: Session) -> str:
+        """What the model says the open picture shows; empty where it writes no captions."""
+        known = "text" in self.index.spaces
+        return (self.searcher.caption(session.picture) if known else None) or ""
 
     def _open_item(self, id: int) -> Session:
         item = self.index.item(self.index.row(id))
@@ -217,6 +254,18 @@ class Page:
     def _read_patches(self, id: int) -> np.ndarray:
         hit = self.searcher.open(self.index.thumb(self.index.item(self.index.row(id))))
         return self.searcher.encoder.patches(hit.prefix)[0].cpu().numpy()
+
+
+def _sentence(session: Session) -> str:
+    """What the results are, in words."""
+    text, minus = session.words.get("text"), session.words.get("minus")
+    without = f", without \u201c{minus}\u201d" if minus else ""
+    if session.hits is None or session.hits.mask is None:
+        return f"Pictures of \u201c{text}\u201d{without}, best first."
+    also = f" and \u201c{text}\u201d" if text else ""
+    if session.prompt is not None:
+        return f"Pictures with what you pointed at{also}{without}, best first."
+    return f"Pictures like this one{also}{without}. Draw a box around one thing to look for that thing."
 
 
 def _name(item: Item) -> str:

@@ -1,19 +1,23 @@
-"""Searcher: a model and an index, immutable and shared; Picture: one person's photo with its prefix kept."""
+"""Searcher: models and an index, immutable and shared; Picture: one person's photo with its prefix kept."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from foir import encoders, images, methods
+from foir import crossmodal, encoders, images, methods
+from foir.crossmodal import Crossmodal
 from foir.encoders.base import Encoder, Features, Prefix
 from foir.errors import BadIndex, BadPrompt
 from foir.images import Photo
 from foir.index import Index, Item, Space, exact, head_cache
+from foir.index.exact import TopK
+from foir.index.shortlist import Shortlist, worth
 from foir.patches import PatchMask, rasterise
 from foir.prompts import Prompt
 
@@ -36,9 +40,10 @@ class Hits:
 
     Attributes:
         items: The pictures.
-        scores: Cosine of each, float32 [k].
-        features: The query's features (one row).
-        mask: The region that was searched for.
+        scores: Cosine of each, float32 [k]; where several wishes were weighed, a sum of standard scores.
+        features: The query picture's features (one row), None where words alone were searched for.
+        mask: The region that was searched for, None likewise.
+        weighed: Several wishes were weighed, so scores are no cosines.
         heads: The heads that were kept, None if the method selects none.
         seen_whole: The encoder saw the whole picture, so its attention can be laid over it; not so after Crop.
         notes: What a user should know about how the query was read.
@@ -46,32 +51,39 @@ class Hits:
 
     items: tuple[Item, ...]
     scores: np.ndarray
-    features: Features
-    mask: PatchMask
+    features: Features | None
+    mask: PatchMask | None
+    weighed: bool
     heads: tuple[int, ...] | None
     seen_whole: bool
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What the query picture says under its prompt."""
+
+    features: Features
+    mask: PatchMask
+    whole: bool
+    notes: tuple[str, ...]
+
+
 class Searcher:
-    """Searches one index with the encoder that made it. Holds no state of any user; safe to share between threads."""
+    """Searches one index with the models that made it. Holds no state of any user; safe to share between threads."""
 
     def __init__(self, index: Index, encoder: Encoder) -> None:
-        """Bind an index to its encoder.
+        """Bind an index to its encoder; the model for words is loaded when words are first searched for.
 
         Raises:
             BadIndex: The index was made by another encoder, or by one that gave other features.
         """
         self.index, self.encoder = index, encoder
         self.space: Space = index.space("image")
-        if (encoder.name, encoder.revision) != (self.space.encoder, self.space.revision):
-            raise BadIndex(
-                f"The index was made by {self.space.encoder} ({self.space.revision}), "
-                f"not by {encoder.name} ({encoder.revision})."
-            )
-        now = encoder.probe()
-        if now.shape != self.space.probe.shape or not float(now @ self.space.probe) >= SAME_ENCODER:
-            raise BadIndex(f"{encoder.name} now gives other features than when the index was made: rebuild the index.")
+        _same(encoder, self.space)
+        self._loading = Lock()
+        self._model: Crossmodal | None = None
+        self._shortlist: Shortlist | None = None
 
     @classmethod
     def load(cls, index: Index | Path | str, *, device: str = "auto", dtype: str = "float32") -> Searcher:
@@ -82,11 +94,34 @@ class Searcher:
             Unavailable: The encoder's weights are not at hand.
         """
         index = index if isinstance(index, Index) else Index.open(index)
-        space = index.space("image")
-        name = space.encoder
-        # Weights that ship with a package, or have a tag for a name, have no revision to ask the Hub for.
-        pinned = None if name == "mini" or ":" in name else space.revision
-        return cls(index, encoders.load(name, revision=pinned, device=device, dtype=dtype))
+        return cls(index, _load(index.space("image"), device, dtype))
+
+    @property
+    def crossmodal(self) -> Crossmodal:
+        """The model that joins words with the index's pictures.
+
+        Raises:
+            BadIndex: The index has no space for words, or was made by another model.
+            Unavailable: The model's weights are not at hand.
+        """
+        with self._loading:
+            if self._model is None:
+                if "text" not in self.index.spaces:
+                    raise BadIndex("This index knows no words: build it with --text mini to search by text.")
+                space, encoder = self.index.space("text"), self.encoder
+                if (space.encoder, space.revision) != (encoder.name, encoder.revision):
+                    encoder = _load(space, encoder.device.split(":")[0], "float32")
+                    _same(encoder, space)
+                self._model = crossmodal.load(encoder)
+            return self._model
+
+    @property
+    def shortlist(self) -> Shortlist:
+        """The first stage of query-db mode on a large index, made when it is first needed."""
+        with self._loading:
+            if self._shortlist is None:
+                self._shortlist = Shortlist(self.encoder, self.space)
+            return self._shortlist
 
     def open(self, source: Path | str | bytes | Photo) -> Picture:
         """Read a picture and run the encoder up to where prompts matter.
@@ -97,11 +132,28 @@ class Searcher:
         photo = source if isinstance(source, Photo) else images.read(source)
         return Picture(photo, self.encoder.prefix(self.encoder.pixels([photo.image])))
 
+    def caption(self, picture: Picture) -> str | None:
+        """One sentence about a picture; None where the model for words writes none.
+
+        Raises:
+            BadIndex: See `crossmodal`.
+            Unavailable: See `crossmodal`.
+        """
+        model = self.crossmodal
+        if model.caption is None:
+            return None
+        own = model.encoder is self.encoder
+        prefix = picture.prefix if own else model.encoder.prefix(model.encoder.pixels([picture.photo.image]))
+        return model.caption(prefix)[0]
+
     def search(
         self,
-        picture: Picture,
+        picture: Picture | None = None,
         prompt: Prompt | None = None,
         *,
+        text: str | None = None,
+        minus: str | None = None,
+        mix: float = 0.5,
         method: str | None = None,
         options: Mapping[str, Any] | None = None,
         mode: str = "query",
@@ -109,11 +161,18 @@ class Searcher:
         rule: str = "any",
         window: int = 3,
     ) -> Hits:
-        """Find pictures that hold what is pointed at.
+        """Find pictures that hold what is pointed at, or what words say, or both.
+
+        Where there are several wishes, each is scored on the whole index and its scores are standardised (mean 0,
+        deviation 1), since cosines between pictures spread otherwise than those between words and pictures. The sum is
+        (1 - mix) * picture + mix * (text - minus); without a picture, text - minus.
 
         Args:
-            picture: From `open`.
+            picture: From `open`; None searches by words alone.
             prompt: What is pointed at; None searches with the whole picture.
+            text: Words for what the results should show.
+            minus: Words for what they should not show.
+            mix: Weight of words against the picture, 0 to 1.
             method: A registered method or chain; "phs" by default where there is a prompt, "cbir" where there is none.
             options: The method's options (`foir.methods.methods()[name].options`).
             mode: "query" changes the query's feature only; "query-db" shows every picture of the index through the
@@ -123,40 +182,79 @@ class Searcher:
             window: Side of a point's window in patches, odd.
 
         Raises:
-            BadPrompt: The prompt, method, an option, the mode or k makes no sense.
-            BadIndex: query-db mode on an index without a head cache.
+            BadPrompt: The prompt, the words, method, an option, the mode, mix or k makes no sense.
+            BadIndex: query-db mode on an index without a head cache; words on an index without a space for them.
         """
         if mode not in MODES:
             raise BadPrompt(f"Unknown mode {mode!r}: use one of {', '.join(MODES)}.")
         if not 1 <= k <= MAX_RESULTS:
             raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {k}.")
-        method = method or ("cbir" if prompt is None else "phs")
-        mask = self.region(picture, prompt, rule=rule, window=window)
-        fitted = Prompt.box(0, 0, *picture.photo.size) if prompt is None else self._fit(picture, prompt)
-        if prompt is None and any(step.pointed for step in methods.chain(method)):
-            raise BadPrompt(f"The method {method} needs a point, a box, a stroke or a mask.")
-        intervention = methods.intervene(method, fitted, mask, options)
-        features = self.encoder.features(picture.photo.image, [intervention], picture.prefix)
-        vectors = features.vectors.cpu().numpy()
+        if not 0 <= mix <= 1:
+            raise BadPrompt(f"The weight of words lies between 0 and 1, not at {mix}.")
+        if picture is None and (prompt is not None or text is None):
+            raise BadPrompt("There is nothing to search for: give a picture or words.")
         k = min(k, len(self.index))
-        if mode == "query-db":
-            top = head_cache.search(self.encoder, self.space, features.gates, vectors, k)
+        seen = None if picture is None else self._look(picture, prompt, method, options, rule, window)
+        words = [crossmodal.one_text(wish) for wish in (text, minus) if wish is not None]
+        said = self.crossmodal.words(words) if words else None
+        weighed = (seen is not None) + len(words) > 1
+        if seen is not None and said is None:
+            top = self._nearest(seen.features, mode, k)
         else:
-            top = exact.search(self.space.shards, vectors, k)
-        gate = features.gates[0]
+            parts = [] if seen is None else [(1 - mix, self._scores(seen.features, mode))]
+            share = 1.0 if seen is None else mix
+            for vector, sign in zip(() if said is None else said.vectors, _signs(text, minus), strict=True):
+                parts.append((sign * share, exact.scores(self.index.space("text").shards, vector)))
+            top = exact.best(exact.fuse(parts) if weighed else parts[0][1], k)
+        gate = None if seen is None else seen.features.gates[0]
         return Hits(
             items=tuple(self.index.item(int(row)) for row in top.rows[0]),
             scores=top.scores[0],
-            features=features,
-            mask=mask,
+            features=None if seen is None else seen.features,
+            mask=None if seen is None else seen.mask,
+            weighed=weighed,
             heads=None if gate is None else gate.on,
-            seen_whole=not intervention.reframes,
-            notes=picture.photo.notes + intervention.notes,
+            seen_whole=seen is not None and seen.whole,
+            notes=(() if seen is None else seen.notes) + (() if said is None else said.notes),
         )
 
-    def region(
-        self, picture: Picture, prompt: Prompt | None, *, rule: str = "any", window: int = 3
-    ) -> PatchMask:
+    def _look(
+        self,
+        picture: Picture,
+        prompt: Prompt | None,
+        method: str | None,
+        options: Mapping[str, Any] | None,
+        rule: str,
+        window: int,
+    ) -> _Seen:
+        """The query picture's feature under the prompt."""
+        method = method or ("cbir" if prompt is None else "phs")
+        if prompt is None and any(step.pointed for step in methods.chain(method)):
+            raise BadPrompt(f"The method {method} needs a point, a box, a stroke or a mask.")
+        mask = self.region(picture, prompt, rule=rule, window=window)
+        fitted = Prompt.box(0, 0, *picture.photo.size) if prompt is None else self._fit(picture, prompt)
+        intervention = methods.intervene(method, fitted, mask, options)
+        features = self.encoder.features(picture.photo.image, [intervention], picture.prefix)
+        return _Seen(features, mask, not intervention.reframes, picture.photo.notes + intervention.notes)
+
+    def _nearest(self, features: Features, mode: str, k: int) -> TopK:
+        vectors = features.vectors.cpu().numpy()
+        gate = features.gates[0]
+        if mode == "query-db" and gate is not None and worth(self.encoder, self.space):
+            return self.shortlist.search(gate, vectors[0], k)
+        if mode == "query-db":
+            return head_cache.search(self.encoder, self.space, features.gates, vectors, k)
+        return exact.search(self.space.shards, vectors, k)
+
+    def _scores(self, features: Features, mode: str) -> np.ndarray:
+        vector = features.vectors[0].cpu().numpy()
+        if mode == "query-db":
+            return np.concatenate(
+                [x @ vector for x in head_cache.features(self.encoder, self.space, features.gates[0])]
+            )
+        return exact.scores(self.space.shards, vector)
+
+    def region(self, picture: Picture, prompt: Prompt | None, *, rule: str = "any", window: int = 3) -> PatchMask:
         """The patches and pixels a prompt means on a picture; the whole picture for None.
 
         Raises:
@@ -170,3 +268,24 @@ class Searcher:
     @staticmethod
     def _fit(picture: Picture, prompt: Prompt) -> Prompt:
         return prompt.fit(picture.photo.size, orientation=picture.photo.orientation)
+
+
+def _signs(text: str | None, minus: str | None) -> tuple[float, ...]:
+    return (() if text is None else (1.0,)) + (() if minus is None else (-1.0,))
+
+
+def _load(space: Space, device: str, dtype: str) -> Encoder:
+    # Weights that ship with a package, or have a tag for a name, have no revision to ask the Hub for.
+    pinned = None if space.encoder == "mini" or ":" in space.encoder else space.revision
+    return encoders.load(space.encoder, revision=pinned, device=device, dtype=dtype)
+
+
+def _same(encoder: Encoder, space: Space) -> None:
+    """Check that an encoder is the one that made a space."""
+    if (encoder.name, encoder.revision) != (space.encoder, space.revision):
+        raise BadIndex(
+            f"The index was made by {space.encoder} ({space.revision}), not by {encoder.name} ({encoder.revision})."
+        )
+    now = encoder.probe()
+    if now.shape != space.probe.shape or not float(now @ space.probe) >= SAME_ENCODER:
+        raise BadIndex(f"{encoder.name} now gives other features than when the index was made: rebuild the index.")

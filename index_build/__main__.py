@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("folder", metavar="FOLDER", type=Path)
     build.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder to write the index to")
     build.add_argument("--encoder", default="mini", help="mini (default), dinov2-base-reg, clip-large, ...")
+    build.add_argument("--text", metavar="NAME", help="model for search by words; mini brings its own")
     build.add_argument("--revision", help="commit, tag or branch of the encoder's weights")
     build.add_argument("--heads", action="store_true", help="keep a head cache, for query-db mode")
     build.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
@@ -52,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
 def _build(args: argparse.Namespace) -> None:
     from index_build.pipeline import Plan, build
 
-    built = build(Plan(args.folder, args.out, args.encoder, args.heads, args.revision, args.device, args.dtype))
+    plan = Plan(args.folder, args.out, args.encoder, args.heads, args.text, args.revision, args.device, args.dtype)
+    built = build(plan)
     for entry in built.rejected:
         print(f"left out {entry['file']}: {entry['reason']}", file=sys.stderr)
     print(f"{built.pictures} pictures indexed, {len(built.rejected)} left out, {built.resumed} shards resumed")

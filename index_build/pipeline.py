@@ -12,26 +12,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor, stack
 from tqdm import tqdm
 
-from foir import encoders, images
+from foir import crossmodal, encoders, images
 from foir.encoders.base import Encoder, Features
-from foir.errors import BadImage, Unavailable
+from foir.errors import Unavailable
 from foir.index import Index, Item, Object, writer
 from foir.index.format import MANIFEST, thumb_name
+from index_build.pictures import decoded, listing
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
 SHARD = 1024  # files a shard covers, and what a killed build can lose
 BATCH = 16  # larger ones are slower on a CPU: their tensors no longer come from the allocator's pool
 PARTIAL = ".partial"
@@ -51,6 +51,7 @@ class Note:
 class Plan:
     """What to build: pictures under `folder` into `out`, with `encoder`, and a head cache if `heads`.
 
+    `text` names the model whose joint space with words is kept too; None keeps the encoder's own where it has one.
     `notes` go by relative file name; a `portable` index does not remember where the pictures lay.
     """
 
@@ -58,6 +59,7 @@ class Plan:
     out: Path
     encoder: str
     heads: bool = False
+    text: str | None = None
     revision: str | None = None
     device: str = "auto"
     dtype: str = "float32"
@@ -79,16 +81,10 @@ class Built:
 class _Shard:
     """A finished shard's record: its files (none where every picture was rejected), items and rejected files."""
 
-    vectors: str | None
+    vectors: Mapping[str, str]  # by space
     heads: str | None
     items: tuple[Item, ...]
     rejected: tuple[dict[str, str], ...]
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    item: Item
-    pixels: Tensor
 
 
 def build(plan: Plan) -> Built:
@@ -105,42 +101,46 @@ def build(plan: Plan) -> Built:
     files = listing(plan.folder, plan.out)
     if not files:
         raise Unavailable(f"The folder {plan.folder} holds no pictures.")
-    encoder = encoders.load(plan.encoder, revision=plan.revision, device=plan.device, dtype=plan.dtype)
+    eyes = _eyes(plan)
     try:
         plan.out.mkdir(parents=True, exist_ok=True)
         with _alone(plan.out):
-            return _build(plan, encoder, files)
+            return _build(plan, eyes, files)
     except OSError as error:
         raise Unavailable(f"The index {plan.out} cannot be written: {error.strerror or error}.") from error
 
 
-def listing(folder: Path, out: Path) -> list[str]:
-    """Files under `folder` with a picture's suffix, relative and sorted; hidden ones and the index itself left out."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        base = Path(parent)
-        folders[:] = [n for n in folders if not n.startswith(".") and (base / n).resolve() != out.resolve()]
-        for name in names:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                found.append((base / name).relative_to(folder).as_posix())
-    return sorted(found)
+def _eyes(plan: Plan) -> dict[str, Encoder]:
+    """The encoder of each space; a model that knows words serves both, so that its vectors are made and kept once."""
+    encoder = encoders.load(plan.encoder, revision=plan.revision, device=plan.device, dtype=plan.dtype)
+    known = crossmodal.models()
+    text = plan.text or (plan.encoder if plan.encoder in known else None)
+    if text is None:
+        return {"image": encoder}
+    if text not in known:
+        raise Unavailable(f"{text} knows no words; foir has words for {', '.join(known)}.")
+    same = text == plan.encoder
+    return {"image": encoder, "text": encoder if same else encoders.load(text, device=plan.device, dtype=plan.dtype)}
 
 
-def _build(plan: Plan, encoder: Encoder, files: Sequence[str]) -> Built:
-    probe = encoder.probe()
-    weights = hashlib.sha256(probe.tobytes()).hexdigest()
-    conf = [encoder.name, encoder.revision, weights, plan.dtype, plan.heads, plan.thumb_side]
-    partial = plan.out / PARTIAL
-    partial.mkdir(exist_ok=True)
+def _build(plan: Plan, eyes: Mapping[str, Encoder], files: Sequence[str]) -> Built:
+    probes = {name: encoder.probe() for name, encoder in eyes.items()}
+    made_by = [
+        [name, encoder.name, encoder.revision, hashlib.sha256(probes[name].tobytes()).hexdigest()]
+        for name, encoder in eyes.items()
+    ]
+    conf = [made_by, plan.dtype, plan.heads, plan.thumb_side]
+    records = plan.out / PARTIAL
+    records.mkdir(exist_ok=True)
     done: list[_Shard] = []
     resumed = 0
     with tqdm(total=len(files), unit="picture", desc="index") as bar:
         for first_id in range(0, len(files), SHARD):
             names = files[first_id : first_id + SHARD]
-            record = partial / f"{_key(plan.folder, names, first_id, conf)}.json"
+            record = records / f"{_key(plan.folder, names, first_id, conf)}.json"
             shard = _taken_over(plan.out, record)
             if shard is None:
-                shard = _make(plan, encoder, names, first_id, bar)
+                shard = _make(plan, eyes, names, first_id, bar)
                 writer.replace(record, json.dumps(asdict(shard)).encode())
             else:
                 resumed += 1
@@ -150,18 +150,21 @@ def _build(plan: Plan, encoder: Encoder, files: Sequence[str]) -> Built:
     rejected = tuple(entry for shard in done for entry in shard.rejected)
     if not items:
         raise Unavailable(f"None of the {len(files)} pictures under {plan.folder} can be read.")
-    space = writer.SpaceFiles(
-        encoder.name,
-        encoder.revision,
-        tuple(probe.tolist()),
-        shards=tuple(shard.vectors for shard in done if shard.vectors),
-        heads=tuple(shard.heads for shard in done if shard.heads),
-    )
+    spaces = {
+        name: writer.SpaceFiles(
+            encoder.name,
+            encoder.revision,
+            tuple(probes[name].tolist()),
+            shards=tuple(shard.vectors[name] for shard in done if shard.vectors),
+            heads=tuple(shard.heads for shard in done if shard.heads) if name == "image" else (),
+        )
+        for name, encoder in eyes.items()
+    }
     known = ((item, plan.notes[item.file].objects) for item in items if item.file in plan.notes)
     objects = [replace(thing, item=item.id) for item, things in known for thing in things]
     root = None if plan.portable else os.path.relpath(plan.folder, plan.out)
-    writer.publish(plan.out, {"image": space}, items, rejected, root, objects)
-    shutil.rmtree(partial)
+    writer.publish(plan.out, spaces, items, rejected, root, objects)
+    shutil.rmtree(records)
     _sweep(plan.out)
     return Built(len(items), rejected, resumed)
 
@@ -183,68 +186,33 @@ def _annotated(item: Item, note: Note) -> Item:
     return replace(item, caption=note.caption, source=note.source, licence=note.licence)
 
 
-def _make(plan: Plan, encoder: Encoder, names: Sequence[str], first_id: int, bar: tqdm) -> _Shard:
+def _make(plan: Plan, eyes: Mapping[str, Encoder], names: Sequence[str], first_id: int, bar: tqdm) -> _Shard:
     items: list[Item] = []
     rejected: list[dict[str, str]] = []
-    parts: list[Features] = []
-    pictures = _decoded(plan, encoder, names, first_id, rejected, bar)
+    different = list({id(encoder): encoder for encoder in eyes.values()}.values())
+    parts: list[list[Features]] = [[] for _ in different]
+    pictures = decoded(plan.folder, names, first_id, different, partial(_thumb, plan), rejected, bar)
     while batch := list(islice(pictures, BATCH)):
         items.extend(picture.item for picture in batch)
-        parts.append(encoder.finish(encoder.prefix(stack([picture.pixels for picture in batch]))))
+        for i, encoder in enumerate(different):
+            parts[i].append(encoder.finish(encoder.prefix(stack([picture.pixels[i] for picture in batch]))))
     if not items:
-        return _Shard(None, None, (), tuple(rejected))
-    vectors = writer.write_vectors(plan.out, np.concatenate([part.vectors.cpu().numpy() for part in parts]))
+        return _Shard({}, None, (), tuple(rejected))
+    files = [writer.write_vectors(plan.out, _joined([part.vectors for part in made])) for made in parts]
     heads = None
     if plan.heads:
-        z = np.concatenate([part.z.float().cpu().numpy() for part in parts])
-        residual = np.concatenate([part.residual.float().cpu().numpy() for part in parts])
-        heads = writer.write_heads(plan.out, z, residual)
-    return _Shard(vectors, heads, tuple(items), tuple(rejected))
+        heads = writer.write_heads(
+            plan.out, _joined([part.z for part in parts[0]]), _joined([part.residual for part in parts[0]])
+        )
+    return _Shard({n: files[different.index(e)] for n, e in eyes.items()}, heads, tuple(items), tuple(rejected))
 
 
-def _decoded(
-    plan: Plan,
-    encoder: Encoder,
-    names: Sequence[str],
-    first_id: int,
-    rejected: list[dict[str, str]],
-    bar: tqdm,
-) -> Iterator[_Decoded]:
-    """Readable pictures in listing order, decoded at most two batches ahead of the encoder."""
-    workers = max(2, os.cpu_count() or 1)
-
-    def decode(place: int) -> _Decoded:
-        name = names[place]
-        if _shown(name) != name:
-            raise BadImage(f"{_shown(name)} has a name that is not UTF-8: rename the file.")
-        photo = images.read(plan.folder / name)
-        thumb = writer.write_thumb(plan.out, images.thumbnail(photo.image, plan.thumb_side))
-        item = Item(first_id + place, name, *photo.size, caption=None, source=None, licence=None, thumb=thumb)
-        return _Decoded(item, encoder.pixels([photo.image])[0])
-
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[_Decoded]] = deque()
-        try:
-            for place in range(len(names) + 2 * BATCH):
-                if place < len(names):
-                    ahead.append(pool.submit(decode, place))
-                if place >= 2 * BATCH and ahead:
-                    number = place - 2 * BATCH
-                    try:
-                        picture = ahead.popleft().result()
-                    except BadImage as error:
-                        rejected.append({"file": _shown(names[number]), "reason": str(error)})
-                    else:
-                        yield picture
-                    bar.update()
-        finally:
-            for waiting in ahead:
-                waiting.cancel()
+def _thumb(plan: Plan, image: Image.Image) -> str:
+    return writer.write_thumb(plan.out, images.thumbnail(image, plan.thumb_side))
 
 
-def _shown(name: str) -> str:
-    """A file name with what is not UTF-8 replaced."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
+def _joined(parts: Sequence[Tensor]) -> np.ndarray:
+    return np.concatenate([part.float().cpu().numpy() for part in parts])
 
 
 def _key(folder: Path, names: Sequence[str], first_id: int, conf: Sequence[Any]) -> str:
@@ -265,7 +233,7 @@ def _taken_over(out: Path, record: Path) -> _Shard | None:
         shard = _Shard(
             data["vectors"], data["heads"], tuple(Item(**item) for item in data["items"]), tuple(data["rejected"])
         )
-        for name in filter(None, (shard.vectors, shard.heads)):
+        for name in filter(None, (*shard.vectors.values(), shard.heads)):
             with (out / name).open("rb") as file:
                 if not name.startswith(hashlib.file_digest(file, "sha256").hexdigest()[:32]):
                     return None

@@ -8,13 +8,14 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from foir import encoders
+from foir import crossmodal, encoders
 from foir.encoders import dinov2
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)  # threads of a toy spend ten times its work waiting for each other on a busy machine
 
 
+@encoders.encoder("toy-words", weights="made in tests", licence="Apache-2.0", dim=48, heads=6, blocks=4)
 @encoders.encoder("toy", weights="made in tests", licence="Apache-2.0", dim=48, heads=6, blocks=4)
 def build_toy(card, name, revision, pretrained):
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
@@ -71,3 +72,15 @@ def folder(tmp_path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         scene(i).save(path)
     return tmp_path / "pictures"
+
+
+@crossmodal.crossmodal("toy-words")
+def build_toy_words(encoder):
+    """Words for the toy: a text is the toy's own feature of the made picture whose number it ends in ("thing 3")."""
+
+    def words(texts):
+        pictures = [scene(int(text.split()[-1])) for text in texts]
+        vectors = encoder.finish(encoder.prefix(encoder.pixels(pictures))).vectors.numpy()
+        return crossmodal.Words(vectors, ("Only the first words were read.",) if len(texts[0]) > 40 else ())
+
+    return crossmodal.Crossmodal(encoder, words, lambda prefix: [f"picture of {len(prefix)}"] * len(prefix))

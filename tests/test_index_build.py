@@ -457,7 +457,7 @@ def test_a_recorded_shard_whose_file_is_damaged_is_made_again(folder, unbroken, 
     out = folder.parent / "index"
     interrupt(folder, out, monkeypatch)
     record = json.loads(sorted((out / PARTIAL).glob("*.json"))[0].read_text())
-    how(out / record[what])
+    how(out / (record["vectors"]["image"] if what == "vectors" else record["heads"]))
     assert make(folder, out, heads=True).resumed == 1
     assert tree(out) == tree(unbroken)
 

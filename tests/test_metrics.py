@@ -77,3 +77,15 @@ def test_bootstrap_is_seeded_and_narrows_with_more_images():
     many = category_mean(values, np.arange(2000), categories)
     assert few.high - few.low > 3 * (many.high - many.low)
     assert np.array_equal(many.draws, category_mean(values, np.arange(2000), categories).draws)
+
+
+def test_average_precision_is_scikit_learns_on_the_retrieved_list():
+    """Both divide by the positives of the list they see, so on a ranking without ties they must agree."""
+    sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn comes with the text model's package")
+    rng = np.random.default_rng(5)
+    relevance = rng.random((40, 30)) < rng.random((40, 1))
+    relevance = relevance[relevance.any(1)]
+    ours = average_precision(relevance)
+    falling = -np.arange(relevance.shape[1], dtype=float)
+    theirs = [sklearn.average_precision_score(row, falling) for row in relevance]
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)

@@ -117,3 +117,57 @@ def test_unknown_pictures_and_odd_marks_are_refused(page):
     for marks in ({"points": [["a", 1]]}, {"boxes": [[1, 2]]}, {"points": [[1e9, 5]]}):
         with pytest.raises(BadPrompt):
             page.point(opened, marks, opened.token, PHS)
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory):
+    root = tmp_path_factory.mktemp("speaking")
+    (root / "pictures").mkdir()
+    for i in range(12):
+        scene(i).save(root / "pictures" / f"{i:02}.png")
+    build(Plan(root / "pictures", root / "index", "toy-words", device="cpu"))
+    index = Index.open(root / "index")
+    return Page(index, lambda: Searcher(index, encoders.load("toy-words", device="cpu")))
+
+
+def test_words_search_alone_until_they_are_joined_with_the_picture(speaking):
+    opened = speaking.choose(3, PHS).session
+    marked = speaking.point(opened, {"boxes": [[10, 10, 90, 90]]}, opened.token, replace(PHS, text="thing 5"))
+    assert marked.results["note"] == "Pictures with what you pointed at, best first."
+    said = speaking.say(marked.session, replace(PHS, text=" thing 5 "))
+    assert said.results["note"] == "Pictures of “thing 5”, best first."
+    assert said.results["hits"][0]["name"] == "05.png"
+    assert said.pointer["prompt"]["boxes"] == ((10.0, 10.0, 90.0, 90.0),)  # the mark stays where it was
+    assert said.pointer["heat"] is None
+    assert speaking.explain(said.session) == speaking.results(said.session)
+    both = speaking.search(said.session, replace(PHS, text="thing 5", minus="thing 7", together=True))
+    assert both.results["note"] == "Pictures with what you pointed at and “thing 5”, without “thing 7”, best first."
+    assert all(hit["score"] is None for hit in both.results["hits"])
+    assert both.results["hits"][-1]["name"] == "07.png"
+    json.dumps([said.results, both.results, both.pointer])
+
+
+def test_empty_words_go_back_to_what_is_pointed_at(speaking):
+    opened = speaking.choose(3, PHS).session
+    marked = speaking.point(opened, {"points": [[40, 40]]}, opened.token, PHS)
+    said = speaking.say(marked.session, replace(PHS, text="thing 5")).session
+    back = speaking.say(said, replace(PHS, text="  "))
+    assert back.results == marked.results
+
+
+def test_a_mark_after_words_is_a_search_by_the_mark(speaking):
+    opened = speaking.choose(3, PHS).session
+    said = speaking.say(opened, replace(PHS, text="thing 5")).session
+    marked = speaking.point(said, {"points": [[40, 40]]}, said.token, replace(PHS, text="thing 5"))
+    assert "what you pointed at" in marked.results["note"] and "thing 5" not in marked.results["note"]
+
+
+def test_choosing_a_picture_after_words_searches_with_the_picture(speaking):
+    opened = speaking.choose(3, PHS).session
+    speaking.say(opened, replace(PHS, text="thing 5"))
+    assert speaking.choose(4, replace(PHS, text="thing 5")).results["hits"][0]["id"] == 4
+
+
+def test_the_open_picture_is_described_where_the_model_can(page, speaking):
+    assert speaking.caption(speaking.choose(3, PHS).session) == "picture of 1"
+    assert page.caption(page.choose(3, PHS).session) == ""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,16 +19,18 @@ from foir import images
 from foir.errors import Unavailable
 from foir.prompts import Prompt
 
+_Set = TypeVar("_Set")
 Load = Callable[[], Image.Image]  # gives an upright RGB picture
 
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """One pointed object: which picture, how it is pointed at, and what it is."""
+    """One pointed object: which picture, the box around it, what it is; its mask bool [H, W] where one is known."""
 
     picture: int
     prompt: Prompt
     category: int
+    mask: Callable[[], np.ndarray] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,7 @@ class Dataset:
         query_pictures: The pictures of the queries.
         categories: Their names.
         leave_one_out: The query pictures are the gallery, and each is left out of its own results.
+        shares: The data set with the very same gallery pictures, whose features serve this one too.
     """
 
     name: str
@@ -50,27 +55,93 @@ class Dataset:
     query_pictures: tuple[Load, ...]
     categories: tuple[str, ...]
     leave_one_out: bool = False
+    shares: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells one set of annotations from another."""
+        queries = [(q.picture, q.prompt.boxes, q.prompt.points, q.category) for q in self.queries]
+        facts = repr((queries, self.categories, self.labels.shape, self.leave_one_out)).encode()
+        return hashlib.sha256(facts + self.labels.tobytes()).hexdigest()[:16]
 
 
-_register: dict[str, Callable[[], Dataset]] = {}
+@dataclass(frozen=True, eq=False)
+class Captioned:
+    """Pictures and what people said of each.
+
+    Attributes:
+        name: Registry name.
+        pictures: Each read when called.
+        captions: Of each picture, at least one.
+        training: The same of the pictures that a model may have learnt from, read when called; for baselines.
+    """
+
+    name: str
+    pictures: tuple[Load, ...]
+    captions: tuple[tuple[str, ...], ...]
+    training: Callable[[], tuple[tuple[Load, ...], tuple[tuple[str, ...], ...]]]
+
+
+_pointed: dict[str, Callable[[], Dataset]] = {}
+_captioned: dict[str, Callable[[], Captioned]] = {}
 
 
 def dataset(name: str) -> Callable[[Callable[[], Dataset]], Callable[[], Dataset]]:
-    """Register a function that reads a data set."""
+    """Register a function that reads a data set of pointed queries."""
 
     def add(read: Callable[[], Dataset]) -> Callable[[], Dataset]:
-        _register[name] = read
+        _pointed[name] = read
+        return read
+
+    return add
+
+
+def captioned(name: str) -> Callable[[Callable[[], Captioned]], Callable[[], Captioned]]:
+    """Register a function that reads a data set of pictures with captions."""
+
+    def add(read: Callable[[], Captioned]) -> Callable[[], Captioned]:
+        _captioned[name] = read
         return read
 
     return add
 
 
 @cache
-def datasets() -> dict[str, Callable[[], Dataset]]:
-    """All registered data sets, by name."""
+def _load_all() -> None:
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         importlib.import_module(module.name)
-    return dict(_register)
+
+
+def names(*, captioned: bool = False) -> tuple[str, ...]:
+    """The names of the data sets of pointed queries, or of those with captions."""
+    _load_all()
+    return tuple(_captioned if captioned else _pointed)
+
+
+def read(name: str) -> Dataset:
+    """Read a data set of pointed queries.
+
+    Raises:
+        Unavailable: There is none of this name, or its files are absent.
+    """
+    _load_all()
+    return _known(_pointed, name)()
+
+
+def read_captioned(name: str) -> Captioned:
+    """Read a data set of pictures with captions.
+
+    Raises:
+        Unavailable: There is none of this name, or its files are absent.
+    """
+    _load_all()
+    return _known(_captioned, name)()
+
+
+def _known(register: dict[str, Callable[[], _Set]], name: str) -> Callable[[], _Set]:
+    if name not in register:
+        raise Unavailable(f"There is no data set {name!r} for this; eval has {', '.join(register)}.")
+    return register[name]
 
 
 def file(path: Path) -> Load:

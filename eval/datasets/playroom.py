@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -35,9 +36,9 @@ def _playroom(name: str, kind: Callable[[Sprite], str], rarest: int) -> Dataset:
             labels[number, kinds[kind(thing.sprite)]] = True
     findable = labels.sum(0) >= rarest
     queries = [
-        Query(number, Prompt.box(*thing.box), kinds[kind(thing.sprite)])
+        Query(number, Prompt.box(*thing.box), kinds[kind(thing.sprite)], partial(_mask, number, place))
         for number in range(QUERIES)
-        for thing in compose("held-out", number).things
+        for place, thing in enumerate(compose("held-out", number).things)
         if SMALL[0] <= thing.share <= SMALL[1] and findable[kinds[kind(thing.sprite)]]
     ]
     return Dataset(
@@ -47,7 +48,12 @@ def _playroom(name: str, kind: Callable[[Sprite], str], rarest: int) -> Dataset:
         tuple(queries),
         tuple(_picture("held-out", number) for number in range(QUERIES)),
         tuple(kinds),
+        shares="playroom",
     )
+
+
+def _mask(number: int, place: int) -> np.ndarray:
+    return compose("held-out", number).things[place].mask
 
 
 def _picture(split: str, number: int) -> Load:

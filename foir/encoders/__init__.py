@@ -102,18 +102,23 @@ def load(
     import torch
 
     built = found.build(found, name, revision, pretrained)
-    return built.to(_device(device), getattr(torch, dtype))
+    return built.to(present(device), getattr(torch, dtype))
 
 
-def _device(wanted: str) -> str:
+def present(wanted: str) -> str:
+    """The device of that name; "auto" is the fastest there is.
+
+    Raises:
+        Unavailable: This machine has none.
+    """
     import torch
 
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
-        return next(device for device, here in present.items() if here)
-    if not present.get(wanted.split(":")[0], False):
+        return next(device for device, there in here.items() if there)
+    if not here.get(wanted.split(":")[0], False):
         raise Unavailable(f"There is no device {wanted!r} on this machine.")
     return wanted
 
 
-__all__ = ["Card", "card", "cards", "encoder", "load"]
+__all__ = ["Card", "card", "cards", "encoder", "load", "present"]

@@ -34,6 +34,26 @@ def search(shards: Sequence[np.ndarray], queries: np.ndarray, k: int) -> TopK:
     return merge((block.astype(np.float32) @ queries.T for block in blocks(shards)), len(queries), k)
 
 
+def scores(shards: Sequence[np.ndarray], query: np.ndarray) -> np.ndarray:
+    """The dot product of every row with one query [dim], float32 [n]."""
+    return np.concatenate([block.astype(np.float32) @ query for block in blocks(shards)])
+
+
+def best(values: np.ndarray, k: int) -> TopK:
+    """The k largest of one query's scores [n]."""
+    return merge([values[:, None]], 1, k)
+
+
+def fuse(parts: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
+    """The weighted sum of standard scores, float32 [n], of several wishes' raw scores [n]."""
+    total = np.zeros(len(parts[0][1]), np.float32)
+    for weight, scores in parts:
+        spread = float(scores.std())
+        if spread > 0:
+            total += weight * (scores - scores.mean()) / spread
+    return total
+
+
 def blocks(shards: Sequence[np.ndarray], rows: int = BLOCK) -> Iterable[np.ndarray]:
     """The shards in pieces of at most `rows` rows."""
     for shard in shards:

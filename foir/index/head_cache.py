@@ -20,9 +20,7 @@ from foir.index.store import Space
 BLOCK = 4096  # pictures finished at a time
 
 
-def search(
-    encoder: Encoder, space: Space, gates: Sequence[HeadGate | None], queries: np.ndarray, k: int
-) -> TopK:
+def search(encoder: Encoder, space: Space, gates: Sequence[HeadGate | None], queries: np.ndarray, k: int) -> TopK:
     """Top-k of each query against the database as its own gate shows it; queries with equal gates share the work.
 
     Args:

@@ -77,9 +77,7 @@ def chain(names: str) -> tuple[Method, ...]:
     return tuple(known[name] for name in parts)
 
 
-def intervene(
-    names: str, prompt: Prompt, mask: PatchMask, options: Mapping[str, Any] | None = None
-) -> Intervention:
+def intervene(names: str, prompt: Prompt, mask: PatchMask, options: Mapping[str, Any] | None = None) -> Intervention:
     """Build the Intervention of a method or chain.
 
     Args:

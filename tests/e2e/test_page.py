@@ -192,3 +192,35 @@ def test_names_from_strangers_are_text_and_never_markup(browser, tmp_path):
         assert page.locator(".hit .name", has_text="<img src=x").count() == 1
         assert page.evaluate("window.hacked") is None
         page.close()
+
+
+def test_words_find_pictures_and_join_what_is_pointed_at(visit):
+    page = visit()
+    page.fill("#words textarea, #words input", "guitar")
+    new_results(page, lambda: page.keyboard.press("Enter"))
+    assert note(page) == "Pictures of “guitar”, best first."
+    alone = names(page)
+    assert sum("guitar" in name.lower() for name in alone[:10]) >= 3
+    new_results(page, lambda: page.check("#together input"))
+    assert note(page) == "Pictures with what you pointed at and “guitar”, best first."
+    assert names(page) != alone
+    new_results(page, lambda: page.uncheck("#together input"))
+    page.fill("#words textarea, #words input", "")
+    new_results(page, lambda: page.press("#words textarea, #words input", "Enter"))
+    assert POINTED in note(page)
+
+
+def test_the_picture_is_described_in_words(visit):
+    page = visit()
+    page.wait_for_function("document.querySelector('.says').textContent.startsWith('In words: ')")
+    before = page.inner_text(".says")
+    page.locator(".samples button").nth(2).click()
+    page.wait_for_function("before => document.querySelector('.says').textContent !== before", arg=before)
+
+
+def test_words_that_look_like_markup_stay_words(visit):
+    page = visit()
+    page.fill("#words textarea, #words input", "<img src=x onerror=alert(1)> ${1+1}")
+    new_results(page, lambda: page.keyboard.press("Enter"))
+    assert note(page) == "Pictures of “<img src=x onerror=alert(1)> ${1+1}”, best first."
+    assert page.locator("#results .note img").count() == 0

@@ -26,7 +26,7 @@ NOTES = {"02.png": Note("a scene", objects=(Object(-1, (10, 20, 60, 80), None, "
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """"pictures", six good and one damaged, and their "index" with heads and an object, in two shards."""
+    """ "pictures", six good and one damaged, and their "index" with heads and an object, in two shards."""
     base = tmp_path_factory.mktemp("damage")
     (base / "pictures").mkdir()
     for i in range(6):

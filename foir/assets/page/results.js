@@ -19,7 +19,7 @@ function card(hit) {
   const name = make("span", "name", { title: hit.name });
   name.textContent = hit.name;
   const score = make("span", "score", { title: "similarity, 100 at most" });
-  score.textContent = (100 * hit.score).toFixed(1);
+  score.textContent = hit.score === null ? "" : (100 * hit.score).toFixed(1);
   const again = make("button", "again", { type: "button", "aria-label": `Search with this one: ${hit.name}` });
   again.textContent = "Search with this one";
   again.addEventListener("click", () => trigger("select", { id: hit.id }));

@@ -1,0 +1,65 @@
+"""Every experiment by name: foir's own, and the papers' (`eval.phs`)."""
+
+from __future__ import annotations
+
+from eval import phs
+from eval.tables import Captioning, Counting, Drawing, Experiment, Retrieval, Row
+
+RIVALS = (Row("mask"), Row("crop"), Row("foveal"), Row("attention_mask"))
+
+
+def head_scan(heads: int) -> tuple[Row, ...]:
+    """PHS with 1 to `heads` heads, on the query and on query and database."""
+    modes = ("query", "query-db")
+    return tuple(Row("phs", {"h_on": h_on}, mode) for mode in modes for h_on in range(1, heads + 1))
+
+
+Kind = Experiment | Retrieval | Captioning | Counting | Drawing
+_ALL: tuple[Kind, ...] = (
+    Experiment(
+        "coco-small",
+        "Every method and head count on coco_small, leave-one-out",
+        ("coco_small",),
+        ("mini",),
+        (
+            Row("cbir"),
+            *RIVALS,
+            *head_scan(12),
+            Row("phs", {"h_on": 5, "roi": "max"}),
+            *(Row("phs", {"h_on": 5, "variant": v}) for v in ("before", "after", "after+scale", "identity")),
+            Row("foveal|phs", {"h_on": 5}),
+            Row("attention_mask|phs", {"h_on": 5}),
+            Row("crop|phs", {"h_on": -1}),
+        ),
+        10,
+    ),
+    Experiment(
+        "mini-pointing",
+        "Small things (1 to 5 % of the picture) of held-out playroom scenes, and COCO photos never trained on",
+        ("playroom", "playroom-instances", "coco_small"),
+        ("mini",),
+        (
+            Row("cbir"),
+            *RIVALS,
+            *(Row("phs", {"h_on": h_on}) for h_on in (3, 5, 6, 8, 10)),
+            Row("phs", {"h_on": 5}, "query-db"),
+            Row("foveal|phs", {"h_on": 5}),
+            Row("attention_mask|phs", {"h_on": 5}),
+        ),
+        10,
+        ("MP", "P"),
+    ),
+    Retrieval("text-flickr8k", "Words to pictures and back on the test list of Flickr8k", ("flickr8k",), ("mini",)),
+    Captioning("mini-captions", "Captions of the test photos of Flickr8k, CIDEr", ("flickr8k",), ("mini",)),
+    Experiment(
+        "mini-depth",
+        "After which block mini's trunk retrieves best",
+        ("coco_small",),
+        tuple(f"mini-trunk:{blocks}" for blocks in range(6, 13)),
+        (Row("cbir"), Row("phs", {"h_on": 5})),
+        10,
+    ),
+    *phs.EXPERIMENTS,
+    *phs.FIGURES,
+)
+EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}

@@ -1,0 +1,64 @@
+"""How an object is pointed at: its box, its box drawn carelessly, its outline, or every point on it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eval.datasets import Query
+from foir.patches import PatchMask, rasterise
+from foir.prompts import Prompt
+
+PROMPTS = ("box", "segment", "point")
+DRAWS = 3  # seeds of a careless hand
+Pointing = tuple[Prompt, PatchMask]
+
+
+def pointings(
+    query: Query, number: int, size: tuple[int, int], grid: tuple[int, int], *, prompt: str = "box", noise: int = 0
+) -> list[Pointing]:
+    """The prompts that one query stands for; none where it has no mask to make them from.
+
+    Args:
+        query: The object.
+        number: Which of the data set's queries it is; seeds the noise.
+        size: Width and height of its picture in pixels.
+        grid: Rows and columns of the encoder's patches.
+        prompt: "box"; "segment"; or "point": the 3 x 3 window around every patch whose centre lies on the object, of
+            which the metric takes the mean (PHS spec, section 5).
+        noise: Largest shift m of a box's sides in pixels (A9, A10); `DRAWS` draws, of which the metric takes the mean.
+    """
+    if prompt == "box":
+        boxes = [query.prompt] if noise == 0 else [careless(query.prompt, noise, number, i) for i in range(DRAWS)]
+        return [_read(box, size, grid) for box in boxes]
+    if query.mask is None:
+        return []
+    outline = Prompt(mask=query.mask()).fit(size)
+    if prompt == "segment":
+        return [(outline, rasterise(outline, size, grid))]
+    rows, cols = np.nonzero(rasterise(outline, size, grid, rule="center").patches)
+    centres = zip((cols + 0.5) * size[0] / grid[1], (rows + 0.5) * size[1] / grid[0], strict=True)
+    return [_read(Prompt.point(x, y), size, grid) for x, y in centres]
+
+
+def careless(prompt: Prompt, noise: int, number: int, draw: int) -> Prompt:
+    """A box moved by c and grown by l, each drawn evenly from whole numbers -m to m (A9, A10); corners are sorted."""
+    ((x0, y0, x1, y1),) = prompt.boxes
+    cx, cy, lx, ly = np.random.default_rng([noise, number, draw]).integers(-noise, noise + 1, 4).tolist()
+    left, right = sorted((x0 + cx - lx, x1 + cx + lx))
+    upper, lower = sorted((y0 + cy - ly, y1 + cy + ly))
+    return Prompt.box(left, upper, max(right, left + 1), max(lower, upper + 1))
+
+
+def _read(prompt: Prompt, size: tuple[int, int], grid: tuple[int, int]) -> Pointing:
+    fitted = _inside(prompt, size).fit(size)
+    return fitted, rasterise(fitted, size, grid)
+
+
+def _inside(prompt: Prompt, size: tuple[int, int]) -> Prompt:
+    """A box that noise pushed out of the picture, moved to the nearest pixel of it."""
+    if not prompt.boxes:
+        return prompt
+    ((x0, y0, x1, y1),) = prompt.boxes
+    width, height = size
+    left, upper = min(max(x0, 0), width - 1), min(max(y0, 0), height - 1)
+    return Prompt.box(left, upper, max(min(x1, width), left + 1), max(min(y1, height), upper + 1))

@@ -1,0 +1,156 @@
+"""Retrieval between words and pictures: recall at k both ways, and captions against people's."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from eval.cells import Cell
+from eval.datasets import Captioned, Load
+from eval.metrics import Mean, image_mean
+from eval.tables import Captioning, Retrieval
+from foir.crossmodal import Crossmodal
+from foir.encoders.base import Prefix
+from foir.errors import Unavailable
+from foir.mini.caption import tokens
+
+BATCH = 16
+TOKENIZER = "foir.mini.caption.tokens: lower case, runs of letters and digits"
+
+
+def retrieve(experiment: Retrieval, data: Captioned, model: Crossmodal, *, limit: int | None = None) -> list[Cell]:
+    """R@k from text to picture and from picture to text; `limit` query pictures against the whole gallery."""
+    started = time.perf_counter()
+    pictures = picture_vectors(model, data.pictures)
+    texts = [text for said in data.captions for text in said]
+    words = np.concatenate([model.words(texts[i : i + 256]).vectors for i in range(0, len(texts), 256)])
+    owner = np.repeat(np.arange(len(data.pictures)), [len(said) for said in data.captions])
+    scores = words @ pictures.T
+    asked = len(data.pictures) if limit is None else min(limit, len(data.pictures))
+    queries = owner < asked
+    seconds = round(time.perf_counter() - started, 1)
+    ranks = {
+        "t2i": (text_ranks(scores[queries], owner[queries]), owner[queries]),
+        "i2t": (picture_ranks(scores, owner)[:asked], np.arange(asked)),
+    }
+    cells = []
+    for direction, (rank, images) in ranks.items():
+        for k in experiment.ks:
+            mean = image_mean(rank < k, images)
+            cells.append(
+                Cell(
+                    experiment.name,
+                    data.name,
+                    model.encoder.name,
+                    "cbir",
+                    {"direction": direction, "protocol": "full"},
+                    f"R@{k}",
+                    100 * mean.value,
+                    100 * mean.low,
+                    100 * mean.high,
+                    len(rank),
+                    seconds=seconds,
+                    revisions={"encoder": model.encoder.revision},
+                )  # fmt: skip
+            )
+    return cells
+
+
+def text_ranks(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """How many pictures come before each text's own, [texts], from scores [texts, pictures]; ties go to the first."""
+    own = scores[np.arange(len(scores)), owner][:, None]
+    earlier = np.arange(scores.shape[1])[None] < owner[:, None]
+    return ((scores > own) | ((scores == own) & earlier)).sum(1)
+
+
+def picture_ranks(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """How many texts come before the best of each picture's own, [pictures], from scores [texts, pictures]."""
+    ranks = np.empty(scores.shape[1], int)
+    for picture in range(scores.shape[1]):
+        order = np.argsort(-scores[:, picture], kind="stable")
+        ranks[picture] = int(np.argmax(owner[order] == picture))
+    return ranks
+
+
+def caption(experiment: Captioning, data: Captioned, model: Crossmodal, *, limit: int | None = None) -> list[Cell]:
+    """CIDEr of the model's captions, of the most frequent training caption, and of the nearest training photo's first.
+
+    Raises:
+        Unavailable: The model writes no captions.
+    """
+    if model.caption is None:
+        raise Unavailable(f"{model.encoder.name} writes no captions.")
+    started = time.perf_counter()
+    asked = len(data.pictures) if limit is None else min(limit, len(data.pictures))
+    written: list[str] = []
+    vectors = []
+    for prefix in tqdm(_prefixes(model, data.pictures[:asked]), total=-(-asked // BATCH), desc="captions"):
+        written += model.caption(prefix)
+        vectors.append(model.encoder.finish(prefix).vectors.cpu().numpy())
+    seconds = round(time.perf_counter() - started, 1)
+    pictures, said = data.training()
+    nearest = (np.concatenate(vectors) @ picture_vectors(model, pictures).T).argmax(1)
+    common, _ = Counter(text for captions in said for text in captions).most_common(1)[0]
+    rows = {
+        "caption": written,
+        "nearest-photo": [said[row][0] for row in nearest],
+        "most-frequent-caption": [common] * asked,
+    }
+    references = data.captions[:asked]
+    means = {method: image_mean(cider(texts, references), np.arange(asked)) for method, texts in rows.items()}
+    cells = []
+
+    def add(method: str, metric: str, mean: Mean | float, unit: str) -> None:
+        value, low, high = (mean.value, mean.low, mean.high) if isinstance(mean, Mean) else (mean, None, None)
+        cells.append(
+            Cell(
+                experiment.name,
+                data.name,
+                model.encoder.name,
+                method,
+                {"tokenizer": TOKENIZER},
+                metric,
+                value,
+                low,
+                high,
+                asked,
+                unit,
+                seconds=seconds,
+                revisions={"encoder": model.encoder.revision},
+            )  # fmt: skip
+        )
+
+    for method, mean in means.items():
+        add(method, "CIDEr", mean, "x100")
+        if method != "caption":
+            add("caption", f"CIDEr minus {method}", means["caption"].minus(mean), "x100")
+    add("caption", "distinct captions", float(len(set(written))), "count")
+    return cells
+
+
+def cider(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+    """CIDEr-D of each caption [n] as coco-caption computes it, times 100; document frequencies are the references'."""
+    from pycocoevalcap.cider.cider import Cider
+
+    def plain(text: str) -> str:
+        return " ".join(tokens(text))
+
+    known = {i: [plain(text) for text in texts] for i, texts in enumerate(references)}
+    _, each = Cider().compute_score(known, {i: [plain(text)] for i, text in enumerate(candidates)})
+    return 100 * np.asarray(each)
+
+
+def picture_vectors(model: Crossmodal, pictures: Sequence[Load]) -> np.ndarray:
+    """Pictures in the joint space, float32 [n, dim]."""
+    batches = tqdm(_prefixes(model, pictures), total=-(-len(pictures) // BATCH), desc="pictures")
+    return np.concatenate([model.encoder.finish(prefix).vectors.cpu().numpy() for prefix in batches])
+
+
+def _prefixes(model: Crossmodal, pictures: Sequence[Load]) -> Iterator[Prefix]:
+    for start in range(0, len(pictures), BATCH):
+        batch = [load() for load in pictures[start : start + BATCH]]
+        yield model.encoder.prefix(model.encoder.pixels(batch))

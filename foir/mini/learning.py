@@ -1,0 +1,202 @@
+"""The steps of training: what the towers of `mini` learn from each batch, and what the captioner does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
+
+from foir.encoders.base import Encoder
+from foir.mini import caption, objectives, towers
+from foir.mini.lessons import Photos, Pointed, Read
+from foir.mini.objectives import Temperatures, Things
+from foir.mini.optimise import Optimiser
+from foir.mini.text import TextHead
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was chosen on the dev list; see docs/mini.md.
+
+    Attributes:
+        epochs: Passes over the photos.
+        batch: Photos a step.
+        captions: Captions of each photo a step.
+        kept: Share of a photo's patches that a step sees.
+        patchwork_kept: The same of a patchwork's.
+        scene_kept: The same of a scene's, those of its things before others.
+        patchworks: Composed of photos, once.
+        scenes: Composed from sprites, once.
+        patchwork_batch: Patchworks a step.
+        scene_batch: Scenes a step.
+        patchwork_weight: Weight of their loss beside the photos'.
+        scene_weight: The same of the scenes'.
+        block_rate: Peak learning rate of blocks 11 and 12.
+        head_rate: Peak learning rate of what starts from nothing.
+        decay: Weight decay.
+        memory: Decay of the running average of the weights, which is what is kept.
+        caption_epochs: Passes of the captioner over the photos.
+        caption_batch: Photos a step of it.
+        caption_texts: Captions of each photo that a step of it sees.
+        caption_rate: Its peak learning rate.
+    """
+
+    epochs: int = 12
+    batch: int = 128
+    captions: int = 5
+    kept: float = 0.4
+    patchwork_kept: float = 0.5
+    scene_kept: float = 0.6
+    patchworks: int = 1600
+    scenes: int = 1600
+    patchwork_batch: int = 24
+    scene_batch: int = 24
+    patchwork_weight: float = 0.3
+    scene_weight: float = 0.3
+    block_rate: float = 2e-4
+    head_rate: float = 1e-3
+    decay: float = 0.05
+    memory: float = 0.99
+    caption_epochs: int = 6
+    caption_batch: int = 32
+    caption_texts: int = 3
+    caption_rate: float = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """Everything that is learnt from, behind the frozen parts; rows of `tokens` and `owner` go by `rows`."""
+
+    rows: np.ndarray
+    tokens: np.ndarray
+    captions: Read
+    spoken: tuple[np.ndarray, ...]  # the captions of each photo of the whole set
+    alike: np.ndarray  # unit vectors of the captions as the text model alone sees them, [captions, 384]
+    patchworks: Pointed
+    scenes: Pointed
+    names: Read  # of the sprites
+    families: Tensor  # category of each sprite, as a number
+    scene_captions: Read
+    device: str
+
+
+def learn_towers(
+    settings: Settings, given: Lessons, image: towers.ImageTower, text: TextHead, rng: np.random.Generator
+) -> None:
+    """Train both towers in place, on photos, patchworks and scenes at once; what stays is the running average."""
+    encoder = image.opened("in training").to(given.device, torch.float32)
+    heat = Temperatures().to(given.device)
+    text.to(given.device)
+    fresh = {id(p) for p in image.project.parameters()}
+    old = [p.requires_grad_(True) for p in image.trained().values() if id(p) not in fresh]
+    new = [p.requires_grad_(True) for p in (*image.project.parameters(), *text.parameters(), *heat.parameters())]
+    groups = [{"params": old, "lr": settings.block_rate}, {"params": new, "lr": settings.head_rate}]
+    steps = len(given.rows) // settings.batch
+    optimiser = Optimiser(groups, settings.epochs * steps, decay=settings.decay, clip=5.0, memory=settings.memory)
+    text.train()
+    for epoch in range(settings.epochs):
+        started, total = time.perf_counter(), 0.0
+        for places in rng.permutation(len(given.rows))[: steps * settings.batch].reshape(steps, -1):
+            loss = _photos(settings, given, encoder, text, heat, np.sort(places), rng)
+            loss = loss + settings.patchwork_weight * _patchworks(settings, given, encoder, text, heat, rng)
+            loss = loss + settings.scene_weight * _scenes(settings, given, encoder, text, heat, rng)
+            optimiser.step(loss)
+            heat.clamp()
+            total += loss.item()
+        log(f"towers {epoch + 1}/{settings.epochs}: loss {total / steps:.3f}, {time.perf_counter() - started:.0f} s")
+    optimiser.finish()
+    text.eval()
+
+
+def _photos(
+    settings: Settings, given: Lessons, encoder: Encoder, text: TextHead, heat: Temperatures, places: np.ndarray,
+    rng: np.random.Generator,
+) -> Tensor:  # fmt: skip
+    tokens = objectives.thin(_floats(given.tokens[places], given.device), settings.kept)
+    vectors = objectives.whole(encoder, objectives.see(encoder, tokens))
+    spoken = [rng.permutation(given.spoken[given.rows[place]])[: settings.captions] for place in places]
+    said = np.concatenate(spoken)
+    owner = torch.from_numpy(np.repeat(np.arange(len(places)), [len(some) for some in spoken])).to(given.device)
+    alike = torch.from_numpy(given.alike[said]).to(given.device)
+    return objectives.pairs(vectors, text(*given.captions.take(said, given.device)), owner, heat.whole, alike)
+
+
+def _patchworks(
+    settings: Settings, given: Lessons, encoder: Encoder, text: TextHead, heat: Temperatures, rng: np.random.Generator
+) -> Tensor:
+    rows = np.sort(rng.choice(len(given.patchworks.tokens), settings.patchwork_batch, replace=False))
+    tokens = _floats(given.patchworks.tokens[rows], given.device)
+    things = Things.of([given.patchworks.things[row] for row in rows], given.device)
+    tokens, things = objectives.thin_around(tokens, settings.patchwork_kept, things)
+    vectors = objectives.pointed(encoder, objectives.see(encoder, tokens), things, _some_heads(rng))
+    said = np.array([rng.choice(given.spoken[photo]) for photo in things.what.tolist()])
+    return objectives.patchwork(vectors, text(*given.captions.take(said, given.device)), things.what, heat.pointed)
+
+
+def _scenes(
+    settings: Settings, given: Lessons, encoder: Encoder, text: TextHead, heat: Temperatures, rng: np.random.Generator
+) -> Tensor:
+    filled = [row for row, (_, what) in enumerate(given.scenes.things) if len(what)]
+    rows = np.sort(rng.choice(filled, settings.scene_batch, replace=False))
+    tokens = _floats(given.scenes.tokens[rows], given.device)
+    things = Things.of([given.scenes.things[row] for row in rows], given.device)
+    tokens, things = objectives.thin_around(tokens, settings.scene_kept, things)
+    seen = objectives.see(encoder, tokens)
+    names = given.names.take(np.unique(things.what.cpu()), given.device)
+    captions = given.scene_captions.take(rows, given.device)
+    return objectives.playroom(
+        encoder, seen, things, given.families.to(given.device), names, captions, text, heat, _some_heads(rng)
+    )
+
+
+def _some_heads(rng: np.random.Generator) -> int:
+    """How many heads a step keeps: the default of `phs` half of the time, else any number from a quarter up."""
+    return 5 if rng.random() < 0.5 else int(rng.integers(towers.HEADS // 4, towers.HEADS))
+
+
+def learn_captions(
+    settings: Settings, given: Lessons, photos: Photos, encoder: Encoder, writer: caption.Captioner,
+    rng: np.random.Generator,
+) -> None:  # fmt: skip
+    """Train the captioner in place on the tokens that the finished image tower gives its last block."""
+    said = [[writer.encode(text) for text in photos.captions[row]] for row in given.rows]
+    steps = len(given.rows) // settings.caption_batch
+    groups = [{"params": list(writer.parameters()), "lr": settings.caption_rate}]
+    total_steps = settings.caption_epochs * steps
+    optimiser = Optimiser(groups, total_steps, decay=settings.decay, clip=1.0, memory=settings.memory)
+    for epoch in range(settings.caption_epochs):
+        started, total = time.perf_counter(), 0.0
+        writer.train()
+        for places in rng.permutation(len(given.rows))[: steps * settings.caption_batch].reshape(steps, -1):
+            places = np.sort(places)
+            with torch.inference_mode():
+                tokens = objectives.thin(_floats(given.tokens[places], given.device), settings.kept)
+                seen = objectives.see(encoder, tokens).block.tokens
+            spoken = [rng.permutation(len(said[place]))[: settings.caption_texts] for place in places]
+            texts = [torch.tensor(said[p][i]) for p, some in zip(places, spoken, strict=True) for i in some]
+            ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=-100).to(given.device)
+            counts = torch.tensor([len(some) for some in spoken], device=given.device)
+            pooled = writer.pooler(seen.clone()).repeat_interleave(counts, 0)
+            logits = writer(pooled, ids[:, :-1].clamp(min=0))
+            loss = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), label_smoothing=0.1)
+            optimiser.step(loss)
+            total += loss.item()
+        spent = time.perf_counter() - started
+        log(f"captions {epoch + 1}/{settings.caption_epochs}: loss {total / steps:.3f}, {spent:.0f} s")
+    optimiser.finish()
+    writer.eval()
+
+
+def _floats(half: np.ndarray, device: str) -> Tensor:
+    return torch.from_numpy(half).to(device).float()
+
+
+def log(line: str) -> None:
+    """Say how training goes."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,96 @@
+"""Query-DB in two stages: the guess is exact where it should be, and the shortlist finds what the exact scan finds."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from foir import encoders
+from foir.encoders.intervention import HeadGate
+from foir.index import Space, head_cache
+from foir.index.shortlist import Shortlist
+
+GATES = (
+    HeadGate((3.0, 0.0, 0.0, 3.0, 0.0, 0.0)),
+    HeadGate((1.0, 1.0, 0.0, 1.0, 1.0, 0.0)),
+    HeadGate((1.0,) * 6, after=(1.2, 0.0, 1.2, 1.2, 1.2, 1.2)),
+    HeadGate((1.0,) * 6),
+)
+
+
+@pytest.fixture(scope="module", params=["toy", "clip"])
+def opened(request):
+    if request.param == "toy":
+        return encoders.load("toy", device="cpu")
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from foir.encoders import clip
+
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=48, intermediate_size=96, num_attention_heads=6, num_hidden_layers=2, image_size=32, patch_size=8,
+        projection_dim=24, initializer_range=0.3,
+    )  # fmt: skip
+    return clip.wrap(CLIPVisionModelWithProjection(config), "small", "made", projected=True)
+
+
+@pytest.fixture(scope="module")
+def space(opened):
+    rng = np.random.default_rng(0)
+    z, residual = rng.normal(size=(700, 6, 8)).astype(np.float32), rng.normal(size=(700, 48)).astype(np.float32)
+    vectors = opened.tail(torch.from_numpy(z), torch.from_numpy(residual)).numpy()
+    cut = [0, 300, 301, 700]
+    parts = [(vectors[a:b], z[a:b], residual[a:b]) for a, b in zip(cut, cut[1:], strict=False)]
+    return Space(opened.name, opened.revision, np.empty(0), *(tuple(part) for part in zip(*parts, strict=True)))
+
+
+def queries(opened, space, gate):
+    features = np.concatenate(list(head_cache.features(opened, space, gate)))
+    mixed = features[[3, 300, 650]] + 0.3 * features[[9, 10, 11]]
+    return mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_shortlist_of_everything_is_the_exact_scan(opened, space, gate):
+    stage = Shortlist(opened, space)
+    for vector in queries(opened, space, gate):
+        found = stage.search(gate, vector, 20, count=700)
+        exact = head_cache.search(opened, space, [gate], vector[None], 20)
+        np.testing.assert_array_equal(found.rows, exact.rows)
+        np.testing.assert_allclose(found.scores, exact.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_fifth_of_the_pictures_holds_the_best(opened, space, gate):
+    stage, recalls = Shortlist(opened, space), []
+    for vector in queries(opened, space, gate):
+        exact = head_cache.search(opened, space, [gate], vector[None], 10).rows[0]
+        recalls.append(np.isin(exact, stage.candidates(gate, vector, 140)).mean())
+    assert np.mean(recalls) >= 0.9
+
+
+def test_a_large_index_is_searched_in_two_stages(folder, tmp_path, monkeypatch):
+    from foir import Prompt, Searcher
+    from foir.index import shortlist
+    from index_build.pipeline import Plan, build
+
+    build(Plan(folder, tmp_path / "index", "toy", heads=True, device="cpu"))
+    searcher = Searcher.load(tmp_path / "index", device="cpu")
+    picture = searcher.open(folder / "a" / "01.png")
+    wish: dict[str, Any] = {"prompt": Prompt.box(10, 10, 90, 80), "options": {"h_on": 2}, "mode": "query-db", "k": 5}
+    exact = searcher.search(picture, **wish)
+    monkeypatch.setattr(shortlist, "LARGE", 5)
+    monkeypatch.setattr(head_cache, "search", None)  # the exact scan must not be called
+    again = searcher.search(picture, **wish)
+    assert again.items == exact.items
+    np.testing.assert_allclose(again.scores, exact.scores, atol=1e-5)
+
+
+def test_with_all_heads_on_the_guess_is_the_score(opened, space):
+    """Nothing is approximated then: the guess ranks exactly as the features do."""
+    stage, gate = Shortlist(opened, space), HeadGate((1.0,) * 6)
+    vectors = np.concatenate(space.shards)
+    for vector in queries(opened, space, gate):
+        best = np.sort(np.argsort(-(vectors @ vector), kind="stable")[:50])
+        np.testing.assert_array_equal(stage.candidates(gate, vector, 50), best)
