@@ -46,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="all results so far beside the published ones: Markdown, JSON, PNG")
     report.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     report.set_defaults(run=_report)
-    bench = commands.add_parser("bench", help="measure a speed ratio")
-    bench.add_argument("name", choices=["reprompt", "query-db"])
+    bench = commands.add_parser("bench", help="measure what things cost")
+    bench.add_argument("name", choices=["reprompt", "query-db", "cost"])
     bench.set_defaults(run=_bench)
     return parser
 
@@ -115,9 +115,10 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    from eval import bench_query_db, bench_reprompt
+    from eval import bench_cost, bench_query_db, bench_reprompt
 
-    print((bench_reprompt if args.name == "reprompt" else bench_query_db).main())
+    benches = {"reprompt": bench_reprompt, "query-db": bench_query_db, "cost": bench_cost}
+    print(benches[args.name].main())
 
 
 if __name__ == "__main__":

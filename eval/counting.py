@@ -23,17 +23,17 @@ def count(experiment: Counting, dataset: Dataset, *, limit: int | None = None) -
         share = image_mean(here.astype(float), np.arange(len(numbers)))
         cells.append(
             Cell(
-                experiment.name,
-                dataset.name,
-                "none",
-                "count",
-                {"objects": f"{MANY}+" if objects == MANY else str(objects)},
-                "share of pictures",
-                100 * share.value,
-                100 * share.low,
-                100 * share.high,
-                len(numbers),
+                experiment=experiment.name,
+                dataset=dataset.name,
+                encoder="none",
+                method="count",
+                options={"objects": f"{MANY}+" if objects == MANY else str(objects)},
+                metric="share of pictures",
+                value=100 * share.value,
+                low=100 * share.low,
+                high=100 * share.high,
+                n=len(numbers),
                 revisions={"data": dataset.digest},
-            )  # fmt: skip
+            )
         )
     return cells

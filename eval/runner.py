@@ -59,9 +59,9 @@ def run(
     gated = any(row.mode == "query-db" for row in rows)
     shortlist = Shortlist(encoder, kept) if gated and worth(encoder, kept) else None
     values: dict[Row, list[dict[str, np.ndarray]]] = {row: [] for row in rows}
-    chunks = list(_chunks(asked))
-    for chunk in tqdm(chunks, unit="chunk", desc="queries"):
-        for row, made in _measured(experiment, dataset, encoder, store, kept, shortlist, rows, chunk).items():
+    known = [*facts(encoder, dataset), experiment.k]
+    for chunk in tqdm(list(_chunks(asked)), unit="chunk", desc="queries"):
+        for row, made in _measured(experiment, dataset, encoder, store, known, kept, shortlist, rows, chunk).items():
             values[row].append(made)
     pictures, kinds = (np.array([getattr(q, name) for _, q in asked]) for name in ("picture", "category"))
     parts = _parts(experiment.by, dataset, pictures)
@@ -138,13 +138,14 @@ def _measured(
     dataset: Dataset,
     encoder: Encoder,
     store: Store,
+    known: Sequence[Any],
     kept: Space,
     shortlist: Shortlist | None,
     rows: Sequence[Row],
     chunk: _Numbered,
 ) -> dict[Row, dict[str, np.ndarray]]:
     """For each row the chunk's numbers, one a query; rows that the store lacks share one look at the pictures."""
-    known = [*facts(encoder, dataset), experiment.k, chunk[0][0], chunk[-1][0], len(chunk)]
+    known = [*known, chunk[0][0], chunk[-1][0], len(chunk)]
     looked: dict[Row, _Looked] = {}
 
     def make(row: Row) -> dict[str, np.ndarray]:

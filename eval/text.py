@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -32,7 +33,7 @@ def retrieve(experiment: Retrieval, data: Captioned, model: Crossmodal, *, limit
     scores = words @ pictures.T
     asked = len(data.pictures) if limit is None else min(limit, len(data.pictures))
     queries = owner < asked
-    seconds = round(time.perf_counter() - started, 1)
+    about = _about(experiment.name, data, model, time.perf_counter() - started)
     ranks = {
         "t2i": (text_ranks(scores[queries], owner[queries]), owner[queries]),
         "i2t": (picture_ranks(scores, owner)[:asked], np.arange(asked)),
@@ -43,19 +44,15 @@ def retrieve(experiment: Retrieval, data: Captioned, model: Crossmodal, *, limit
             mean = image_mean(rank < k, images)
             cells.append(
                 Cell(
-                    experiment.name,
-                    data.name,
-                    model.encoder.name,
-                    "cbir",
-                    {"direction": direction, "protocol": "full"},
-                    f"R@{k}",
-                    100 * mean.value,
-                    100 * mean.low,
-                    100 * mean.high,
-                    len(rank),
-                    seconds=seconds,
-                    revisions={"encoder": model.encoder.revision},
-                )  # fmt: skip
+                    **about,
+                    method="cbir",
+                    options={"direction": direction, "protocol": "full"},
+                    metric=f"R@{k}",
+                    value=100 * mean.value,
+                    low=100 * mean.low,
+                    high=100 * mean.high,
+                    n=len(rank),
+                )
             )
     return cells
 
@@ -91,7 +88,7 @@ def caption(experiment: Captioning, data: Captioned, model: Crossmodal, *, limit
     for prefix in tqdm(_prefixes(model, data.pictures[:asked]), total=-(-asked // BATCH), desc="captions"):
         written += model.caption(prefix)
         vectors.append(model.encoder.finish(prefix).vectors.cpu().numpy())
-    seconds = round(time.perf_counter() - started, 1)
+    about = _about(experiment.name, data, model, time.perf_counter() - started)
     pictures, said = data.training()
     nearest = (np.concatenate(vectors) @ picture_vectors(model, pictures).T).argmax(1)
     common, _ = Counter(text for captions in said for text in captions).most_common(1)[0]
@@ -108,20 +105,16 @@ def caption(experiment: Captioning, data: Captioned, model: Crossmodal, *, limit
         value, low, high = (mean.value, mean.low, mean.high) if isinstance(mean, Mean) else (mean, None, None)
         cells.append(
             Cell(
-                experiment.name,
-                data.name,
-                model.encoder.name,
-                method,
-                {"tokenizer": TOKENIZER},
-                metric,
-                value,
-                low,
-                high,
-                asked,
-                unit,
-                seconds=seconds,
-                revisions={"encoder": model.encoder.revision},
-            )  # fmt: skip
+                **about,
+                method=method,
+                options={"tokenizer": TOKENIZER},
+                metric=metric,
+                value=value,
+                low=low,
+                high=high,
+                n=asked,
+                unit=unit,
+            )
         )
 
     for method, mean in means.items():
@@ -148,6 +141,17 @@ def picture_vectors(model: Crossmodal, pictures: Sequence[Load]) -> np.ndarray:
     """Pictures in the joint space, float32 [n, dim]."""
     batches = tqdm(_prefixes(model, pictures), total=-(-len(pictures) // BATCH), desc="pictures")
     return np.concatenate([model.encoder.finish(prefix).vectors.cpu().numpy() for prefix in batches])
+
+
+def _about(experiment: str, data: Captioned, model: Crossmodal, seconds: float) -> dict[str, Any]:
+    """What all cells of a run have in common."""
+    return {
+        "experiment": experiment,
+        "dataset": data.name,
+        "encoder": model.encoder.name,
+        "seconds": round(seconds, 1),
+        "revisions": {"encoder": model.encoder.revision},
+    }
 
 
 def _prefixes(model: Crossmodal, pictures: Sequence[Load]) -> Iterator[Prefix]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from foir.errors import Unavailable
@@ -21,20 +23,42 @@ def weights(repo: str, revision: str | None = None) -> tuple[Path, str]:
         Unavailable: Neither cached nor reachable, gated, or without weights.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     def fetch(*patterns: str) -> Path:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
 
-    try:
+    with _reachable(f"The weights {repo}"):
         folder = fetch("*.json", "*.safetensors")
         if not any(folder.glob("*.safetensors")):
             folder = fetch("*.json", "pytorch_model.bin")  # read with torch.load(weights_only=True)
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        raise Unavailable(
-            f"The weights {repo} are not on this machine and cannot be fetched: connect to the network, "
-            "or set HF_HOME to a cache that holds them."
-        ) from error
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model.bin")):
         raise Unavailable(f"The repository {repo} holds no weights foir can read.")
     return folder, folder.name
+
+
+def tables(repo: str) -> Path:
+    """Fetch the parquet files of a data set's main branch, or find them in the local cache.
+
+    Returns:
+        The local folder, laid out as the repository is.
+
+    Raises:
+        Unavailable: Neither cached nor reachable, or gated.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _reachable(f"The data set {repo}"):
+        return Path(snapshot_download(repo, repo_type="dataset", allow_patterns=["*.parquet"]))
+
+
+@contextmanager
+def _reachable(what: str) -> Iterator[None]:
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        yield
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        raise Unavailable(
+            f"{what} cannot be fetched and is not on this machine: connect to the network, "
+            "or set HF_HOME to a cache that holds it."
+        ) from error
