@@ -1,12 +1,21 @@
-"""Pinned downloads from the Hugging Face Hub; HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are honoured by its client."""
+"""Where files from outside lie: pinned downloads from the Hugging Face Hub, and the folder with real photos.
+
+HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are honoured by the Hub's client.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from foir.errors import Unavailable
+
+
+def photos() -> Path:
+    """The folder with real photos: FOIR_DATA, by default ../shared/data beside the checkout."""
+    return Path(os.environ.get("FOIR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def weights(repo: str, revision: str | None = None) -> tuple[Path, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -147,11 +146,6 @@ def _known(register: dict[str, Callable[[], _Set]], name: str) -> Callable[[], _
 def file(path: Path) -> Load:
     """A picture in a file."""
     return lambda: images.read(path).image
-
-
-def root() -> Path:
-    """The folder with real photos: FOIR_DATA, by default ../shared/data beside the checkout."""
-    return Path(os.environ.get("FOIR_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def needed(folder: Path, what: str) -> Path:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.datasets import Dataset, Query, dataset, file, needed, root
+from eval.datasets import Dataset, Query, dataset, file, needed
+from foir import hub
 from foir.prompts import Prompt
 
 
@@ -18,7 +19,7 @@ from foir.prompts import Prompt
 def coco() -> Dataset:
     """Every annotated box of val2017 is a query; crowds are dropped; masks come from polygons or run lengths."""
     folder = needed(
-        root() / "coco",
+        hub.photos() / "coco",
         "COCO 2017 (annotations/instances_{train,val}2017.json, train2017/, val2017/ of cocodataset.org)",
     )
     asked, kept = (notes(folder / "annotations" / f"instances_{split}2017.json") for split in ("val", "train"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from eval.datasets import Dataset, dataset, needed, root
+from eval.datasets import Dataset, dataset, needed
 from eval.datasets.coco import contents, files, notes, queries
+from foir import hub
 
 
 @dataset("coco_small")
 def coco_small() -> Dataset:
     """Boxes in COCO format; crowds dropped; only categories that at least two photos contain are asked for."""
-    folder = needed(root() / "coco_small", "coco_small (images/ and instances.json)")
+    folder = needed(hub.photos() / "coco_small", "coco_small (images/ and instances.json)")
     data = notes(folder / "instances.json")
     kinds = {category["id"]: i for i, category in enumerate(data["categories"])}
     labels = contents(data, kinds)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.datasets import Captioned, Load, captioned, file, needed, root
+from eval.datasets import Captioned, Load, captioned, file, needed
+from foir import hub
 from foir.mini.lessons import Photos
 
 
 @captioned("flickr8k")
 def read() -> Captioned:
     """The 1,000 test photos that are present, with five captions each."""
-    photos = Photos.read(needed(root() / "flickr8k", "Flickr8k"))
+    photos = Photos.read(needed(hub.photos() / "flickr8k", "Flickr8k"))
 
     def some(rows: np.ndarray) -> tuple[tuple[Load, ...], tuple[tuple[str, ...], ...]]:
         return (

@@ -8,7 +8,8 @@ from xml.etree import ElementTree  # noqa: S405 - official annotation files that
 
 import numpy as np
 
-from eval.datasets import Dataset, Query, dataset, file, needed, root
+from eval.datasets import Dataset, Query, dataset, file, needed
+from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Prompt
 
@@ -21,7 +22,7 @@ CATEGORIES = (
 @dataset("voc")
 def voc() -> Dataset:
     """Every annotated box of test2007 is a query, the difficult ones too (PHS spec, section 1)."""
-    folder = needed(root() / "VOCdevkit", "PASCAL VOC (VOCdevkit with VOC2007 trainval and test, and VOC2012)")
+    folder = needed(hub.photos() / "VOCdevkit", "PASCAL VOC (VOCdevkit with VOC2007 trainval and test, and VOC2012)")
     asked = _listed(folder / "VOC2007", "test")
     kept = _listed(folder / "VOC2007", "trainval") + _listed(folder / "VOC2012", "trainval")
     labels = np.zeros((len(kept), len(CATEGORIES)), bool)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from foir import encoders
+from foir import encoders, hub
 from foir.encoders import dinov2
 from foir.encoders.base import Encoder
 from foir.errors import FoirError
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder that keeps the trunk's tokens, 2 GB, for the next run")
     parser.add_argument("--choose", action="store_true", help="train on the train list only, measure on the dev list")
     args = parser.parse_args(argv)
-    data = Path(os.environ.get("FOIR_DATA", Path(__file__).parents[3] / "shared" / "data")) / "flickr8k"
+    data = hub.photos() / "flickr8k"
     try:
         with tempfile.TemporaryDirectory() as temporary:
             work = args.work or Path(temporary)
