@@ -43,7 +43,7 @@ def main() -> str:
     ]
     for name in table.encoders:
         encoder = encoders.load(name, device="cpu", pretrained=False)
-        picture, prompts, made, rate = _counted(encoder, methods)
+        picture, prompts, made, rate = counted(encoder, methods)
         total = picture * (GALLERY + PICTURES) + prompts * PROMPTS
         total += 2 * len(methods) * PROMPTS * GALLERY * made.vectors.shape[1]
         kept = 4 * GALLERY * (made.vectors.numel() + made.z.numel() + made.residual.numel())
@@ -61,7 +61,7 @@ def main() -> str:
     return "\n".join(lines)
 
 
-def _counted(encoder: Encoder, methods: list[str]) -> tuple[float, float, Features, float]:
+def counted(encoder: Encoder, methods: list[str]) -> tuple[float, float, Features, float]:
     """Operations of one picture, of one box under all methods, the picture's features, operations a second here."""
     scene = compose("held-out", 0)
     image, prompt = scene.image, Prompt.box(*scene.things[0].box)

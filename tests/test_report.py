@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from eval import __main__ as command
-from eval import bench_query_db, cells, counting, drawings, phs, report, runner
+from eval import bench_cost, bench_query_db, cells, counting, drawings, phs, report, runner
 from eval.datasets import Dataset, Query
 from eval.experiments import EXPERIMENTS
 from eval.store import Store
@@ -147,3 +147,12 @@ def test_the_query_db_bench_measures_recall(toy):
     assert sum(map(len, space.z)) == sum(map(len, space.shards)) == 130
     recall, times = bench_query_db.measure(toy, space, 2)
     assert recall == 1 and all(seconds > 0 for seconds in times.values())
+
+
+def test_the_cost_bench_counts_what_each_method_runs(toy):
+    picture, masked, made, rate = bench_cost.counted(toy, ["mask"])
+    assert masked == picture > 0 and rate > 0 and made.z.shape[0] == 1
+    _, plain, _, _ = bench_cost.counted(toy, ["cbir"])
+    _, both, _, _ = bench_cost.counted(toy, ["mask", "phs"])
+    assert plain < picture / 4
+    assert picture < both < 1.25 * picture

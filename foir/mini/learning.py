@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 from foir.encoders.base import Encoder
 from foir.mini import caption, objectives, towers
 from foir.mini.lessons import Photos, Pointed, Read
-from foir.mini.objectives import Temperatures, Things
+from foir.mini.objectives import Seen, Temperatures, Things, see, thin, whole
 from foir.mini.optimise import Optimiser
 from foir.mini.text import TextHead
 
@@ -27,6 +27,7 @@ class Settings:
         epochs: Passes over the photos.
         batch: Photos a step.
         captions: Captions of each photo a step.
+        parts: Share of the photos of which a step sees a mirrored part instead.
         kept: Share of a photo's patches that a step sees.
         patchwork_kept: The same of a patchwork's.
         scene_kept: The same of a scene's, those of its things before others.
@@ -49,6 +50,7 @@ class Settings:
     epochs: int = 12
     batch: int = 128
     captions: int = 5
+    parts: float = 0.5
     kept: float = 0.4
     patchwork_kept: float = 0.5
     scene_kept: float = 0.6
@@ -70,10 +72,11 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """Everything that is learnt from, behind the frozen parts; rows of `tokens` and `owner` go by `rows`."""
+    """Everything that is learnt from, behind the frozen parts; the tokens' order is that of `rows`."""
 
     rows: np.ndarray
     tokens: np.ndarray
+    parts: np.ndarray  # the same of a mirrored part of each photo
     captions: Read
     spoken: tuple[np.ndarray, ...]  # the captions of each photo of the whole set
     alike: np.ndarray  # unit vectors of the captions as the text model alone sees them, [captions, 384]
@@ -89,74 +92,87 @@ def learn_towers(
     settings: Settings, given: Lessons, image: towers.ImageTower, text: TextHead, rng: np.random.Generator
 ) -> None:
     """Train both towers in place, on photos, patchworks and scenes at once; what stays is the running average."""
-    encoder = image.opened("in training").to(given.device, torch.float32)
-    heat = Temperatures().to(given.device)
-    text.to(given.device)
+    pair = _Pair(settings, given, image.opened("in training").to(given.device, torch.float32), text, rng)
     fresh = {id(p) for p in image.project.parameters()}
     old = [p.requires_grad_(True) for p in image.trained().values() if id(p) not in fresh]
-    new = [p.requires_grad_(True) for p in (*image.project.parameters(), *text.parameters(), *heat.parameters())]
-    groups = [{"params": old, "lr": settings.block_rate}, {"params": new, "lr": settings.head_rate}]
+    new = [*image.project.parameters(), *text.parameters(), *pair.heat.parameters()]
+    groups = [
+        {"params": old, "lr": settings.block_rate},
+        {"params": [p.requires_grad_(True) for p in new], "lr": settings.head_rate},
+    ]
     steps = len(given.rows) // settings.batch
     optimiser = Optimiser(groups, settings.epochs * steps, decay=settings.decay, clip=5.0, memory=settings.memory)
     text.train()
     for epoch in range(settings.epochs):
         started, total = time.perf_counter(), 0.0
         for places in rng.permutation(len(given.rows))[: steps * settings.batch].reshape(steps, -1):
-            loss = _photos(settings, given, encoder, text, heat, np.sort(places), rng)
-            loss = loss + settings.patchwork_weight * _patchworks(settings, given, encoder, text, heat, rng)
-            loss = loss + settings.scene_weight * _scenes(settings, given, encoder, text, heat, rng)
+            loss = pair.photos(np.sort(places))
+            loss = loss + settings.patchwork_weight * pair.patchworks() + settings.scene_weight * pair.scenes()
             optimiser.step(loss)
-            heat.clamp()
+            pair.heat.clamp()
             total += loss.item()
         log(f"towers {epoch + 1}/{settings.epochs}: loss {total / steps:.3f}, {time.perf_counter() - started:.0f} s")
     optimiser.finish()
     text.eval()
 
 
-def _photos(
-    settings: Settings, given: Lessons, encoder: Encoder, text: TextHead, heat: Temperatures, places: np.ndarray,
-    rng: np.random.Generator,
-) -> Tensor:  # fmt: skip
-    tokens = objectives.thin(_floats(given.tokens[places], given.device), settings.kept)
-    vectors = objectives.whole(encoder, objectives.see(encoder, tokens))
-    spoken = [rng.permutation(given.spoken[given.rows[place]])[: settings.captions] for place in places]
-    said = np.concatenate(spoken)
-    owner = torch.from_numpy(np.repeat(np.arange(len(places)), [len(some) for some in spoken])).to(given.device)
-    alike = torch.from_numpy(given.alike[said]).to(given.device)
-    return objectives.pairs(vectors, text(*given.captions.take(said, given.device)), owner, heat.whole, alike)
+class _Pair:
+    """Both towers in training; each method is one kind of lesson and returns its loss."""
 
+    def __init__(
+        self, settings: Settings, given: Lessons, encoder: Encoder, text: TextHead, rng: np.random.Generator
+    ) -> None:
+        self.settings, self.given, self.encoder, self.rng = settings, given, encoder, rng
+        self.text, self.heat = text.to(given.device), Temperatures().to(given.device)
+        self.filled = [row for row, (_, what) in enumerate(given.scenes.things) if len(what)]
 
-def _patchworks(
-    settings: Settings, given: Lessons, encoder: Encoder, text: TextHead, heat: Temperatures, rng: np.random.Generator
-) -> Tensor:
-    rows = np.sort(rng.choice(len(given.patchworks.tokens), settings.patchwork_batch, replace=False))
-    tokens = _floats(given.patchworks.tokens[rows], given.device)
-    things = Things.of([given.patchworks.things[row] for row in rows], given.device)
-    tokens, things = objectives.thin_around(tokens, settings.patchwork_kept, things)
-    vectors = objectives.pointed(encoder, objectives.see(encoder, tokens), things, _some_heads(rng))
-    said = np.array([rng.choice(given.spoken[photo]) for photo in things.what.tolist()])
-    return objectives.patchwork(vectors, text(*given.captions.take(said, given.device)), things.what, heat.pointed)
+    def photos(self, places: np.ndarray) -> Tensor:
+        """Photos, whole or a mirrored part of each, and their captions must find each other."""
+        given, device = self.given, self.given.device
+        part = self.rng.random(len(places)) < self.settings.parts
+        tokens = np.where(part[:, None, None], given.parts[places], given.tokens[places])
+        vectors = whole(self.encoder, see(self.encoder, thin(_floats(tokens, device), self.settings.kept)))
+        spoken = [self.rng.permutation(given.spoken[given.rows[place]])[: self.settings.captions] for place in places]
+        said = np.concatenate(spoken)
+        owner = torch.from_numpy(np.repeat(np.arange(len(places)), [len(some) for some in spoken])).to(device)
+        alike = torch.from_numpy(given.alike[said]).to(device)
+        return objectives.pairs(vectors, self._read(given.captions, said), owner, self.heat.whole, alike)
 
+    def patchworks(self) -> Tensor:
+        """Pointing at a photo in a patchwork must find its caption."""
+        rows = self.rng.choice(len(self.given.patchworks.tokens), self.settings.patchwork_batch, replace=False)
+        seen, things = self._shown(self.given.patchworks, np.sort(rows), self.settings.patchwork_kept)
+        vectors = objectives.pointed(self.encoder, seen, things, self._some_heads())
+        said = np.array([self.rng.choice(self.given.spoken[photo]) for photo in things.what.tolist()])
+        texts = self._read(self.given.captions, said)
+        return objectives.patchwork(vectors, texts, things.what, self.heat.pointed)
 
-def _scenes(
-    settings: Settings, given: Lessons, encoder: Encoder, text: TextHead, heat: Temperatures, rng: np.random.Generator
-) -> Tensor:
-    filled = [row for row, (_, what) in enumerate(given.scenes.things) if len(what)]
-    rows = np.sort(rng.choice(filled, settings.scene_batch, replace=False))
-    tokens = _floats(given.scenes.tokens[rows], given.device)
-    things = Things.of([given.scenes.things[row] for row in rows], given.device)
-    tokens, things = objectives.thin_around(tokens, settings.scene_kept, things)
-    seen = objectives.see(encoder, tokens)
-    names = given.names.take(np.unique(things.what.cpu()), given.device)
-    captions = given.scene_captions.take(rows, given.device)
-    return objectives.playroom(
-        encoder, seen, things, given.families.to(given.device), names, captions, text, heat, _some_heads(rng)
-    )
+    def scenes(self) -> Tensor:
+        """Pointing at a thing in a scene must find its name and other scenes; names and captions their scenes."""
+        rows = np.sort(self.rng.choice(self.filled, self.settings.scene_batch, replace=False))
+        seen, things = self._shown(self.given.scenes, rows, self.settings.scene_kept)
+        return objectives.playroom(
+            self.encoder,
+            seen,
+            things,
+            self.given.families.to(self.given.device),
+            self._read(self.given.names, np.unique(things.what.cpu())),
+            self._read(self.given.scene_captions, rows),
+            self.heat,
+            self._some_heads(),
+        )
 
+    def _shown(self, pictures: Pointed, rows: np.ndarray, share: float) -> tuple[Seen, Things]:
+        things = Things.of([pictures.things[row] for row in rows], self.given.device)
+        tokens, things = objectives.thin_around(_floats(pictures.tokens[rows], self.given.device), share, things)
+        return see(self.encoder, tokens), things
 
-def _some_heads(rng: np.random.Generator) -> int:
-    """How many heads a step keeps: the default of `phs` half of the time, else any number from a quarter up."""
-    return 5 if rng.random() < 0.5 else int(rng.integers(towers.HEADS // 4, towers.HEADS))
+    def _read(self, texts: Read, rows: np.ndarray) -> Tensor:
+        return self.text(*texts.take(rows, self.given.device))
+
+    def _some_heads(self) -> int:
+        """How many heads a step keeps: the default of `phs` half of the time, else any number from a quarter up."""
+        return 5 if self.rng.random() < 0.5 else int(self.rng.integers(towers.HEADS // 4, towers.HEADS))
 
 
 def learn_captions(
@@ -175,8 +191,8 @@ def learn_captions(
         for places in rng.permutation(len(given.rows))[: steps * settings.caption_batch].reshape(steps, -1):
             places = np.sort(places)
             with torch.inference_mode():
-                tokens = objectives.thin(_floats(given.tokens[places], given.device), settings.kept)
-                seen = objectives.see(encoder, tokens).block.tokens
+                tokens = thin(_floats(given.tokens[places], given.device), settings.kept)
+                seen = see(encoder, tokens).block.tokens
             spoken = [rng.permutation(len(said[place]))[: settings.caption_texts] for place in places]
             texts = [torch.tensor(said[p][i]) for p, some in zip(places, spoken, strict=True) for i in some]
             ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=-100).to(given.device)

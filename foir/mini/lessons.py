@@ -129,6 +129,21 @@ def photo_tokens(trunk: Encoder, photos: Photos, rows: np.ndarray, work: Path) -
     return _tokens(trunk, len(rows), lambda place: photos.picture(rows[place]), work / f"photos-{_digest(rows)}.npy")
 
 
+def part_tokens(trunk: Encoder, photos: Photos, rows: np.ndarray, work: Path) -> np.ndarray:
+    """The same of a mirrored part of each photo: half of it or more, of nearly its shape, always the same part."""
+    draws = np.random.default_rng(1).random((len(photos.files), 4))
+
+    def part(place: int) -> Image.Image:
+        picture, (share, shape, across, down) = photos.picture(rows[place]), draws[rows[place]]
+        share, shape = 0.5 + 0.5 * share, 0.8 * (1.25 / 0.8) ** shape
+        width, height = min(1, (share * shape) ** 0.5), min(1, (share / shape) ** 0.5)
+        x, y = across * (1 - width), down * (1 - height)
+        box = (x * picture.width, y * picture.height, (x + width) * picture.width, (y + height) * picture.height)
+        return picture.crop(tuple(int(side) for side in box)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+    return _tokens(trunk, len(rows), part, work / f"parts-{_digest(rows)}.npy")
+
+
 def patchworks(trunk: Encoder, photos: Photos, rows: np.ndarray, count: int, work: Path) -> Pointed:
     """Four or six photos joined to one picture; pointing at one of them must find its caption: `what` is its row."""
     made = [_patchwork(photos, rows, number) for number in range(count)]

@@ -12,7 +12,6 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.encoders.base import Encoder
 from foir.encoders.block import Block
-from foir.mini.text import TextHead
 from foir.mini.towers import FROZEN
 
 SOFT, ALIKE = 0.2, 0.05  # share of soft targets, and their temperature
@@ -138,9 +137,8 @@ def playroom(
     seen: Seen,
     things: Things,
     families: Tensor,
-    names: tuple[Tensor, Tensor],
-    captions: tuple[Tensor, Tensor],
-    text: TextHead,
+    named: Tensor,
+    captions: Tensor,
     temperatures: Temperatures,
     h_on: int,
 ) -> Tensor:
@@ -151,15 +149,14 @@ def playroom(
         seen: Scenes.
         things: What is on them.
         families: Category of every thing that `things.what` can name, [all].
-        names: Token states of the names of `things.what.unique()`.
-        captions: Token states of the scenes' captions.
-        text: The text head.
+        named: Unit vectors of the names of `things.what.unique()`.
+        captions: Unit vectors of the scenes' captions.
         temperatures: Of both kinds of contrast.
         h_on: How many heads stay on.
     """
     vectors, scenes = pointed(encoder, seen, things, h_on), whole(encoder, seen)
     kinds, kind = torch.unique(things.what, return_inverse=True)
-    named, scale = text(*names), temperatures.pointed.exp()
+    scale = temperatures.pointed.exp()
     to_names = F.cross_entropy(scale * vectors @ named.T, kind)
     holds = scenes.new_zeros(len(scenes), len(kinds))
     holds[things.rows, kind] = 1
@@ -172,7 +169,7 @@ def playroom(
         logits = (scale * vectors @ scenes.T).masked_fill(itself, -1e4)
         to_scenes = _soft(logits[findable], others[findable])
     from_names = _soft(scale * named @ scenes.T, holds.T)
-    described = pairs(scenes, text(*captions), torch.arange(len(scenes), device=kind.device), temperatures.whole)
+    described = pairs(scenes, captions, torch.arange(len(scenes), device=kind.device), temperatures.whole)
     return to_names + to_scenes + from_names + described
 
 

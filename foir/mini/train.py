@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=towers.FILE.parent, help="where the trained parts are written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
-    parser.add_argument("--work", type=Path, help="folder that keeps the trunk's tokens, 2 GB, for the next run")
+    parser.add_argument("--work", type=Path, help="folder that keeps the trunk's tokens, 4 GB, for the next run")
     parser.add_argument("--choose", action="store_true", help="train on the train list only, measure on the dev list")
     args = parser.parse_args(argv)
     data = hub.photos() / "flickr8k"
@@ -106,6 +106,7 @@ def _lessons(settings: Settings, photos: Photos, used: np.ndarray, work: Path, d
     return Lessons(
         rows=used,
         tokens=lessons.photo_tokens(frozen, photos, used, work),
+        parts=lessons.part_tokens(frozen, photos, used, work),
         captions=captions,
         alike=captions.means(),
         spoken=tuple(np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False)),
