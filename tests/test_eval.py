@@ -31,6 +31,7 @@ ROWS = (
     Row("foveal|phs", {"h_on": 6}),
     Row("mask"),
     Row("crop"),
+    Row("crop|phs", {"h_on": 6}),
 )
 SMALL = Experiment("small", "made", ("made",), ("toy",), ROWS, 5)
 
@@ -68,6 +69,7 @@ def test_every_row_has_a_value_with_its_interval(table):
 def test_all_heads_equal_the_row_without_phs(table):
     assert value(table, 1).value == value(table, 0).value == value(table, 3).value
     assert value(table, 6).value == value(table, 5).value
+    assert value(table, 9).value == value(table, 8).value
     assert [c.value for c in table if c.metric == "MP@5 minus cbir"][0] == 0
 
 

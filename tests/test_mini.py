@@ -85,10 +85,30 @@ def test_training_selects_heads_as_searching_does(encoder, h_on):
             place += 1
 
 
-def test_only_the_last_blocks_are_trained(tower):
-    names = tower.trained()
-    assert {name.split(".")[3] for name in names if name.startswith("model.encoder")} == {"10", "11"}
+def test_only_updates_and_the_last_blocks_are_trained():
+    names = towers.ImageTower().trained()
+    whole = {name for name in names if name.startswith("model.encoder") and not name.endswith(towers.UPDATES)}
+    assert {name.split(".")[3] for name in whole} == {"10", "11"}
+    updates = [name for name in names if name.endswith(towers.UPDATES)]
+    assert {name.split(".")[3] for name in updates} == {"8", "9"} and len(updates) == 2 * 2 * 6
     assert {"project.weight", "model.layernorm.weight"} <= set(names)
+
+
+def test_folding_the_updates_changes_no_vector():
+    torch.manual_seed(1)
+    tower = towers.ImageTower()
+    pixels = tower.opened("x").pixels([scene(0)])
+    plain = tower.opened("x").finish(tower.opened("x").prefix(pixels)).vectors
+    with torch.no_grad():
+        for name, parameter in tower.trained().items():
+            if name.endswith("up.weight"):
+                parameter.normal_(std=0.05)
+    moved = tower.opened("x").finish(tower.opened("x").prefix(pixels)).vectors
+    tower.fold()
+    folded = tower.opened("x").finish(tower.opened("x").prefix(pixels)).vectors
+    assert float((plain * moved).sum()) < 0.999
+    torch.testing.assert_close(folded, moved, atol=1e-5, rtol=1e-4)
+    assert not any(name.endswith(towers.UPDATES) for name in tower.trained())
 
 
 def test_towers_survive_being_written(tower, tmp_path):

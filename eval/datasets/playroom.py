@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 from PIL import Image
@@ -28,17 +29,32 @@ def by_instance() -> Dataset:
     return _playroom("playroom-instances", lambda sprite: sprite.name, rarest=10)
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """A thing on a scene, without its pixels."""
+
+    sprite: Sprite
+    box: tuple[float, float, float, float]
+    share: float
+
+
+@cache
+def _shown(split: str, number: int) -> tuple[_Shown, ...]:
+    """What is on a scene; composing it takes a fifth of a second, and both data sets ask."""
+    return tuple(_Shown(thing.sprite, thing.box, thing.share) for thing in compose(split, number).things)
+
+
 def _playroom(name: str, kind: Callable[[Sprite], str], rarest: int) -> Dataset:
     kinds = {kind_name: i for i, kind_name in enumerate(sorted({kind(sprite) for sprite in sprites()}))}
     labels = np.zeros((GALLERY, len(kinds)), bool)
     for number in range(GALLERY):
-        for thing in compose("gallery", number).things:
+        for thing in _shown("gallery", number):
             labels[number, kinds[kind(thing.sprite)]] = True
     findable = labels.sum(0) >= rarest
     queries = [
         Query(number, Prompt.box(*thing.box), kinds[kind(thing.sprite)], partial(_mask, number, place))
         for number in range(QUERIES)
-        for place, thing in enumerate(compose("held-out", number).things)
+        for place, thing in enumerate(_shown("held-out", number))
         if SMALL[0] <= thing.share <= SMALL[1] and findable[kinds[kind(thing.sprite)]]
     ]
     return Dataset(

@@ -18,6 +18,8 @@ from foir.mini.objectives import Seen, Temperatures, Things, see, thin, whole
 from foir.mini.optimise import Optimiser
 from foir.mini.text import TextHead
 
+DEEP = 64  # photos run through the finished tower at a time
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -38,28 +40,29 @@ class Settings:
         patchwork_weight: Weight of their loss beside the photos'.
         scene_weight: The same of the scenes'.
         block_rate: Peak learning rate of blocks 11 and 12.
-        head_rate: Peak learning rate of what starts from nothing.
+        head_rate: Peak learning rate of what starts from nothing, the updates of blocks 9 and 10 too.
         decay: Weight decay.
         memory: Decay of the running average of the weights, which is what is kept.
         caption_epochs: Passes of the captioner over the photos.
         caption_batch: Photos a step of it.
         caption_texts: Captions of each photo that a step of it sees.
+        caption_kept: Share of a photo's tokens that a step of it sees.
         caption_rate: Its peak learning rate.
     """
 
-    epochs: int = 12
+    epochs: int = 6
     batch: int = 128
     captions: int = 5
     parts: float = 0.5
-    kept: float = 0.4
-    patchwork_kept: float = 0.5
-    scene_kept: float = 0.6
+    kept: float = 0.25
+    patchwork_kept: float = 0.4
+    scene_kept: float = 0.5
     patchworks: int = 1600
     scenes: int = 1600
-    patchwork_batch: int = 24
-    scene_batch: int = 24
+    patchwork_batch: int = 12
+    scene_batch: int = 32
     patchwork_weight: float = 0.3
-    scene_weight: float = 0.3
+    scene_weight: float = 0.5
     block_rate: float = 2e-4
     head_rate: float = 1e-3
     decay: float = 0.05
@@ -67,6 +70,7 @@ class Settings:
     caption_epochs: int = 6
     caption_batch: int = 32
     caption_texts: int = 3
+    caption_kept: float = 0.5
     caption_rate: float = 1e-3
 
 
@@ -93,11 +97,12 @@ def learn_towers(
 ) -> None:
     """Train both towers in place, on photos, patchworks and scenes at once; what stays is the running average."""
     pair = _Pair(settings, given, image.opened("in training").to(given.device, torch.float32), text, rng)
-    fresh = {id(p) for p in image.project.parameters()}
-    old = [p.requires_grad_(True) for p in image.trained().values() if id(p) not in fresh]
-    new = [*image.project.parameters(), *text.parameters(), *pair.heat.parameters()]
+    trained = image.trained()
+    begun = [name for name in trained if name.startswith("model.") and not name.endswith(towers.UPDATES)]
+    fresh = [p for name, p in trained.items() if name not in begun]
+    new = [*fresh, *text.parameters(), *pair.heat.parameters()]
     groups = [
-        {"params": old, "lr": settings.block_rate},
+        {"params": [trained[name].requires_grad_(True) for name in begun], "lr": settings.block_rate},
         {"params": [p.requires_grad_(True) for p in new], "lr": settings.head_rate},
     ]
     steps = len(given.rows) // settings.batch
@@ -180,6 +185,7 @@ def learn_captions(
     rng: np.random.Generator,
 ) -> None:  # fmt: skip
     """Train the captioner in place on the tokens that the finished image tower gives its last block."""
+    shown = _deep(encoder, given)
     said = [[writer.encode(text) for text in photos.captions[row]] for row in given.rows]
     steps = len(given.rows) // settings.caption_batch
     groups = [{"params": list(writer.parameters()), "lr": settings.caption_rate}]
@@ -190,14 +196,12 @@ def learn_captions(
         writer.train()
         for places in rng.permutation(len(given.rows))[: steps * settings.caption_batch].reshape(steps, -1):
             places = np.sort(places)
-            with torch.inference_mode():
-                tokens = thin(_floats(given.tokens[places], given.device), settings.kept)
-                seen = see(encoder, tokens).block.tokens
+            seen = thin(_floats(shown[places], given.device), settings.caption_kept)
             spoken = [rng.permutation(len(said[place]))[: settings.caption_texts] for place in places]
             texts = [torch.tensor(said[p][i]) for p, some in zip(places, spoken, strict=True) for i in some]
             ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=-100).to(given.device)
             counts = torch.tensor([len(some) for some in spoken], device=given.device)
-            pooled = writer.pooler(seen.clone()).repeat_interleave(counts, 0)
+            pooled = writer.pooler(seen).repeat_interleave(counts, 0)
             logits = writer(pooled, ids[:, :-1].clamp(min=0))
             loss = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), label_smoothing=0.1)
             optimiser.step(loss)
@@ -206,6 +210,15 @@ def learn_captions(
         log(f"captions {epoch + 1}/{settings.caption_epochs}: loss {total / steps:.3f}, {spent:.0f} s")
     optimiser.finish()
     writer.eval()
+
+
+@torch.inference_mode()
+def _deep(encoder: Encoder, given: Lessons) -> np.ndarray:
+    """The photos' tokens before the last block, float16 [n, T, 384]: all of them, as a caption is written from."""
+    parts = []
+    for places in np.array_split(np.arange(len(given.rows)), -(-len(given.rows) // DEEP)):
+        parts.append(see(encoder, _floats(given.tokens[places], given.device)).block.tokens.half().cpu())
+    return torch.cat(parts).numpy()
 
 
 def _floats(half: np.ndarray, device: str) -> Tensor:

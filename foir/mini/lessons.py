@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ class Read:
 
 def photo_tokens(trunk: Encoder, photos: Photos, rows: np.ndarray, work: Path) -> np.ndarray:
     """Trunk tokens of some photos, in the order of `rows`; kept in the folder `work` and taken from there."""
-    return _tokens(trunk, len(rows), lambda place: photos.picture(rows[place]), work / f"photos-{_digest(rows)}.npy")
+    return _tokens(trunk, len(rows), lambda place: photos.picture(rows[place]), work, f"photos-{_digest(rows)}")
 
 
 def part_tokens(trunk: Encoder, photos: Photos, rows: np.ndarray, work: Path) -> np.ndarray:
@@ -141,32 +142,35 @@ def part_tokens(trunk: Encoder, photos: Photos, rows: np.ndarray, work: Path) ->
         box = (x * picture.width, y * picture.height, (x + width) * picture.width, (y + height) * picture.height)
         return picture.crop(tuple(int(side) for side in box)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
-    return _tokens(trunk, len(rows), part, work / f"parts-{_digest(rows)}.npy")
+    return _tokens(trunk, len(rows), part, work, f"parts-{_digest(rows)}")
 
 
 def patchworks(trunk: Encoder, photos: Photos, rows: np.ndarray, count: int, work: Path) -> Pointed:
     """Four or six photos joined to one picture; pointing at one of them must find its caption: `what` is its row."""
     made = [_patchwork(photos, rows, number) for number in range(count)]
-    tokens = _tokens(trunk, count, lambda number: made[number][0](), work / f"patchworks-{count}-{_digest(rows)}.npy")
+    tokens = _tokens(trunk, count, lambda number: made[number][0](), work, f"patchworks-{count}-{_digest(rows)}")
     return Pointed(tokens, tuple(_things(boxes, what, (224, 224), trunk.grid) for _, boxes, what in made), ())
 
 
 def scenes(trunk: Encoder, count: int, work: Path) -> Pointed:
     """Playroom training scenes; `what` is the place of a thing's sprite in `sprites()`."""
+    known = work / f"scenes-{count}.json"
+    if not known.exists():  # composing takes longer than reading the tokens
+        with ProcessPoolExecutor() as pool:
+            made = list(tqdm(pool.map(_scene, range(count), chunksize=8), "scenes", count))
+        shown = [image for image, *_ in made]
+        _tokens(trunk, count, shown.__getitem__, work, f"scenes-{count}")
+        known.write_text(json.dumps([said for _, *said in made]))
+    facts = json.loads(known.read_text())
     places = {sprite.code: i for i, sprite in enumerate(sprites())}
-    things, captions, shown = [], [], []
-    with ProcessPoolExecutor() as pool:
-        for image, boxes, codes, caption in tqdm(pool.map(_scene, range(count), chunksize=8), "scenes", count):
-            things.append(_things(boxes, [places[code] for code in codes], SCENE_SIZE, trunk.grid))
-            captions.append(caption)
-            shown.append(image)
-    return Pointed(
-        _tokens(trunk, count, shown.__getitem__, work / f"scenes-{count}.npy"), tuple(things), tuple(captions)
-    )
+    things = [_things(boxes, [places[code] for code in codes], SCENE_SIZE, trunk.grid) for boxes, codes, _ in facts]
+    tokens = _tokens(trunk, count, _composed, work, f"scenes-{count}")
+    return Pointed(tokens, tuple(things), tuple(caption for *_, caption in facts))
 
 
 @torch.inference_mode()
-def _tokens(trunk: Encoder, count: int, picture: Callable[[int], Image.Image], file: Path) -> np.ndarray:
+def _tokens(trunk: Encoder, count: int, picture: Callable[[int], Image.Image], work: Path, name: str) -> np.ndarray:
+    file = work / f"{name}-after-{len(trunk.layers)}.npy"
     if file.exists():  # whole: it gets its name at the end
         return np.load(file, mmap_mode="r")
     shape, part = (count, 1 + trunk.grid[0] * trunk.grid[1], DIM), file.with_suffix(".part")
@@ -206,6 +210,10 @@ def _patchwork(
 
     boxes: list[_Box] = [(x0 + INSET, y0 + INSET, x1 - INSET, y1 - INSET) for x0, y0, x1, y1 in cells]
     return picture, boxes, chosen
+
+
+def _composed(number: int) -> Image.Image:
+    return _scene(number)[0]
 
 
 def _scene(number: int) -> tuple[Image.Image, list[_Box], list[str], str]:

@@ -1,7 +1,8 @@
 """The trained parts of `mini`: what is added to the frozen trunk and the frozen text model, and the file they live in.
 
-Image tower: trunk blocks 1-10 as they are, blocks 11 and 12 trained (the last with twelve heads of 32, for a choice
-among them to mean something), final LayerNorm, one linear map. Text tower: `foir.mini.text`. Both end in one space.
+Image tower: trunk blocks 1-8 as they are, blocks 9 and 10 with updates of low rank, blocks 11 and 12 trained (the last
+with twelve heads of 32, for a choice among them to mean something), final LayerNorm, one linear map. Text tower:
+`foir.mini.text`. Both end in one space.
 """
 
 from __future__ import annotations
@@ -27,11 +28,34 @@ from foir.mini import trunk
 from foir.mini.text import SHA256, TextHead
 
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "towers.safetensors"
-FROZEN, HEADS, DIM = 10, 12, 384  # trunk blocks left as they are, heads of the last block, width of the joint space
+FROZEN, UPDATED, RANK = 8, 2, 16  # trunk blocks left as they are, those after them with updates, rank of the updates
+UPDATES = (".down.weight", ".up.weight")  # how their parameters' names end
+HEADS, DIM = 12, 384  # heads of the last block, width of the joint space
+
+
+class Updated(nn.Module):
+    """A linear map that stays as it is and a learned update of it of low rank (LoRA, arXiv 2106.09685)."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+        self.down = nn.Linear(linear.in_features, RANK, bias=False)
+        self.up = nn.Linear(RANK, linear.out_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Both together."""
+        return self.linear(x) + self.up(self.down(x))
+
+    @torch.no_grad()
+    def folded(self) -> nn.Linear:
+        """The linear map with the update in it."""
+        self.linear.weight += self.up.weight @ self.down.weight
+        return self.linear
 
 
 class ImageTower(nn.Module):
-    """The trunk with a re-cut last block and a map to the joint space."""
+    """The trunk with updates, a re-cut last block and a map to the joint space."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,6 +64,21 @@ class ImageTower(nn.Module):
         attention.num_attention_heads, attention.head_dim = HEADS, trunk.DIM // HEADS
         attention.scaling = attention.head_dim**-0.5
         self.project = nn.Linear(trunk.DIM, DIM)
+        for part, name in self._updated():
+            setattr(part, name, Updated(getattr(part, name)))
+
+    def fold(self) -> None:
+        """Put the updates into the maps that they update: from here on the tower costs what the trunk costs."""
+        for part, name in self._updated():
+            setattr(part, name, getattr(part, name).folded())
+
+    def _updated(self) -> Iterator[tuple[nn.Module, str]]:
+        """Modules of the updated blocks and the names of the linear maps in them."""
+        for layer in self.model.encoder.layer[FROZEN : FROZEN + UPDATED]:
+            for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+                yield layer.attention, name
+            for name in ("fc1", "fc2"):
+                yield layer.mlp, name
 
     def opened(self, revision: str) -> Encoder:
         """It as an encoder, whose parts are this tower's own modules."""
@@ -47,9 +86,9 @@ class ImageTower(nn.Module):
         return replace(encoder, project=self.project, module=self)
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that training changes, by name."""
-        frozen = ("model.embeddings.", *(f"model.encoder.layer.{i}." for i in range(FROZEN)))
-        return {name: p for name, p in self.named_parameters() if not name.startswith(frozen)}
+        """The parameters that training changes, by name; there are more before `fold` than after."""
+        frozen = ("model.embeddings.", *(f"model.encoder.layer.{i}." for i in range(FROZEN + UPDATED)))
+        return {name: p for name, p in self.named_parameters() if not name.startswith(frozen) or name.endswith(UPDATES)}
 
 
 def write(image: ImageTower, text: TextHead, facts: dict[str, str], file: Path = FILE) -> None:
@@ -73,6 +112,7 @@ def image_tower(file: Path = FILE) -> tuple[ImageTower, str]:
     with _fitting(file), torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
+    tower.fold()
     return tower, revision
 
 
