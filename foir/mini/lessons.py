@@ -139,8 +139,9 @@ def part_tokens(trunk: Encoder, photos: Photos, rows: np.ndarray, work: Path) ->
         share, shape = 0.5 + 0.5 * share, 0.8 * (1.25 / 0.8) ** shape
         width, height = min(1, (share * shape) ** 0.5), min(1, (share / shape) ** 0.5)
         x, y = across * (1 - width), down * (1 - height)
-        box = (x * picture.width, y * picture.height, (x + width) * picture.width, (y + height) * picture.height)
-        return picture.crop(tuple(int(side) for side in box)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        left, right = int(x * picture.width), int((x + width) * picture.width)
+        upper, lower = int(y * picture.height), int((y + height) * picture.height)
+        return picture.crop((left, upper, right, lower)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
     return _tokens(trunk, len(rows), part, work, f"parts-{_digest(rows)}")
 

@@ -74,6 +74,7 @@ class ImageTower(nn.Module):
 
     def _updated(self) -> Iterator[tuple[nn.Module, str]]:
         """Modules of the updated blocks and the names of the linear maps in them."""
+        layer: Any
         for layer in self.model.encoder.layer[FROZEN : FROZEN + UPDATED]:
             for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
                 yield layer.attention, name
