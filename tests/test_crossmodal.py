@@ -8,7 +8,7 @@ import torch
 from transformers import BatchEncoding, CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from foir import BadPrompt, crossmodal
-from foir.crossmodal import dual
+from foir.crossmodal import cut_notes, dual
 from foir.encoders import clip
 from tests.conftest import scene
 
@@ -78,6 +78,11 @@ def test_a_batch_of_words_equals_each_alone(opened):
     together = opened.words(texts).vectors
     for text, vector in zip(texts, together, strict=True):
         np.testing.assert_allclose(opened.words([text]).vectors[0], vector, atol=1e-5)
+
+
+def test_it_is_told_whichever_text_was_cut():
+    assert cut_notes([False, True], 64) == ("Only the first 62 word pieces were read.",)
+    assert cut_notes([False, False], 64) == ()
 
 
 def test_a_long_text_is_cut_and_told(opened):

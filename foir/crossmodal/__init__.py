@@ -85,4 +85,9 @@ def one_text(text: str) -> str:
     return words
 
 
-__all__ = ["Crossmodal", "Words", "crossmodal", "load", "models", "one_text"]
+def cut_notes(cut: Sequence[bool], limit: int) -> tuple[str, ...]:
+    """What to say where any text was cut to `limit` tokens, two of which are no words."""
+    return (f"Only the first {limit - 2} word pieces were read.",) if any(cut) else ()
+
+
+__all__ = ["Crossmodal", "Words", "crossmodal", "cut_notes", "load", "models", "one_text"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from foir import encoders
-from foir.crossmodal import Crossmodal, Words, crossmodal
+from foir.crossmodal import Crossmodal, Words, crossmodal, cut_notes
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
@@ -42,8 +42,7 @@ def wrap(encoder: Encoder, model: Any, tokenizer: Any) -> Crossmodal:
         whole = tokenizer(list(texts))["input_ids"]
         read = tokenizer(list(texts), truncation=True, max_length=limit, padding=True, return_tensors="pt")
         made = model(**read.to(encoder.device)).text_embeds
-        cut = any(len(ids) > limit for ids in whole)
-        notes = (f"Only the first {limit - 2} word pieces were read.",) if cut else ()
+        notes = cut_notes([len(ids) > limit for ids in whole], limit)
         return Words(F.normalize(made.float(), dim=-1).cpu().numpy(), notes)
 
     return Crossmodal(encoder, words)

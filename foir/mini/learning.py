@@ -129,6 +129,7 @@ class _Pair:
     ) -> None:
         self.settings, self.given, self.encoder, self.rng = settings, given, encoder, rng
         self.text, self.heat = text.to(given.device), Temperatures().to(given.device)
+        self.families = given.families.to(given.device)
         self.filled = [row for row, (_, what) in enumerate(given.scenes.things) if len(what)]
 
     def photos(self, places: np.ndarray) -> Tensor:
@@ -160,7 +161,7 @@ class _Pair:
             self.encoder,
             seen,
             things,
-            self.given.families.to(self.given.device),
+            self.families,
             self._read(self.given.names, np.unique(things.what.cpu())),
             self._read(self.given.scene_captions, rows),
             self.heat,
