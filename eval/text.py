@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from eval.cells import Cell
@@ -15,7 +16,6 @@ from eval.datasets import Captioned, Load
 from eval.metrics import Mean, image_mean
 from eval.tables import Captioning, Retrieval
 from foir.crossmodal import Crossmodal
-from foir.encoders.base import Prefix
 from foir.errors import Unavailable
 from foir.mini.caption import tokens
 
@@ -27,10 +27,9 @@ def retrieve(experiment: Retrieval, data: Captioned, model: Crossmodal, *, limit
     """R@k from text to picture and from picture to text; `limit` query pictures against the whole gallery."""
     started = time.perf_counter()
     pictures = picture_vectors(model, data.pictures)
-    texts = [text for said in data.captions for text in said]
-    words = np.concatenate([model.words(texts[i : i + 256]).vectors for i in range(0, len(texts), 256)])
+    words = word_vectors(model, data.captions)
     owner = np.repeat(np.arange(len(data.pictures)), [len(said) for said in data.captions])
-    scores = words @ pictures.T
+    scores = best_scores(words, pictures)
     asked = len(data.pictures) if limit is None else min(limit, len(data.pictures))
     queries = owner < asked
     about = _about(experiment.name, data, model, time.perf_counter() - started)
@@ -80,17 +79,17 @@ def caption(experiment: Captioning, data: Captioned, model: Crossmodal, *, limit
         Unavailable: The model writes no captions.
     """
     if model.caption is None:
-        raise Unavailable(f"{model.encoder.name} writes no captions.")
+        raise Unavailable(f"{model.name} writes no captions.")
     started = time.perf_counter()
     asked = len(data.pictures) if limit is None else min(limit, len(data.pictures))
     written: list[str] = []
     vectors = []
-    for prefix in tqdm(_prefixes(model, data.pictures[:asked]), total=-(-asked // BATCH), desc="captions"):
-        written += model.caption(prefix)
-        vectors.append(model.encoder.finish(prefix).vectors.cpu().numpy())
+    for seen in tqdm(looks(model, data.pictures[:asked]), total=-(-asked // BATCH), desc="captions"):
+        written += model.caption(seen)
+        vectors.append(model.vectors(seen)[:, 0].cpu().numpy())
     about = _about(experiment.name, data, model, time.perf_counter() - started)
     pictures, said = data.training()
-    nearest = (np.concatenate(vectors) @ picture_vectors(model, pictures).T).argmax(1)
+    nearest = (np.concatenate(vectors) @ picture_vectors(model, pictures)[:, 0].T).argmax(1)
     common, _ = Counter(text for captions in said for text in captions).most_common(1)[0]
     rows = {
         "caption": written,
@@ -138,9 +137,20 @@ def cider(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> np.
 
 
 def picture_vectors(model: Crossmodal, pictures: Sequence[Load]) -> np.ndarray:
-    """Pictures in the joint space, float32 [n, dim]."""
-    batches = tqdm(_prefixes(model, pictures), total=-(-len(pictures) // BATCH), desc="pictures")
-    return np.concatenate([model.encoder.finish(prefix).vectors.cpu().numpy() for prefix in batches])
+    """Pictures in the joint space, float32 [n, q, dim]."""
+    batches = tqdm(looks(model, pictures), total=-(-len(pictures) // BATCH), desc="pictures")
+    return np.concatenate([model.vectors(seen).cpu().numpy() for seen in batches])
+
+
+def word_vectors(model: Crossmodal, captions: Sequence[Sequence[str]]) -> np.ndarray:
+    """All captions of all pictures in the joint space, float32 [texts, dim]."""
+    texts = [text for said in captions for text in said]
+    return np.concatenate([model.words(texts[i : i + 256]).vectors for i in range(0, len(texts), 256)])
+
+
+def best_scores(words: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """Of texts [t, dim] and pictures [n, q, dim] the largest dot product of each pair, [t, n]."""
+    return np.stack([(words @ picture.T).max(1) for picture in pictures], 1)
 
 
 def _about(experiment: str, data: Captioned, model: Crossmodal, seconds: float) -> dict[str, Any]:
@@ -148,13 +158,13 @@ def _about(experiment: str, data: Captioned, model: Crossmodal, seconds: float) 
     return {
         "experiment": experiment,
         "dataset": data.name,
-        "encoder": model.encoder.name,
+        "encoder": model.name,
         "seconds": round(seconds, 1),
-        "revisions": {"encoder": model.encoder.revision},
+        "revisions": {"encoder": model.revision},
     }
 
 
-def _prefixes(model: Crossmodal, pictures: Sequence[Load]) -> Iterator[Prefix]:
+def looks(model: Crossmodal, pictures: Sequence[Load]) -> Iterator[Tensor]:
+    """Tokens of pictures, some at a time."""
     for start in range(0, len(pictures), BATCH):
-        batch = [load() for load in pictures[start : start + BATCH]]
-        yield model.encoder.prefix(model.encoder.pixels(batch))
+        yield model.look([load() for load in pictures[start : start + BATCH]])

@@ -1,4 +1,4 @@
-"""`python -m foir search INDEX IMAGE --box x0,y0,x1,y1 --text "..."`, one result a line; `caption IMAGE`."""
+"""`python -m foir search INDEX IMAGE --box x0,y0,x1,y1 --text "..."`, one result a line; `caption IMAGE --box ...`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foir.errors import BadPrompt, FoirError, Unavailable
+from foir.errors import BadPrompt, FoirError
 
 if TYPE_CHECKING:
     from foir import Hits, Picture, Prompt, Searcher
@@ -37,9 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--text", metavar="WORDS", help="what to look for, alone or beside what is pointed at")
     search.add_argument("--minus", metavar="WORDS", help="what the results should not show")
     search.add_argument("--mix", metavar="W", type=float, default=0.5, help="weight of words, 0 to 1 (0.5)")
-    search.add_argument("--box", metavar="X0,Y0,X1,Y1", type=_numbers(4), action="append", default=[], help="pixels")
-    search.add_argument("--point", metavar="X,Y", type=_numbers(2), action="append", default=[], help="pixels")
-    search.add_argument("--mask", metavar="FILE", type=Path, help="picture that is opaque or bright where the thing is")
+    _add_pointing(search)
     search.add_argument("--method", help="phs (default with a prompt), cbir, mask, crop, foveal, ...; chain with |")
     search.add_argument("--heads", metavar="N", type=int, help="how many heads phs keeps (5); -1: all but one")
     search.add_argument("--mode", default="query", help="query, or query-db (needs an index built with --heads)")
@@ -47,12 +45,21 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--explain", metavar="OUT.png", type=Path, help="write a picture of where the search looked")
     search.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     search.set_defaults(run=_search)
-    caption = commands.add_parser("caption", help="say in one sentence what a picture shows")
+    caption = commands.add_parser("caption", help="say in one sentence what a picture shows, or what you point at")
     caption.add_argument("image", metavar="IMAGE", type=Path)
-    caption.add_argument("--model", default="mini", help="a model that writes captions (mini)")
+    _add_pointing(caption)
+    caption.add_argument("--strength", metavar="W", type=float, help="how far the sentence leans; 0: not at all")
+    caption.add_argument("--model", default="mini", help="mini (default), blip2-captions or coca")
+    caption.add_argument("--revision", metavar="COMMIT", help="of the model's weights")
     caption.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     caption.set_defaults(run=_caption)
     return parser
+
+
+def _add_pointing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--box", metavar="X0,Y0,X1,Y1", type=_numbers(4), action="append", default=[], help="pixels")
+    parser.add_argument("--point", metavar="X,Y", type=_numbers(2), action="append", default=[], help="pixels")
+    parser.add_argument("--mask", metavar="FILE", type=Path, help="picture that is opaque or bright where the thing is")
 
 
 def _numbers(count: int) -> Any:
@@ -102,13 +109,15 @@ def _search(args: argparse.Namespace) -> None:
 
 
 def _caption(args: argparse.Namespace) -> None:
-    from foir import crossmodal, encoders, images
+    from foir import crossmodal, images
 
+    prompt = _prompt(args)
     photo = images.read(args.image)
-    model = crossmodal.load(encoders.load(args.model, device=args.device))
-    if model.caption is None:
-        raise Unavailable(f"{args.model} writes no captions.")
-    print(model.caption(model.encoder.prefix(model.encoder.pixels([photo.image])))[0])
+    model = crossmodal.load(args.model, revision=args.revision, device=args.device)
+    tokens = model.look([photo.image])
+    if prompt is not None:
+        print(f"pointed\t{model.say(tokens, photo, prompt, args.strength)}")
+    print(("" if prompt is None else "whole\t") + model.say(tokens, photo))
 
 
 def _explain(searcher: Searcher, picture: Picture, hits: Hits, out: Path) -> None:

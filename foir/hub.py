@@ -18,12 +18,13 @@ def photos() -> Path:
     return Path(os.environ.get("FOIR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def weights(repo: str, revision: str | None = None) -> tuple[Path, str]:
-    """Fetch a model's configuration and weights, or find them in the local cache.
+def weights(repo: str, revision: str | None = None, *, code: bool = False) -> tuple[Path, str]:
+    """Fetch a model's configuration, vocabulary and weights, or find them in the local cache.
 
     Args:
         repo: "owner/name" of a model repository.
         revision: Commit, tag or branch; the repository's main branch if left out.
+        code: Also the model's own Python files, which whoever loads them runs.
 
     Returns:
         The local folder and the commit it holds.
@@ -37,10 +38,11 @@ def weights(repo: str, revision: str | None = None) -> tuple[Path, str]:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
 
     with _reachable(f"The weights {repo}"):
-        folder = fetch("*.json", "*.safetensors")
+        about = ("*.json", "*.txt", "*.model", *(("*.py",) if code else ()))
+        folder = fetch(*about, "*.safetensors")
         if not any(folder.glob("*.safetensors")):
-            folder = fetch("*.json", "pytorch_model.bin")  # read with torch.load(weights_only=True)
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model.bin")):
+            folder = fetch(*about, "pytorch_model*.bin")  # read with torch.load(weights_only=True)
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise Unavailable(f"The repository {repo} holds no weights foir can read.")
     return folder, folder.name
 

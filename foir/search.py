@@ -132,10 +132,16 @@ class Searcher:
         photo = source if isinstance(source, Photo) else images.read(source)
         return Picture(photo, self.encoder.prefix(self.encoder.pixels([photo.image])))
 
-    def caption(self, picture: Picture) -> str | None:
-        """One sentence about a picture; None where the model for words writes none.
+    def caption(self, picture: Picture, prompt: Prompt | None = None, *, strength: float | None = None) -> str | None:
+        """One sentence about a picture, or about what is pointed at on it; None where the model writes none.
+
+        Args:
+            picture: From `open`.
+            prompt: What the sentence should lean towards; None for the whole picture.
+            strength: How far it leans, 0 for not at all; the model's own choice if left out.
 
         Raises:
+            BadPrompt: The prompt does not fit the picture.
             BadIndex: See `crossmodal`.
             Unavailable: See `crossmodal`.
         """
@@ -143,8 +149,8 @@ class Searcher:
         if model.caption is None:
             return None
         own = model.encoder is self.encoder
-        prefix = picture.prefix if own else model.encoder.prefix(model.encoder.pixels([picture.photo.image]))
-        return model.caption(prefix)[0]
+        tokens = picture.prefix.block.tokens if own else model.look([picture.photo.image])
+        return model.say(tokens, picture.photo, prompt, strength)
 
     def search(
         self,

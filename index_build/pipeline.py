@@ -113,12 +113,12 @@ def build(plan: Plan) -> Built:
 def _eyes(plan: Plan) -> dict[str, Encoder]:
     """The encoder of each space; a model that knows words serves both, so that its vectors are made and kept once."""
     encoder = encoders.load(plan.encoder, revision=plan.revision, device=plan.device, dtype=plan.dtype)
-    known = crossmodal.models()
+    known = crossmodal.of_encoders()
     text = plan.text or (plan.encoder if plan.encoder in known else None)
     if text is None:
         return {"image": encoder}
     if text not in known:
-        raise Unavailable(f"{text} knows no words; foir has words for {', '.join(known)}.")
+        raise Unavailable(f"{text} knows no words for an index; foir has words for {', '.join(known)}.")
     same = text == plan.encoder
     return {"image": encoder, "text": encoder if same else encoders.load(text, device=plan.device, dtype=plan.dtype)}
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from foir import crossmodal, encoders
+from foir.crossmodal import dual
 from foir.encoders import dinov2
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -83,4 +84,11 @@ def build_toy_words(encoder):
         vectors = encoder.finish(encoder.prefix(encoder.pixels(pictures))).vectors.numpy()
         return crossmodal.Words(vectors, ("Only the first words were read.",) if len(texts[0]) > 40 else ())
 
-    return crossmodal.Crossmodal(encoder, words, lambda prefix: [f"picture of {len(prefix)}"] * len(prefix))
+    def caption(tokens, pull=None):
+        pulled = "" if pull is None else f", {len(pull.objects.shares)} pulled by {pull.strength:g}"
+        return [f"picture of {len(tokens)}{pulled}"] * len(tokens)
+
+    def keys(tokens):
+        return (encoder.open(tokens).keys,)
+
+    return dual.beside(encoder, words=words, caption=caption, keys=keys)

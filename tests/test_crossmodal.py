@@ -5,29 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import BatchEncoding, CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-from foir import BadPrompt, crossmodal
+from foir import BadPrompt, Unavailable, crossmodal
 from foir.crossmodal import cut_notes, dual
 from foir.encoders import clip
 from tests.conftest import scene
+from tests.lookalikes import END, Letters
 
-LIMIT, END = 12, 98
-
-
-class Tokenizer:
-    """Letters to numbers, CLIP's way of calling: start, letters, end (the highest id, where CLIP pools)."""
-
-    def __call__(self, texts, truncation=False, max_length=None, padding=False, return_tensors=None):
-        ids = [[97, *(ord(letter) % 90 for letter in text), END] for text in texts]
-        if truncation:
-            ids = [row if len(row) <= max_length else [*row[: max_length - 1], END] for row in ids]
-        if return_tensors is None:
-            return {"input_ids": ids}
-        longest = max(map(len, ids))
-        padded = torch.tensor([row + [END] * (longest - len(row)) for row in ids])
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids])
-        return BatchEncoding({"input_ids": padded, "attention_mask": mask})
+LIMIT = 12
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +42,23 @@ def opened(clip_model, tmp_path_factory):
     clip_model.save_pretrained(folder)
     vision = CLIPVisionModelWithProjection.from_pretrained(folder)
     text = CLIPTextModelWithProjection.from_pretrained(folder)
-    return dual.wrap(clip.wrap(vision, "clip-base-projected", "made", projected=True), text, Tokenizer())
+    return dual.wrap(clip.wrap(vision, "clip-base-projected", "made", projected=True), text, Letters())
 
 
 def test_words_and_pictures_are_the_librarys_own(clip_model, opened):
     texts, pictures = ["a dog", "two cats"], [scene(0), scene(1)]
     pixels = opened.encoder.pixels(pictures)
     with torch.inference_mode():
-        tokens = Tokenizer()(texts, padding=True, return_tensors="pt")
+        tokens = Letters()(texts, padding=True, return_tensors="pt")
         theirs = clip_model(**tokens, pixel_values=pixels)
     ours = opened.words(texts)
     np.testing.assert_allclose(ours.vectors, theirs.text_embeds.numpy(), atol=1e-5)
-    features = opened.encoder.finish(opened.encoder.prefix(pixels)).vectors.numpy()
+    features = opened.vectors(opened.look(pictures))[:, 0].numpy()
     np.testing.assert_allclose(features, theirs.image_embeds.numpy(), atol=1e-5)
     assert ours.notes == ()
     assert opened.caption is None
+    with pytest.raises(Unavailable, match="nothing can be steered"):
+        opened.perturbation(opened.look(pictures), [[], []])
 
 
 def test_a_batch_of_words_equals_each_alone(opened):

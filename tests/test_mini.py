@@ -267,8 +267,7 @@ def test_the_shipped_parts_are_small_and_say_how_they_were_made():
 def test_mini_describes_a_picture():
     from foir import crossmodal
 
-    model = crossmodal.load(encoders.load("mini"))
-    prefix = model.encoder.prefix(model.encoder.pixels([scene(0), scene(1)]))
+    model = crossmodal.load("mini")
     assert model.caption is not None
-    lines = model.caption(prefix)
+    lines = model.caption(model.look([scene(0), scene(1)]))
     assert len(lines) == 2 and all(2 < len(line.split()) <= caption.LONGEST for line in lines)

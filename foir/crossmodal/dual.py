@@ -9,6 +9,9 @@ from foir import encoders
 from foir.crossmodal import Crossmodal, Words, crossmodal, cut_notes
 
 if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
     from foir.encoders.base import Encoder
 
 
@@ -45,4 +48,20 @@ def wrap(encoder: Encoder, model: Any, tokenizer: Any) -> Crossmodal:
         notes = cut_notes([len(ids) > limit for ids in whole], limit)
         return Words(F.normalize(made.float(), dim=-1).cpu().numpy(), notes)
 
-    return Crossmodal(encoder, words)
+    return beside(encoder, words=words)
+
+
+def beside(encoder: Encoder, **parts: Any) -> Crossmodal:
+    """A model whose image side is an encoder: it looks as the encoder does, up to the last block."""
+    from foir.encoders.base import Prefix
+
+    def look(pictures: Sequence[Image.Image]) -> Tensor:
+        return encoder.prefix(encoder.pixels(pictures)).block.tokens
+
+    def vectors(tokens: Tensor, pull: object = None) -> Tensor:
+        return encoder.finish(Prefix(tokens, encoder.open(tokens))).vectors[:, None]
+
+    facts: dict[str, Any] = {"vectors": vectors, "encoder": encoder, **parts}
+    return Crossmodal(
+        encoder.name, encoder.revision, encoder.device, encoder.grid, 1 + encoder.registers, look, **facts
+    )

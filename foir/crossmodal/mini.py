@@ -1,14 +1,26 @@
-"""Words for `mini`: MiniLM with a trained head, and captions by a small decoder."""
+"""Words for `mini`: MiniLM with a trained head, and captions by a small decoder.
+
+Two places can be steered. The captioner's pooler is a cross-attention as Q-Pert means it. The vector for search is
+pooled by the CLS token of the last block, whose query over all tokens is perturbed as one learned query would be; that
+is our reading, the paper has no such model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from foir.crossmodal import Crossmodal, Words, crossmodal, cut_notes
+from foir.crossmodal.dual import beside
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from foir.crossmodal.qperturb import Perturbation
     from foir.encoders.base import Encoder
+
+SEARCH, CAPTION = 0, 1  # the two places, in the order of `keys`
 
 
 @crossmodal("mini")
@@ -16,14 +28,34 @@ def build(encoder: Encoder) -> Crossmodal:
     """Load the text side of `mini`."""
     import torch
 
+    from foir.crossmodal.view import PulledQueries, at, view
+    from foir.encoders.base import Prefix
     from foir.mini import caption, text, towers
 
     head = towers.text_head()
-    writer = caption.load()
+    writer = caption.load().to(encoder.device)
 
     @torch.inference_mode()
     def words(texts: Sequence[str]) -> Words:
         states, lengths, cut = text.states(texts)
         return Words(head(states, lengths).numpy(), cut_notes(cut, text.TOKENS))
 
-    return Crossmodal(encoder, words, lambda prefix: writer.write(prefix.block.tokens.float().cpu()))
+    @torch.inference_mode()
+    def vectors(tokens: Tensor, pull: Perturbation | None = None) -> Tensor:
+        block = encoder.open(tokens)
+        if pull is not None:
+            queries = pull(SEARCH, block.queries[:, :, :1])
+            block = replace(block, logits=(queries @ block.keys.mT).squeeze(-2) * queries.shape[-1] ** -0.5)
+        return encoder.finish(Prefix(tokens, block)).vectors[:, None]
+
+    @torch.inference_mode()
+    def keys(tokens: Tensor) -> tuple[Tensor, ...]:
+        return encoder.open(tokens).keys, writer.pooler.keys(writer.pooler.norm_keys(tokens.float()))
+
+    def say(tokens: Tensor, pull: Perturbation | None = None) -> list[str]:
+        if pull is None:
+            return writer.write(tokens.float())
+        queries = PulledQueries(writer.pooler.q_proj, caption.HEADS, at(pull, CAPTION))
+        return view(writer, {"pooler.q_proj": queries}).write(tokens.float())
+
+    return beside(encoder, words=words, vectors=vectors, keys=keys, caption=say)

@@ -107,16 +107,7 @@ class Encoder:
         The aspect ratio is not kept, so that no box is ever cut off (PHS spec section 1). Where a picture has an alpha
         channel, hidden pixels become 0 after normalisation.
         """
-        return torch.stack([self._pixels(image) for image in images])
-
-    def _pixels(self, image: Image.Image) -> Tensor:
-        square = (self.size, self.size)
-        rgb = np.asarray(image.convert("RGB").resize(square, Image.Resampling.BICUBIC), np.float32) / 255
-        values = (rgb - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        if image.mode == "RGBA":
-            shown = image.getchannel("A").resize(square, Image.Resampling.BOX)
-            values = values * (np.asarray(shown, np.float32) / 255)[..., None]
-        return torch.from_numpy(values).permute(2, 0, 1)
+        return torch.stack([squeezed(image, self.size, self.mean, self.std) for image in images])
 
     @torch.inference_mode()
     def prefix(self, pixels: Tensor) -> Prefix:
@@ -128,7 +119,7 @@ class Encoder:
         deep = x
         for layer in self.layers[split:-1]:
             x = layer(x)
-        return Prefix(deep, self._open(x))
+        return Prefix(deep, self.open(x))
 
     @torch.inference_mode()
     def finish(self, prefix: Prefix, interventions: Sequence[Intervention] = (PLAIN,)) -> Features:
@@ -192,7 +183,8 @@ class Encoder:
         image = Image.fromarray((127.5 + 127 * waves).astype(np.uint8))
         return self.finish(self.prefix(self.pixels([image]))).vectors[0].cpu().numpy()
 
-    def _open(self, tokens: Tensor) -> Block:
+    def open(self, tokens: Tensor) -> Block:
+        """The last block with its CLS row laid open, from the tokens before it, [B, T, d]."""
         return replace(self.layers[-1].open(tokens), first_patch=1 + self.registers)
 
     def _rerun(self, prefix: Prefix, steps: Sequence[Intervention], rows: Sequence[int]) -> Block:
@@ -201,7 +193,7 @@ class Encoder:
         kept = self.layers[-KEPT_BLOCKS:]
         for k in range(len(kept) - 1, 0, -1):
             x = kept[-1 - k](x, self._cls_attention([steps[i] for i in rows], k))
-        return self._open(x)
+        return self.open(x)
 
     def _cls_attention(self, steps: Sequence[Intervention], k: int) -> Callable[[Block], Tensor]:
         def attention(block: Block) -> Tensor:
@@ -229,6 +221,16 @@ class Encoder:
                 if scale is not None:
                     channels[i] = scale
         return Features(self.tail(gated, residual, channels), attention, tuple(gates), z, residual)
+
+
+def squeezed(image: Image.Image, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """A picture squeezed onto a square and normalised, float32 [3, size, size]; see `Encoder.pixels`."""
+    rgb = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
+    values = (rgb - np.array(mean, np.float32)) / np.array(std, np.float32)
+    if image.mode == "RGBA":
+        shown = image.getchannel("A").resize((size, size), Image.Resampling.BOX)
+        values = values * (np.asarray(shown, np.float32) / 255)[..., None]
+    return torch.from_numpy(values).permute(2, 0, 1)
 
 
 def _logits(step: Intervention, k: int, block: Block) -> Tensor:

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.errors import Unavailable
+from foir.mini import beam
 
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "captions.safetensors"
 PICTURE, WIDTH, HEADS, QUERIES, LAYERS = 384, 192, 6, 24, 2
 LONGEST = 24  # words
 START, END, RARE = 0, 1, 2
 SPECIAL = ("<start>", "<end>", "<rare>")
-BEAM, LENGTH_POWER = 3, 0.7
 
 
 def tokens(text: str) -> list[str]:
@@ -34,10 +34,13 @@ def tokens(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+(?:'[a-z]+)?", text.lower())
 
 
-def vocabulary(captions: Iterable[str], least: int = 4) -> list[str]:
-    """The special words and every word that occurs at least so often, most frequent first."""
+def vocabulary(captions: Iterable[str], names: Iterable[str] = (), least: int = 4) -> list[str]:
+    """The special words, then, most frequent first, every word of a name or that captions use at least so often."""
     counts = Counter(word for caption in captions for word in tokens(caption))
-    return [*SPECIAL, *(word for word, count in sorted(counts.items(), key=lambda c: (-c[1], c[0])) if count >= least)]
+    named = {word for name in names for word in tokens(name)}
+    counts.update(named)
+    often = sorted(counts.items(), key=lambda c: (-c[1], c[0]))
+    return [*SPECIAL, *(word for word, count in often if count >= least or word in named)]
 
 
 class Pooler(nn.Module):
@@ -56,11 +59,14 @@ class Pooler(nn.Module):
     def forward(self, picture: Tensor) -> Tensor:
         """Pool."""
         keys = self.norm_keys(picture)
-        q, k, v = self.q_proj(self.norm_queries(self.queries))[None], self.k_proj(keys), self.v_proj(keys)
-        q, k, v = (x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in (q.expand(len(picture), -1, -1), k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        q = _split(self.q_proj(self.norm_queries(self.queries).expand(len(picture), -1, -1)))
+        mixed = F.scaled_dot_product_attention(q, self.keys(keys), _split(self.v_proj(keys))).transpose(1, 2).flatten(2)
         y = self.queries + self.o_proj(mixed)
         return y + self.ffn(self.norm(y))
+
+    def keys(self, normed: Tensor) -> Tensor:
+        """What the queries are compared with, [B, h, T, D], from normed tokens."""
+        return _split(self.k_proj(normed))
 
 
 class Captioner(nn.Module):
@@ -93,28 +99,19 @@ class Captioner(nn.Module):
     @torch.inference_mode()
     def write(self, picture: Tensor) -> list[str]:
         """One caption for each picture, from its tokens before the last block, [B, T, 384]; beam search."""
-        return [self._beam(pooled[None]) for pooled in self.pooler(picture)]
+        return [self._sentence(pooled[None]) for pooled in self.pooler(picture)]
 
-    def _beam(self, pooled: Tensor) -> str:
-        beams: list[tuple[float, list[int]]] = [(0.0, [START])]
-        done: list[tuple[float, list[int]]] = []
-        for _ in range(LONGEST):
-            ids = torch.tensor([words for _, words in beams])
-            scores = self(pooled.expand(len(beams), -1, -1), ids)[:, -1].log_softmax(-1)
+    def _sentence(self, pooled: Tensor) -> str:
+        def step(ids: Tensor) -> Tensor:
+            scores = self(pooled.expand(len(ids), -1, -1), ids.to(pooled.device))[:, -1].log_softmax(-1)
             scores[:, [START, RARE]] = -torch.inf
-            best = scores.topk(BEAM, -1)
-            grown = [
-                (total + float(gain), [*words, int(word)])
-                for (total, words), gains, nexts in zip(beams, best.values, best.indices, strict=True)
-                for gain, word in zip(gains, nexts, strict=True)
-            ]
-            grown.sort(key=lambda beam: -beam[0])
-            done += [beam for beam in grown[:BEAM] if beam[1][-1] == END]
-            beams = [beam for beam in grown[:BEAM] if beam[1][-1] != END]
-            if not beams or len(done) >= BEAM:
-                break
-        _, ids_best = max(done or beams, key=lambda beam: beam[0] / len(beam[1]) ** LENGTH_POWER)
-        return " ".join(self.words[i] for i in ids_best[1:] if i != END)
+            return scores
+
+        return " ".join(self.words[i] for i in beam.search(step, START, END, LONGEST))
+
+
+def _split(x: Tensor) -> Tensor:
+    return x.view(*x.shape[:-1], HEADS, -1).transpose(1, 2)
 
 
 def write(model: Captioner, file: Path = FILE) -> None:

@@ -1,4 +1,4 @@
-"""The steps of training: what the towers of `mini` learn from each batch, and what the captioner does."""
+"""The settings of training, and what the towers of `mini` learn from each batch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the field's usual name
+from torch import Tensor
 
 from foir.encoders.base import Encoder
-from foir.mini import caption, objectives, towers
-from foir.mini.lessons import Photos, Pointed, Read
+from foir.mini import objectives, towers
+from foir.mini.lessons import Pointed, Read
 from foir.mini.objectives import Seen, Temperatures, Things, see, thin, whole
 from foir.mini.optimise import Optimiser
 from foir.mini.text import TextHead
-
-DEEP = 64  # photos run through the finished tower at a time
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,9 @@ class Settings:
         memory: Decay of the running average of the weights, which is what is kept.
         caption_epochs: Passes of the captioner over the photos.
         caption_batch: Photos a step of it.
+        caption_patchworks: Patchworks a step of it, with one of the photos pointed at.
+        caption_scenes: Scenes a step of it, half of them with a thing pointed at.
+        caption_pull: Most that a thing pulls at the pooler's queries while it learns.
         caption_texts: Captions of each photo that a step of it sees.
         caption_kept: Share of a photo's tokens that a step of it sees.
         caption_rate: Its peak learning rate.
@@ -69,6 +69,9 @@ class Settings:
     memory: float = 0.99
     caption_epochs: int = 6
     caption_batch: int = 32
+    caption_patchworks: int = 8
+    caption_scenes: int = 16
+    caption_pull: float = 6.0
     caption_texts: int = 3
     caption_kept: float = 0.5
     caption_rate: float = 1e-3
@@ -137,7 +140,7 @@ class _Pair:
         given, device = self.given, self.given.device
         part = self.rng.random(len(places)) < self.settings.parts
         tokens = np.where(part[:, None, None], given.parts[places], given.tokens[places])
-        vectors = whole(self.encoder, see(self.encoder, thin(_floats(tokens, device), self.settings.kept)))
+        vectors = whole(self.encoder, see(self.encoder, thin(floats(tokens, device), self.settings.kept)))
         spoken = [self.rng.permutation(given.spoken[given.rows[place]])[: self.settings.captions] for place in places]
         said = np.concatenate(spoken)
         owner = torch.from_numpy(np.repeat(np.arange(len(places)), [len(some) for some in spoken])).to(device)
@@ -170,7 +173,7 @@ class _Pair:
 
     def _shown(self, pictures: Pointed, rows: np.ndarray, share: float) -> tuple[Seen, Things]:
         things = Things.of([pictures.things[row] for row in rows], self.given.device)
-        tokens, things = objectives.thin_around(_floats(pictures.tokens[rows], self.given.device), share, things)
+        tokens, things = objectives.thin_around(floats(pictures.tokens[rows], self.given.device), share, things)
         return see(self.encoder, tokens), things
 
     def _read(self, texts: Read, rows: np.ndarray) -> Tensor:
@@ -181,49 +184,9 @@ class _Pair:
         return 5 if self.rng.random() < 0.5 else int(self.rng.integers(towers.HEADS // 4, towers.HEADS))
 
 
-def learn_captions(
-    settings: Settings, given: Lessons, photos: Photos, encoder: Encoder, writer: caption.Captioner,
-    rng: np.random.Generator,
-) -> None:  # fmt: skip
-    """Train the captioner in place on the tokens that the finished image tower gives its last block."""
-    shown = _deep(encoder, given)
-    said = [[writer.encode(text) for text in photos.captions[row]] for row in given.rows]
-    steps = len(given.rows) // settings.caption_batch
-    groups = [{"params": list(writer.parameters()), "lr": settings.caption_rate}]
-    total_steps = settings.caption_epochs * steps
-    optimiser = Optimiser(groups, total_steps, decay=settings.decay, clip=1.0, memory=settings.memory)
-    for epoch in range(settings.caption_epochs):
-        started, total = time.perf_counter(), 0.0
-        writer.train()
-        for places in rng.permutation(len(given.rows))[: steps * settings.caption_batch].reshape(steps, -1):
-            places = np.sort(places)
-            seen = thin(_floats(shown[places], given.device), settings.caption_kept)
-            spoken = [rng.permutation(len(said[place]))[: settings.caption_texts] for place in places]
-            texts = [torch.tensor(said[p][i]) for p, some in zip(places, spoken, strict=True) for i in some]
-            ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=-100).to(given.device)
-            counts = torch.tensor([len(some) for some in spoken], device=given.device)
-            pooled = writer.pooler(seen).repeat_interleave(counts, 0)
-            logits = writer(pooled, ids[:, :-1].clamp(min=0))
-            loss = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), label_smoothing=0.1)
-            optimiser.step(loss)
-            total += loss.item()
-        spent = time.perf_counter() - started
-        log(f"captions {epoch + 1}/{settings.caption_epochs}: loss {total / steps:.3f}, {spent:.0f} s")
-    optimiser.finish()
-    writer.eval()
-
-
-@torch.inference_mode()
-def _deep(encoder: Encoder, given: Lessons) -> np.ndarray:
-    """The photos' tokens before the last block, float16 [n, T, 384]: all of them, as a caption is written from."""
-    parts = []
-    for places in np.array_split(np.arange(len(given.rows)), -(-len(given.rows) // DEEP)):
-        parts.append(see(encoder, _floats(given.tokens[places], given.device)).block.tokens.half().cpu())
-    return torch.cat(parts).numpy()
-
-
-def _floats(half: np.ndarray, device: str) -> Tensor:
-    return torch.from_numpy(half).to(device).float()
+def floats(half: np.ndarray, device: str) -> Tensor:
+    """Kept tokens in float32 on the device."""
+    return torch.tensor(half, device=device).float()
 
 
 def log(line: str) -> None:

@@ -23,8 +23,9 @@ from foir import encoders, hub
 from foir.encoders import dinov2
 from foir.encoders.base import Encoder
 from foir.errors import FoirError
-from foir.mini import caption, lessons, towers, trunk
-from foir.mini.learning import Lessons, Settings, learn_captions, learn_towers, log
+from foir.mini import lessons, towers, trunk
+from foir.mini.captioning import learn_captions
+from foir.mini.learning import Lessons, Settings, learn_towers, log
 from foir.mini.lessons import Photos, Read
 from foir.mini.text import TextHead
 from foir.playroom import sprites
@@ -88,9 +89,7 @@ def train(
     }
     towers.write(image, text, facts, out / towers.FILE.name)
     image, revision = towers.image_tower(out / towers.FILE.name)
-    writer = caption.Captioner(caption.vocabulary(c for row in used for c in photos.captions[row])).to(device)
-    learn_captions(settings, given, photos, image.opened(revision).to(device, torch.float32), writer, rng)
-    caption.write(writer, out / caption.FILE.name)
+    learn_captions(settings, given, photos, image.opened(revision).to(device, torch.float32), seed, out)
     log(f"done after {time.perf_counter() - started:.0f} s, towers {revision}")
     if choose:
         log(_dev(photos, image.to("cpu").opened(revision), towers.text_head(out / towers.FILE.name)))

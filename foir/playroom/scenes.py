@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -245,12 +246,17 @@ def _seen(thing: _Placed, mask: np.ndarray, whole: int) -> Thing | None:
 def _caption(things: tuple[Thing, ...], theme: Theme) -> str:
     """Name the things, largest first: "A red apple, two lemons and some jeans on a kitchen table."."""
     counts = Counter(thing.sprite.name for thing in sorted(things, key=lambda t: -t.share))
-    words = [_counted(name, count) for name, count in counts.items()]
-    listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else "nothing"
+    listed = spoken([counted(name, count) for name, count in counts.items()])
     return f"{listed[0].upper()}{listed[1:]} {theme.place}."
 
 
-def _counted(name: str, count: int) -> str:
+def spoken(words: Sequence[str]) -> str:
+    """Things in a row: a red apple, two lemons and some jeans."""
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0] if words else "nothing"
+
+
+def counted(name: str, count: int = 1) -> str:
+    """So many of a thing: two lemons."""
     if name.endswith("s") and not name.endswith(("ss", "us")):  # jeans, cherries, scissors
         return f"some {name}"
     if count == 1:
