@@ -11,10 +11,11 @@ from eval import cells, datasets
 from eval.datasets import Captioned, Dataset
 from eval.experiments import EXPERIMENTS, Kind
 from eval.store import Store
-from eval.tables import Captioning, Counting, Drawing, Experiment, Retrieval
+from eval.tables import Captioning, Cost, Counting, Drawing, Experiment, Leaning, Perturbed, Retrieval
 from foir.errors import FoirError, Unavailable
 
 RESULTS = Path("results")
+NO_DATA = "none"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,9 +64,8 @@ def _run(args: argparse.Namespace) -> None:
         raise Unavailable(f"There is no experiment {args.experiment!r}; python -m eval list names them.")
     found: list[cells.Cell] = []
     print(f"{experiment.title}.")
-    for name in (args.dataset,) if args.dataset else experiment.datasets:
-        words = isinstance(experiment, Retrieval | Captioning)
-        data = datasets.read_captioned(name) if words else datasets.read(name)
+    for name in (args.dataset,) if args.dataset else experiment.datasets or (NO_DATA,):
+        data = _data(experiment, name)
         for encoder in (args.encoder,) if args.encoder else experiment.encoders:
             made = _measured(experiment, data, encoder, args)
             part = "".join(f"-{word}" for word in (args.limit, "random" if args.random else None) if word)
@@ -77,31 +77,47 @@ def _run(args: argparse.Namespace) -> None:
         cells.write(found, args.json)
 
 
-def _measured(experiment: Kind, data: Dataset | Captioned, name: str, args: argparse.Namespace) -> list[cells.Cell]:
+def _data(experiment: Kind, name: str) -> Dataset | Captioned | None:
+    if isinstance(experiment, Cost):
+        return None
+    if isinstance(experiment, Retrieval | Captioning | Perturbed):
+        return datasets.read_captioned(name)
+    return datasets.read(name)
+
+
+def _measured(
+    experiment: Kind, data: Dataset | Captioned | None, name: str, args: argparse.Namespace
+) -> list[cells.Cell]:
     """The cells of one experiment on one data set with one encoder; none of a figure, whose picture is written."""
-    from eval import counting, drawings, runner, text
+    from eval import bench_qpert, counting, drawings, leaning, perturbing, runner, text
     from foir import crossmodal, encoders
 
-    if isinstance(experiment, Counting) and isinstance(data, Dataset):
-        return counting.count(experiment, data, limit=args.limit)
-    encoder = encoders.load(name, device=args.device, dtype=args.dtype, pretrained=not args.random)
+    how = {"device": args.device, "dtype": args.dtype, "pretrained": not args.random}
     store = Store(args.results / "kept")
-    if isinstance(experiment, Drawing) and isinstance(data, Dataset):
-        path = args.results / f"{_file(experiment.name, data.name, name)}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        drawings.draw(experiment.what, data, encoder, store, limit=args.limit).save(path)
-        print(f"{path} drawn")
-        return []
-    if isinstance(experiment, Experiment) and isinstance(data, Dataset):
-        best = runner.ceiling(data, experiment.k)
-        print(f"{data.name}: {len(data.gallery)} pictures, perfect ranking MP@{experiment.k} = {best:.1f} %.")
-        return runner.run(experiment, data, encoder, store, limit=args.limit)
-    model = crossmodal.load(encoder)
-    if isinstance(experiment, Retrieval) and isinstance(data, Captioned):
-        return text.retrieve(experiment, data, model, limit=args.limit)
-    if isinstance(experiment, Captioning) and isinstance(data, Captioned):
-        return text.caption(experiment, data, model, limit=args.limit)
-    raise Unavailable(f"{experiment.name} cannot be measured on {data.name}.")
+    match experiment, data:
+        case Counting(), Dataset():
+            return counting.count(experiment, data, limit=args.limit)
+        case Drawing(), Dataset():
+            path = args.results / f"{_file(experiment.name, data.name, name)}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            drawings.draw(experiment.what, data, encoders.load(name, **how), store, limit=args.limit).save(path)
+            print(f"{path} drawn")
+            return []
+        case Experiment(), Dataset():
+            best = runner.ceiling(data, experiment.k)
+            print(f"{data.name}: {len(data.gallery)} pictures, perfect ranking MP@{experiment.k} = {best:.1f} %.")
+            return runner.run(experiment, data, encoders.load(name, **how), store, limit=args.limit)
+        case Retrieval(), Captioned():
+            return text.retrieve(experiment, data, crossmodal.load(name, **how), limit=args.limit)
+        case Captioning(), Captioned():
+            return text.caption(experiment, data, crossmodal.load(name, **how), limit=args.limit)
+        case Perturbed(), Captioned():
+            return perturbing.run(experiment, data, crossmodal.load(name, **how), limit=args.limit)
+        case Leaning(), Dataset():
+            return leaning.run(experiment, data, crossmodal.load(name, **how), limit=args.limit)
+        case Cost(), None:
+            return bench_qpert.cost(experiment, crossmodal.load(name, **how), args.limit)
+    raise Unavailable(f"{experiment.name} cannot be measured on this data.")
 
 
 def _file(*parts: str) -> str:

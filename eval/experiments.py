@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eval import phs
-from eval.tables import Captioning, Counting, Drawing, Experiment, Retrieval, Row
+from eval import phs, qpert
+from eval.tables import Captioning, Cost, Counting, Drawing, Experiment, Leaning, Perturbed, Retrieval, Row
 
 RIVALS = (Row("mask"), Row("crop"), Row("foveal"), Row("attention_mask"))
 
@@ -14,7 +14,7 @@ def head_scan(heads: int) -> tuple[Row, ...]:
     return tuple(Row("phs", {"h_on": h_on}, mode) for mode in modes for h_on in range(1, heads + 1))
 
 
-Kind = Experiment | Retrieval | Captioning | Counting | Drawing
+Kind = Experiment | Retrieval | Captioning | Counting | Drawing | Perturbed | Leaning | Cost
 _ALL: tuple[Kind, ...] = (
     Experiment(
         "coco-small",
@@ -51,6 +51,30 @@ _ALL: tuple[Kind, ...] = (
     ),
     Retrieval("text-flickr8k", "Words to pictures and back on the test list of Flickr8k", ("flickr8k",), ("mini",)),
     Captioning("mini-captions", "Captions of the test photos of Flickr8k, CIDEr", ("flickr8k",), ("mini",)),
+    Leaning(
+        "caption-steering",
+        "Captions of held-out playroom scenes, pointed at small things",
+        ("playroom",),
+        ("mini",),
+        (0, 0.5, 1, 2, 4, 6, 8),
+    ),
+    Perturbed(
+        "mini-perturbing",
+        "Q-Pert of mini's own query over the last block: recall overall and on pictures whose objects are all small",
+        ("playroom-captions", "coco-small-captions"),
+        ("mini",),
+        (
+            Row("plain"),
+            *(
+                Row("qpert", {"boxes": "annotated", "weight": weight, "strength": strength})
+                for weight in ("1", "1-S")
+                for strength in (0.2, 0.6, 1.0, 2.0)
+            ),
+            Row("qpert", {"boxes": "annotated", "mode": "orthogonal"}),
+            Row("qpert", {"boxes": "annotated", "mode": "legacy"}),
+            Row("oes", {"boxes": "annotated"}),
+        ),
+    ),
     Experiment(
         "mini-depth",
         "After which block mini's trunk retrieves best",
@@ -61,5 +85,6 @@ _ALL: tuple[Kind, ...] = (
     ),
     *phs.EXPERIMENTS,
     *phs.FIGURES,
+    *qpert.EXPERIMENTS,
 )
 EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}

@@ -35,7 +35,7 @@ class Mean:
 
     def minus(self, other: Mean) -> Mean:
         """The paired difference: both means must come from the same queries and seed."""
-        return _mean(self.value - other.value, self.draws - other.draws)
+        return mean_of(self.value - other.value, self.draws - other.draws)
 
 
 def category_mean(values: np.ndarray, images: np.ndarray, categories: np.ndarray, *, seed: int = 0) -> Mean:
@@ -63,7 +63,7 @@ def category_mean(values: np.ndarray, images: np.ndarray, categories: np.ndarray
     drawn = weight > 0  # a category none of whose images was drawn is left out of that draw's mean
     per_category = np.divide(draws @ means, weight, out=np.zeros_like(weight), where=drawn)
     value = float((means.sum(0) / present.sum(0)).mean())
-    return _mean(value, per_category.sum(1) / drawn.sum(1))
+    return mean_of(value, per_category.sum(1) / drawn.sum(1))
 
 
 def image_mean(values: np.ndarray, images: np.ndarray, *, seed: int = 0) -> Mean:
@@ -71,6 +71,7 @@ def image_mean(values: np.ndarray, images: np.ndarray, *, seed: int = 0) -> Mean
     return category_mean(values, images, np.zeros(len(values), int), seed=seed)
 
 
-def _mean(value: float, draws: np.ndarray) -> Mean:
+def mean_of(value: float, draws: np.ndarray) -> Mean:
+    """A value with the interval that its bootstrap draws give."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return Mean(value, float(low), float(high), draws)

@@ -7,34 +7,44 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "published"
-DATASETS = {"coco": "COCO", "voc": "PASCAL VOC", "visual_genome": "Visual Genome"}
-ENCODERS = {f"dinov2-{size}-reg": ("DINOv2", size) for size in ("small", "base", "large", "giant")} | {
-    f"clip-{size}": ("CLIP", size) for size in ("base", "large")
+DATASETS = {
+    "coco": "COCO", "voc": "PASCAL VOC", "visual_genome": "Visual Genome", "flickr30k": "Flickr30K",
+    "flickr-fg": "Flickr-FG", "coco-5k": "COCO-5K", "coco-fg": "COCO-FG",
+}  # fmt: skip
+ENCODERS = {
+    **{f"dinov2-{size}-reg": ("DINOv2", size) for size in ("small", "base", "large", "giant")},
+    **{f"clip-{size}": ("CLIP", size) for size in ("base", "large")},
+    "blip2": ("BLIP-2 (EVA ViT-g, coco)", ""),
+    "coca": ("COCA", ""),
+    "internvl-g": ("InternVL-G", ""),
 }
-_Key = tuple[str, str, str, str, str, str, str]
+NAMELESS = ("", "")  # a table of many models calls its rows by them
+_Key = tuple[str, ...]
 
 
-def value(table: str, dataset: str, encoder: str, names: tuple[str, str], metric: str) -> float | None:
-    """The value that a table of the PHS paper gives, or None where it has none.
+def value(paper: str, table: str, dataset: str, encoder: str, names: tuple[str, str], metric: str) -> float | None:
+    """The value that a table of a paper gives, or None where it has none.
 
     Args:
+        paper: "phs" or "qpert".
         table: As the paper numbers it, "1" or "A4".
         dataset: Registry id.
         encoder: Registry name.
         names: The paper's names of method and variant.
-        metric: "MP@100" or "MAP@100".
+        metric: As the paper writes it.
     """
     if dataset not in DATASETS or encoder not in ENCODERS:
         return None
-    return _all().get((table, DATASETS[dataset], *ENCODERS[encoder], *names, metric))
+    known = (_all().get((paper, table, DATASETS[dataset], *by, *names, metric)) for by in (ENCODERS[encoder], NAMELESS))
+    return next((found for found in known if found is not None), None)
 
 
 @cache
 def _all() -> dict[_Key, float]:
     found: dict[_Key, float] = {}
-    for path in sorted(FOLDER.glob("phs_table*.csv")):
+    for path in sorted(FOLDER.glob("*_table*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 key = ("table", "dataset", "backbone", "size", "method", "variant", "metric")
-                found[tuple(row[column] for column in key)] = float(row["value"])  # type: ignore[index]
+                found[path.name.partition("_")[0], *(row[column] for column in key)] = float(row["value"])
     return found

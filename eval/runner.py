@@ -80,7 +80,9 @@ def run(
                 "revisions": {"encoder": encoder.revision, "data": dataset.digest},
                 "n": int(inside.sum()),
             }
-            theirs = row.published and papers.value(experiment.table, dataset.name, encoder.name, row.published, metric)
+            theirs = row.published and papers.value(
+                "phs", experiment.table, dataset.name, encoder.name, row.published, metric
+            )
             if row not in rows:
                 cells.append(Cell(**about, metric=metric, value=None, published=theirs, status="not_run"))
                 continue

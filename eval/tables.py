@@ -103,3 +103,49 @@ class Captioning:
     title: str
     datasets: tuple[str, ...]
     encoders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """Recall between words and pictures whose queries are pulled at objects (Q-Pert).
+
+    Attributes:
+        name: What `python -m eval run` calls it.
+        title: One line for `python -m eval list`.
+        datasets: Registry ids of pictures with captions and boxes.
+        encoders: Names of models; --encoder picks one, or another.
+        rows: `method` is "plain", "qpert", "oes" (object embeddings), or another paper's, whose numbers are copied;
+            options: "boxes" ("annotated" or "detected"), "theta", "strength", "weight", "mode". A model's own choice
+            stands where theta or strength is left out.
+        ks: Depths of recall.
+        tables: How the paper numbers it.
+    """
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]
+    rows: tuple[Row, ...]
+    ks: tuple[int, ...] = (1, 5, 10)
+    tables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Leaning:
+    """How often captions say what is pointed at, by strength; 0 first. The other fields as in `Experiment`."""
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]
+    strengths: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method adds to the time of a picture, beside what the paper measured; needs no data."""
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from eval.cells import Cell
 from eval.datasets import Captioned, Load
 from eval.metrics import Mean, image_mean
+from eval.recall import best_scores, picture_ranks, text_ranks
 from eval.tables import Captioning, Retrieval
 from foir.crossmodal import Crossmodal
 from foir.errors import Unavailable
@@ -56,22 +57,6 @@ def retrieve(experiment: Retrieval, data: Captioned, model: Crossmodal, *, limit
     return cells
 
 
-def text_ranks(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """How many pictures come before each text's own, [texts], from scores [texts, pictures]; ties go to the first."""
-    own = scores[np.arange(len(scores)), owner][:, None]
-    earlier = np.arange(scores.shape[1])[None] < owner[:, None]
-    return ((scores > own) | ((scores == own) & earlier)).sum(1)
-
-
-def picture_ranks(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """How many texts come before the best of each picture's own, [pictures], from scores [texts, pictures]."""
-    ranks = np.empty(scores.shape[1], int)
-    for picture in range(scores.shape[1]):
-        order = np.argsort(-scores[:, picture], kind="stable")
-        ranks[picture] = int(np.argmax(owner[order] == picture))
-    return ranks
-
-
 def caption(experiment: Captioning, data: Captioned, model: Crossmodal, *, limit: int | None = None) -> list[Cell]:
     """CIDEr of the model's captions, of the most frequent training caption, and of the nearest training photo's first.
 
@@ -88,6 +73,8 @@ def caption(experiment: Captioning, data: Captioned, model: Crossmodal, *, limit
         written += model.caption(seen)
         vectors.append(model.vectors(seen)[:, 0].cpu().numpy())
     about = _about(experiment.name, data, model, time.perf_counter() - started)
+    if data.training is None:
+        raise Unavailable(f"{data.name} has no photos to learn from beside those that are asked for.")
     pictures, said = data.training()
     nearest = (np.concatenate(vectors) @ picture_vectors(model, pictures)[:, 0].T).argmax(1)
     common, _ = Counter(text for captions in said for text in captions).most_common(1)[0]
@@ -146,11 +133,6 @@ def word_vectors(model: Crossmodal, captions: Sequence[Sequence[str]]) -> np.nda
     """All captions of all pictures in the joint space, float32 [texts, dim]."""
     texts = [text for said in captions for text in said]
     return np.concatenate([model.words(texts[i : i + 256]).vectors for i in range(0, len(texts), 256)])
-
-
-def best_scores(words: np.ndarray, pictures: np.ndarray) -> np.ndarray:
-    """Of texts [t, dim] and pictures [n, q, dim] the largest dot product of each pair, [t, n]."""
-    return np.stack([(words @ picture.T).max(1) for picture in pictures], 1)
 
 
 def _about(experiment: str, data: Captioned, model: Crossmodal, seconds: float) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Letters:
 
 
 def stirred(model: nn.Module, seed: int = 0) -> Any:
-    """The model with every parameter random: some start at 0, and some libraries leave some as memory happened to be."""
+    """The model with every parameter random: some start at 0, some are left as memory happened to be."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         around = parameter.data if parameter.dim() == 1 else 0

@@ -253,6 +253,7 @@ def test_flickr8k_keeps_the_test_list_apart(root):
         (folder / f"Flickr_8k.{name}Images.txt").write_text("\n".join(f"{i}.jpg" for i in rows))
     data = datasets.read_captioned("flickr8k")
     assert data.captions == (("picture 3",),)
+    assert data.training is not None
     files, said = data.training()
     assert len(files) == 4 and ("picture 3",) not in said
     with pytest.raises(Unavailable, match="no data set"):

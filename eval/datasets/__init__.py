@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from foir.prompts import Prompt
 
 _Set = TypeVar("_Set")
 Load = Callable[[], Image.Image]  # gives an upright RGB picture
+Boxes = tuple[tuple[float, float, float, float], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,8 @@ class Dataset:
         categories: Their names.
         leave_one_out: The query pictures are the gallery, and each is left out of its own results.
         shares: The data set with the very same gallery pictures, whose features serve this one too.
+        said: What each query picture shows, in words, where that is known.
+        kinds: The names that people have for what is in each category; its own name if left out.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Dataset:
     categories: tuple[str, ...]
     leave_one_out: bool = False
     shares: str = ""
+    said: tuple[str, ...] = ()
+    kinds: tuple[tuple[str, ...], ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -73,12 +78,16 @@ class Captioned:
         pictures: Each read when called.
         captions: Of each picture, at least one.
         training: The same of the pictures that a model may have learnt from, read when called; for baselines.
+        boxes: Of each picture the boxes (x0, y0, x1, y1) of the objects on it in pixels, "annotated" or "detected".
+        binned: Which of the two says how large a picture's largest object is.
     """
 
     name: str
     pictures: tuple[Load, ...]
     captions: tuple[tuple[str, ...], ...]
-    training: Callable[[], tuple[tuple[Load, ...], tuple[tuple[str, ...], ...]]]
+    training: Callable[[], tuple[tuple[Load, ...], tuple[tuple[str, ...], ...]]] | None = None
+    boxes: Mapping[str, tuple[Boxes, ...]] = field(default_factory=dict)
+    binned: str = "annotated"
 
 
 _pointed: dict[str, Callable[[], Dataset]] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from eval.datasets import Dataset, dataset, needed
+import json
+
+from eval.datasets import Captioned, Dataset, captioned, dataset, file, needed
 from eval.datasets.coco import contents, files, notes, queries
 from foir import hub
 
@@ -19,3 +21,25 @@ def coco_small() -> Dataset:
     asked = tuple(query for query in queries(data, kinds) if findable[query.category])
     names = tuple(category["name"] for category in data["categories"])
     return Dataset("coco_small", pictures, labels, asked, pictures, names, leave_one_out=True)
+
+
+@captioned("coco-small-captions")
+def with_captions() -> Captioned:
+    """The photos of coco_small that have captions, and the boxes of what is on them."""
+    folder = needed(hub.photos() / "coco_small", "coco_small (images/, instances.json and captions.json)")
+    data = notes(folder / "instances.json")
+    said: dict[int, list[str]] = {}
+    for note in json.loads((folder / "captions.json").read_text())["annotations"]:
+        said.setdefault(note["image_id"], []).append(note["caption"])
+    entries = [entry for entry in data["images"] if entry["id"] in said]
+    boxes: dict[int, list[tuple[float, float, float, float]]] = {entry["id"]: [] for entry in entries}
+    for note in data["annotations"]:
+        x, y, width, height = note["bbox"]
+        if note["image_id"] in boxes:
+            boxes[note["image_id"]].append((x, y, x + width, y + height))
+    return Captioned(
+        "coco-small-captions",
+        tuple(file(folder / "images" / entry["file_name"]) for entry in entries),
+        tuple(tuple(said[entry["id"]]) for entry in entries),
+        boxes={"annotated": tuple(tuple(boxes[entry["id"]]) for entry in entries)},
+    )

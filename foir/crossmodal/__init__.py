@@ -35,8 +35,11 @@ class _Vectors(Protocol):
     def __call__(self, tokens: Tensor, pull: Perturbation | None = None) -> Tensor: ...
 
 
-class _Match(Protocol):
-    def __call__(self, tokens: Tensor, texts: Sequence[str], pull: Perturbation | None = None) -> Tensor: ...
+class Match(Protocol):
+    """See `Crossmodal.match`."""
+
+    def __call__(self, tokens: Tensor, texts: Sequence[str], pull: Perturbation | None = None) -> Tensor:
+        """One logit for each row of tokens and its text, [B]."""
 
 
 class _Caption(Protocol):
@@ -80,7 +83,7 @@ class Crossmodal:
     look: Callable[[Sequence[Image.Image]], Tensor]
     vectors: _Vectors = _no_vectors
     words: Callable[[Sequence[str]], Words] = _no_words
-    match: _Match | None = None
+    match: Match | None = None
     caption: _Caption | None = None
     keys: Callable[[Tensor], tuple[Tensor, ...]] | None = None
     theta: float = 0.95
@@ -218,4 +221,4 @@ def cut_notes(cut: Sequence[bool], limit: int) -> tuple[str, ...]:
     return (f"Only the first {limit - 2} word pieces were read.",) if any(cut) else ()
 
 
-__all__ = ["Crossmodal", "Words", "crossmodal", "cut_notes", "load", "models", "of_encoders", "one_text"]
+__all__ = ["Crossmodal", "Match", "Words", "crossmodal", "cut_notes", "load", "models", "of_encoders", "one_text"]

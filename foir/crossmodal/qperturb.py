@@ -84,7 +84,7 @@ class Objects:
         covered = [np.pad(_covered(region), (special, 0)) for _, region in known]
         return cls(
             torch.tensor([picture for picture, _ in known], dtype=torch.long),
-            torch.from_numpy(np.array(covered, np.float32).reshape(len(known), -1)),
+            torch.from_numpy(np.array(covered, np.float32).reshape(len(known), -1 if known else 0)),
             torch.tensor([region.pixels.mean() for _, region in known], dtype=torch.float32),
         )
 
