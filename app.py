@@ -56,7 +56,7 @@ def build(page: Page) -> gr.Blocks:
                 )
                 together = gr.Checkbox(False, label="Together with what I point at", visible=speaks, elem_id="together")
                 pointer = _part("pointer", None)
-                says = _part("says", "")
+                says = _part("says", {})
                 upload = gr.UploadButton("Use your own picture", type="binary", elem_id="upload")
                 with gr.Accordion("Fine-tuning", open=False):
                     minus = gr.Textbox("", label="Without", placeholder="what they should not show", visible=speaks)
@@ -64,6 +64,7 @@ def build(page: Page) -> gr.Blocks:
                     method = gr.Dropdown(menu, value=default, label="How to look")
                     h_on = gr.Slider(1, heads, min(5, heads), step=1, label="Attention heads kept")
                     both = gr.Checkbox(False, label="Show the collection through the same heads", visible=bool(space.z))
+                    lean = gr.Slider(0, 2, 1, step=0.25, label="How far the sentence leans to it", visible=speaks)
                     where = gr.Checkbox(True, label="Show where the thing is on the first results")
             with gr.Column(scale=7, min_width=320):
                 results = _part("results", {"hits": [], "note": "Warming up ..."})
@@ -91,8 +92,11 @@ def build(page: Page) -> gr.Blocks:
         def explain(now: Session | None, wanted: bool) -> Any:
             return page.explain(now) if now is not None and wanted else gr.skip()
 
-        def describe(now: Session | None) -> Any:
-            return gr.skip() if now is None else page.caption(now)
+        def describe(now: Session | None, far: float) -> Any:
+            return gr.skip() if now is None else page.describe(now, far)
+
+        def point_out(now: Session | None, far: float) -> Any:
+            return gr.skip() if now is None else page.point_out(now, far)
 
         opened = [
             blocks.load(start, settings, shown, **HIDDEN),
@@ -114,7 +118,10 @@ def build(page: Page) -> gr.Blocks:
         for event in (*opened, *searched):
             event.success(explain, [session, where], [results], **HIDDEN)
         for event in opened:
-            event.success(describe, [session], [says], **HIDDEN)
+            event.success(describe, [session, lean], [says], **HIDDEN)
+        for event in searched:
+            event.success(point_out, [session, lean], [says], **HIDDEN)
+        lean.release(point_out, [session, lean], [says], **LATEST)
     return blocks
 
 

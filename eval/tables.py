@@ -119,6 +119,7 @@ class Perturbed:
             stands where theta or strength is left out.
         ks: Depths of recall.
         tables: How the paper numbers it.
+        chosen: Name the row with the best mR@1 from words to pictures: the rows are a grid of hyper-parameters.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Perturbed:
     rows: tuple[Row, ...]
     ks: tuple[int, ...] = (1, 5, 10)
     tables: tuple[str, ...] = ()
+    chosen: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import io
 import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from foir import images
-from foir.errors import BadImage, BadIndex, BadPrompt
+from foir.errors import BadImage, BadIndex, BadPrompt, Unavailable
 from foir.index import Index, Item
 from foir.prompts import Prompt
 
@@ -200,10 +201,24 @@ class Page:
             cards.append({**self._card(item), "score": None if hits.weighed else float(score), "heat": url})
         return {"hits": cards, "note": " ".join((_sentence(session), *hits.notes))}
 
-    def caption(self, session: Session) -> str:
-        """What the model says the open picture shows; empty where it writes no captions."""
-        known = "text" in self.index.spaces
-        return (self.searcher.caption(session.picture) if known else None) or ""
+    def describe(self, session: Session, lean: float) -> dict[str, str]:
+        """What the model says of the open picture and of what is pointed at; see `point_out`."""
+        whole = self.searcher.caption(session.picture) if "text" in self.index.spaces else None
+        return {**self.point_out(session, lean), "whole": whole or ""}
+
+    def point_out(self, session: Session, lean: float) -> dict[str, str]:
+        """What the model says of what is pointed at; nothing where it writes no captions or can only see the whole.
+
+        Args:
+            session: What is looked at.
+            lean: How far the sentence leans, as a multiple of what the model itself would choose.
+        """
+        said = None
+        if session.prompt is not None and lean and "text" in self.index.spaces:
+            with suppress(Unavailable):  # some models write, but cannot be steered
+                strength = lean * self.searcher.crossmodal.strength
+                said = self.searcher.caption(session.picture, session.prompt, strength=strength)
+        return {"token": session.token, "pointed": said or ""}
 
     def _open_item(self, id: int) -> Session:
         item = self.index.item(self.index.row(id))

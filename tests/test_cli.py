@@ -226,3 +226,19 @@ def test_a_mask_of_another_shape_or_all_black_is_refused(made, query, tmp_path, 
         status, out, err = search(capsys, made / "index", query, "--mask", tmp_path / name)
         assert (status, out, len(err)) == (1, [], 1)
         assert said in err[0]
+
+
+def test_a_caption_leans_where_the_box_is(query, capsys):
+    assert main(["caption", str(query), "--model", "toy-words", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == "picture of 1\n"
+    asked = ["caption", str(query), "--model", "toy-words", "--box", "20,15,80,75", "--strength", "3"]
+    assert main([*asked, "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == "pointed\tpicture of 1, 1 pulled by 3\nwhole\tpicture of 1\n"
+
+
+@pytest.mark.parametrize("model", ["toy", "blip2", "internvl-g", "nothing"])
+def test_a_model_that_writes_nothing_here_is_one_line(query, capsys, model, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert main(["caption", str(query), "--model", model, "--device", "cpu"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("foir: ") and err.count("\n") == 1

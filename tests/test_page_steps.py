@@ -169,5 +169,10 @@ def test_choosing_a_picture_after_words_searches_with_the_picture(speaking):
 
 
 def test_the_open_picture_is_described_where_the_model_can(page, speaking):
-    assert speaking.caption(speaking.choose(3, PHS).session) == "picture of 1"
-    assert page.caption(page.choose(3, PHS).session) == ""
+    opened = speaking.choose(3, PHS).session
+    assert speaking.describe(opened, 1) == {"token": opened.token, "whole": "picture of 1", "pointed": ""}
+    marked = speaking.point(opened, {"points": [[40, 40]]}, opened.token, PHS).session
+    assert speaking.point_out(marked, 2) == {"token": opened.token, "pointed": "picture of 1, 1 pulled by 2"}
+    assert speaking.point_out(marked, 0)["pointed"] == ""
+    silent = page.choose(3, PHS).session
+    assert page.describe(silent, 1) == {"token": silent.token, "whole": "", "pointed": ""}

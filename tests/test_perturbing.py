@@ -187,6 +187,14 @@ def test_the_runner_says_what_slow_code_says(made, speaking):
     assert any(c.metric == "R@1 minus plain" and c.method == "oes" for c in cells)
 
 
+def test_a_grid_names_its_best(made, speaking):
+    grid = replace(TABLE, rows=ROWS[:3], ks=(1,), chosen=True)
+    cells = perturbing.run(grid, made, speaking)
+    values = [c.value for c in cells if c.metric == "mR@1" and c.method == "qpert" and c.options["direction"] == "t2i"]
+    (best,) = [c for c in cells if c.metric == "mR@1, best of the grid"]
+    assert len(values) == 2 and best.value == max(value for value in values if value is not None)
+
+
 def test_object_embeddings_are_of_the_objects_patches(made, speaking):
     tokens = speaking.look([scene(0)])
     row, size = ROWS[3], scene(0).size

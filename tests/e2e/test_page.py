@@ -218,6 +218,25 @@ def test_the_picture_is_described_in_words(visit):
     page.wait_for_function("before => document.querySelector('.says').textContent !== before", arg=before)
 
 
+def test_the_sentence_follows_what_is_pointed_at(visit):
+    page = visit()
+    page.wait_for_function("document.querySelectorAll('.says span')[1].textContent.startsWith('What you point at: ')")
+    whole, pointed = (page.locator(".says span").nth(i).inner_text() for i in (0, 1))
+    assert whole.startswith("In words: ") and pointed.removeprefix("What you point at: ") != whole
+    sentences = {pointed}
+    for place in range(1, page.locator(".tries button").count()):
+        new_results(page, lambda place=place: page.locator(".tries button").nth(place).click())
+        page.wait_for_timeout(1500)
+        sentences.add(page.locator(".says span").nth(1).inner_text())
+        assert page.locator(".says span").nth(0).inner_text() == whole
+    assert len(sentences) > 1
+    page.get_by_text("Fine-tuning").click()
+    slider = page.get_by_role("slider", name="How far the sentence leans to it")
+    slider.fill("0")
+    slider.dispatch_event("pointerup")
+    page.wait_for_function("document.querySelectorAll('.says span')[1].textContent === ''")
+
+
 def test_words_that_look_like_markup_stay_words(visit):
     page = visit()
     page.fill("#words textarea, #words input", "<img src=x onerror=alert(1)> ${1+1}")

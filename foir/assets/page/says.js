@@ -1,8 +1,13 @@
-// What the model says the picture shows. Value from the server: a sentence, or nothing.
-const line = element.querySelector(".says");
+// What the model says of the picture, and of what is pointed at. Value from the server: {token, pointed} after each search,
+// with {whole} too when another picture was opened; the token tells whose they are.
+const [whole, pointed] = element.querySelectorAll(".says span");
+let kept = {};
 
 function show() {
-  line.textContent = props.value ? `In words: ${props.value}` : "";
+  const value = props.value || {};
+  kept = value.token === kept.token ? { ...kept, ...value } : value;
+  whole.textContent = kept.whole ? `In words: ${kept.whole}` : "";
+  pointed.textContent = kept.pointed ? `What you point at: ${kept.pointed}` : "";
 }
 
 watch("value", show);
