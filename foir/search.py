@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -14,14 +14,13 @@ from foir import crossmodal, encoders, images, methods
 from foir.crossmodal import Crossmodal
 from foir.encoders.base import Encoder, Features, Prefix
 from foir.errors import BadIndex, BadPrompt
+from foir.feedback import Judged, relevance
 from foir.images import Photo
-from foir.index import Index, Item, Space, exact, head_cache
-from foir.index.exact import TopK
-from foir.index.shortlist import Shortlist, worth
+from foir.index import Index, Item, Space, exact
 from foir.patches import PatchMask, rasterise
 from foir.prompts import Prompt
+from foir.scoring import Scorer, check_mode
 
-MODES = ("query", "query-db")
 MAX_RESULTS = 1000
 SAME_ENCODER = 0.999  # cosine of the stored and the present probe: library updates that change features fall below
 
@@ -43,7 +42,7 @@ class Hits:
         scores: Cosine of each, float32 [k]; where several wishes were weighed, a sum of standard scores.
         features: The query picture's features (one row), None where words alone were searched for.
         mask: The region that was searched for, None likewise.
-        weighed: Several wishes were weighed, so scores are no cosines.
+        weighed: Several wishes or judgements were weighed, so scores are no cosines.
         heads: The heads that were kept, None if the method selects none.
         seen_whole: The encoder saw the whole picture, so its attention can be laid over it; not so after Crop.
         notes: What a user should know about how the query was read.
@@ -81,9 +80,9 @@ class Searcher:
         self.index, self.encoder = index, encoder
         self.space: Space = index.space("image")
         _same(encoder, self.space)
+        self.scorer = Scorer(encoder, self.space)
         self._loading = Lock()
         self._model: Crossmodal | None = None
-        self._shortlist: Shortlist | None = None
 
     @classmethod
     def load(cls, index: Index | Path | str, *, device: str = "auto", dtype: str = "float32") -> Searcher:
@@ -114,14 +113,6 @@ class Searcher:
                     _same(encoder, space)
                 self._model = crossmodal.load(encoder)
             return self._model
-
-    @property
-    def shortlist(self) -> Shortlist:
-        """The first stage of query-db mode on a large index, made when it is first needed."""
-        with self._loading:
-            if self._shortlist is None:
-                self._shortlist = Shortlist(self.encoder, self.space)
-            return self._shortlist
 
     def open(self, source: Path | str | bytes | Photo) -> Picture:
         """Read a picture and run the encoder up to where prompts matter.
@@ -166,12 +157,17 @@ class Searcher:
         k: int = 20,
         rule: str = "any",
         window: int = 3,
+        liked: Sequence[int] = (),
+        disliked: Sequence[int] = (),
+        feedback: str = "nn_ratio",
+        without: Sequence[int] = (),
     ) -> Hits:
         """Find pictures that hold what is pointed at, or what words say, or both.
 
         Where there are several wishes, each is scored on the whole index and its scores are standardised (mean 0,
         deviation 1), since cosines between pictures spread otherwise than those between words and pictures. The sum is
-        (1 - mix) * picture + mix * (text - minus); without a picture, text - minus.
+        (1 - mix) * picture + mix * (text - minus); without a picture, text - minus. With likes and dislikes, how
+        relevant they make a picture stands in the place of its likeness to the query picture, or beside the words.
 
         Args:
             picture: From `open`; None searches by words alone.
@@ -186,32 +182,48 @@ class Searcher:
             k: How many results, 1 to 1000.
             rule: How an area becomes patches: "any", "majority", "center".
             window: Side of a point's window in patches, odd.
+            liked: Ids of pictures that were right; with them the whole index is ranked again (`foir.feedback`).
+            disliked: Ids of pictures that were wrong.
+            feedback: One of `foir.feedback.rules()`.
+            without: Ids of pictures to leave out, such as those that were shown before.
 
         Raises:
             BadPrompt: The prompt, the words, method, an option, the mode, mix or k makes no sense.
-            BadIndex: query-db mode on an index without a head cache; words on an index without a space for them.
+            BadIndex: query-db mode on an index without a head cache; words on an index without a space for them; an id
+                that is not of this index.
         """
-        if mode not in MODES:
-            raise BadPrompt(f"Unknown mode {mode!r}: use one of {', '.join(MODES)}.")
+        check_mode(mode)
         if not 1 <= k <= MAX_RESULTS:
             raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {k}.")
         if not 0 <= mix <= 1:
             raise BadPrompt(f"The weight of words lies between 0 and 1, not at {mix}.")
         if picture is None and (prompt is not None or text is None):
             raise BadPrompt("There is nothing to search for: give a picture or words.")
-        k = min(k, len(self.index))
+        wanted, unwanted, left_out = self._judged(liked, disliked, without)
+        k = min(k, len(self.index) - len(left_out))
         seen = None if picture is None else self._look(picture, prompt, method, options, rule, window)
         words = [crossmodal.one_text(wish) for wish in (text, minus) if wish is not None]
         said = self.crossmodal.words(words) if words else None
-        weighed = (seen is not None) + len(words) > 1
-        if seen is not None and said is None:
-            top = self._nearest(seen.features, mode, k)
+        judged = bool(wanted or unwanted)
+        if seen is not None and said is None and not judged and not left_out:
+            top, weighed = self.scorer.nearest(seen.features, mode, k), False
         else:
-            parts = [] if seen is None else [(1 - mix, self._scores(seen.features, mode))]
+            parts: list[tuple[float, np.ndarray]] = []
+            if seen is not None:
+                rows, vector = self.scorer.rows(seen.features, mode), seen.features.vectors[0].cpu().numpy()
+                opinion = Judged(exact.take(rows, wanted), exact.take(rows, unwanted), vector)
+                parts.append((1 - mix, relevance(rows, opinion, feedback) if judged else exact.scores(rows, vector)))
+            elif judged:
+                rows = self.index.space("text").shards
+                opinion = Judged(exact.take(rows, wanted), exact.take(rows, unwanted), None)
+                parts.append((1.0, relevance(rows, opinion, feedback)))
             share = 1.0 if seen is None else mix
-            for vector, sign in zip(() if said is None else said.vectors, _signs(text, minus), strict=True):
-                parts.append((sign * share, exact.scores(self.index.space("text").shards, vector)))
-            top = exact.best(exact.fuse(parts) if weighed else parts[0][1], k)
+            for wish, sign in zip(() if said is None else said.vectors, _signs(text, minus), strict=True):
+                parts.append((sign * share, exact.scores(self.index.space("text").shards, wish)))
+            weighed = judged or len(parts) > 1
+            scores = exact.fuse(parts) if len(parts) > 1 else parts[0][1]
+            scores[left_out] = -np.inf
+            top = exact.best(scores, k)
         gate = None if seen is None else seen.features.gates[0]
         return Hits(
             items=tuple(self.index.item(int(row)) for row in top.rows[0]),
@@ -243,22 +255,15 @@ class Searcher:
         features = self.encoder.features(picture.photo.image, [intervention], picture.prefix)
         return _Seen(features, mask, not intervention.reframes, picture.photo.notes + intervention.notes)
 
-    def _nearest(self, features: Features, mode: str, k: int) -> TopK:
-        vectors = features.vectors.cpu().numpy()
-        gate = features.gates[0]
-        if mode == "query-db" and gate is not None and worth(self.encoder, self.space):
-            return self.shortlist.search(gate, vectors[0], k)
-        if mode == "query-db":
-            return head_cache.search(self.encoder, self.space, features.gates, vectors, k)
-        return exact.search(self.space.shards, vectors, k)
-
-    def _scores(self, features: Features, mode: str) -> np.ndarray:
-        vector = features.vectors[0].cpu().numpy()
-        if mode == "query-db":
-            return np.concatenate(
-                [x @ vector for x in head_cache.features(self.encoder, self.space, features.gates[0])]
-            )
-        return exact.scores(self.space.shards, vector)
+    def _judged(self, liked: Sequence[int], disliked: Sequence[int], without: Sequence[int]) -> tuple[list[int], ...]:
+        """Rows of judged and left out pictures, each once."""
+        both = set(liked) & set(disliked)
+        if both:
+            raise BadPrompt(f"The picture {min(both)} is called right and wrong at once.")
+        rows = tuple(sorted({self.index.row(id) for id in ids}) for ids in (liked, disliked, without))
+        if len(rows[2]) == len(self.index):
+            raise BadPrompt("Every picture of the collection is left out.")
+        return rows
 
     def region(self, picture: Picture, prompt: Prompt | None, *, rule: str = "any", window: int = 3) -> PatchMask:
         """The patches and pixels a prompt means on a picture; the whole picture for None.

@@ -39,6 +39,16 @@ def scores(shards: Sequence[np.ndarray], query: np.ndarray) -> np.ndarray:
     return np.concatenate([block.astype(np.float32) @ query for block in blocks(shards)])
 
 
+def take(shards: Sequence[np.ndarray], rows: Sequence[int]) -> np.ndarray:
+    """Some rows, whichever shards they lie in, float32 [n, dim]."""
+    ends = np.cumsum([len(shard) for shard in shards])
+    taken = np.empty((len(rows), shards[0].shape[1]), np.float32)
+    for place, row in enumerate(rows):
+        at = int(np.searchsorted(ends, row, side="right"))
+        taken[place] = shards[at][row - (ends[at - 1] if at else 0)]
+    return taken
+
+
 def best(values: np.ndarray, k: int) -> TopK:
     """The k largest of one query's scores [n]."""
     return merge([values[:, None]], 1, k)
