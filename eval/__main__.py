@@ -11,7 +11,7 @@ from eval import cells, datasets
 from eval.datasets import Captioned, Dataset
 from eval.experiments import EXPERIMENTS, Kind
 from eval.store import Store
-from eval.tables import Captioning, Cost, Counting, Drawing, Experiment, Leaning, Perturbed, Retrieval
+from eval.tables import Captioning, Cost, Counting, Drawing, Experiment, Feedback, Leaning, Perturbed, Retrieval
 from foir.errors import FoirError, Unavailable
 
 RESULTS = Path("results")
@@ -89,7 +89,7 @@ def _measured(
     experiment: Kind, data: Dataset | Captioned | None, name: str, args: argparse.Namespace
 ) -> list[cells.Cell]:
     """The cells of one experiment on one data set with one encoder; none of a figure, whose picture is written."""
-    from eval import bench_qpert, counting, drawings, leaning, perturbing, runner, text
+    from eval import bench_qpert, counting, drawings, feedback, leaning, perturbing, runner, text
     from foir import crossmodal, encoders
 
     how = {"device": args.device, "dtype": args.dtype, "pretrained": not args.random}
@@ -113,6 +113,8 @@ def _measured(
             return text.caption(experiment, data, crossmodal.load(name, **how), limit=args.limit)
         case Perturbed(), Captioned():
             return perturbing.run(experiment, data, crossmodal.load(name, **how), limit=args.limit)
+        case Feedback(), Dataset():
+            return feedback.run(experiment, data, crossmodal.load(name, **how), store, limit=args.limit)
         case Leaning(), Dataset():
             return leaning.run(experiment, data, crossmodal.load(name, **how), limit=args.limit)
         case Cost(), None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eval import phs, qpert
-from eval.tables import Captioning, Cost, Counting, Drawing, Experiment, Leaning, Perturbed, Retrieval, Row
+from eval.tables import Captioning, Cost, Counting, Drawing, Experiment, Feedback, Leaning, Perturbed, Retrieval, Row
 
 RIVALS = (Row("mask"), Row("crop"), Row("foveal"), Row("attention_mask"))
 
@@ -14,7 +14,12 @@ def head_scan(heads: int) -> tuple[Row, ...]:
     return tuple(Row("phs", {"h_on": h_on}, mode) for mode in modes for h_on in range(1, heads + 1))
 
 
-Kind = Experiment | Retrieval | Captioning | Counting | Drawing | Perturbed | Leaning | Cost
+JUDGED = (
+    Row("cbir"),
+    *(Row("phs", {"h_on": 5} | ({"rule": rule} if rule else {})) for rule in
+      ("", "sign_margin", "hard_1nn", "blend", "rocchio", "svm", "logistic")),
+)  # fmt: skip
+Kind = Experiment | Retrieval | Captioning | Counting | Drawing | Perturbed | Leaning | Cost | Feedback
 _ALL: tuple[Kind, ...] = (
     Experiment(
         "coco-small",
@@ -51,6 +56,35 @@ _ALL: tuple[Kind, ...] = (
     ),
     Retrieval("text-flickr8k", "Words to pictures and back on the test list of Flickr8k", ("flickr8k",), ("mini",)),
     Captioning("mini-captions", "Captions of the test photos of Flickr8k, CIDEr", ("flickr8k",), ("mini",)),
+    Feedback(
+        "feedback-coco-small",
+        "Likes and dislikes on COCO photos: one label of the query photo is looked for",
+        ("coco_small",),
+        ("mini",),
+        JUDGED,
+    ),
+    Feedback(
+        "feedback-playroom",
+        "Likes and dislikes on held-out playroom scenes: the category of a small thing is looked for",
+        ("playroom",),
+        ("mini",),
+        JUDGED,
+    ),
+    Feedback(
+        "feedback-playroom-text",
+        "The same with words for a second thing that must be there too",
+        ("playroom",),
+        ("mini",),
+        (Row("phs", {"h_on": 5}), Row("phs", {"h_on": 5, "words": False}), Row("cbir")),
+        worded=True,
+    ),
+    Feedback(
+        "feedback-folders",
+        "Likes and dislikes on a folder of folders: pictures of the query's own folder are looked for",
+        ("folders",),
+        ("mini",),
+        (Row("cbir"),),
+    ),
     Leaning(
         "caption-steering",
         "Captions of held-out playroom scenes, pointed at small things",

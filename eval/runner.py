@@ -148,11 +148,11 @@ def _measured(
 ) -> dict[Row, dict[str, np.ndarray]]:
     """For each row the chunk's numbers, one a query; rows that the store lacks share one look at the pictures."""
     known = [*known, chunk[0][0], chunk[-1][0], len(chunk)]
-    looked: dict[Row, _Looked] = {}
+    looked: dict[Row, Looked] = {}
 
     def make(row: Row) -> dict[str, np.ndarray]:
         if not looked:
-            looked.update(_look(dataset, encoder, rows, chunk))
+            looked.update(look(dataset, encoder, rows, chunk))
         started = time.perf_counter()
         found = looked[row]
         depth = experiment.k + dataset.leave_one_out
@@ -171,7 +171,7 @@ def _measured(
     return {row: store.get([*known, row.method, row.options, row.shown], partial(make, row)) for row in rows}
 
 
-class _Looked:
+class Looked:
     """A row's query features on a chunk: vectors and gates, one a prompt, and whose query each prompt is."""
 
     def __init__(self) -> None:
@@ -181,8 +181,9 @@ class _Looked:
         self.seconds = 0.0
 
 
-def _look(dataset: Dataset, encoder: Encoder, rows: Sequence[Row], chunk: _Numbered) -> dict[Row, _Looked]:
-    looked = {row: _Looked() for row in rows}
+def look(dataset: Dataset, encoder: Encoder, rows: Sequence[Row], chunk: _Numbered) -> dict[Row, Looked]:
+    """Query features of every row on some queries, those of one picture from one prefix."""
+    looked = {row: Looked() for row in rows}
     places = {number: i for i, (number, _) in enumerate(chunk)}
     for picture, some in groupby(chunk, lambda numbered: numbered[1].picture):
         here = list(some)

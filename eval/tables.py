@@ -151,3 +151,24 @@ class Cost:
     title: str
     datasets: tuple[str, ...]
     encoders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Ranking again after a simulated user judged the first results; the other fields as in `Experiment`.
+
+    Attributes:
+        rows: How round one searches; "rule" among the options names the feedback (`foir.feedback.rules`).
+        sizes: How many of the first results are judged; 0 first.
+        worded: Round one also hears words for a second thing, and only pictures with both are liked; needs `kinds`.
+        ks: Depths of Recall@K, the share of queries with a hit among the first K.
+    """
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]
+    rows: tuple[Row, ...]
+    sizes: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)
+    worded: bool = False
+    ks: tuple[int, ...] = (1, 2, 4, 8)

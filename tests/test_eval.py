@@ -173,7 +173,7 @@ def masked(made):
 def test_a_killed_run_goes_on_where_it_was(made, toy, table, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "CHUNK", 6)
     store, calls = Store(tmp_path), []
-    look = runner._look
+    look = runner.look
 
     def dying(*args):
         calls.append(1)
@@ -181,7 +181,7 @@ def test_a_killed_run_goes_on_where_it_was(made, toy, table, tmp_path, monkeypat
             raise KeyboardInterrupt
         return look(*args)
 
-    monkeypatch.setattr(runner, "_look", dying)
+    monkeypatch.setattr(runner, "look", dying)
     with pytest.raises(KeyboardInterrupt):
         runner.run(SMALL, made, toy, store)
     encoded = []

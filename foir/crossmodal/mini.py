@@ -58,4 +58,5 @@ def build(encoder: Encoder) -> Crossmodal:
         queries = PulledQueries(writer.pooler.q_proj, caption.HEADS, at(pull, CAPTION))
         return view(writer, {"pooler.q_proj": queries}).write(tokens.float())
 
-    return beside(encoder, words=words, vectors=vectors, keys=keys, caption=say)
+    steer = {"theta": caption.THETA, "strength": caption.STRENGTH}
+    return beside(encoder, words=words, vectors=vectors, keys=keys, caption=say, **steer)

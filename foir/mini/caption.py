@@ -25,6 +25,7 @@ from foir.mini import beam
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "captions.safetensors"
 PICTURE, WIDTH, HEADS, QUERIES, LAYERS = 384, 192, 6, 24, 2
 LONGEST = 24  # words
+THETA, STRENGTH = 0.5, 4.0  # of what pulls at the queries while they learn (at most twice as strong), and afterwards
 START, END, RARE = 0, 1, 2
 SPECIAL = ("<start>", "<end>", "<rare>")
 
@@ -65,8 +66,13 @@ class Pooler(nn.Module):
         return y + self.ffn(self.norm(y))
 
     def keys(self, normed: Tensor) -> Tensor:
-        """What the queries are compared with, [B, h, T, D], from normed tokens."""
-        return _split(self.k_proj(normed))
+        """What the queries are compared with, [B, h, T, D], from normed tokens.
+
+        A picture's keys are taken less their mean. No softmax notices, but a subspace of an object's keys does: it
+        spans what tells the object from the rest of the picture, not what all of the picture has in common.
+        """
+        keys = _split(self.k_proj(normed))
+        return keys - keys.mean(-2, keepdim=True)
 
 
 class Captioner(nn.Module):

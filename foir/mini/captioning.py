@@ -1,7 +1,7 @@
 """What the captioner of `mini` learns: to say what a picture shows, and what is pointed at when its queries are pulled.
 
 Pulling is query perturbation as `foir.crossmodal.qperturb` does it; the captioner meets it while it learns, so that
-pointing means something to it. Photos have captions but no boxes, so on them a patchwork is pointed at.
+pointing means something to it. Only scenes have boxes, so only on them is anything pointed at.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from foir.playroom.scenes import THEMES, counted, spoken
 
 DEEP = 64  # pictures run through the finished tower at a time
 NAMED = 3  # most things of a scene that its caption names; a list of all would teach to list
-THETA = 0.9  # of the objects' subspaces
 _Said = list[list[int]]  # a caption's words each
 
 
@@ -47,7 +46,7 @@ def learn_captions(settings: Settings, given: Lessons, photos: Photos, encoder: 
         started, total = time.perf_counter(), 0.0
         school.writer.train()
         for places in rng.permutation(len(given.rows))[: steps * settings.caption_batch].reshape(steps, -1):
-            loss = school.photos(np.sort(places)) + 0.5 * school.patchworks() + 0.5 * school.scenes()
+            loss = school.photos(np.sort(places)) + settings.caption_scene_weight * school.scenes()
             optimiser.step(loss)
             total += loss.item()
         spent = time.perf_counter() - started
@@ -66,7 +65,7 @@ class _School:
         self.settings, self.given, self.writer, self.rng = settings, given, writer, rng
         self.said = {row: [writer.encode(text) for text in photos.captions[row]] for row in given.rows.tolist()}
         deep = partial(_deep, encoder, given.device)
-        self.whole, self.joined, self.composed = (deep(kept.tokens) for kept in (given, given.patchworks, given.scenes))
+        self.whole, self.composed = (deep(kept.tokens) for kept in (given, given.scenes))
         self.places = [_place(text) for text in given.scenes.captions]
         self.filled = np.array([row for row, (_, what) in enumerate(given.scenes.things) if len(what)])
 
@@ -78,17 +77,6 @@ class _School:
             own = self.said[row]
             texts.append([own[i] for i in self.rng.permutation(len(own))[: self.settings.caption_texts]])
         return self._loss(self.writer.pooler(seen), texts)
-
-    def patchworks(self) -> Tensor:
-        """Pointing at a photo in a patchwork, it is that photo's caption that must be said."""
-        given = self.given.patchworks
-        rows = self.rng.choice(len(self.joined), min(self.settings.caption_patchworks, len(self.joined)), replace=False)
-        chosen = [int(self.rng.integers(len(given.things[row][1]))) for row in rows]
-        texts = []
-        for row, place in zip(rows, chosen, strict=True):
-            own = self.said[int(given.things[row][1][place])]
-            texts.append([own[int(self.rng.integers(len(own)))]])
-        return self._loss(self._pulled(given, self.joined, rows, chosen), texts)
 
     def scenes(self) -> Tensor:
         """Scenes: a few of their things are named, or the one that is pointed at."""
@@ -119,14 +107,14 @@ class _School:
         tokens, pooler = floats(deep[rows], self.given.device), self.writer.pooler
         masks = np.stack([given.things[row][0][place] for row, place in zip(rows, chosen, strict=True)])
         # The weight "S" multiplies by the share, which nothing else here depends on: a strength for each picture.
-        pulls = self.rng.uniform(1, self.settings.caption_pull, len(rows)).astype(np.float32)
+        pulls = self.rng.uniform(1, 2 * caption.STRENGTH, len(rows)).astype(np.float32)
         objects = Objects(
             torch.arange(len(rows)), torch.from_numpy(np.pad(masks, ((0, 0), (1, 0))).astype(np.float32)),
             torch.from_numpy(pulls),
         ).to(self.given.device)  # fmt: skip
         with torch.no_grad():
             keys = pooler.keys(pooler.norm_keys(tokens))
-            pull = Perturbation.of([keys], objects, theta=THETA, strength=1.0, weight="S")
+            pull = Perturbation.of([keys], objects, theta=caption.THETA, strength=1.0, weight="S")
         queries = PulledQueries(pooler.q_proj, caption.HEADS, at(pull, 0))
         return view(pooler, {"q_proj": queries})(tokens)
 

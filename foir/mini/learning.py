@@ -42,9 +42,8 @@ class Settings:
         memory: Decay of the running average of the weights, which is what is kept.
         caption_epochs: Passes of the captioner over the photos.
         caption_batch: Photos a step of it.
-        caption_patchworks: Patchworks a step of it, with one of the photos pointed at.
         caption_scenes: Scenes a step of it, half of them with a thing pointed at.
-        caption_pull: Most that a thing pulls at the pooler's queries while it learns.
+        caption_scene_weight: Weight of their loss beside the photos'.
         caption_texts: Captions of each photo that a step of it sees.
         caption_kept: Share of a photo's tokens that a step of it sees.
         caption_rate: Its peak learning rate.
@@ -67,11 +66,10 @@ class Settings:
     head_rate: float = 1e-3
     decay: float = 0.05
     memory: float = 0.99
-    caption_epochs: int = 6
+    caption_epochs: int = 7
     caption_batch: int = 32
-    caption_patchworks: int = 8
     caption_scenes: int = 16
-    caption_pull: float = 6.0
+    caption_scene_weight: float = 0.5
     caption_texts: int = 3
     caption_kept: float = 0.5
     caption_rate: float = 1e-3
