@@ -14,7 +14,8 @@ import gradio as gr
 from foir import encoders, methods
 from foir.errors import FoirError
 from foir.index import Index
-from foir.page import Page, Session, Settings, Shown
+from foir.page import Page
+from foir.session import Session, Settings, Shown
 
 if TYPE_CHECKING:
     from foir import Searcher
@@ -83,6 +84,9 @@ def build(page: Page) -> gr.Blocks:
         def point(event: gr.EventData, now: Session | None, *chosen: Any) -> Any:
             return _told(lambda: page.point(_open(now), *_marks(event), Settings(*chosen)))
 
+        def refine(event: gr.EventData, now: Session | None, *chosen: Any) -> Any:
+            return _told(lambda: page.refine(_open(now), event._data or {}, Settings(*chosen)))
+
         def again(now: Session | None, *chosen: Any) -> Any:
             return _told(lambda: page.search(_open(now), Settings(*chosen)))
 
@@ -110,6 +114,7 @@ def build(page: Page) -> gr.Blocks:
             together.input(again, [session, *settings], shown, **LATEST),
             mix.release(again, [session, *settings], shown, **LATEST),
             pointer.submit(point, [session, *settings], shown, **LATEST),
+            results.submit(refine, [session, *settings], shown, **LATEST),
             method.input(again, [session, *settings], shown, **LATEST),
             h_on.release(again, [session, *settings], shown, **LATEST),
             both.input(again, [session, *settings], shown, **LATEST),

@@ -8,93 +8,29 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-from uuid import uuid4
 
 from foir import images
 from foir.errors import BadImage, BadIndex, BadPrompt, Unavailable
 from foir.index import Index, Item
 from foir.prompts import Prompt
+from foir.session import Opinion, Session, Settings, Shown
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
     from foir.images import Photo
-    from foir.search import Hits, Picture, Searcher
+    from foir.search import Searcher
 
 RESULTS, EXPLAINED, SAMPLES, TRIES = 24, 8, 6, 6
 UPLOAD_PIXELS = 24_000_000  # a visitor's session keeps its picture in memory for a while
 SHOWN_SIDE = 1280  # longer side of the picture sent to the browser; coordinates stay those of the original
 HEAT_SIDE = 48  # heat maps travel small and are scaled up smoothly by the browser
 REMEMBERED = 256  # pictures whose patches are kept for heat maps
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the controls say.
-
-    Attributes:
-        method: A method or chain.
-        heads: How many heads it keeps.
-        both: Whether the collection is shown through the same heads.
-        text: Words for what to find.
-        minus: Words for what not to find.
-        together: Words and what is pointed at count at once; else what was done last.
-        mix: Weight of words beside what is pointed at, 0 to 1.
-    """
-
-    method: str = "phs"
-    heads: int = 5
-    both: bool = False
-    text: str = ""
-    minus: str = ""
-    together: bool = False
-    mix: float = 0.5
-
-    @property
-    def words(self) -> dict[str, str]:
-        """The words that say something."""
-        return {name: said.strip() for name, said in (("text", self.text), ("minus", self.minus)) if said.strip()}
-
-
-@dataclass(frozen=True, eq=False)
-class Session:
-    """What one visitor is looking at.
-
-    Attributes:
-        picture: The opened picture.
-        name: What to call it.
-        shown: It as the browser gets it, a data URL, and that version's size.
-        tries: Known things on it, worth pointing at.
-        token: Names this opening of the picture, so that no mark drawn on another is taken for it.
-        prompt: What is pointed at.
-        said: The last wish was in words, not a mark on the picture.
-        words: What was searched for in words, "text" and "minus".
-        hits: What was found.
-    """
-
-    picture: Picture
-    name: str
-    shown: tuple[str, tuple[int, int]]
-    tries: tuple[Mapping[str, Any], ...] = ()
-    token: str = field(default_factory=lambda: uuid4().hex)
-    prompt: Prompt | None = None
-    said: bool = False
-    words: Mapping[str, str] = field(default_factory=dict)
-    hits: Hits | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """A step's outcome: the session after it, and the values of the page's two parts (see assets/page/*.js)."""
-
-    session: Session
-    pointer: dict[str, Any]
-    results: dict[str, Any]
 
 
 class Page:
@@ -141,11 +77,30 @@ class Page:
         if token != session.token:
             raise BadPrompt("The picture changed while you were pointing: point again.")
         prompt = Prompt.from_json(marks)
-        return self.search(replace(session, prompt=None if prompt.empty else prompt, said=False), settings)
+        asked = replace(session, prompt=None if prompt.empty else prompt, said=False, opinions=())
+        return self.search(asked, settings)
+
+    def refine(self, session: Session, said: Mapping[str, Any], settings: Settings) -> Shown:
+        """Search again after some results were called right or wrong, or take the last such judgement back.
+
+        Args:
+            session: What is looked at.
+            said: {"liked": [id], "disliked": [id], "fresh": bool}, all that was judged so far; or {"undo": true}.
+            settings: What the controls say.
+
+        Raises:
+            BadPrompt: It is not that.
+        """
+        if said.get("undo"):
+            return self.search(replace(session, opinions=session.opinions[:-1]), settings)
+        shown = {item.id for item in session.hits.items} if session.hits is not None and said.get("fresh") else set()
+        without = shown | set(session.opinion.without) if said.get("fresh") else ()
+        opinion = Opinion.from_json(said, list(without))
+        return self.search(replace(session, opinions=(*session.opinions, opinion)), settings)
 
     def say(self, session: Session, settings: Settings) -> Shown:
         """Search for the words; none at all goes back to what is pointed at."""
-        return self.search(replace(session, said="text" in settings.words), settings)
+        return self.search(replace(session, said="text" in settings.words, opinions=()), settings)
 
     def search(self, session: Session, settings: Settings) -> Shown:
         """Search, or search again with other settings."""
@@ -166,6 +121,9 @@ class Page:
             options={"h_on": settings.heads} if pointed and "phs" in settings.method.split("|") else {},
             mode="query-db" if pointed and settings.both else "query",
             k=RESULTS,
+            liked=session.opinion.liked,
+            disliked=session.opinion.disliked,
+            without=session.opinion.without,
         )
         session = replace(session, hits=hits, words=words)
         heat = None
@@ -194,12 +152,14 @@ class Page:
         hits = session.hits
         if hits is None:
             return {"hits": [], "note": ""}
+        opinion = {"liked": session.opinion.liked, "disliked": session.opinion.disliked}
         cards = []
         for i, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True)):
             heat = heats[i] if i < len(heats) else None
             url = None if heat is None else _veil_url(heat, (item.width, item.height))
             cards.append({**self._card(item), "score": None if hits.weighed else float(score), "heat": url})
-        return {"hits": cards, "note": " ".join((_sentence(session), *hits.notes))}
+        note = " ".join((_sentence(session), *hits.notes))
+        return {"hits": cards, "note": note, "opinion": opinion, "rounds": len(session.opinions)}
 
     def describe(self, session: Session, lean: float) -> dict[str, str]:
         """What the model says of the open picture and of what is pointed at; see `point_out`."""
@@ -275,12 +235,13 @@ def _sentence(session: Session) -> str:
     """What the results are, in words."""
     text, minus = session.words.get("text"), session.words.get("minus")
     without = f", without \u201c{minus}\u201d" if minus else ""
+    judged = ", as you judged them" if session.opinion.liked or session.opinion.disliked else ""
     if session.hits is None or session.hits.mask is None:
-        return f"Pictures of \u201c{text}\u201d{without}, best first."
+        return f"Pictures of \u201c{text}\u201d{without}{judged}, best first."
     also = f" and \u201c{text}\u201d" if text else ""
     if session.prompt is not None:
-        return f"Pictures with what you pointed at{also}{without}, best first."
-    return f"Pictures like this one{also}{without}. Draw a box around one thing to look for that thing."
+        return f"Pictures with what you pointed at{also}{without}{judged}, best first."
+    return f"Pictures like this one{also}{without}{judged}. Draw a box around one thing to look for that thing."
 
 
 def _name(item: Item) -> str:

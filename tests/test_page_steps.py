@@ -8,7 +8,8 @@ import pytest
 
 from foir import BadImage, BadPrompt, Index, Searcher, encoders
 from foir.index import Object
-from foir.page import EXPLAINED, Page, Settings
+from foir.page import EXPLAINED, Page
+from foir.session import Settings
 from index_build.pipeline import Note, Plan, build
 from tests.conftest import scene
 
@@ -176,3 +177,42 @@ def test_the_open_picture_is_described_where_the_model_can(page, speaking):
     assert speaking.point_out(marked, 0)["pointed"] == ""
     silent = page.choose(3, PHS).session
     assert page.describe(silent, 1) == {"token": silent.token, "whole": "", "pointed": ""}
+
+
+def test_judged_results_rank_again_and_can_be_taken_back(speaking):
+    opened = speaking.choose(3, PHS)
+    first = speaking.point(opened.session, {"points": [[40, 40]]}, opened.session.token, PHS)
+    wrong = first.results["hits"][1]["id"]
+    refined = speaking.refine(first.session, {"liked": [7], "disliked": [wrong]}, PHS)
+    assert refined.results["note"] == "Pictures with what you pointed at, as you judged them, best first."
+    assert refined.results["opinion"] == {"liked": (7,), "disliked": (wrong,)} and refined.results["rounds"] == 1
+    order = [hit["id"] for hit in refined.results["hits"]]
+    assert order[-1] == wrong and order.index(7) < 3
+    assert all(hit["score"] is None for hit in refined.results["hits"])
+    again = speaking.refine(refined.session, {"liked": [7, 5], "disliked": [wrong], "fresh": False}, PHS)
+    assert again.results["rounds"] == 2
+    back = speaking.refine(again.session, {"undo": True}, PHS)
+    assert [hit["id"] for hit in back.results["hits"]] == order
+    assert speaking.refine(back.session, {"undo": True}, PHS).results["hits"] == first.results["hits"]
+    marked = speaking.point(refined.session, {"points": [[9, 9]]}, opened.session.token, PHS)
+    assert marked.results["rounds"] == 0  # another wish
+
+
+def test_only_what_was_not_shown_can_be_asked_for(speaking, monkeypatch):
+    monkeypatch.setattr("foir.page.RESULTS", 4)
+    first = speaking.choose(3, PHS)
+    shown = {hit["id"] for hit in first.results["hits"]}
+    fresh = speaking.refine(first.session, {"liked": [3], "disliked": [], "fresh": True}, PHS)
+    second = {hit["id"] for hit in fresh.results["hits"]}
+    assert not shown & second
+    third = speaking.refine(fresh.session, {"liked": [3], "disliked": [], "fresh": True}, PHS)
+    assert not (shown | second) & {hit["id"] for hit in third.results["hits"]}
+    everything = speaking.refine(third.session, {"liked": [3], "disliked": []}, PHS)
+    assert everything.results["hits"][0]["id"] == 3
+
+
+@pytest.mark.parametrize("said", [{"liked": "7"}, {"liked": [True]}, {"liked": ["7"]}, {"disliked": list(range(1001))}])
+def test_judgements_that_are_none_are_refused(speaking, said):
+    opened = speaking.choose(3, PHS).session
+    with pytest.raises(BadPrompt, match="two lists"):
+        speaking.refine(opened, said, PHS)

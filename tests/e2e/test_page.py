@@ -243,3 +243,24 @@ def test_words_that_look_like_markup_stay_words(visit):
     new_results(page, lambda: page.keyboard.press("Enter"))
     assert note(page) == "Pictures of “<img src=x onerror=alert(1)> ${1+1}”, best first."
     assert page.locator("#results .note img").count() == 0
+
+
+def test_results_are_judged_and_ranked_again(visit):
+    page = visit()
+    assert page.locator(".judged").is_hidden()
+    first = names(page)
+    page.locator(".hit .disliked").nth(0).click()
+    page.locator(".hit .liked").nth(4).click()
+    assert page.inner_text(".judged span") == "1 right, 1 wrong"
+    new_results(page, lambda: page.get_by_role("button", name="Search again with this").click())
+    assert note(page) == "Pictures with what you pointed at, as you judged them, best first."
+    assert first[4] in names(page)[:2] and names(page).index(first[4]) < (names(page) + [first[0]]).index(first[0])
+    assert page.locator(".hit .liked[aria-pressed=true]").count() == 1
+    page.get_by_label("only pictures not shown yet").check()
+    before = names(page)
+    new_results(page, lambda: page.get_by_role("button", name="Search again with this").click())
+    assert not set(before) & set(names(page)) or len(set(before) & set(names(page))) < 3  # names can repeat
+    new_results(page, lambda: page.get_by_role("button", name="Undo", exact=True).last.click())
+    assert names(page) == before
+    new_results(page, lambda: page.locator(".tries button").nth(1).click())
+    assert page.locator(".judged").is_hidden()

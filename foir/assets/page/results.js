@@ -1,7 +1,36 @@
-// The found pictures. Value from the server: {hits: [{id, url, score, name, heat}], note}. A chosen hit is sent as a
-// "select" event with its id. Built with DOM calls only: names come from strangers.
+// The found pictures. Value from the server: {hits: [{id, url, score, name, heat}], note, opinion: {liked, disliked},
+// rounds}. A chosen hit is sent as a "select" event with its id, judgements as a "submit" event, {liked, disliked, fresh} or
+// {undo}. Built with DOM calls only: names come from strangers.
 const grid = element.querySelector(".grid");
 const note = element.querySelector(".note");
+const judged = element.querySelector(".judged");
+const [refine, undo] = judged.querySelectorAll("button");
+const fresh = judged.querySelector("input");
+const sides = { liked: new Set(), disliked: new Set() };
+let search = ""; // tells one search's results from another's
+let applied = ""; // the judgements that these results come from
+
+const told = () => ({ liked: [...sides.liked], disliked: [...sides.disliked] });
+
+function judge(side, id, buttons) {
+  const other = side === "liked" ? "disliked" : "liked";
+  if (!sides[side].delete(id)) sides[side].add(id);
+  sides[other].delete(id);
+  for (const [name, button] of Object.entries(buttons)) button.setAttribute("aria-pressed", sides[name].has(id));
+  count();
+}
+
+function count() {
+  const { liked, disliked } = sides;
+  judged.querySelector("span").textContent = `${liked.size} right, ${disliked.size} wrong`;
+  undo.hidden = !(props.value && props.value.rounds);
+  refine.disabled = JSON.stringify(told()) === applied && !fresh.checked;
+  judged.hidden = !liked.size && !disliked.size && undo.hidden;
+}
+
+refine.addEventListener("click", () => trigger("submit", { ...told(), fresh: fresh.checked }));
+undo.addEventListener("click", () => trigger("submit", { undo: true }));
+fresh.addEventListener("change", count);
 
 function make(tag, className, attributes = {}) {
   const node = document.createElement(tag);
@@ -23,14 +52,34 @@ function card(hit) {
   const again = make("button", "again", { type: "button", "aria-label": `Search with this one: ${hit.name}` });
   again.textContent = "Search with this one";
   again.addEventListener("click", () => trigger("select", { id: hit.id }));
+  const opinions = make("div", "opinions");
+  const buttons = {};
+  for (const [side, text] of [["liked", "Right"], ["disliked", "Wrong"]]) {
+    const button = make("button", side, { type: "button", "aria-label": `${text}: ${hit.name}` });
+    button.textContent = text;
+    button.setAttribute("aria-pressed", sides[side].has(hit.id));
+    button.addEventListener("click", () => judge(side, hit.id, buttons));
+    buttons[side] = button;
+    opinions.append(button);
+  }
   line.append(name, score);
-  node.append(frame, line, again);
+  node.append(frame, line, opinions, again);
   return node;
 }
 
 function show() {
   const value = props.value || { hits: [], note: "" };
   note.textContent = value.note;
+  const opinion = value.opinion || { liked: [], disliked: [] };
+  const now = JSON.stringify([value.note, value.rounds, value.hits.map((hit) => hit.id)]);
+  if (now !== search) {
+    // what is judged but not sent yet survives heat maps that arrive late, not another search
+    search = now;
+    for (const side of ["liked", "disliked"]) sides[side] = new Set(opinion[side]);
+    applied = JSON.stringify(told());
+    fresh.checked = false;
+  }
+  count();
   grid.replaceChildren(...value.hits.map(card));
 }
 
