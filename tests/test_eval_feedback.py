@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval import datasets, feedback
+from eval import bench_feedback, datasets, feedback
 from eval.__main__ import main
 from eval.cells import read
 from eval.datasets import Dataset, Query
@@ -11,7 +11,7 @@ from eval.experiments import EXPERIMENTS
 from eval.store import Store
 from eval.tables import Feedback, Row
 from foir import Prompt, Unavailable, crossmodal
-from foir.feedback import Judged, relevance
+from foir.feedback import Judged, relevance, rules
 from tests.conftest import scene
 
 SIZES = (0, 2, 4)
@@ -118,3 +118,9 @@ def test_a_folder_of_folders(tmp_path, monkeypatch, capsys):
     assert main([*words, "--json", str(out)]) == 0
     assert {c.method for c in read(out)} == {"cbir"}
     assert "feedback-coco-small" in EXPERIMENTS and "| MAP@R |" in capsys.readouterr().out
+
+
+def test_the_bench_times_every_rule():
+    times = bench_feedback.measure("float16", rows=2000)
+    assert {f"feedback, {rule}" for rule in rules()} < set(times)
+    assert all(spent > 0 for spent in times.values())

@@ -50,20 +50,21 @@ function card(hit) {
   const score = make("span", "score", { title: "similarity, 100 at most" });
   score.textContent = hit.score === null ? "" : (100 * hit.score).toFixed(1);
   const again = make("button", "again", { type: "button", "aria-label": `Search with this one: ${hit.name}` });
-  again.textContent = "Search with this one";
+  again.textContent = "Search it";
   again.addEventListener("click", () => trigger("select", { id: hit.id }));
   const opinions = make("div", "opinions");
   const buttons = {};
-  for (const [side, text] of [["liked", "Right"], ["disliked", "Wrong"]]) {
-    const button = make("button", side, { type: "button", "aria-label": `${text}: ${hit.name}` });
-    button.textContent = text;
+  for (const [side, text, sign] of [["liked", "Right", "\u2713"], ["disliked", "Wrong", "\u2717"]]) {
+    const button = make("button", side, { type: "button", title: text, "aria-label": `${text}: ${hit.name}` });
+    button.textContent = sign;
     button.setAttribute("aria-pressed", sides[side].has(hit.id));
     button.addEventListener("click", () => judge(side, hit.id, buttons));
     buttons[side] = button;
     opinions.append(button);
   }
   line.append(name, score);
-  node.append(frame, line, opinions, again);
+  opinions.append(again);
+  node.append(frame, line, opinions);
   return node;
 }
 
