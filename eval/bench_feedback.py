@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -18,7 +19,7 @@ ROUNDS = 7
 def main() -> str:
     """Measure on random unit vectors, kept as an index keeps them; returns a Markdown table."""
     lines = [
-        f"{ROWS} x {DIM} random unit vectors, {LIKED} likes and {DISLIKED} dislikes, the best {K}; medians of {ROUNDS}.",
+        f"{ROWS} x {DIM} random unit vectors, {LIKED} likes and {DISLIKED} dislikes, best {K}; medians of {ROUNDS}.",
         "",
         "| kept as | step | ms | of the plain search | of the bare product |",
         "|---|---|---|---|---|",
@@ -42,14 +43,18 @@ def measure(dtype: str, rows: int = ROWS) -> dict[str, float]:
     liked, disliked, query = matrix[1 : 1 + LIKED], matrix[50 : 50 + DISLIKED], matrix[0]
     judged = Judged(liked, disliked, query)
     vectors = np.concatenate([query[None], liked, disliked]).T.copy()
+
+    def product() -> list[np.ndarray]:
+        return [part.astype(np.float32, copy=False) @ vectors for part in exact.blocks(shards)]
+
+    def ranked(rule: str) -> exact.TopK:
+        return exact.best(relevance(shards, judged, rule), K)
+
     steps: dict[str, Callable[[], object]] = {
         "plain exact search of one vector": lambda: exact.search(shards, query[None], K),
-        "bare matrix product": lambda: [
-            block.astype(np.float32, copy=False) @ vectors for block in exact.blocks(shards)
-        ],
+        "bare matrix product": product,
+        **{f"feedback, {rule}": partial(ranked, rule) for rule in rules()},
     }
-    for rule in rules():
-        steps[f"feedback, {rule}"] = lambda rule=rule: exact.best(relevance(shards, judged, rule), K)
     times: dict[str, list[float]] = {step: [] for step in steps}
     for _ in range(ROUNDS):
         for step, once in steps.items():
