@@ -8,10 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval import cells, datasets
-from eval.datasets import Captioned, Dataset
+from eval.datasets import Captioned, Classed, Dataset
 from eval.experiments import EXPERIMENTS, Kind
 from eval.store import Store
-from eval.tables import Captioning, Cost, Counting, Drawing, Experiment, Feedback, Leaning, Perturbed, Retrieval
+from eval.tables import (
+    Captioning,
+    Clustering,
+    Cost,
+    Counting,
+    Drawing,
+    Experiment,
+    Feedback,
+    Leaning,
+    Perturbed,
+    Retrieval,
+)
 from foir.errors import FoirError, Unavailable
 
 RESULTS = Path("results")
@@ -77,19 +88,19 @@ def _run(args: argparse.Namespace) -> None:
         cells.write(found, args.json)
 
 
-def _data(experiment: Kind, name: str) -> Dataset | Captioned | None:
+def _data(experiment: Kind, name: str) -> Dataset | Captioned | Classed | None:
     if isinstance(experiment, Cost):
         return None
     if isinstance(experiment, Retrieval | Captioning | Perturbed):
         return datasets.read_captioned(name)
-    return datasets.read(name)
+    return datasets.read_classed(name) if isinstance(experiment, Clustering) else datasets.read(name)
 
 
 def _measured(
-    experiment: Kind, data: Dataset | Captioned | None, name: str, args: argparse.Namespace
+    experiment: Kind, data: Dataset | Captioned | Classed | None, name: str, args: argparse.Namespace
 ) -> list[cells.Cell]:
     """The cells of one experiment on one data set with one encoder; none of a figure, whose picture is written."""
-    from eval import bench_qpert, counting, drawings, feedback, leaning, perturbing, runner, text
+    from eval import bench_qpert, clustering, counting, drawings, feedback, leaning, perturbing, runner, text
     from foir import crossmodal, encoders
 
     how = {"device": args.device, "dtype": args.dtype, "pretrained": not args.random}
@@ -115,6 +126,8 @@ def _measured(
             return perturbing.run(experiment, data, crossmodal.load(name, **how), limit=args.limit)
         case Feedback(), Dataset():
             return feedback.run(experiment, data, crossmodal.load(name, **how), store, limit=args.limit)
+        case Clustering(), Classed():
+            return clustering.run(experiment, data, encoders.load(name, **how), limit=args.limit)
         case Leaning(), Dataset():
             return leaning.run(experiment, data, crossmodal.load(name, **how), limit=args.limit)
         case Cost(), None:

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from eval import phs, qpert
-from eval.tables import Captioning, Cost, Counting, Drawing, Experiment, Feedback, Leaning, Perturbed, Retrieval, Row
+from eval.tables import (
+    Captioning,
+    Clustering,
+    Cost,
+    Counting,
+    Drawing,
+    Experiment,
+    Feedback,
+    Leaning,
+    Perturbed,
+    Retrieval,
+    Row,
+)
 
 RIVALS = (Row("mask"), Row("crop"), Row("foveal"), Row("attention_mask"))
 
@@ -19,7 +31,7 @@ JUDGED = (
     *(Row("phs", {"h_on": 5} | ({"rule": rule} if rule else {})) for rule in
       ("", "sign_margin", "hard_1nn", "blend", "rocchio", "svm", "logistic")),
 )  # fmt: skip
-Kind = Experiment | Retrieval | Captioning | Counting | Drawing | Perturbed | Leaning | Cost | Feedback
+Kind = Experiment | Retrieval | Captioning | Counting | Drawing | Perturbed | Leaning | Cost | Feedback | Clustering
 _ALL: tuple[Kind, ...] = (
     Experiment(
         "coco-small",
@@ -84,6 +96,13 @@ _ALL: tuple[Kind, ...] = (
         ("folders",),
         ("mini",),
         (Row("cbir"),),
+    ),
+    Clustering(
+        "itae-table",
+        "ITAE: k-means without attention sinks, with and without registers",
+        ("cifar10", "cifar100", "stl10", "tiny-imagenet"),
+        tuple(f"dinov2-{size}{reg}" for size in ("small", "base", "large", "giant") for reg in ("", "-reg")),
+        (Row("cbir"), Row("itae", published=("ITAE", "test split"))),
     ),
     Leaning(
         "caption-steering",

@@ -9,11 +9,13 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "published"
 DATASETS = {
     "coco": "COCO", "voc": "PASCAL VOC", "visual_genome": "Visual Genome", "flickr30k": "Flickr30K",
-    "flickr-fg": "Flickr-FG", "coco-5k": "COCO-5K", "coco-fg": "COCO-FG",
+    "flickr-fg": "Flickr-FG", "coco-5k": "COCO-5K", "coco-fg": "COCO-FG", "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100", "stl10": "STL-10",
 }  # fmt: skip
 ENCODERS = {
     **{f"dinov2-{size}-reg": ("DINOv2", size) for size in ("small", "base", "large", "giant")},
     **{f"clip-{size}": ("CLIP", size) for size in ("base", "large")},
+    "dinov2-base": ("DINOv2", "ViT-B/14"),
     "blip2": ("BLIP-2 (EVA ViT-g, coco)", ""),
     "coca": ("COCA", ""),
     "internvl-g": ("InternVL-G", ""),
@@ -26,7 +28,7 @@ def value(paper: str, table: str, dataset: str, encoder: str, names: tuple[str, 
     """The value that a table of a paper gives, or None where it has none.
 
     Args:
-        paper: "phs" or "qpert".
+        paper: "phs", "qpert" or "itae".
         table: As the paper numbers it, "1" or "A4".
         dataset: Registry id.
         encoder: Registry name.

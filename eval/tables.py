@@ -172,3 +172,20 @@ class Feedback:
     sizes: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)
     worded: bool = False
     ks: tuple[int, ...] = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """How well k-means on the features finds the classes. The other fields as in `Experiment`.
+
+    Attributes:
+        rows: Methods without a prompt; the first is what the others are compared with.
+        seeds: Starts of k-means, over which the mean is taken.
+    """
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]
+    rows: tuple[Row, ...]
+    seeds: int = 5

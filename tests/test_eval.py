@@ -11,10 +11,10 @@ import pytest
 
 from eval import __main__ as command
 from eval import bench_reprompt, cells, datasets, gallery, papers, phs, pointing, ranking, runner
-from eval.datasets import Dataset, Query
+from eval.datasets import Captioned, Classed, Dataset, Query
 from eval.experiments import EXPERIMENTS
 from eval.store import Store
-from eval.tables import Captioning, Experiment, Perturbed, Retrieval, Row
+from eval.tables import Captioning, Clustering, Experiment, Perturbed, Retrieval, Row
 from foir.encoders.intervention import HeadGate
 from foir.index import exact, head_cache
 from foir.patches import rasterise
@@ -127,9 +127,10 @@ def test_reprompting_is_cheaper_than_encoding(toy):
 
 
 def test_every_experiment_names_known_data_sets():
+    words, classes = Retrieval | Captioning | Perturbed, Clustering
     for experiment in EXPERIMENTS.values():
-        names = datasets.names(captioned=isinstance(experiment, Retrieval | Captioning | Perturbed))
-        assert set(experiment.datasets) <= set(names)
+        kind = Captioned if isinstance(experiment, words) else Classed if isinstance(experiment, classes) else Dataset
+        assert set(experiment.datasets) <= set(datasets.names(kind))
 
 
 @pytest.mark.parametrize("words", [["run", "nothing"], ["run", "coco-small", "--dataset", "imagenet"]])

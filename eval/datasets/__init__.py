@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -90,6 +90,24 @@ class Captioned:
     binned: str = "annotated"
 
 
+@dataclass(frozen=True, eq=False)
+class Classed:
+    """Pictures of which each has one class.
+
+    Attributes:
+        name: Registry name.
+        pictures: Each read when called.
+        classes: Class of each, int [n].
+        names: What the classes are called.
+    """
+
+    name: str
+    pictures: tuple[Load, ...]
+    classes: np.ndarray
+    names: tuple[str, ...]
+
+
+_classed: dict[str, Callable[[], Classed]] = {}
 _pointed: dict[str, Callable[[], Dataset]] = {}
 _captioned: dict[str, Callable[[], Captioned]] = {}
 
@@ -114,16 +132,27 @@ def captioned(name: str) -> Callable[[Callable[[], Captioned]], Callable[[], Cap
     return add
 
 
+def classed(name: str) -> Callable[[Callable[[], Classed]], Callable[[], Classed]]:
+    """Register a function that reads a data set of pictures with one class each."""
+
+    def add(read: Callable[[], Classed]) -> Callable[[], Classed]:
+        _classed[name] = read
+        return read
+
+    return add
+
+
 @cache
 def _load_all() -> None:
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         importlib.import_module(module.name)
 
 
-def names(*, captioned: bool = False) -> tuple[str, ...]:
-    """The names of the data sets of pointed queries, or of those with captions."""
+def names(kind: type) -> tuple[str, ...]:
+    """The names of all data sets of a kind: `Dataset`, `Captioned` or `Classed`."""
     _load_all()
-    return tuple(_captioned if captioned else _pointed)
+    registers: dict[type, dict[str, Any]] = {Dataset: _pointed, Captioned: _captioned, Classed: _classed}
+    return tuple(registers[kind])
 
 
 def read(name: str) -> Dataset:
@@ -144,6 +173,16 @@ def read_captioned(name: str) -> Captioned:
     """
     _load_all()
     return _known(_captioned, name)()
+
+
+def read_classed(name: str) -> Classed:
+    """Read a data set of pictures with one class each.
+
+    Raises:
+        Unavailable: There is none of this name, or its files are absent.
+    """
+    _load_all()
+    return _known(_classed, name)()
 
 
 def _known(register: dict[str, Callable[[], _Set]], name: str) -> Callable[[], _Set]:
