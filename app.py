@@ -65,11 +65,14 @@ def build(page: Page) -> gr.Blocks:
                     method = gr.Dropdown(menu, value=default, label="How to look")
                     h_on = gr.Slider(1, heads, min(5, heads), step=1, label="Attention heads kept")
                     both = gr.Checkbox(False, label="Show the collection through the same heads", visible=bool(space.z))
+                    least = gr.Slider(0, 1, 0, label="Leave out what is less alike than this")
                     lean = gr.Slider(0, 2, 1, step=0.25, label="How far the sentence leans to it", visible=speaks)
                     where = gr.Checkbox(True, label="Show where the thing is on the first results")
             with gr.Column(scale=7, min_width=320):
                 results = _part("results", {"hits": [], "note": "Warming up ..."})
-        settings: list[Any] = [method, h_on, both, text, minus, together, mix]
+                with gr.Accordion("Map of the collection", open=False) as folded:
+                    chart = _part("map", {})
+        settings: list[Any] = [method, h_on, both, text, minus, together, mix, least]
         shown = [session, pointer, results]
 
         def start(*chosen: Any) -> Any:
@@ -107,12 +110,14 @@ def build(page: Page) -> gr.Blocks:
             upload.upload(use, [upload, *settings], shown, **HIDDEN),
             results.select(choose, settings, shown, **LATEST),
             pointer.select(choose, settings, shown, **LATEST),
+            chart.select(choose, settings, shown, **LATEST),
         ]
         searched = [
             text.submit(say, [session, *settings], shown, **LATEST),
             minus.submit(again, [session, *settings], shown, **LATEST),
             together.input(again, [session, *settings], shown, **LATEST),
             mix.release(again, [session, *settings], shown, **LATEST),
+            least.release(again, [session, *settings], shown, **LATEST),
             pointer.submit(point, [session, *settings], shown, **LATEST),
             results.submit(refine, [session, *settings], shown, **LATEST),
             method.input(again, [session, *settings], shown, **LATEST),
@@ -126,6 +131,7 @@ def build(page: Page) -> gr.Blocks:
             event.success(describe, [session, lean], [says], **HIDDEN)
         for event in searched:
             event.success(point_out, [session, lean], [says], **HIDDEN)
+        folded.expand(page.map, None, [chart], **HIDDEN)
         lean.release(point_out, [session, lean], [says], **LATEST)
     return blocks
 

@@ -67,3 +67,18 @@ def flat(vectors: np.ndarray) -> np.ndarray:
 
 def _words(caption: str) -> set[str]:
     return {word for word in re.findall(r"[a-z]{3,}", caption.lower()) if word not in COMMON}
+
+
+def copies(vectors: np.ndarray, least: float = 0.97) -> list[int]:
+    """For each unit vector, best first, the place of the first one that it is nearly a copy of, or its own.
+
+    Args:
+        vectors: float [n, d].
+        least: Cosine from which two pictures are near copies.
+    """
+    alike = vectors @ vectors.T >= least
+    firsts: list[int] = []
+    for place in range(len(vectors)):
+        originals = [other for other in range(place) if firsts[other] == other and alike[place, other]]
+        firsts.append(originals[0] if originals else place)
+    return firsts

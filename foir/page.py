@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from foir import images
+from foir import atlas, clustering, images
 from foir.errors import BadImage, BadIndex, BadPrompt, Unavailable
-from foir.index import Index, Item
+from foir.index import Index, Item, exact
 from foir.prompts import Prompt
 from foir.session import Opinion, Session, Settings, Shown
 
@@ -46,6 +46,7 @@ class Page:
         self.index = index
         self._searcher: Future[Searcher] = ThreadPoolExecutor(1).submit(load)
         self._patches = lru_cache(maxsize=REMEMBERED)(self._read_patches)
+        self._atlas: atlas.Atlas | None = None
         rows = random.Random(7).sample(range(len(index)), min(SAMPLES, len(index)))  # noqa: S311 - a choice of pictures
         self._samples = [index.item(row) for row in rows]
 
@@ -125,6 +126,8 @@ class Page:
             disliked=session.opinion.disliked,
             without=session.opinion.without,
         )
+        if settings.least and not hits.weighed:
+            hits = hits.at_least(settings.least)
         session = replace(session, hits=hits, words=words)
         heat = None
         if pointed and hits.features is not None and hits.seen_whole:
@@ -153,18 +156,40 @@ class Page:
         if hits is None:
             return {"hits": [], "note": ""}
         opinion = {"liked": session.opinion.liked, "disliked": session.opinion.disliked}
-        cards = []
+        rows = [self.index.row(item.id) for item in hits.items]
+        firsts = clustering.copies(exact.take(self.index.space("image").shards, rows))
+        cards: dict[int, dict[str, Any]] = {}
         for i, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True)):
+            if firsts[i] != i:
+                cards[firsts[i]]["copies"].append(_name(item))
+                continue
             heat = heats[i] if i < len(heats) else None
             url = None if heat is None else _veil_url(heat, (item.width, item.height))
-            cards.append({**self._card(item), "score": None if hits.weighed else float(score), "heat": url})
+            shown = None if hits.weighed else float(score)
+            cards[i] = {**self._card(item), "score": shown, "heat": url, "copies": []}
         note = " ".join((_sentence(session), *hits.notes))
-        return {"hits": cards, "note": note, "opinion": opinion, "rounds": len(session.opinions)}
+        return {"hits": list(cards.values()), "note": note, "opinion": opinion, "rounds": len(session.opinions)}
 
     def describe(self, session: Session, lean: float) -> dict[str, str]:
         """What the model says of the open picture and of what is pointed at; see `point_out`."""
         whole = self.searcher.caption(session.picture) if "text" in self.index.spaces else None
         return {**self.point_out(session, lean), "whole": whole or ""}
+
+    def map(self) -> dict[str, Any]:
+        """The map of the collection: points [x, y, cluster, id], and of each cluster name, size and middle picture."""
+        if self._atlas is None:
+            self._atlas = atlas.chart(self.index)
+        made = self._atlas
+        points = [
+            [round(float(x), 4), round(float(y), 4), int(cluster), int(id)]
+            for (x, y), cluster, id in zip(made.places, made.clusters, made.ids, strict=True)
+        ]
+        sizes = [int((made.clusters == cluster).sum()) for cluster in range(len(made.names))]
+        groups = [
+            {"name": name or f"group {number + 1}", "size": size, "id": centre}
+            for number, (name, size, centre) in enumerate(zip(made.names, sizes, made.centres, strict=True))
+        ]
+        return {"points": points, "groups": groups}
 
     def point_out(self, session: Session, lean: float) -> dict[str, str]:
         """What the model says of what is pointed at; nothing where it writes no captions or can only see the whole.

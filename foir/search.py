@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -56,6 +56,11 @@ class Hits:
     heads: tuple[int, ...] | None
     seen_whole: bool
     notes: tuple[str, ...]
+
+    def at_least(self, score: float) -> Hits:
+        """Those with at least this score: the irrelevant tail is cut off."""
+        keep = [place for place, own in enumerate(self.scores) if own >= score]
+        return replace(self, items=tuple(self.items[place] for place in keep), scores=self.scores[keep])
 
 
 @dataclass(frozen=True, eq=False)

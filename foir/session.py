@@ -28,6 +28,7 @@ class Settings:
         minus: Words for what not to find.
         together: Words and what is pointed at count at once; else what was done last.
         mix: Weight of words beside what is pointed at, 0 to 1.
+        least: Results less alike than this cosine are cut off; only where scores are cosines.
     """
 
     method: str = "phs"
@@ -37,6 +38,7 @@ class Settings:
     minus: str = ""
     together: bool = False
     mix: float = 0.5
+    least: float = 0.0
 
     @property
     def words(self) -> dict[str, str]:

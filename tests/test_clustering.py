@@ -72,3 +72,12 @@ def test_the_map_keeps_what_is_far_apart_far_apart():
     centred = vectors - vectors.mean(0)
     first = np.linalg.svd(centred, full_matrices=False)[2][0]
     assert abs(np.corrcoef(places[:, 0], centred @ first)[0, 1]) == pytest.approx(1)
+
+
+def test_near_copies_point_at_the_first_of_them():
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((3, 16))
+    vectors = np.concatenate([base, base[[1, 0, 1]] + 0.01 * rng.standard_normal((3, 16))])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert clustering.copies(vectors) == [0, 1, 2, 1, 0, 1]
+    assert clustering.copies(vectors[:0]) == []

@@ -216,3 +216,31 @@ def test_judgements_that_are_none_are_refused(speaking, said):
     opened = speaking.choose(3, PHS).session
     with pytest.raises(BadPrompt, match="two lists"):
         speaking.refine(opened, said, PHS)
+
+
+def test_the_map_shows_every_picture_once_and_groups_lead_to_pictures(speaking):
+    shown = speaking.map()
+    assert sorted(point[3] for point in shown["points"]) == list(range(len(speaking.index)))
+    assert all(0 <= x <= 1 and 0 <= y <= 1 for x, y, _, _ in shown["points"])
+    assert sum(group["size"] for group in shown["groups"]) == len(speaking.index)
+    for number, group in enumerate(shown["groups"]):
+        assert group["name"]
+        assert [point[2] for point in shown["points"] if point[3] == group["id"]] == [number]
+    assert speaking.map() == shown
+    json.dumps(shown)
+
+
+def test_the_tail_can_be_cut_off(speaking):
+    whole = speaking.choose(3, PHS)
+    scores = [hit["score"] for hit in whole.results["hits"]]
+    cut = speaking.choose(3, replace(PHS, least=scores[2]))
+    assert cut.results["hits"] == whole.results["hits"][:3]
+
+
+def test_near_copies_are_folded_together(speaking, monkeypatch):
+    monkeypatch.setattr("foir.page.clustering.copies", lambda vectors: [0, 0, *range(2, len(vectors))])
+    shown = speaking.choose(3, PHS)
+    first, second = (item.file for item in shown.session.hits.items[:2])
+    assert (shown.results["hits"][0]["name"], shown.results["hits"][0]["copies"]) == (first, [second])
+    assert len(shown.results["hits"]) == len(shown.session.hits.items) - 1
+    assert len(speaking.explain(shown.session)["hits"]) == len(shown.results["hits"])

@@ -264,3 +264,18 @@ def test_results_are_judged_and_ranked_again(visit):
     assert names(page) == before
     new_results(page, lambda: page.locator(".tries button").nth(1).click())
     assert page.locator(".judged").is_hidden()
+
+
+def test_the_map_leads_to_pictures(visit):
+    page = visit()
+    page.get_by_text("Map of the collection").click()
+    page.wait_for_selector(".groups button")
+    assert page.locator(".groups button").count() == 12
+    ink = "(() => { const c = document.querySelector('.map canvas'); const d = c.getContext('2d')"
+    page.wait_for_function(f"{ink}.getImageData(0, 0, c.width, c.height).data; return d.some((v) => v > 0) }})()")
+    group = page.locator(".groups button").nth(3)
+    new_results(page, group.click)
+    assert "Pictures like this one" in note(page)
+    area = page.locator(".map canvas").bounding_box()
+    new_results(page, lambda: page.mouse.click(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2))
+    assert "Pictures like this one" in note(page)

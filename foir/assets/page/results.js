@@ -1,4 +1,4 @@
-// The found pictures. Value from the server: {hits: [{id, url, score, name, heat}], note, opinion: {liked, disliked},
+// The found pictures. Value from the server: {hits: [{id, url, score, name, heat, copies}], note, opinion: {liked, disliked},
 // rounds}. A chosen hit is sent as a "select" event with its id, judgements as a "submit" event, {liked, disliked, fresh} or
 // {undo}. Built with DOM calls only: names come from strangers.
 const grid = element.querySelector(".grid");
@@ -61,6 +61,10 @@ function card(hit) {
     button.addEventListener("click", () => judge(side, hit.id, buttons));
     buttons[side] = button;
     opinions.append(button);
+  }
+  if (hit.copies && hit.copies.length) {
+    name.textContent = `${hit.name} and ${hit.copies.length} near ${hit.copies.length > 1 ? "copies" : "copy"}`;
+    name.title = [hit.name, ...hit.copies].join("\n");
   }
   line.append(name, score);
   opinions.append(again);
