@@ -68,10 +68,10 @@ def build(page: Page) -> gr.Blocks:
                     least = gr.Slider(0, 1, 0, label="Leave out what is less alike than this")
                     lean = gr.Slider(0, 2, 1, step=0.25, label="How far the sentence leans to it", visible=speaks)
                     where = gr.Checkbox(True, label="Show where the thing is on the first results")
-            with gr.Column(scale=7, min_width=320):
-                results = _part("results", {"hits": [], "note": "Warming up ..."})
                 with gr.Accordion("Map of the collection", open=False) as folded:
                     chart = _part("map", {})
+            with gr.Column(scale=7, min_width=320):
+                results = _part("results", {"hits": [], "note": "Warming up ..."})
         settings: list[Any] = [method, h_on, both, text, minus, together, mix, least]
         shown = [session, pointer, results]
 
