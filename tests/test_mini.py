@@ -17,7 +17,16 @@ from foir.patches import rasterise
 from tests.conftest import scene
 
 TINY = Settings(
-    epochs=1, batch=4, patchworks=3, scenes=4, patchwork_batch=2, scene_batch=3, caption_epochs=1, caption_batch=4
+    epochs=1,
+    batch=4,
+    patchworks=3,
+    scenes=4,
+    patchwork_batch=2,
+    scene_batch=3,
+    caption_epochs=1,
+    caption_batch=4,
+    caption_pointing_epochs=1,
+    caption_scenes=4,
 )
 
 

@@ -32,42 +32,77 @@ _Said = list[list[int]]  # a caption's words each
 
 
 def learn_captions(settings: Settings, given: Lessons, photos: Photos, encoder: Encoder, seed: int, out: Path) -> None:
-    """Train a captioner on the tokens that the finished image tower gives its last block, and write it to `out`."""
-    rng = np.random.default_rng([seed, 1])
+    """Train a captioner on the tokens that the finished image tower gives its last block, and write it to `out`.
+
+    First it learns to speak, with one thing pointed at in half of the scenes; then it learns on with many things pointed
+    at in all of them.
+    """
     torch.manual_seed(seed)
-    names = [*_scene_words(given.scenes)]
-    words = caption.vocabulary((text for row in given.rows for text in photos.captions[row]), names)
-    school = _School(settings, given, photos, encoder, caption.Captioner(words).to(given.device), rng)
-    steps = len(given.rows) // settings.caption_batch
-    groups = [{"params": list(school.writer.parameters()), "lr": settings.caption_rate}]
-    total_steps = settings.caption_epochs * steps
-    optimiser = Optimiser(groups, total_steps, decay=settings.decay, clip=1.0, memory=settings.memory)
-    for epoch in range(settings.caption_epochs):
-        started, total = time.perf_counter(), 0.0
-        school.writer.train()
-        for places in rng.permutation(len(given.rows))[: steps * settings.caption_batch].reshape(steps, -1):
-            loss = school.photos(np.sort(places)) + settings.caption_scene_weight * school.scenes()
-            optimiser.step(loss)
-            total += loss.item()
-        spent = time.perf_counter() - started
-        log(f"captions {epoch + 1}/{settings.caption_epochs}: loss {total / steps:.3f}, {spent:.0f} s")
-    optimiser.finish()
-    caption.write(school.writer.eval(), out / caption.FILE.name)
+    words = caption.vocabulary(
+        (text for row in given.rows for text in photos.captions[row]), _scene_words(given.scenes)
+    )
+    file = out / caption.FILE.name
+    caption.write(caption.Captioner(words), file)
+    school = _School(settings, given, photos, encoder, caption.load(file))
+    school.term(
+        settings.caption_epochs, settings.caption_rate, pointed=settings.caption_scenes // 2, each=1, seed=[seed, 1]
+    )
+    caption.write(school.writer, file)
+    point_out(settings, given, photos, encoder, seed, out)
+
+
+def point_out(settings: Settings, given: Lessons, photos: Photos, encoder: Encoder, seed: int, out: Path) -> None:
+    """The second term, on the captioner that `out` holds after the first."""
+    file = out / caption.FILE.name
+    school = _School(settings, given, photos, encoder, caption.load(file))
+    rate, each = settings.caption_rate / 2, settings.caption_things
+    school.term(settings.caption_pointing_epochs, rate, pointed=settings.caption_scenes, each=each, seed=[seed, 2])
+    caption.write(school.writer, file)
 
 
 class _School:
     """The captioner in training; each method is one kind of lesson and returns its loss."""
 
     def __init__(
-        self, settings: Settings, given: Lessons, photos: Photos, encoder: Encoder, writer: caption.Captioner,
-        rng: np.random.Generator,
-    ) -> None:  # fmt: skip
-        self.settings, self.given, self.writer, self.rng = settings, given, writer, rng
+        self, settings: Settings, given: Lessons, photos: Photos, encoder: Encoder, writer: caption.Captioner
+    ) -> None:
+        self.settings, self.given = settings, given
+        self.writer = writer.to(given.device).requires_grad_(True)
+        self.rng = np.random.default_rng(0)
         self.said = {row: [writer.encode(text) for text in photos.captions[row]] for row in given.rows.tolist()}
         deep = partial(_deep, encoder, given.device)
         self.whole, self.composed = (deep(kept.tokens) for kept in (given, given.scenes))
         self.places = [_place(text) for text in given.scenes.captions]
         self.filled = np.array([row for row, (_, what) in enumerate(given.scenes.things) if len(what)])
+
+    def term(self, epochs: int, rate: float, *, pointed: int, each: int, seed: list[int]) -> None:
+        """Learn for some epochs; what stays is the running average.
+
+        Args:
+            epochs: Passes over the photos.
+            rate: Peak learning rate.
+            pointed: Scenes a step on which something is pointed at.
+            each: How many things on each of them, one at a time.
+            seed: Of everything random.
+        """
+        self.rng = np.random.default_rng(seed)
+        torch.manual_seed(seed[0] + seed[1])
+        settings, rows = self.settings, self.given.rows
+        steps = len(rows) // settings.caption_batch
+        groups = [{"params": list(self.writer.parameters()), "lr": rate}]
+        optimiser = Optimiser(groups, epochs * steps, decay=settings.decay, clip=1.0, memory=settings.memory)
+        for epoch in range(epochs):
+            started, total = time.perf_counter(), 0.0
+            self.writer.train()
+            for places in self.rng.permutation(len(rows))[: steps * settings.caption_batch].reshape(steps, -1):
+                scenes = self.scenes(pointed, each) + self.named(settings.caption_scenes // 2)
+                loss = self.photos(np.sort(places)) + settings.caption_scene_weight * scenes
+                optimiser.step(loss)
+                total += loss.item()
+            spent = time.perf_counter() - started
+            log(f"captions {epoch + 1}/{epochs}: loss {total / steps:.3f}, {spent:.0f} s")
+        optimiser.finish()
+        self.writer.eval()
 
     def photos(self, places: np.ndarray) -> Tensor:
         """Photos of which a share of the patches is seen, and some of what people said of each."""
@@ -78,34 +113,39 @@ class _School:
             texts.append([own[i] for i in self.rng.permutation(len(own))[: self.settings.caption_texts]])
         return self._loss(self.writer.pooler(seen), texts)
 
-    def scenes(self) -> Tensor:
-        """Scenes: a few of their things are named, or the one that is pointed at."""
+    def named(self, count: int) -> Tensor:
+        """Scenes of which a few things are named."""
         given, all_sprites = self.given.scenes, sprites()
-        rows = self.rng.choice(self.filled, min(self.settings.caption_scenes, len(self.filled)), replace=False)
-        pointed, plain = np.split(rows, [len(rows) // 2])
-        chosen, texts = [], []
-        for row in pointed:
-            _, what = given.things[row]
-            chosen.append(int(self.rng.integers(len(what))))
-            name = counted(all_sprites[what[chosen[-1]]].name)
-            texts.append([self.writer.encode(f"{name} {self.places[row]}")])
-        for row in plain:
+        rows = self.rng.choice(self.filled, min(count, len(self.filled)), replace=False)
+        texts = []
+        for row in rows:
             masks, what = given.things[row]
             sizes = masks.sum(1) ** 0.5  # large things first, but small ones now and then
-            count = min(len(what), int(self.rng.integers(1, NAMED + 1)))
-            some = self.rng.choice(len(what), count, replace=False, p=sizes / sizes.sum())
-            some = some[np.argsort(-sizes[some], kind="stable")]
-            listed = spoken([counted(all_sprites[what[i]].name) for i in some])
+            some = min(len(what), int(self.rng.integers(1, NAMED + 1)))
+            chosen = self.rng.choice(len(what), some, replace=False, p=sizes / sizes.sum())
+            chosen = chosen[np.argsort(-sizes[chosen], kind="stable")]
+            listed = spoken([counted(all_sprites[what[i]].name) for i in chosen])
             texts.append([self.writer.encode(f"{listed} {self.places[row]}")])
-        pooled = [self.writer.pooler(floats(self.composed[plain], self.given.device))]
-        if len(pointed):
-            pooled.insert(0, self._pulled(given, self.composed, pointed, chosen))
-        return self._loss(torch.cat(pooled), texts)
+        return self._loss(self.writer.pooler(floats(self.composed[rows], self.given.device)), texts)
 
-    def _pulled(self, given: Pointed, deep: np.ndarray, rows: np.ndarray, chosen: list[int]) -> Tensor:
+    def scenes(self, count: int, each: int) -> Tensor:
+        """Scenes on which one thing is pointed at, which is named; the same scene with `each` of its things."""
+        given, all_sprites = self.given.scenes, sprites()
+        chosen: list[tuple[int, int]] = []
+        for row in self.rng.choice(self.filled, min(count, len(self.filled)), replace=False).tolist():
+            things = self.rng.permutation(len(given.things[row][1]))[:each]
+            chosen += [(row, int(thing)) for thing in things]
+        texts = []
+        for row, thing in chosen:
+            name = counted(all_sprites[given.things[row][1][thing]].name)
+            texts.append([self.writer.encode(f"{name} {self.places[row]}")])
+        return self._loss(self._pulled(given, self.composed, chosen), texts)
+
+    def _pulled(self, given: Pointed, deep: np.ndarray, chosen: list[tuple[int, int]]) -> Tensor:
         """Pooled pictures, the queries of each pulled at one thing with a strength of its own."""
+        rows = [row for row, _ in chosen]
         tokens, pooler = floats(deep[rows], self.given.device), self.writer.pooler
-        masks = np.stack([given.things[row][0][place] for row, place in zip(rows, chosen, strict=True)])
+        masks = np.stack([given.things[row][0][thing] for row, thing in chosen])
         # The weight "S" multiplies by the share, which nothing else here depends on: a strength for each picture.
         pulls = self.rng.uniform(1, 2 * caption.STRENGTH, len(rows)).astype(np.float32)
         objects = Objects(
