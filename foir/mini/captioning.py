@@ -34,7 +34,7 @@ _Said = list[list[int]]  # a caption's words each
 def learn_captions(settings: Settings, given: Lessons, photos: Photos, encoder: Encoder, seed: int, out: Path) -> None:
     """Train a captioner on the tokens that the finished image tower gives its last block, and write it to `out`.
 
-    First it learns to speak, with one thing pointed at in half of the scenes; then it learns on with many things pointed
+    First it learns to speak, with one thing pointed at in half of the scenes; then it learns on with many pointed
     at in all of them.
     """
     torch.manual_seed(seed)
