@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("experiment", help="a name from python -m eval list")
     run.add_argument("--encoder", help="instead of the experiment's own")
     run.add_argument("--dataset", help="instead of the experiment's own")
-    run.add_argument("--limit", type=int, metavar="N", help="only N query pictures, on the whole gallery")
+    run.add_argument("--limit", type=_count, metavar="N", help="only N query pictures, on the whole gallery")
     run.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     run.add_argument("--random", action="store_true", help="random weights of the true architecture")
     run.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
@@ -62,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("name", choices=["reprompt", "query-db", "cost", "feedback"])
     bench.set_defaults(run=_bench)
     return parser
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
 
 
 def _list(args: argparse.Namespace) -> None:

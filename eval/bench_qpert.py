@@ -71,7 +71,8 @@ def cost(experiment: Cost, model: Crossmodal, batch: int | None = None) -> list[
 
 
 def _ms(step: Callable[[], object], device: str) -> float:
-    """Median milliseconds of a step that has run before."""
+    """Median milliseconds of a step, after it has run once."""
+    step()
     spent = []
     for _ in range(RUNS):
         _wait(device)

@@ -119,12 +119,14 @@ _ALL: tuple[Kind, ...] = (
         (
             Row("plain"),
             *(
-                Row("qpert", {"boxes": "annotated", "weight": weight, "strength": strength})
+                Row("qpert", {"boxes": "annotated", "weight": weight, "strength": strength, "theta": 0.95})
                 for weight in ("1", "1-S")
                 for strength in (0.2, 0.6, 1.0, 2.0)
             ),
-            Row("qpert", {"boxes": "annotated", "mode": "orthogonal"}),
-            Row("qpert", {"boxes": "annotated", "mode": "legacy"}),
+            *(
+                Row("qpert", {"boxes": "annotated", "mode": mode, "strength": 1.0, "theta": 0.95})
+                for mode in ("orthogonal", "legacy")
+            ),
             Row("oes", {"boxes": "annotated"}),
         ),
     ),

@@ -91,7 +91,7 @@ def sign_margin(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
 def hard_1nn(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
     """Pictures whose nearest judged picture is liked come first; within both halves by the cosine with a liked one."""
     liked, disliked = _nearest(shards, judged)
-    return liked if disliked is None else liked + 3 * (liked >= disliked)
+    return liked if disliked is None else liked + np.float32(3) * (liked >= disliked)
 
 
 @_rule
@@ -114,7 +114,7 @@ def rocchio(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
 
 @_rule
 def svm(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
-    """Signed distance from the plane of a linear support vector machine; `sign_margin` while one side is empty."""
+    """Along the normal of a linear support vector machine's plane; `sign_margin` while one side is empty."""
     from sklearn.svm import LinearSVC
 
     return _plane(LinearSVC(class_weight="balanced", random_state=0), shards, judged)
@@ -122,7 +122,7 @@ def svm(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
 
 @_rule
 def logistic(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
-    """Logit of a logistic regression; `sign_margin` while one side is empty."""
+    """Logit of a logistic regression, less its intercept; `sign_margin` while one side is empty."""
     from sklearn.linear_model import LogisticRegression
 
     return _plane(LogisticRegression(class_weight="balanced"), shards, judged)

@@ -92,6 +92,8 @@ class Page:
         Raises:
             BadPrompt: It is not that.
         """
+        if not isinstance(said, Mapping):
+            raise BadPrompt("Judgements are two lists of pictures.")
         if said.get("undo"):
             return self.search(replace(session, opinions=session.opinions[:-1]), settings)
         shown = {item.id for item in session.hits.items} if session.hits is not None and said.get("fresh") else set()

@@ -14,7 +14,7 @@ from foir import crossmodal, encoders, images, methods
 from foir.crossmodal import Crossmodal
 from foir.encoders.base import Encoder, Features, Prefix
 from foir.errors import BadIndex, BadPrompt
-from foir.feedback import Judged, relevance
+from foir.feedback import Judged, relevance, rules
 from foir.images import Photo
 from foir.index import Index, Item, Space, exact
 from foir.patches import PatchMask, rasterise
@@ -198,6 +198,8 @@ class Searcher:
                 that is not of this index.
         """
         check_mode(mode)
+        if feedback not in rules():
+            raise BadPrompt(f"Unknown feedback {feedback!r}: use one of {', '.join(rules())}.")
         if not 1 <= k <= MAX_RESULTS:
             raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {k}.")
         if not 0 <= mix <= 1:

@@ -211,7 +211,9 @@ def test_only_what_was_not_shown_can_be_asked_for(speaking, monkeypatch):
     assert everything.results["hits"][0]["id"] == 3
 
 
-@pytest.mark.parametrize("said", [{"liked": "7"}, {"liked": [True]}, {"liked": ["7"]}, {"disliked": list(range(1001))}])
+@pytest.mark.parametrize(
+    "said", [["liked"], {"liked": "7"}, {"liked": [True]}, {"liked": ["7"]}, {"disliked": list(range(1001))}]
+)
 def test_judgements_that_are_none_are_refused(speaking, said):
     opened = speaking.choose(3, PHS).session
     with pytest.raises(BadPrompt, match="two lists"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval import bench_qpert, datasets, leaning, papers, perturbing, qpert
+from eval import bench_qpert, datasets, leaning, papers, perturbing, qpert, scores
 from eval.__main__ import main
 from eval.cells import read
 from eval.datasets import Captioned, Dataset, Query
@@ -86,8 +86,24 @@ def test_coco_by_karpathys_split(tmp_path, monkeypatch):
     data = datasets.read_captioned("coco-5k")
     assert data.boxes["annotated"] == (((1, 2, 11, 12), (0, 0, 60, 40)), ())
     assert data.binned == "detected" and "detected" not in data.boxes
+    (folder / "detections_val2014.json").write_text(json.dumps([{"image_id": 8, "bbox": [1, 1, 2, 2], "score": 0.5}]))
+    assert datasets.read_captioned("coco-5k").boxes["detected"] == ((), ((1, 1, 3, 3),))
+    (folder / "detections_val2014.json").write_text(json.dumps([{"image_id": 9, "bbox": [1, 1, 2, 2], "score": 0.5}]))
+    with pytest.raises(Unavailable, match="None of the boxes"):
+        datasets.read_captioned("coco-5k")
+    (folder / "detections_val2014.json").write_text('[{"image')
+    with pytest.raises(Unavailable, match="is damaged"):
+        datasets.read_captioned("coco-5k")
+    (folder / "detections_val2014.json").unlink()
     (folder / "MSCOCO_FG_ann.json").write_text(json.dumps({names[1]: ["fine"]}))
     assert datasets.read_captioned("coco-fg").captions == (("fine",),)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"images": [{}]}'])
+def test_damaged_splits_are_one_sentence(flickr, content):
+    (flickr / "dataset_flickr30k.json").write_text(content)
+    with pytest.raises(Unavailable, match="damaged"):
+        datasets.read_captioned("flickr30k")
 
 
 @pytest.mark.parametrize("name", ["flickr30k", "coco-5k", "coco-fg", "coco-small-captions"])
@@ -169,12 +185,12 @@ def test_the_runner_says_what_slow_code_says(made, speaking):
     words = speaking.words([text for said in made.captions for text in said]).vectors
     owner = np.repeat(np.arange(6), 2)
     plain = np.stack([speaking.vectors(speaking.look([load()]))[0, 0].numpy() for load in made.pictures])
-    for method, scores in (("plain", words @ plain.T),):
-        ranks = text_ranks(scores, owner)
-        slow = [sorted(range(6), key=lambda j: -scores[t, j]).index(owner[t]) for t in range(12)]
+    for method, by_text in (("plain", words @ plain.T),):
+        ranks = text_ranks(by_text, owner)
+        slow = [sorted(range(6), key=lambda j: -by_text[t, j]).index(owner[t]) for t in range(12)]
         assert ranks.tolist() == slow
         assert value_of(cells, method, "R@1", direction="t2i") == pytest.approx(100 * np.mean(ranks < 1))
-        back = picture_ranks(scores, owner)
+        back = picture_ranks(by_text, owner)
         assert value_of(cells, method, "R@5", direction="i2t") == pytest.approx(100 * np.mean(back < 5))
     for direction in ("t2i", "i2t"):  # a strength of 0 is the plain row
         for metric in ("R@1", "mR@5"):
@@ -195,18 +211,29 @@ def test_a_grid_names_its_best(made, speaking):
     assert len(values) == 2 and best.value == max(value for value in values if value is not None)
 
 
+def test_rows_that_memory_cannot_hold_at_once_say_the_same(made, speaking, monkeypatch):
+    together = perturbing.run(TABLE, made, speaking)
+    monkeypatch.setattr(scores, "MEMORY", 1)
+    assert [c.value for c in perturbing.run(TABLE, made, speaking)] == [c.value for c in together]
+
+
+def test_differences_are_to_the_first_row_that_was_measured(made, speaking):
+    cells = perturbing.run(replace(TABLE, rows=(ROWS[-1], *ROWS[:3])), made, speaking)
+    assert {c.metric.partition(" minus ")[2] for c in cells if "minus" in c.metric} == {"plain"}
+
+
 def test_object_embeddings_are_of_the_objects_patches(made, speaking):
     tokens = speaking.look([scene(0)])
     row, size = ROWS[3], scene(0).size
-    regions = perturbing._regions(speaking, made, row, 0, size)
-    got = perturbing.object_vectors(speaking, tokens, regions)
+    regions = scores._regions(speaking, made, row, 0, size)
+    got = scores.object_vectors(speaking, tokens, regions)
     keep = [0, 1, 2, 3, 4, *(5 + np.flatnonzero(regions[1].patches.reshape(-1))).tolist()]
     np.testing.assert_allclose(got[1], speaking.vectors(tokens[:, keep])[0, 0].numpy(), atol=1e-6)
-    assert len(perturbing.object_vectors(speaking, tokens, [])) == 0
+    assert len(scores.object_vectors(speaking, tokens, [])) == 0
 
 
 def test_the_matching_head_ranks_the_shortlist_again(made, speaking, monkeypatch):
-    monkeypatch.setattr(perturbing, "SHORTLIST", 3)
+    monkeypatch.setattr(scores, "SHORTLIST", 3)
 
     def match(tokens, texts, pull=None):
         shift = 0 if pull is None else pull.strength
@@ -216,19 +243,19 @@ def test_the_matching_head_ranks_the_shortlist_again(made, speaking, monkeypatch
     rows = (Row("plain"), Row("qpert", {"boxes": "annotated", "strength": 2, "mode": "legacy"}))
     words = speaking.words([text for said in made.captions for text in said]).vectors
     plain = np.stack([speaking.vectors(speaking.look([load()]))[0, 0].numpy() for load in made.pictures])
-    scores = {row: words @ plain.T for row in rows}
-    ranked = perturbing._matched(made, judged, rows, scores)
+    known = {row: words @ plain.T for row in rows}
+    ranked = scores._matched(made, judged, rows, known)
     texts = [text for said in made.captions for text in said]
     for row, shift in ((rows[0], 0), (rows[1], 2)):
         by_text, by_picture = ranked(row)
         for t, text in enumerate(texts):
             for p, load in enumerate(made.pictures):
-                s = scores[row]
+                s = known[row]
                 first = float(speaking.look([load()])[0, 0, 0])
                 final = (len(text) + float(text.split()[-1]) * 2 + shift) * first + s[t, p]
                 near = (s[t] > s[t, p]).sum() < 3, (s[:, p] > s[t, p]).sum() < 3
-                assert by_text[t, p] == pytest.approx(final if near[0] else perturbing.FAR, abs=1e-4)
-                assert by_picture[t, p] == pytest.approx(final if near[1] else perturbing.FAR, abs=1e-4)
+                assert by_text[t, p] == pytest.approx(final if near[0] else scores.FAR, abs=1e-4)
+                assert by_picture[t, p] == pytest.approx(final if near[1] else scores.FAR, abs=1e-4)
 
 
 def test_the_papers_numbers_are_beside_their_rows():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-from foir import Prompt, Unavailable, crossmodal, images
+from foir import BadPrompt, Prompt, Unavailable, crossmodal, images
 from foir.crossmodal import blip2, coca, dual, internvl
 from foir.crossmodal.qperturb import Perturbation
 from foir.crossmodal.view import view
@@ -267,6 +267,48 @@ def test_blip2_writes_what_the_library_writes(pictures):
     assert ours.caption(tokens, pull) != ours.caption(tokens)
     with pytest.raises(Unavailable, match="reads no texts"):
         ours.words(TEXTS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_blip2_in_half_precision_beside_a_full_qformer(pictures, dtype):
+    """As transformers loads it: the Q-Former and its queries stay in float32."""
+    model, full, _ = open_blip2()
+    tokens = full.look(pictures)
+    whole = full.vectors(tokens, full.perturbation(tokens, regions(full, BOXES), strength=2.0))
+    model.to(dtype)
+    model.qformer.float()
+    model.query_tokens.data = model.query_tokens.data.float()
+    half = blip2.wrap(model, lookalikes.Letters(1), "made")
+    assert half.match is not None
+    tokens = half.look(pictures)
+    assert tokens.dtype == dtype
+    pulled = half.vectors(tokens, half.perturbation(tokens, regions(half, BOXES), strength=2.0))
+    assert (pulled * whole).sum(-1).min() > 0.95
+    assert np.isfinite(half.words(TEXTS).vectors).all() and half.match(tokens, TEXTS).isfinite().all()
+
+
+def test_random_weights_read_no_texts():
+    model, _, _ = open_blip2()
+    silent = blip2.wrap(model, None, "random")
+    assert silent.match is None
+    with pytest.raises(Unavailable, match="reads no texts"):
+        silent.words(TEXTS)
+
+
+def test_strengths_that_make_no_sense_are_refused(toy, photo, tmp_path):
+    model = crossmodal.load("toy-words", device="cpu")
+    photo.save(tmp_path / "photo.png")
+    read = images.read(tmp_path / "photo.png")
+    tokens = model.look([read.image])
+    for strength in (float("nan"), float("inf"), -1.0, 1e9):
+        with pytest.raises(BadPrompt, match="strength"):
+            model.say(tokens, read, Prompt.point(5, 5), strength)
+    with pytest.raises(BadPrompt, match="pointed at"):
+        model.say(tokens, read, None, 1.0)
+    with pytest.raises(BadPrompt, match="Theta"):
+        model.perturbation(tokens, [[]], theta=2.0)
+    with pytest.raises(Unavailable, match="no dtype 'half'"):
+        crossmodal.load("coca", dtype="half")
 
 
 def test_coca_writes_the_likeliest_words(pictures, monkeypatch):

@@ -4,8 +4,7 @@ What must lie where (F is FOIR_DATA/flickr30k, C is FOIR_DATA/coco):
 - F/dataset_flickr30k.json, F/flickr30k-images/; C/dataset_coco.json, C/val2014/: pictures and captions of the splits;
 - F/flickr30k_entities/Annotations/*.xml: Flickr30K Entities; C/coco_entities_release.json: COCO Entities;
 - F/Flickr30K_FG.json, C/MSCOCO_FG_ann.json: finer captions (MSCOCO-FG and Flickr30K-FG, SIGIR 2023), {name: captions};
-- F/detections.json, C/detections_val2014.json: a detector's boxes as COCO results, [{image_id, bbox, score}], where
-  image_id is the file's name without its ending; optional.
+- F/detections.json, C/detections_val2014.json: a detector's boxes as COCO results, [{image_id, bbox, score}]; optional.
 """
 
 from __future__ import annotations
@@ -66,11 +65,10 @@ def flickr_boxes(folder: Path, names: Sequence[str]) -> _Known:
 
 def coco_boxes(folder: Path, names: Sequence[str]) -> _Known:
     """COCO Entities: {image id: {caption: {"detections": {noun: [[score or class, [x0, y0, x1, y1]], ...]}}}}."""
-    path = needed(folder / "coco_entities_release.json", "COCO Entities (coco_entities_release.json)")
-    data = json.loads(path.read_text())
+    data = _json(folder / "coco_entities_release.json", "COCO Entities (coco_entities_release.json)")
     found = {}
     for name in names:
-        notes = data.get(str(int(name.rpartition("_")[2])), {})  # five pictures of the test split have none
+        notes = data.get(_number(name), {})  # five pictures of the test split have none
         boxes = {tuple(map(float, box)): None for note in notes.values() for some in note["detections"].values()
                  for _, box in some}  # fmt: skip
         found[name] = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes)  # the same box serves several captions
@@ -121,13 +119,21 @@ def coco_fg() -> Captioned:
 
 
 def _read(name: str, source: _Source, split: str = "test", *, finer: bool = False) -> Captioned:
+    try:
+        return _collected(name, source, split, finer)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        folder = hub.photos() / source.folder
+        raise Unavailable(f"An annotation file of {name} in {folder} is damaged: {error!r}.") from error
+
+
+def _collected(name: str, source: _Source, split: str, finer: bool) -> Captioned:
     folder = hub.photos() / source.folder
-    listed = json.loads(needed(folder / source.splits, f"Karpathy's split {source.splits}").read_text())["images"]
+    listed = _json(folder / source.splits, f"Karpathy's split {source.splits}")["images"]
     entries = [entry for entry in listed if entry["split"] == split]
     names = [Path(entry["filename"]).stem for entry in entries]
     captions = {name: _captions(entry) for name, entry in zip(names, entries, strict=True)}
     if finer:
-        refined = json.loads(needed(folder / source.finer, f"The finer captions {source.finer}").read_text())
+        refined = _json(folder / source.finer, f"The finer captions {source.finer}")
         names = [name for name in names if name in refined]
         captions = {name: tuple(refined[name]) for name in names}
     where = {Path(entry["filename"]).stem: _path(folder, source, entry) for entry in entries}
@@ -158,10 +164,28 @@ def _corners(box: ElementTree.Element) -> tuple[float, float, float, float]:
 
 
 def _detected(path: Path, names: Sequence[str]) -> _Known:
+    """A detector's confident boxes; pictures go by their file's name or by the number in it."""
+    known = {_number(name): name for name in names} | {name: name for name in names}
     found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in names}
-    for note in json.loads(path.read_text()):
-        name = str(note["image_id"])
-        if name in found and note["score"] >= CONFIDENT:
+    matched = False
+    for note in _json(path, "A detector's boxes"):
+        name = known.get(str(note["image_id"]))
+        matched = matched or name is not None
+        if name is not None and note["score"] >= CONFIDENT:
             x, y, width, height = note["bbox"]
             found[name].append((x, y, x + width, y + height))
+    if not matched:
+        raise Unavailable(f"None of the boxes in {path} is on a picture of this split.")
     return {name: tuple(some) for name, some in found.items()}
+
+
+def _number(name: str) -> str:
+    """The picture's number: COCO_val2014_000000000007 is 7."""
+    return name.rpartition("_")[2].lstrip("0")
+
+
+def _json(path: Path, what: str) -> Any:
+    try:
+        return json.loads(needed(path, what).read_text())
+    except ValueError as error:
+        raise Unavailable(f"{path} is damaged: restore it.") from error

@@ -127,6 +127,8 @@ class Crossmodal:
 
         if self.caption is None:
             raise Unavailable(f"{self.name} writes no captions.")
+        if strength is not None and (prompt is None or not strength >= 0):
+            raise BadPrompt("A strength is 0 or more, and needs something that is pointed at.")
         if prompt is None:
             return self.caption(tokens)[0]
         region = rasterise(prompt.fit(photo.size, orientation=photo.orientation), photo.size, self.grid)
@@ -195,6 +197,7 @@ def load(
     from foir import encoders
 
     name = of if isinstance(of, str) else of.name
+    encoders.check_dtype(dtype)
     entry = models().get(name)
     if entry is None:
         raise Unavailable(f"{name} knows no words; foir has words for {', '.join(models())}.")

@@ -79,15 +79,17 @@ def wrap(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
 
     @torch.inference_mode()
     def vectors(tokens: Tensor, pull: Perturbation | None = None) -> Tensor:
-        seen = eyes.qformer(pull)(query_embeds=eyes.queries(tokens), encoder_hidden_states=tokens).last_hidden_state
-        return F.normalize(model.vision_projection(seen).float(), dim=-1)
+        seen = eyes.qformer(pull)(
+            query_embeds=eyes.queries(tokens), encoder_hidden_states=eyes.seen(tokens)
+        ).last_hidden_state
+        return F.normalize(_through(model.vision_projection, seen), dim=-1)
 
     @torch.inference_mode()
     def words(texts: Sequence[str]) -> Words:
         given = read(texts)
         embedded = model.embeddings(input_ids=given["input_ids"])
         seen = model.qformer(query_embeds=embedded, query_length=0, attention_mask=given["attention_mask"])
-        made = F.normalize(model.text_projection(seen.last_hidden_state[:, 0]).float(), dim=-1)
+        made = F.normalize(_through(model.text_projection, seen.last_hidden_state[:, 0]), dim=-1)
         cut = [len(ids) > TEXT for ids in tokenizer(list(texts))["input_ids"]]
         return Words(made.cpu().numpy(), cut_notes(cut, TEXT))
 
@@ -98,11 +100,12 @@ def wrap(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
             query_embeds=model.embeddings(input_ids=given["input_ids"], query_embeds=queries),
             query_length=queries.shape[1],
             attention_mask=torch.cat([given["attention_mask"].new_ones(queries.shape[:2]), given["attention_mask"]], 1),
-            encoder_hidden_states=tokens,
+            encoder_hidden_states=eyes.seen(tokens),
         ).last_hidden_state
-        return model.itm_head(seen[:, : queries.shape[1]]).float().mean(1)[:, 1]
+        return _through(model.itm_head, seen[:, : queries.shape[1]]).mean(1)[:, 1]
 
-    return eyes.model("blip2", revision, vectors=vectors, words=words, match=match)
+    reads: dict[str, Any] = {} if tokenizer is None else {"words": words, "match": match}  # random weights have none
+    return eyes.model("blip2", revision, vectors=vectors, **reads)
 
 
 def wrap_captions(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
@@ -114,7 +117,9 @@ def wrap_captions(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
 
     @torch.inference_mode()
     def caption(tokens: Tensor, pull: Perturbation | None = None) -> list[str]:
-        seen = eyes.qformer(pull)(query_embeds=eyes.queries(tokens), encoder_hidden_states=tokens).last_hidden_state
+        seen = eyes.qformer(pull)(
+            query_embeds=eyes.queries(tokens), encoder_hidden_states=eyes.seen(tokens)
+        ).last_hidden_state
         shown = model.language_projection(seen.to(model.language_projection.weight.dtype))
         start = model.get_input_embeddings()(torch.full((len(tokens), 1), begin, device=tokens.device))
         given = torch.cat([shown.to(start.dtype), start], 1)
@@ -166,7 +171,12 @@ class _Eyes:
         from foir.crossmodal.view import split
 
         with torch.inference_mode():
-            return tuple(split(site.key(tokens), site.num_attention_heads) for site in self._attentions())
+            return tuple(split(_through(site.key, tokens), site.num_attention_heads) for site in self._attentions())
+
+    def seen(self, tokens: Tensor) -> Tensor:
+        """Tokens in the Q-Former's dtype."""
+        weight: Tensor = self._attentions()[0].key.weight
+        return tokens.to(weight.dtype)
 
     def queries(self, tokens: Tensor) -> Tensor:
         """The learned queries, for each row of tokens."""
@@ -186,6 +196,12 @@ class _Eyes:
 
     def _attentions(self) -> list[Any]:
         return list(self.sites.values())
+
+
+def _through(linear: Any, x: Tensor) -> Tensor:
+    """A linear map in its own dtype, float32 behind it: the Q-Former stays in float32 beside half weights."""
+    made: Tensor = linear(x.to(linear.weight.dtype))
+    return made.float()
 
 
 def _load(kind: Any, repo: str, revision: str | None, device: str, dtype: str) -> tuple[Any, Any, str]:

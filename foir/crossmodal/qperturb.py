@@ -18,6 +18,7 @@ from foir.errors import BadPrompt
 from foir.patches import PatchMask, coverage
 
 CHUNK = 64  # objects whose keys are gathered at a time
+STRONGEST = 1000  # of a pull; far more than changes anything
 LEAST = 1e-3  # coverage of a patch that a region selects without covering any of it
 
 # How an object's share S of the picture sets its weight (the paper's five functions).
@@ -137,6 +138,10 @@ class Perturbation:
         """
         if weight not in WEIGHTS:
             raise BadPrompt(f"Unknown weight {weight!r}: use one of {', '.join(WEIGHTS)}.")
+        if not (0 <= theta <= 1 and abs(strength) <= STRONGEST):
+            raise BadPrompt(
+                f"Theta lies between 0 and 1 and a strength within {STRONGEST}, not at {theta}, {strength}."
+            )
         bases = tuple(subspaces(some, objects, theta, mode) for some in keys)
         return cls(objects, bases, mode, strength, weight)
 

@@ -97,12 +97,21 @@ def load(
         Unavailable: Unknown name, device or dtype, or weights that are neither cached nor reachable.
     """
     found = card(name)
-    if dtype not in DTYPES:
-        raise Unavailable(f"There is no dtype {dtype!r}; use one of {', '.join(DTYPES)}.")
+    check_dtype(dtype)
     import torch
 
     built = found.build(found, name, revision, pretrained)
     return built.to(present(device), getattr(torch, dtype))
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse a dtype that models cannot have.
+
+    Raises:
+        Unavailable: There is none of this name.
+    """
+    if dtype not in DTYPES:
+        raise Unavailable(f"There is no dtype {dtype!r}; use one of {', '.join(DTYPES)}.")
 
 
 def present(wanted: str) -> str:
@@ -121,4 +130,4 @@ def present(wanted: str) -> str:
     return wanted
 
 
-__all__ = ["Card", "card", "cards", "encoder", "load", "present"]
+__all__ = ["Card", "card", "cards", "check_dtype", "encoder", "load", "present"]
