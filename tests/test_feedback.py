@@ -169,3 +169,14 @@ def test_rows_are_taken_from_any_shard(shards):
         exact.take(shards, [0, 199, 200, 201, 499]), np.concatenate(shards)[[0, 199, 200, 201, 499]]
     )
     assert exact.take(shards, []).shape == (0, 16)
+
+
+def test_all_disliked_and_very_many_likes(searcher, picture):
+    plain = ids(searcher.search(picture, BOX, k=14))
+    everything = searcher.search(picture, BOX, k=14, disliked=plain)
+    assert sorted(ids(everything)) == sorted(plain) and np.isfinite(everything.scores).all()
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((600, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    learnt = relevance([rows], Judged(rows[:500], rows[550:], rows[0]))
+    assert learnt[:500].min() > learnt[550:].max()
