@@ -18,7 +18,7 @@ from foir.encoders.intervention import HeadGate
 from foir.index.exact import BLOCK, TopK, blocks, merge
 from foir.index.store import Space
 
-SIZE = 12_000  # pictures scored exactly; recall@100 against the exact scan is measured by `python -m eval bench query-db`
+SIZE = 12_000  # pictures scored exactly; `python -m eval bench query-db` measures what they hold of the exact hundred
 PIECE = 4096  # pictures finished at a time
 LARGE = 20_000  # pictures; with more of them the exact scan is too slow for a CPU
 
