@@ -51,7 +51,7 @@ def test_the_page_opens_with_something_found_and_something_to_try(visit):
     assert len(names(page)) == 24
     assert page.locator(".tries button").count() >= 2
     assert page.locator(".samples button").count() == 6
-    assert page.evaluate("document.querySelector('.hit img.photo').naturalWidth") > 100
+    page.wait_for_function("document.querySelector('.hit img.photo').naturalWidth > 100")
     page.wait_for_selector(".hit .heat")
     assert page.locator(".hit .heat").count() == 8
     assert page.locator(".stage .heat").is_visible()
