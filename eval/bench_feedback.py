@@ -45,7 +45,7 @@ def measure(dtype: str, rows: int = ROWS) -> dict[str, float]:
     vectors = np.concatenate([query[None], liked, disliked]).T.copy()
 
     def product() -> list[np.ndarray]:
-        return [part.astype(np.float32, copy=False) @ vectors for part in exact.blocks(shards)]
+        return [exact.floats(part) @ vectors for part in exact.blocks(shards)]
 
     def ranked(rule: str) -> exact.TopK:
         return exact.best(relevance(shards, judged, rule), K)

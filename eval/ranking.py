@@ -15,6 +15,7 @@ from foir.index import Space, exact, head_cache
 from foir.index.shortlist import Shortlist
 
 QUERIES = 4096  # ranked at a time
+BLOCK = 32_768  # gallery rows compared at a time
 
 
 def rank(
@@ -50,7 +51,7 @@ def rank(
             if mode == "query-db":
                 blocks: Iterable[np.ndarray] = head_cache.features(encoder, gallery, gate)
             else:
-                blocks = exact.blocks(gallery.shards)
+                blocks = exact.blocks(gallery.shards, BLOCK)
             rows[part] = nearest(blocks, vectors[part], k, encoder.device)
     return rows
 

@@ -73,7 +73,7 @@ def _rule(rule: Rule) -> Rule:
 @_rule
 def nn_ratio(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
     """Distance to the nearest disliked as a share of that and the distance to the nearest liked picture."""
-    liked, disliked = _nearest(shards, judged)
+    liked, disliked, _ = _nearest(shards, judged)
     if disliked is None:
         return 1 / (1 + _distance(liked))
     far = _distance(disliked)
@@ -83,22 +83,23 @@ def nn_ratio(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
 @_rule
 def sign_margin(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
     """Cosine with the nearest liked picture, less that with the nearest disliked one."""
-    liked, disliked = _nearest(shards, judged)
+    liked, disliked, _ = _nearest(shards, judged)
     return liked if disliked is None else liked - disliked
 
 
 @_rule
 def hard_1nn(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
     """Pictures whose nearest judged picture is liked come first; within both halves by the cosine with a liked one."""
-    liked, disliked = _nearest(shards, judged)
+    liked, disliked, _ = _nearest(shards, judged)
     return liked if disliked is None else liked + np.float32(3) * (liked >= disliked)
 
 
 @_rule
 def blend(shards: Sequence[np.ndarray], judged: Judged, share: float = 0.5) -> np.ndarray:
     """`sign_margin` for a share, the cosine with the query for the rest."""
-    learnt = sign_margin(shards, judged)
-    return learnt if judged.query is None else (1 - share) * exact.scores(shards, judged.query) + share * learnt
+    liked, disliked, own = _nearest(shards, judged)
+    learnt = liked if disliked is None else liked - disliked
+    return learnt if own is None else (1 - share) * own + share * learnt
 
 
 @_rule
@@ -137,16 +138,24 @@ def _plane(classifier: Any, shards: Sequence[np.ndarray], judged: Judged) -> np.
     return exact.scores(shards, classifier.coef_[0].astype(np.float32))
 
 
-def _nearest(shards: Sequence[np.ndarray], judged: Judged) -> tuple[np.ndarray, np.ndarray | None]:
-    """Largest cosine of every row with a liked and with a disliked picture, [n]; 0 and None where there is none."""
+def _nearest(shards: Sequence[np.ndarray], judged: Judged) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Largest cosine of every row with a liked and with a disliked picture, and the one with the query, [n] each.
+
+    0 where nothing is liked, None where nothing is disliked or there is no query.
+    """
     wanted = judged.wanted
     vectors = np.concatenate([wanted, judged.disliked]).T.copy()
-    near, far = [], []
+    near, far, own = [], [], []
     for block in exact.blocks(shards):
-        cosines = block.astype(np.float32, copy=False) @ vectors
+        cosines = exact.floats(block) @ vectors
         near.append(cosines[:, : len(wanted)].max(1, initial=-1.0) if len(wanted) else np.zeros(len(block), np.float32))
         far.append(cosines[:, len(wanted) :].max(1, initial=-1.0))
-    return np.concatenate(near), np.concatenate(far) if len(judged.disliked) else None
+        own.append(cosines[:, 0])
+    return (
+        np.concatenate(near),
+        np.concatenate(far) if len(judged.disliked) else None,
+        None if judged.query is None else np.concatenate(own),
+    )
 
 
 def _distance(cosine: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK = 32_768  # rows turned to float32 at a time
+BLOCK = 4096  # rows turned to float32 at a time; larger copies cost more in fresh memory than in arithmetic
 SPARE = 32  # candidates taken beyond k before the exact re-rank of a half-precision scan
 
 
@@ -31,12 +31,21 @@ def search(shards: Sequence[np.ndarray], queries: np.ndarray, k: int) -> TopK:
     """
     if len(queries) == 1:
         return merge((_scan(shard, queries[0], k) for shard in shards), 1, k)
-    return merge((block.astype(np.float32) @ queries.T for block in blocks(shards)), len(queries), k)
+    return merge((floats(block) @ queries.T for block in blocks(shards)), len(queries), k)
 
 
 def scores(shards: Sequence[np.ndarray], query: np.ndarray) -> np.ndarray:
     """The dot product of every row with one query [dim], float32 [n]."""
-    return np.concatenate([block.astype(np.float32) @ query for block in blocks(shards)])
+    return np.concatenate([floats(block) @ query for block in blocks(shards)])
+
+
+def floats(block: np.ndarray) -> np.ndarray:
+    """A block in float32, the block itself where it is already; torch turns halves several times faster than NumPy."""
+    if block.dtype != np.float16:
+        return block.astype(np.float32, copy=False)
+    import torch
+
+    return torch.from_numpy(np.array(block)).float().numpy()
 
 
 def take(shards: Sequence[np.ndarray], rows: Sequence[int]) -> np.ndarray:
@@ -111,5 +120,5 @@ def _scan(shard: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:
             scores = np.full((len(shard), 1), -np.inf, np.float32)
             scores[keys, 0] = exact
             return scores
-    parts = [block.astype(np.float32) @ query for block in blocks([shard])]
+    parts = [floats(block) @ query for block in blocks([shard])]
     return np.concatenate([np.empty(0, np.float32), *parts])[:, None]
