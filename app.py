@@ -180,11 +180,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page; returns the exit status. GRADIO_SERVER_NAME and GRADIO_SERVER_PORT are honoured by Gradio."""
     parser = argparse.ArgumentParser(description="foir: search that looks where you point.")
     parser.add_argument("--index", type=Path, default=PLAYROOM, help="folder made by python -m index_build build")
+    parser.add_argument("--captions", metavar="MODEL", help="writes captions: blip2-captions, coca (the index's own)")
     args = parser.parse_args(argv)
 
     try:
         index = Index.open(args.index)
-        page = Page(index, lambda: _load(index))
+        page = Page(index, lambda: _load(index, args.captions))
         blocks = build(page).queue(max_size=32)
     except FoirError as error:
         return _failed(error)
@@ -213,10 +214,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _load(index: Index) -> Searcher:
+def _load(index: Index, captions: str | None) -> Searcher:
     from foir import Searcher
 
-    return Searcher.load(index)
+    return Searcher.load(index, captions=captions)
 
 
 def _failed(error: FoirError) -> int:

@@ -174,7 +174,7 @@ class Page:
 
     def describe(self, session: Session, lean: float) -> dict[str, str]:
         """What the model says of the open picture and of what is pointed at; see `point_out`."""
-        whole = self.searcher.caption(session.picture) if "text" in self.index.spaces else None
+        whole = self.searcher.caption(session.picture) if self._writes() else None
         return {**self.point_out(session, lean), "whole": whole or ""}
 
     def map(self) -> dict[str, Any]:
@@ -201,11 +201,15 @@ class Page:
             lean: How far the sentence leans, as a multiple of what the model itself would choose.
         """
         said = None
-        if session.prompt is not None and lean and "text" in self.index.spaces:
+        if session.prompt is not None and lean and self._writes():
             with suppress(Unavailable):  # some models write, but cannot be steered
-                strength = lean * self.searcher.crossmodal.strength
+                strength = lean * (self.searcher.writer or self.searcher.crossmodal).strength
                 said = self.searcher.caption(session.picture, session.prompt, strength=strength)
         return {"token": session.token, "pointed": said or ""}
+
+    def _writes(self) -> bool:
+        """Whether there is a model that could write captions."""
+        return self.searcher.writer is not None or "text" in self.index.spaces
 
     def _open_item(self, id: int) -> Session:
         item = self.index.item(self.index.row(id))

@@ -76,8 +76,13 @@ class _Seen:
 class Searcher:
     """Searches one index with the models that made it. Holds no state of any user; safe to share between threads."""
 
-    def __init__(self, index: Index, encoder: Encoder) -> None:
+    def __init__(self, index: Index, encoder: Encoder, writer: Crossmodal | None = None) -> None:
         """Bind an index to its encoder; the model for words is loaded when words are first searched for.
+
+        Args:
+            index: What is searched.
+            encoder: The one that made it.
+            writer: Writes captions in the place of the model for words.
 
         Raises:
             BadIndex: The index was made by another encoder, or by one that gave other features.
@@ -85,20 +90,25 @@ class Searcher:
         self.index, self.encoder = index, encoder
         self.space: Space = index.space("image")
         _same(encoder, self.space)
-        self.scorer = Scorer(encoder, self.space)
+        self.scorer, self.writer = Scorer(encoder, self.space), writer
         self._loading = Lock()
         self._model: Crossmodal | None = None
 
     @classmethod
-    def load(cls, index: Index | Path | str, *, device: str = "auto", dtype: str = "float32") -> Searcher:
+    def load(
+        cls, index: Index | Path | str, *, device: str = "auto", dtype: str = "float32", captions: str | None = None
+    ) -> Searcher:
         """Load the encoder that an index names; the index may be open already or a folder.
+
+        `captions` names a model that writes captions in the place of the index's own ("blip2-captions", "coca").
 
         Raises:
             BadIndex: The index is damaged or was made by other weights.
             Unavailable: The encoder's weights are not at hand.
         """
         index = index if isinstance(index, Index) else Index.open(index)
-        return cls(index, _load(index.space("image"), device, dtype))
+        writer = None if captions is None else crossmodal.load(captions, device=device, dtype=dtype)
+        return cls(index, _load(index.space("image"), device, dtype), writer)
 
     @property
     def crossmodal(self) -> Crossmodal:
@@ -141,7 +151,7 @@ class Searcher:
             BadIndex: See `crossmodal`.
             Unavailable: See `crossmodal`.
         """
-        model = self.crossmodal
+        model = self.crossmodal if self.writer is None else self.writer
         if model.caption is None:
             return None
         own = model.encoder is self.encoder

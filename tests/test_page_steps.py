@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from foir import BadImage, BadPrompt, Index, Searcher, encoders
+from foir import BadImage, BadPrompt, Index, Searcher, crossmodal, encoders
 from foir.index import Object
 from foir.page import EXPLAINED, Page
 from foir.session import Settings
@@ -246,3 +246,21 @@ def test_near_copies_are_folded_together(speaking, monkeypatch):
     assert (shown.results["hits"][0]["name"], shown.results["hits"][0]["copies"]) == (first, [second])
     assert len(shown.results["hits"]) == len(shown.session.hits.items) - 1
     assert len(speaking.explain(shown.session)["hits"]) == len(shown.results["hits"])
+
+
+def test_another_model_can_write_the_captions(page):
+    """An index without words, and a writer beside it."""
+    page._searcher.result().writer = crossmodal.load("toy-words", device="cpu")
+    try:
+        opened = page.choose(3, PHS).session
+        assert page.describe(opened, 1)["whole"] == "picture of 1"
+        marked = page.point(opened, {"points": [[40, 40]]}, opened.token, PHS).session
+        assert page.point_out(marked, 2)["pointed"] == "picture of 1, 1 pulled by 2"
+    finally:
+        page._searcher.result().writer = None
+
+
+def test_a_writer_is_loaded_by_name(page):
+    searcher = Searcher.load(page.index, device="cpu", captions="toy-words")
+    assert searcher.writer is not None
+    assert searcher.caption(searcher.open(page.index.picture(page.index.item(0)))) == "picture of 1"
