@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 from foir.errors import BadImage, BadIndex, BadPrompt, FoirError, Unavailable
 
 if TYPE_CHECKING:
+    from foir.hits import Hits, Picture
     from foir.images import Photo
     from foir.index import Index, Item
     from foir.prompts import Prompt, Stroke
-    from foir.search import Hits, Picture, Searcher
+    from foir.search import Searcher
 
 _LAZY = {
-    "Hits": "search",
+    "Hits": "hits",
     "Index": "index",
     "Item": "index",
     "Photo": "images",
-    "Picture": "search",
+    "Picture": "hits",
     "Prompt": "prompts",
     "Searcher": "search",
     "Stroke": "prompts",

@@ -112,11 +112,11 @@ def _caption(args: argparse.Namespace) -> None:
     from foir import crossmodal, images
 
     prompt = _prompt(args)
+    if prompt is None and args.strength is not None:
+        raise BadPrompt("--strength needs something to lean towards: point at it with --box, --point or --mask.")
     photo = images.read(args.image)
     model = crossmodal.load(args.model, revision=args.revision, device=args.device)
     tokens = model.look([photo.image])
-    if prompt is None and args.strength is not None:
-        raise BadPrompt("--strength needs something to lean towards: point at it with --box, --point or --mask.")
     if prompt is not None:
         print(f"pointed\t{model.say(tokens, photo, prompt, args.strength)}")
     print(("" if prompt is None else "whole\t") + model.say(tokens, photo))

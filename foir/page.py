@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -46,7 +46,6 @@ class Page:
         self.index = index
         self._searcher: Future[Searcher] = ThreadPoolExecutor(1).submit(load)
         self._patches = lru_cache(maxsize=REMEMBERED)(self._read_patches)
-        self._atlas: atlas.Atlas | None = None
         rows = random.Random(7).sample(range(len(index)), min(SAMPLES, len(index)))  # noqa: S311 - a choice of pictures
         self._samples = [index.item(row) for row in rows]
 
@@ -177,10 +176,12 @@ class Page:
         whole = self.searcher.caption(session.picture) if self._writes() else None
         return {**self.point_out(session, lean), "whole": whole or ""}
 
+    @cached_property
+    def _atlas(self) -> atlas.Atlas:
+        return atlas.chart(self.index)
+
     def map(self) -> dict[str, Any]:
         """The map of the collection: points [x, y, cluster, id], and of each cluster name, size and middle picture."""
-        if self._atlas is None:
-            self._atlas = atlas.chart(self.index)
         made = self._atlas
         points = [
             [round(float(x), 4), round(float(y), 4), int(cluster), int(id)]

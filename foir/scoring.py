@@ -9,6 +9,7 @@ import numpy as np
 
 from foir.encoders.base import Encoder, Features
 from foir.errors import BadPrompt
+from foir.feedback import Judged, relevance
 from foir.index import Space, exact, head_cache
 from foir.index.exact import TopK
 from foir.index.shortlist import Shortlist, worth
@@ -60,6 +61,23 @@ class Scorer:
             if self._shortlist is None:
                 self._shortlist = Shortlist(self.encoder, self.space)
             return self._shortlist
+
+
+def wished(
+    shards: Sequence[np.ndarray], query: np.ndarray | None, liked: Sequence[int], disliked: Sequence[int], rule: str
+) -> np.ndarray:
+    """How much every row is what the query and the judged rows ask for, [n]: the cosine where nothing was judged.
+
+    Args:
+        shards: Unit vectors whose rows count on from one shard to the next.
+        query: Unit vector [dim]; None where words alone were searched for and something was judged.
+        liked: Rows that were right.
+        disliked: Rows that were wrong.
+        rule: One of `foir.feedback.rules()`.
+    """
+    if query is not None and not liked and not disliked:
+        return exact.scores(shards, query)
+    return relevance(shards, Judged(exact.take(shards, liked), exact.take(shards, disliked), query), rule)
 
 
 def check_mode(mode: str) -> None:

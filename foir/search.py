@@ -1,9 +1,9 @@
-"""Searcher: models and an index, immutable and shared; Picture: one person's photo with its prefix kept."""
+"""Searcher: models and an index, immutable and shared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -12,55 +12,18 @@ import numpy as np
 
 from foir import crossmodal, encoders, images, methods
 from foir.crossmodal import Crossmodal
-from foir.encoders.base import Encoder, Features, Prefix
+from foir.encoders.base import Encoder, Features
 from foir.errors import BadIndex, BadPrompt
-from foir.feedback import Judged, relevance, rules
+from foir.feedback import rules
+from foir.hits import Hits, Picture
 from foir.images import Photo
-from foir.index import Index, Item, Space, exact
+from foir.index import Index, Space, exact
 from foir.patches import PatchMask, rasterise
 from foir.prompts import Prompt
-from foir.scoring import Scorer, check_mode
+from foir.scoring import Scorer, check_mode, wished
 
 MAX_RESULTS = 1000
 SAME_ENCODER = 0.999  # cosine of the stored and the present probe: library updates that change features fall below
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A photo and the prompt-free part of its forward pass: every further prompt on it is cheap."""
-
-    photo: Photo
-    prefix: Prefix
-
-
-@dataclass(frozen=True, eq=False)
-class Hits:
-    """What a search found, best first.
-
-    Attributes:
-        items: The pictures.
-        scores: Cosine of each, float32 [k]; where several wishes were weighed, a sum of standard scores.
-        features: The query picture's features (one row), None where words alone were searched for.
-        mask: The region that was searched for, None likewise.
-        weighed: Several wishes or judgements were weighed, so scores are no cosines.
-        heads: The heads that were kept, None if the method selects none.
-        seen_whole: The encoder saw the whole picture, so its attention can be laid over it; not so after Crop.
-        notes: What a user should know about how the query was read.
-    """
-
-    items: tuple[Item, ...]
-    scores: np.ndarray
-    features: Features | None
-    mask: PatchMask | None
-    weighed: bool
-    heads: tuple[int, ...] | None
-    seen_whole: bool
-    notes: tuple[str, ...]
-
-    def at_least(self, score: float) -> Hits:
-        """Those with at least this score: the irrelevant tail is cut off."""
-        keep = [place for place, own in enumerate(self.scores) if own >= score]
-        return replace(self, items=tuple(self.items[place] for place in keep), scores=self.scores[keep])
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,12 +191,9 @@ class Searcher:
             parts: list[tuple[float, np.ndarray]] = []
             if seen is not None:
                 rows, vector = self.scorer.rows(seen.features, mode), seen.features.vectors[0].cpu().numpy()
-                opinion = Judged(exact.take(rows, wanted), exact.take(rows, unwanted), vector)
-                parts.append((1 - mix, relevance(rows, opinion, feedback) if judged else exact.scores(rows, vector)))
+                parts.append((1 - mix, wished(rows, vector, wanted, unwanted, feedback)))
             elif judged:
-                rows = self.index.space("text").shards
-                opinion = Judged(exact.take(rows, wanted), exact.take(rows, unwanted), None)
-                parts.append((1.0, relevance(rows, opinion, feedback)))
+                parts.append((1.0, wished(self.index.space("text").shards, None, wanted, unwanted, feedback)))
             share = 1.0 if seen is None else mix
             for wish, sign in zip(() if said is None else said.vectors, _signs(text, minus), strict=True):
                 parts.append((sign * share, exact.scores(self.index.space("text").shards, wish)))

@@ -11,7 +11,7 @@ from foir.errors import BadPrompt
 from foir.prompts import Prompt
 
 if TYPE_CHECKING:
-    from foir.search import Hits, Picture
+    from foir.hits import Hits, Picture
 
 JUDGED = 1000  # most results that can be called right, and wrong
 

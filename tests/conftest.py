@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from foir import crossmodal, encoders
+from foir import Searcher, crossmodal, encoders
 from foir.crossmodal import dual
 from foir.encoders import dinov2
+from index_build.pipeline import Plan, build
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)  # threads of a toy spend ten times its work waiting for each other on a busy machine
@@ -63,6 +64,20 @@ def scene(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
         shape = draw.ellipse if random.random() < 0.5 else draw.rectangle
         shape((x, y, x + 10 + int(random.integers(25)), y + 10 + int(random.integers(25))), fill=colour)
     return image
+
+
+def draw(folder: Path, count: int) -> Path:
+    """So many made pictures in a new folder, 00.png and on; returns it."""
+    folder.mkdir()
+    for i in range(count):
+        scene(i).save(folder / f"{i:02}.png")
+    return folder
+
+
+def speaking_searcher(root: Path, count: int) -> Searcher:
+    """A searcher of so many made pictures, with the toy that knows words."""
+    build(Plan(draw(root / "pictures", count), root / "index", "toy-words", heads=True, device="cpu"))
+    return Searcher.load(root / "index", device="cpu")
 
 
 @pytest.fixture

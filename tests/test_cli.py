@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from foir import Index, Prompt, Searcher
 from foir.__main__ import main
 from index_build.pipeline import Plan, build
-from tests.conftest import scene
+from tests.conftest import draw, scene
 
 BOX = (20, 15, 80, 75)
 
@@ -16,9 +16,7 @@ BOX = (20, 15, 80, 75)
 def made(tmp_path_factory):
     """A folder with twelve pictures and two indexes of them: "index" without and "heads" with a head cache."""
     base = tmp_path_factory.mktemp("cli")
-    (base / "pictures").mkdir()
-    for i in range(12):
-        scene(i).save(base / "pictures" / f"{i:02}.png")
+    draw(base / "pictures", 12)
     build(Plan(base / "pictures", base / "index", "toy", device="cpu"))
     build(Plan(base / "pictures", base / "heads", "toy", heads=True, device="cpu"))
     return base

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from foir import BadIndex, BadPrompt, Prompt, Searcher
+from foir import BadIndex, BadPrompt, Prompt
 from foir.feedback import Judged, blend, relevance, rules
 from foir.index import exact
-from index_build.pipeline import Plan, build
-from tests.conftest import scene
+from tests.conftest import speaking_searcher
 
 NEAREST = ("nn_ratio", "sign_margin", "hard_1nn")
 
@@ -100,12 +99,7 @@ def test_bad_input_is_one_sentence(shards):
 
 @pytest.fixture(scope="module")
 def searcher(tmp_path_factory):
-    base = tmp_path_factory.mktemp("feedback")
-    (base / "pictures").mkdir()
-    for i in range(14):
-        scene(i).save(base / "pictures" / f"{i:02}.png")
-    build(Plan(base / "pictures", base / "index", "toy-words", heads=True, device="cpu"))
-    return Searcher.load(base / "index", device="cpu")
+    return speaking_searcher(tmp_path_factory.mktemp("feedback"), 14)
 
 
 @pytest.fixture(scope="module")

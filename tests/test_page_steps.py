@@ -11,7 +11,7 @@ from foir.index import Object
 from foir.page import EXPLAINED, Page
 from foir.session import Settings
 from index_build.pipeline import Note, Plan, build
-from tests.conftest import scene
+from tests.conftest import draw, scene
 
 PHS = Settings("phs", 2)
 
@@ -19,9 +19,7 @@ PHS = Settings("phs", 2)
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     root = tmp_path_factory.mktemp("page")
-    (root / "pictures #1").mkdir()
-    for i in range(12):
-        scene(i).save(root / "pictures #1" / f"{i:02}.png")
+    draw(root / "pictures #1", 12)
     box = Object(-1, (20.0, 10.0, 80.0, 70.0), None, "kind", None, "a thing", None)
     notes = {"00.png": Note("A scene.", objects=(box, replace(box, name="small", box=(0.0, 0.0, 9.0, 9.0))))}
     build(Plan(root / "pictures #1", root / "index #1", "toy", heads=True, device="cpu", notes=notes))
@@ -123,10 +121,7 @@ def test_unknown_pictures_and_odd_marks_are_refused(page):
 @pytest.fixture(scope="module")
 def speaking(tmp_path_factory):
     root = tmp_path_factory.mktemp("speaking")
-    (root / "pictures").mkdir()
-    for i in range(12):
-        scene(i).save(root / "pictures" / f"{i:02}.png")
-    build(Plan(root / "pictures", root / "index", "toy-words", device="cpu"))
+    build(Plan(draw(root / "pictures", 12), root / "index", "toy-words", device="cpu"))
     index = Index.open(root / "index")
     return Page(index, lambda: Searcher(index, encoders.load("toy-words", device="cpu")))
 

@@ -6,18 +6,12 @@ import pytest
 from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, __main__, crossmodal, encoders
 from foir.index.exact import fuse
 from index_build.pipeline import Plan, build
+from tests.conftest import speaking_searcher
 
 
 @pytest.fixture(scope="module")
 def searcher(tmp_path_factory):
-    from tests.conftest import scene
-
-    root = tmp_path_factory.mktemp("words")
-    (root / "pictures").mkdir()
-    for i in range(10):
-        scene(i).save(root / "pictures" / f"{i:02}.png")
-    build(Plan(root / "pictures", root / "index", "toy-words", heads=True, device="cpu"))
-    return Searcher.load(root / "index", device="cpu")
+    return speaking_searcher(tmp_path_factory.mktemp("words"), 10)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from foir.crossmodal import Crossmodal, Words, crossmodal, cut_notes
+from foir.encoders import openclip
 from foir.encoders.clip import MEAN, STD
 from foir.errors import Unavailable
 
@@ -37,16 +38,7 @@ def build(name: str, revision: str | None, device: str, dtype: str, pretrained: 
 
     if revision is not None:
         raise Unavailable("open_clip names its weights by tag: leave the revision out.")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        try:
-            model = open_clip.create_model(MODEL, pretrained=TAG if pretrained else None)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise Unavailable(
-                f"The weights {TAG} of {MODEL} are not on this machine and cannot be fetched: connect to the network, "
-                "or set HF_HOME to a cache that holds them."
-            ) from error
-    model = model.to(device, getattr(torch, dtype))
+    model = openclip.create(MODEL, TAG if pretrained else None).to(device, getattr(torch, dtype))
     return wrap(model, open_clip.get_tokenizer(MODEL), TAG if pretrained else "random")
 
 

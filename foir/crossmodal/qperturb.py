@@ -136,8 +136,7 @@ class Perturbation:
         Raises:
             BadPrompt: There is no such weight or mode.
         """
-        if weight not in WEIGHTS:
-            raise BadPrompt(f"Unknown weight {weight!r}: use one of {', '.join(WEIGHTS)}.")
+        _weight(weight)
         if not (0 <= theta <= 1 and abs(strength) <= STRONGEST):
             raise BadPrompt(
                 f"Theta lies between 0 and 1 and a strength within {STRONGEST}, not at {theta}, {strength}."
@@ -203,12 +202,10 @@ def perturb(
     Raises:
         BadPrompt: There is no such weight or mode.
     """
-    how = _mode(mode)
-    if weight not in WEIGHTS:
-        raise BadPrompt(f"Unknown weight {weight!r}: use one of {', '.join(WEIGHTS)}.")
+    how, by_share = _mode(mode), _weight(weight)
     if strength == 0 or not len(objects.shares):
         return queries
-    by_area = -objects.shares if how.negative and weight == "1-S" else WEIGHTS[weight](objects.shares)
+    by_area = -objects.shares if how.negative and weight == "1-S" else by_share(objects.shares)
     alpha = strength * by_area
     if how.mean:
         alpha = alpha / torch.bincount(objects.pictures, minlength=len(queries))[objects.pictures]
@@ -245,3 +242,9 @@ def _mode(name: str) -> Mode:
     if name not in MODES:
         raise BadPrompt(f"Unknown mode {name!r}: use one of {', '.join(MODES)}.")
     return MODES[name]
+
+
+def _weight(name: str) -> Callable[[Tensor], Tensor]:
+    if name not in WEIGHTS:
+        raise BadPrompt(f"Unknown weight {name!r}: use one of {', '.join(WEIGHTS)}.")
+    return WEIGHTS[name]

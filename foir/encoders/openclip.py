@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """Load an open_clip tower by model and pretrained tag."""
     import open_clip
-    import torch
 
     model_name, _, tag = name.partition(":")[2].partition("/")
     if model_name not in open_clip.list_models():
@@ -29,16 +28,28 @@ def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Enco
         raise Unavailable(f"open_clip has no weights {tag!r} for {model_name}; it has {', '.join(tags) or 'none'}.")
     if pretrained and revision is not None:
         raise Unavailable("open_clip names its weights by tag: leave the revision out.")
+    model = create(model_name, tag if pretrained else None)
+    return wrap(model.visual, name, tag if pretrained else "random", projected=card.name == "openclip-projected:")
+
+
+def create(model_name: str, tag: str | None) -> Any:
+    """A whole open_clip model with the weights of that tag; None gives seeded random ones.
+
+    Raises:
+        Unavailable: The weights are neither cached nor reachable.
+    """
+    import open_clip
+    import torch
+
     with torch.random.fork_rng():
         torch.manual_seed(0)
         try:
-            model = open_clip.create_model(model_name, pretrained=tag if pretrained else None)
+            return open_clip.create_model(model_name, pretrained=tag)
         except (OSError, RuntimeError, ValueError) as error:
             raise Unavailable(
                 f"The weights {tag} of {model_name} are not on this machine and cannot be fetched: connect to the "
                 "network, or set HF_HOME to a cache that holds them."
             ) from error
-    return wrap(model.visual, name, tag if pretrained else "random", projected=card.name == "openclip-projected:")
 
 
 def wrap(visual: Any, name: str, revision: str, *, projected: bool = False) -> Encoder:

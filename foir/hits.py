@@ -1,0 +1,50 @@
+"""What a search starts from and what it finds: Picture, one person's photo with its prefix kept; Hits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from foir.encoders.base import Features, Prefix
+from foir.images import Photo
+from foir.index import Item
+from foir.patches import PatchMask
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A photo and the prompt-free part of its forward pass: every further prompt on it is cheap."""
+
+    photo: Photo
+    prefix: Prefix
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """What a search found, best first.
+
+    Attributes:
+        items: The pictures.
+        scores: Cosine of each, float32 [k]; where several wishes were weighed, a sum of standard scores.
+        features: The query picture's features (one row), None where words alone were searched for.
+        mask: The region that was searched for, None likewise.
+        weighed: Several wishes or judgements were weighed, so scores are no cosines.
+        heads: The heads that were kept, None if the method selects none.
+        seen_whole: The encoder saw the whole picture, so its attention can be laid over it; not so after Crop.
+        notes: What a user should know about how the query was read.
+    """
+
+    items: tuple[Item, ...]
+    scores: np.ndarray
+    features: Features | None
+    mask: PatchMask | None
+    weighed: bool
+    heads: tuple[int, ...] | None
+    seen_whole: bool
+    notes: tuple[str, ...]
+
+    def at_least(self, score: float) -> Hits:
+        """Those with at least this score: the irrelevant tail is cut off."""
+        keep = [place for place, own in enumerate(self.scores) if own >= score]
+        return replace(self, items=tuple(self.items[place] for place in keep), scores=self.scores[keep])
