@@ -96,10 +96,17 @@ class Captioner(nn.Module):
 
     def forward(self, pooled: Tensor, ids: Tensor) -> Tensor:
         """Logits of each next word, [B, n, words], for word ids [B, n] and pooled pictures [B, q, 192]."""
+        return self.logits(self.hidden(pooled, ids))
+
+    def hidden(self, pooled: Tensor, ids: Tensor) -> Tensor:
+        """The decoder's states [B, n, 192]."""
         n = ids.shape[1]
         x = self.embed(ids) * math.sqrt(WIDTH) + self.places[:n]
         later = torch.triu(torch.full((n, n), -torch.inf, device=x.device), 1)
-        hidden = self.decoder(x, pooled, tgt_mask=later, tgt_is_causal=True)
+        return self.decoder(x, pooled, tgt_mask=later, tgt_is_causal=True)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Of each word, [..., words], from states [..., 192]."""
         return F.linear(hidden, self.embed.weight)
 
     @torch.inference_mode()

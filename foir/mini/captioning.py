@@ -163,8 +163,10 @@ class _School:
         flat = [torch.tensor(text) for some in texts for text in some]
         ids = nn.utils.rnn.pad_sequence(flat, batch_first=True, padding_value=-100).to(self.given.device)
         counts = torch.tensor([len(some) for some in texts], device=self.given.device)
-        logits = self.writer(pooled.repeat_interleave(counts, 0), ids[:, :-1].clamp(min=0))
-        return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), label_smoothing=0.1)
+        hidden = self.writer.hidden(pooled.repeat_interleave(counts, 0), ids[:, :-1].clamp(min=0))
+        wanted = ids[:, 1:]
+        real = wanted >= 0  # scoring the vocabulary for padding too would take most of a step
+        return F.cross_entropy(self.writer.logits(hidden[real]), wanted[real], label_smoothing=0.1)
 
 
 @torch.inference_mode()
