@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from foir import crossmodal, encoders, images, methods
+from foir import crossmodal, images, methods
 from foir.crossmodal import Crossmodal
 from foir.encoders.base import Encoder, Features
 from foir.errors import BadIndex, BadPrompt
@@ -18,12 +18,12 @@ from foir.feedback import rules
 from foir.hits import Hits, Picture
 from foir.images import Photo
 from foir.index import Index, Space, exact
+from foir.index.made_by import check_same, encoder_of
 from foir.patches import PatchMask, rasterise
 from foir.prompts import Prompt
 from foir.scoring import Scorer, check_mode, wished
 
 MAX_RESULTS = 1000
-SAME_ENCODER = 0.999  # cosine of the stored and the present probe: library updates that change features fall below
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Searcher:
         """
         self.index, self.encoder = index, encoder
         self.space: Space = index.space("image")
-        _same(encoder, self.space)
+        check_same(encoder, self.space)
         self.scorer, self.writer = Scorer(encoder, self.space), writer
         self._loading = Lock()
         self._model: Crossmodal | None = None
@@ -71,7 +71,7 @@ class Searcher:
         """
         index = index if isinstance(index, Index) else Index.open(index)
         writer = None if captions is None else crossmodal.load(captions, device=device, dtype=dtype)
-        return cls(index, _load(index.space("image"), device, dtype), writer)
+        return cls(index, encoder_of(index.space("image"), device, dtype), writer)
 
     @property
     def crossmodal(self) -> Crossmodal:
@@ -87,8 +87,8 @@ class Searcher:
                     raise BadIndex("This index knows no words: build it with --text mini to search by text.")
                 space, encoder = self.index.space("text"), self.encoder
                 if (space.encoder, space.revision) != (encoder.name, encoder.revision):
-                    encoder = _load(space, encoder.device.split(":")[0], "float32")
-                    _same(encoder, space)
+                    encoder = encoder_of(space, encoder.device.split(":")[0], "float32")
+                    check_same(encoder, space)
                 self._model = crossmodal.load(encoder)
             return self._model
 
@@ -260,20 +260,3 @@ class Searcher:
 
 def _signs(text: str | None, minus: str | None) -> tuple[float, ...]:
     return (() if text is None else (1.0,)) + (() if minus is None else (-1.0,))
-
-
-def _load(space: Space, device: str, dtype: str) -> Encoder:
-    # Weights that ship with a package, or have a tag for a name, have no revision to ask the Hub for.
-    pinned = None if space.encoder == "mini" or ":" in space.encoder else space.revision
-    return encoders.load(space.encoder, revision=pinned, device=device, dtype=dtype)
-
-
-def _same(encoder: Encoder, space: Space) -> None:
-    """Check that an encoder is the one that made a space."""
-    if (encoder.name, encoder.revision) != (space.encoder, space.revision):
-        raise BadIndex(
-            f"The index was made by {space.encoder} ({space.revision}), not by {encoder.name} ({encoder.revision})."
-        )
-    now = encoder.probe()
-    if now.shape != space.probe.shape or not float(now @ space.probe) >= SAME_ENCODER:
-        raise BadIndex(f"{encoder.name} now gives other features than when the index was made: rebuild the index.")

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from foir import masks
 from foir.index import Object
 from foir.playroom import Scene, compose
-from index_build.pipeline import Built, Note, Plan, build
+from index_build.pipeline import Built, Plan, build
+from index_build.sources import Note
 
 SCENES = 600
 SOURCE = "composed by foir from Microsoft Fluent 3D emoji"

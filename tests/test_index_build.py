@@ -17,9 +17,11 @@ from PIL import Image
 
 from foir import BadIndex, Index, Searcher, Unavailable, images
 from foir.index import Object, writer
-from index_build import pipeline
+from index_build import pipeline, shards
 from index_build.__main__ import main
-from index_build.pipeline import PARTIAL, Note, Plan, build
+from index_build.pipeline import Plan, build
+from index_build.shards import PARTIAL
+from index_build.sources import Note
 from tests.conftest import scene
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +130,7 @@ def test_damaged_files_are_listed_with_reasons_and_skipped(mixed, shard, monkeyp
 @pytest.mark.parametrize("shard", [1, 4, 1024])
 def test_ids_are_places_in_the_listing_and_every_vector_belongs_to_its_file(mixed, toy, shard, monkeypatch):
     monkeypatch.setattr(pipeline, "SHARD", shard)
-    monkeypatch.setattr(pipeline, "BATCH", 3)
+    monkeypatch.setattr(shards, "BATCH", 3)
     out = mixed.parent / "index"
     make(mixed, out, heads=True)
     index = Index.open(out)
@@ -252,10 +254,10 @@ def test_notes_go_with_their_pictures_and_their_objects_get_the_ids(mixed, four_
     assert sum(len(index.objects(id)) for id in range(20)) == 2
 
 
-def test_notes_of_the_second_run_count_for_resumed_shards_too(folder, four_a_shard, monkeypatch):
+def test_a_shard_whose_notes_are_others_in_the_second_run_is_made_again(folder, four_a_shard, monkeypatch):
     out = folder.parent / "index"
     interrupt(folder, out, monkeypatch)
-    assert make(folder, out, heads=True, notes={"a/01.png": Note("late", objects=(thing("late"),))}).resumed == 2
+    assert make(folder, out, heads=True, notes={"a/01.png": Note("late", objects=(thing("late"),))}).resumed == 1
     index = Index.open(out)
     assert index.item(0).caption == "late"
     assert [thing.name for thing in index.objects(0)] == ["late"]
@@ -411,7 +413,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 import tests.conftest
 from foir import images
-from index_build import pipeline
+from index_build import pipeline, shards
 
 real = images.read
 

@@ -10,7 +10,8 @@ from foir import BadImage, BadPrompt, Index, Searcher, crossmodal, encoders
 from foir.index import Object
 from foir.page import EXPLAINED, Page
 from foir.session import Settings
-from index_build.pipeline import Note, Plan, build
+from index_build.pipeline import Plan, build
+from index_build.sources import Note
 from tests.conftest import draw, scene
 
 PHS = Settings("phs", 2)

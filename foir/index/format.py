@@ -35,6 +35,8 @@ ITEM_SCHEMA = pa.schema(
         ("source", pa.string()),
         ("licence", pa.string()),
         ("thumb", pa.string()),
+        ("bytes", pa.int64()),
+        ("modified", pa.int64()),
     ]
 )
 OBJECT_SCHEMA = pa.schema(

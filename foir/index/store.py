@@ -21,8 +21,8 @@ from foir.index.format import (
     read_manifest,
     thumb_name,
     used_files,
-    verify,
 )
+from foir.index.verified import check
 
 _UNFIT = (
     KeyError,
@@ -39,7 +39,20 @@ _UNFIT = (
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of an index. `id` never changes, `file` is relative to the indexed folder, `thumb` is a digest."""
+    """One picture of an index.
+
+    Attributes:
+        id: Never changes, and is never given to another picture.
+        file: Relative to the indexed folder.
+        width: Of the upright picture, in pixels.
+        height: The same.
+        caption: What is said of it.
+        source: Where it comes from.
+        licence: Under which it may be used.
+        thumb: Digest of its thumbnail.
+        bytes: Size of the file when it was read; None where no folder is remembered.
+        modified: Its time of change then, in nanoseconds.
+    """
 
     id: int
     file: str
@@ -49,6 +62,8 @@ class Item:
     source: str | None
     licence: str | None
     thumb: str
+    bytes: int | None = None
+    modified: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,16 +118,25 @@ class Index:
 
     @classmethod
     def open(cls, folder: Path | str) -> Index:
-        """Open and verify an index.
+        """Open and verify an index; see `foir.index.verified` for what is not verified again.
 
         Raises:
             BadIndex: It is absent, of another format, incomplete, or any byte of it is not what was published.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
+        while True:
+            try:
+                return cls._open(folder, manifest)
+            except BadIndex:
+                read, manifest = manifest, read_manifest(folder)
+                if read == manifest:
+                    raise  # else it was changed in the meantime, and the files of its old state may be gone
+
+    @classmethod
+    def _open(cls, folder: Path, manifest: Mapping[str, Any]) -> Index:
         try:
-            for name, facts in manifest["files"].items():
-                verify(folder, name, facts)
+            check(folder, manifest["files"])
             unlisted = used_files(manifest) - set(manifest["files"])
             if unlisted:
                 raise BadIndex(f"The manifest of {folder} gives no digest of {min(unlisted)}: rebuild the index.")

@@ -59,6 +59,8 @@ def publish(
     rejected: Sequence[Mapping[str, str]],
     root: str | None,
     objects: Sequence[Object] = (),
+    *,
+    next_id: int | None = None,
 ) -> None:
     """Write items, rejected files and the manifest; until the last step readers see the index that was there before.
 
@@ -69,7 +71,10 @@ def publish(
         rejected: `{"file": ..., "reason": ...}` for what was left out.
         root: Path from the index to the indexed folder, or None.
         objects: Known objects of the pictures.
+        next_id: The first id that no picture ever had; if left out, the one after the largest.
     """
+    if next_id is None:
+        next_id = 1 + max((item.id for item in items), default=-1)
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in rejected)
     names = {
         "items": _write(folder, _parquet(items, ITEM_SCHEMA), "-items.parquet"),
@@ -81,6 +86,7 @@ def publish(
         "format": FORMAT,
         **names,
         "root": root,
+        "next_id": next_id,
         "spaces": {name: asdict(space) for name, space in spaces.items()},
         "files": {name: {"sha256": _digest(folder / name)} for name in (*names.values(), *shards) if name},
     }

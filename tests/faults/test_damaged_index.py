@@ -16,7 +16,8 @@ from foir.__main__ import main
 from foir.index import Item, Object, writer
 from foir.index.format import MANIFEST, manifest_digest
 from index_build import pipeline
-from index_build.pipeline import Note, Plan, build
+from index_build.pipeline import Plan, build
+from index_build.sources import Note
 from tests.conftest import scene
 
 FILES = ("manifest", "vectors", "heads", "items", "objects", "rejected")

@@ -1,0 +1,91 @@
+"""Pictures decoded ahead of the encoder; one that cannot be read is noted and passed over."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from foir import images
+from foir.errors import BadImage
+from foir.index import Item, Object
+from index_build.sources import Raw, shown
+
+AHEAD = 32  # pictures decoded before the encoder asks for them
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A readable picture: its item, its known objects, and its pixels as the encoders want them."""
+
+    item: Item
+    objects: tuple[Object, ...]
+    pixels: Any
+
+
+def decoded(
+    pictures: Iterable[Raw],
+    pixels: Callable[[Image.Image], Any],
+    keep_thumb: Callable[[Image.Image], str],
+    rejected: list[dict[str, str]],
+    bar: tqdm,
+) -> Iterator[Decoded]:
+    """Readable pictures in their order, decoded a little ahead of the encoder.
+
+    Args:
+        pictures: As a source gives them.
+        pixels: What the encoders want of a picture.
+        keep_thumb: Keeps a picture's thumbnail and gives its digest.
+        rejected: What cannot be read is added here, with the reason.
+        bar: Counts the pictures.
+    """
+
+    def decode(raw: Raw) -> Decoded:
+        if shown(raw.name) != raw.name:
+            raise BadImage(f"{shown(raw.name)} has a name that is not UTF-8: rename the file.")
+        size, modified = _stamp(raw.data)
+        photo = images.read(raw.data)
+        note = raw.note
+        item = Item(raw.id, raw.name, *photo.size, note.caption, note.source, note.licence, keep_thumb(photo.image),
+                    size, modified)  # fmt: skip
+        return Decoded(item, note.objects, pixels(photo.image))
+
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        ahead: deque[tuple[Raw, Future[Decoded]]] = deque()
+
+        def first() -> Iterator[Decoded]:
+            raw, made = ahead.popleft()
+            try:
+                yield made.result()
+            except BadImage as error:
+                rejected.append({"file": shown(raw.name), "reason": str(error)})
+            bar.update()
+
+        try:
+            for raw in pictures:
+                ahead.append((raw, pool.submit(decode, raw)))
+                if len(ahead) > AHEAD:
+                    yield from first()
+            while ahead:
+                yield from first()
+        finally:
+            for _, waiting in ahead:
+                waiting.cancel()
+
+
+def _stamp(data: Path | bytes) -> tuple[int | None, int | None]:
+    """Size and time of change of a file before it is read: a change while it is read shows at the next update."""
+    if isinstance(data, bytes):
+        return None, None
+    try:
+        stat = data.stat()
+    except OSError:
+        return None, None
+    return stat.st_size, stat.st_mtime_ns

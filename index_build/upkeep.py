@@ -1,0 +1,70 @@
+"""Looking after an index: is every byte what was published, and what may be removed."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from foir.errors import BadIndex
+from foir.index import Index
+from foir.index.format import MANIFEST, read_manifest, thumb_name, verify
+from index_build.shards import PARTIAL, alone
+
+OURS = {".safetensors", ".parquet", ".jsonl", ".part"}  # what the writer writes; anything else is left alone
+
+
+def damages(folder: Path) -> Iterator[str]:
+    """Read every byte of an index and name what is not as it was published, a sentence each.
+
+    Raises:
+        BadIndex: There is no index, or its manifest is damaged.
+    """
+    files = read_manifest(folder)["files"]
+    whole = True
+    for name, facts in tqdm(files.items(), "files", unit="file"):
+        try:
+            verify(folder, name, facts)
+        except BadIndex as error:
+            whole = False
+            yield str(error)
+    if not whole:
+        return  # without the list of items there are no thumbnails to look for
+    for digest in tqdm(sorted(Index.open(folder).thumbs()), "thumbnails", unit="file"):
+        try:
+            intact = hashlib.sha256((folder / thumb_name(digest)).read_bytes()).hexdigest() == digest
+        except OSError:
+            intact = False
+        if not intact:
+            yield f"The thumbnail {thumb_name(digest)} is missing or damaged: rebuild the index."
+
+
+def gc(folder: Path) -> int:
+    """Remove what the index does not hold: an older state's files, a killed build's; returns how many files.
+
+    Raises:
+        BadIndex: There is no index, or it is damaged; nothing is removed then.
+        Unavailable: It cannot be written, or a build is at work on it.
+    """
+    Index.open(folder)
+    with alone(folder):
+        before = sum(path.is_file() for path in folder.rglob("*"))
+        shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+        sweep(folder)
+        return before - sum(path.is_file() for path in folder.rglob("*"))
+
+
+def sweep(out: Path) -> None:
+    """Remove an index's files that its manifest does not name; the caller holds it locked."""
+    index = Index.open(out)
+    kept = {MANIFEST, *index.manifest["files"]}
+    for path in out.iterdir():
+        if path.is_file() and path.name not in kept and path.suffix in OURS:
+            path.unlink()
+    thumbs = set(map(thumb_name, index.thumbs()))
+    for path in (out / "thumbs").rglob("*.*"):
+        if path.relative_to(out).as_posix() not in thumbs:
+            path.unlink()
