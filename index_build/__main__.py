@@ -1,4 +1,4 @@
-"""`python -m index_build build FOLDER --out INDEX --encoder NAME [--heads]`, `playroom`, `sprites`."""
+"""`python -m index_build build FOLDER --out INDEX`, and what is done to an index afterwards."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from foir.errors import FoirError
+from foir.errors import BadIndex, FoirError
+
+if TYPE_CHECKING:
+    from index_build.change import Changed
 
 PLAYROOM = Path("foir/assets/playroom")
 
@@ -36,9 +40,22 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--text", metavar="NAME", help="model for search by words; mini brings its own")
     build.add_argument("--revision", help="commit, tag or branch of the encoder's weights")
     build.add_argument("--heads", action="store_true", help="keep a head cache, for query-db mode")
-    build.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
-    build.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+    _computing(build)
     build.set_defaults(run=_build)
+    update = commands.add_parser("update", help="take in what was added to, changed in or removed from the folder")
+    _computing(_index(update))
+    update.set_defaults(run=_update)
+    add = commands.add_parser("add", help="add some pictures of the folder")
+    _index(add).add_argument("paths", metavar="FILE", type=Path, nargs="+", help="pictures or folders of them")
+    _computing(add)
+    add.set_defaults(run=_add)
+    remove = commands.add_parser("remove", help="remove pictures from the index; the files themselves stay")
+    _index(remove).add_argument("names", metavar="NAME", nargs="+", help="as search results give it, or a folder")
+    remove.set_defaults(run=_remove)
+    verify = commands.add_parser("verify", help="read every byte and say what is damaged")
+    _index(verify).set_defaults(run=_verify)
+    gc = commands.add_parser("gc", help="remove files that only an older state of the index or a killed build used")
+    _index(gc).set_defaults(run=_gc)
     playroom = commands.add_parser("playroom", help="compose the sample gallery and index it")
     playroom.add_argument("--out", metavar="INDEX", type=Path, default=PLAYROOM)
     playroom.set_defaults(run=_playroom)
@@ -50,6 +67,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _index(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument("index", metavar="INDEX", type=Path)
+    return command
+
+
+def _computing(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    command.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+
+
 def _build(args: argparse.Namespace) -> None:
     from index_build.pipeline import Plan, build
 
@@ -58,6 +85,48 @@ def _build(args: argparse.Namespace) -> None:
     for entry in built.rejected:
         print(f"left out {entry['file']}: {entry['reason']}", file=sys.stderr)
     print(f"{built.pictures} pictures indexed, {len(built.rejected)} left out, {built.resumed} shards resumed")
+
+
+def _update(args: argparse.Namespace) -> None:
+    from index_build.change import update
+
+    _tell(args.index, update(args.index, device=args.device, dtype=args.dtype))
+
+
+def _add(args: argparse.Namespace) -> None:
+    from index_build.change import add
+
+    _tell(args.index, add(args.index, args.paths, device=args.device, dtype=args.dtype))
+
+
+def _remove(args: argparse.Namespace) -> None:
+    from index_build.change import remove
+
+    _tell(args.index, remove(args.index, args.names))
+
+
+def _tell(index: Path, done: Changed) -> None:
+    for entry in done.rejected:
+        print(f"left out {entry['file']}: {entry['reason']}", file=sys.stderr)
+    print(f"{len(done.added)} pictures added, {len(done.renewed)} encoded again, {len(done.removed)} removed")
+    if done.renewed or done.removed:
+        print(f"python -m index_build gc {index} removes what only the old state used")
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from foir.index import Index
+    from index_build.upkeep import damages
+
+    found = list(damages(args.index))
+    if found:
+        raise BadIndex("\nindex_build: ".join(found))
+    print(f"{len(Index.open(args.index))} pictures, every byte as it was published")
+
+
+def _gc(args: argparse.Namespace) -> None:
+    from index_build.upkeep import gc
+
+    print(f"{gc(args.index)} files removed")
 
 
 def _playroom(args: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from foir import images
-from foir.errors import Unavailable
+from foir.errors import BadIndex, Unavailable
 from foir.index import Item, Object, writer
 from foir.index.format import thumb_name
 from index_build.decoding import Decoded, decoded
@@ -89,20 +89,22 @@ def alone(out: Path) -> Iterator[None]:
     """Hold an index's folder itself locked; a lock file could be left behind, this cannot.
 
     Raises:
+        BadIndex: There is no such folder.
         Unavailable: Somebody else holds it, or it cannot be written.
     """
     try:
-        descriptor = os.open(out, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Unavailable(f"Another build is at work on {out}.") from None
-            yield
-        finally:
-            os.close(descriptor)
+        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        raise BadIndex(f"There is no index at {out}.") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Unavailable(f"Another build is at work on {out}.") from None
     except OSError as error:
         raise Unavailable(f"The index {out} cannot be written: {error.strerror or error}.") from error
+    finally:
+        os.close(descriptor)
 
 
 def _make(out: Path, eyes: Eyes, run: Run, heads: bool, keep_thumb: Any, bar: tqdm) -> Shard:

@@ -159,6 +159,10 @@ class Index:
         """The picture in a row of the matrices."""
         return Item(**{name: self._items[name][row].as_py() for name in ITEM_SCHEMA.names})
 
+    def items(self) -> list[Item]:
+        """All pictures, in the matrices' order."""
+        return [Item(**row) for row in self._items.to_pylist()]
+
     @cached_property
     def _row_of_id(self) -> dict[int, int]:
         return {id: row for row, id in enumerate(self._items["id"].to_pylist())}

@@ -1,0 +1,239 @@
+"""Changing an index in place: pictures added, removed, or brought up to date with their folder.
+
+Nothing that a reader has open is touched: rows that stay are kept in their files or copied to new ones, and one new
+manifest is put in place at the end. Until then readers see the old index, afterwards the new one; `gc` removes what
+only the old one used.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path, PurePosixPath
+
+from foir.errors import Unavailable
+from foir.index import Index, Item, Object, writer
+from index_build import eyes as sight
+from index_build import pipeline, shards
+from index_build.eyes import Eyes
+from index_build.pieces import Piece, cut_out, grouped, written
+from index_build.sources import cut, listing
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Names of the files that were added, encoded again because they had changed, and removed; what was left out."""
+
+    added: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    rejected: tuple[dict[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class _How:
+    device: str
+    dtype: str
+    eyes: Eyes | None
+
+
+def update(out: Path, *, device: str = "auto", dtype: str = "float32", eyes: Eyes | None = None) -> Changed:
+    """Bring an index up to date with its folder: new and changed files encoded, missing ones dropped.
+
+    A changed file keeps its id and loses its caption and objects, which were of the old picture.
+
+    Args:
+        out: The index.
+        device: Where the encoders run.
+        dtype: In which they compute.
+        eyes: Take these in the place of the index's encoders.
+
+    Raises:
+        BadIndex: The index is damaged, or its encoder gives other features now.
+        Unavailable: Its folder is not there, nothing of the index would be left, or it cannot be written.
+    """
+    with shards.alone(out):
+        index = Index.open(out)
+        root = _root(index)
+        files, closed = listing(root, out)
+        if not files:
+            raise Unavailable(f"The folder {root} holds no pictures now: if its disk is not mounted, mount it first.")
+        there = set(files)
+        out_of_sight = tuple(entry["file"] + "/" for entry in closed)
+        items = index.items()
+        known = {item.file: item for item in items}
+        gone = {name for name in known if name not in there and not name.startswith(out_of_sight)}
+        again = [name for name in files if name in known and _differs(root / name, known[name])]
+        new = [name for name in files if name not in known]
+        wanted = [*((known[name].id, name) for name in again), *_numbered(index, items, new)]
+        return _change(index, items, gone, wanted, closed, _How(device, dtype, eyes))
+
+
+def add(
+    out: Path, paths: Sequence[Path], *, device: str = "auto", dtype: str = "float32", eyes: Eyes | None = None
+) -> Changed:
+    """Add some pictures, or folders of them, that lie in the index's folder; what is there already is encoded again.
+
+    Args:
+        out: The index.
+        paths: Files or folders.
+        device: Where the encoders run.
+        dtype: In which they compute.
+        eyes: Take these in the place of the index's encoders.
+
+    Raises:
+        BadIndex: The index is damaged, or its encoder gives other features now.
+        Unavailable: A path is not in the index's folder or holds no pictures, or the index cannot be written.
+    """
+    with shards.alone(out):
+        index = Index.open(out)
+        root = _root(index)
+        names = dict.fromkeys(name for path in paths for name in _under(root, path, out))
+        items = index.items()
+        known = {item.file: item.id for item in items}
+        wanted = [(known[name], name) for name in names if name in known]
+        wanted += _numbered(index, items, [name for name in names if name not in known])
+        others = [entry for entry in _rejected(index) if entry["file"] not in names]
+        return _change(index, items, set(), wanted, others, _How(device, dtype, eyes))
+
+
+def remove(out: Path, names: Sequence[str]) -> Changed:
+    """Remove pictures by their names in the index, or all those of a folder in it. The files themselves stay.
+
+    Args:
+        out: The index.
+        names: As search results give them.
+
+    Raises:
+        BadIndex: The index is damaged.
+        Unavailable: It has no such picture, nothing would be left of it, or it cannot be written.
+    """
+    with shards.alone(out):
+        index = Index.open(out)
+        items = index.items()
+        gone: set[str] = set()
+        for name in names:
+            plain = PurePosixPath(name).as_posix()
+            found = {item.file for item in items if item.file == plain or item.file.startswith(plain + "/")}
+            if not found:
+                raise Unavailable(f"The index {out} has no picture {name}.")
+            gone |= found
+        return _change(index, items, gone, [], _rejected(index))
+
+
+def _change(
+    index: Index,
+    items: Sequence[Item],
+    gone: set[str],
+    wanted: Sequence[tuple[int, str]],
+    rejected: Sequence[dict[str, str]],
+    how: _How | None = None,
+) -> Changed:
+    """Drop the pictures that are gone or wanted anew, add those that are wanted, and publish."""
+    old = {item.file for item in items}
+    fresh = {name for _, name in wanted}
+    stay = [item for item in items if item.file not in gone | fresh]
+    pieces = list(cut_out(index, items, gone | fresh))
+    objects = [thing for item in stay for thing in index.objects(item.id)]
+    turned_down: list[dict[str, str]] = []
+    for shard in _made(index, wanted, how) if how else ():
+        turned_down += shard.rejected
+        objects += shard.objects
+        if shard.items:
+            pieces.append(Piece.of(index.folder, shard))
+    unread = {entry["file"] for entry in turned_down}
+    done = Changed(
+        added=tuple(name for _, name in wanted if name not in old | unread),
+        renewed=tuple(name for _, name in wanted if name in old - unread),
+        removed=tuple(sorted(gone | (fresh & unread & old))),
+        rejected=tuple(turned_down),
+    )
+    left_out = [*rejected, *turned_down]
+    if not pieces:
+        raise Unavailable(f"Nothing of the index {index.folder} would be left: delete its folder instead.")
+    if done.added or done.renewed or done.removed or left_out != _rejected(index):
+        next_id = max([_next_id(index, items), *(id + 1 for id, _ in wanted)])
+        _publish(index, pieces, left_out, objects, next_id)
+    shutil.rmtree(index.folder / shards.PARTIAL, ignore_errors=True)
+    return done
+
+
+def _made(index: Index, wanted: Sequence[tuple[int, str]], how: _How) -> Sequence[shards.Shard]:
+    """Shards of the pictures that are wanted; no encoder is loaded when there are none."""
+    if not wanted:
+        return ()
+    eyes = how.eyes or sight.of_index(index, device=how.device, dtype=how.dtype)
+    runs, heads = cut(_root(index), wanted, pipeline.SHARD), bool(index.space("image").z)
+    return shards.make(
+        index.folder, eyes, runs, heads=heads, thumb_side=pipeline.Plan.thumb_side, dtype=how.dtype
+    ).shards  # fmt: skip
+
+
+def _publish(
+    index: Index, pieces: Sequence[Piece], rejected: Sequence[dict[str, str]], objects: Sequence[Object], next_id: int
+) -> None:
+    groups = [written(index.folder, group) for group in grouped(pieces, pipeline.SHARD)]
+    spaces = {
+        name: writer.SpaceFiles(
+            space.encoder,
+            space.revision,
+            tuple(index.manifest["spaces"][name]["probe"]),
+            shards=tuple(files[name] for files, _ in groups),
+            heads=tuple(heads for _, heads in groups if heads) if name == "image" else (),
+        )
+        for name, space in index.spaces.items()
+    }
+    items = [item for piece in pieces for item in piece.items]
+    writer.publish(index.folder, spaces, items, rejected, index.manifest["root"], objects, next_id=next_id)
+
+
+def _root(index: Index) -> Path:
+    """The folder that an index was made of."""
+    root = index.manifest["root"]
+    if root is None:
+        raise Unavailable(f"The index {index.folder} remembers no folder, so no pictures can be added to it.")
+    folder = (index.folder / root).resolve()
+    if not folder.is_dir():
+        raise Unavailable(f"The folder {folder} of the index is not there: if its disk is not mounted, mount it first.")
+    return folder
+
+
+def _under(root: Path, path: Path, out: Path) -> list[str]:
+    """The names that a file or folder has in an index of `root`."""
+    if not path.resolve().is_relative_to(root):
+        raise Unavailable(f"{path} does not lie in {root}, the folder of the index: copy it there first.")
+    if not path.exists():
+        raise Unavailable(f"There is no file {path}.")
+    name = path.resolve().relative_to(root)
+    if not path.is_dir():
+        return [name.as_posix()]
+    files, _ = listing(path.resolve(), out)
+    if not files:
+        raise Unavailable(f"The folder {path} holds no pictures.")
+    return [(name / file).as_posix() for file in files]
+
+
+def _numbered(index: Index, items: Sequence[Item], names: Sequence[str]) -> list[tuple[int, str]]:
+    """New pictures with ids that no picture ever had."""
+    return list(zip(count(_next_id(index, items)), names, strict=False))
+
+
+def _next_id(index: Index, items: Sequence[Item]) -> int:
+    known = index.manifest.get("next_id")  # indexes of earlier versions have none
+    return known if isinstance(known, int) else 1 + max(item.id for item in items)
+
+
+def _differs(path: Path, item: Item) -> bool:
+    try:
+        stat = path.stat()
+    except OSError:
+        return True  # it is read again, and left out with the reason
+    return (item.bytes, item.modified) != (stat.st_size, stat.st_mtime_ns)
+
+
+def _rejected(index: Index) -> list[dict[str, str]]:
+    lines = (index.folder / index.manifest["rejected"]).read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
