@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import html
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import gradio as gr
 from foir import encoders, methods
 from foir.errors import FoirError
 from foir.index import Index
+from foir.index.remote import located
 from foir.page import Page
 from foir.session import Session, Settings, Shown
 
@@ -179,12 +181,16 @@ def asset(name: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page; returns the exit status. GRADIO_SERVER_NAME and GRADIO_SERVER_PORT are honoured by Gradio."""
     parser = argparse.ArgumentParser(description="foir: search that looks where you point.")
-    parser.add_argument("--index", type=Path, default=PLAYROOM, help="folder made by python -m index_build build")
+    parser.add_argument(
+        "--index",
+        default=os.environ.get("FOIR_INDEX") or PLAYROOM,
+        help="folder made by index_build, or hf://datasets/USER/NAME; by default FOIR_INDEX, else the sample",
+    )
     parser.add_argument("--captions", metavar="MODEL", help="writes captions: blip2-captions, coca (the index's own)")
     args = parser.parse_args(argv)
 
     try:
-        index = Index.open(args.index)
+        index = Index.open(located(args.index))
         page = Page(index, lambda: _load(index, args.captions))
         blocks = build(page).queue(max_size=32)
     except FoirError as error:
@@ -197,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             font_mono=["ui-monospace", "monospace"],
         ),
         css=asset("page.css"),
-        allowed_paths=[str((args.index / "thumbs").resolve())],
+        allowed_paths=[str((index.folder / "thumbs").resolve())],
         max_file_size="20mb",
         state_session_capacity=SESSIONS,
         strict_cors=True,

@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m foir", description="Search that looks where you point.")
     commands = parser.add_subparsers(required=True)
     search = commands.add_parser("search", help="find the pictures of an index that hold what you point at")
-    search.add_argument("index", metavar="INDEX", type=Path, help="folder made by python -m index_build build")
+    search.add_argument("index", metavar="INDEX", help="folder made by index_build, or hf://datasets/USER/NAME")
     search.add_argument("image", metavar="IMAGE", type=Path, nargs="?", help="the picture to point at")
     search.add_argument("--text", metavar="WORDS", help="what to look for, alone or beside what is pointed at")
     search.add_argument("--minus", metavar="WORDS", help="what the results should not show")

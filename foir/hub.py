@@ -1,4 +1,4 @@
-"""Where files from outside lie: pinned downloads from the Hugging Face Hub, and the folder with real photos.
+"""Where files from outside lie: pinned downloads from the Hugging Face Hub and uploads to it, the folder with photos.
 
 HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are honoured by the Hub's client.
 """
@@ -6,11 +6,15 @@ HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are honoured by the Hub's client.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from foir.errors import Unavailable
+
+PAUSES = (1.0, 3.0, 9.0)  # seconds between tries
 
 
 def photos() -> Path:
@@ -62,14 +66,109 @@ def tables(repo: str) -> Path:
         return Path(snapshot_download(repo, repo_type="dataset", allow_patterns=["*.parquet"]))
 
 
+def commit(repo: str, revision: str | None = None) -> str:
+    """The commit that a branch or tag of a data set repository stands at, or the newest one.
+
+    Raises:
+        Unavailable: Absent, gated, or not reachable.
+    """
+    from huggingface_hub import HfApi
+
+    with _reachable(f"The data set {repo}"):
+        return str(_patiently(lambda: HfApi().dataset_info(repo, revision=revision).sha))
+
+
+def dataset(repo: str, sha: str, names: Sequence[str], *, again: bool = False) -> Path:
+    """Fetch some files of a data set repository at a commit; what the local cache holds is not fetched again.
+
+    Args:
+        repo: "owner/name".
+        sha: The commit.
+        names: The files.
+        again: Fetch them although the cache holds them.
+
+    Returns:
+        The local folder.
+
+    Raises:
+        Unavailable: One is absent, the repository is gated, or the connection broke; what was fetched is kept.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _reachable(f"The data set {repo}"):
+        return Path(
+            snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=list(names), force_download=again)
+        )
+
+
+def upload(repo: str, folder: Path, message: str, *, private: bool = False, replaces: Sequence[str] = ()) -> str:
+    """Commit a folder's files to a data set repository, which is made where there is none; returns the commit.
+
+    Args:
+        repo: "owner/name"; HF_TOKEN must allow writing to it.
+        folder: Its files keep their paths; those that are there already are not sent again.
+        message: Of the commit.
+        private: Make the repository private if it is made.
+        replaces: Patterns of files that are removed from it unless the folder holds them.
+
+    Raises:
+        Unavailable: Not allowed, or the connection broke; uploading again goes on behind what was sent.
+    """
+    from huggingface_hub import HfApi
+
+    with _reachable(f"The data set {repo}", "cannot be written"):
+        api = HfApi()
+        _patiently(lambda: api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True))
+        return str(
+            _patiently(
+                lambda: api.upload_folder(
+                    repo_id=repo,
+                    repo_type="dataset",
+                    folder_path=folder,
+                    commit_message=message,
+                    delete_patterns=list(replaces) or None,
+                )
+            ).oid
+        )
+
+
+def _patiently(call: Callable[[], Any]) -> Any:
+    """Call again, a few times, where the Hub asks for patience; its client does so for downloads, but not for these."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for pause in (*PAUSES, None):
+        try:
+            return call()
+        except HfHubHTTPError as error:
+            status = getattr(error.response, "status_code", 0)
+            if pause is None or (status != 429 and status < 500):
+                raise
+            time.sleep(pause)
+
+
 @contextmanager
-def _reachable(what: str) -> Iterator[None]:
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def _reachable(what: str, failing: str = "cannot be fetched") -> Iterator[None]:
+    from huggingface_hub import errors
 
     try:
         yield
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+    except errors.GatedRepoError as error:
+        raise Unavailable(f"{what} is gated: ask for access on its page, and set HF_TOKEN.") from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise Unavailable(
-            f"{what} cannot be fetched and is not on this machine: connect to the network, "
-            "or set HF_HOME to a cache that holds it."
+            f"{what} is not on the Hub, or not for you, or has no such revision: if it is private, set HF_TOKEN."
         ) from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise Unavailable(
+            f"{what} {failing} and is not on this machine: connect to the network, or set HF_HOME to a cache that "
+            "holds it."
+        ) from error
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        raise Unavailable(f"{what} {failing}: the Hub answers with {status}; try again later.") from error
+    except errors.HFValidationError as error:
+        raise Unavailable(f"{what} {failing}: that is no name of a repository (owner/name).") from error
+    except Exception as error:
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
+            raise  # which httpx a version of the Hub's client brings, differs
+        raise Unavailable(f"{what} {failing}: the connection to the Hub broke; try again.") from error

@@ -19,6 +19,7 @@ from foir.hits import Hits, Picture
 from foir.images import Photo
 from foir.index import Index, Space, exact
 from foir.index.made_by import check_same, encoder_of
+from foir.index.remote import located
 from foir.patches import PatchMask, rasterise
 from foir.prompts import Prompt
 from foir.scoring import Scorer, check_mode, wished
@@ -61,7 +62,7 @@ class Searcher:
     def load(
         cls, index: Index | Path | str, *, device: str = "auto", dtype: str = "float32", captions: str | None = None
     ) -> Searcher:
-        """Load the encoder that an index names; the index may be open already or a folder.
+        """Load the encoder that an index names; the index may be open already, a folder, or an address on the Hub.
 
         `captions` names a model that writes captions in the place of the index's own ("blip2-captions", "coca").
 
@@ -69,7 +70,7 @@ class Searcher:
             BadIndex: The index is damaged or was made by other weights.
             Unavailable: The encoder's weights are not at hand.
         """
-        index = index if isinstance(index, Index) else Index.open(index)
+        index = index if isinstance(index, Index) else Index.open(located(index))
         writer = None if captions is None else crossmodal.load(captions, device=device, dtype=dtype)
         return cls(index, encoder_of(index.space("image"), device, dtype), writer)
 

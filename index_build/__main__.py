@@ -56,6 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     _index(verify).set_defaults(run=_verify)
     gc = commands.add_parser("gc", help="remove files that only an older state of the index or a killed build used")
     _index(gc).set_defaults(run=_gc)
+    publish = commands.add_parser("publish", help="put an index on the Hugging Face Hub, as a data set repository")
+    _index(publish).add_argument("--repo", metavar="USER/NAME", required=True)
+    publish.add_argument("--private", action="store_true", help="make the repository private, if it is made")
+    publish.set_defaults(run=_publish)
+    pull = commands.add_parser("pull", help="fetch an index from the Hub, or bring a copy of it up to date")
+    pull.add_argument("repo", metavar="USER/NAME")
+    pull.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder for the copy")
+    pull.add_argument("--revision", help="commit, tag or branch; the newest commit if left out")
+    pull.set_defaults(run=_pull)
     playroom = commands.add_parser("playroom", help="compose the sample gallery and index it")
     playroom.add_argument("--out", metavar="INDEX", type=Path, default=PLAYROOM)
     playroom.set_defaults(run=_playroom)
@@ -127,6 +136,18 @@ def _gc(args: argparse.Namespace) -> None:
     from index_build.upkeep import gc
 
     print(f"{gc(args.index)} files removed")
+
+
+def _publish(args: argparse.Namespace) -> None:
+    from index_build.publish import publish
+
+    print(publish(args.index, args.repo, private=args.private))
+
+
+def _pull(args: argparse.Namespace) -> None:
+    from foir.index import remote
+
+    print(remote.pull(args.repo, args.out, args.revision))
 
 
 def _playroom(args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from foir.errors import Unavailable
 from foir.index import Index, Item, Object, writer
+from foir.index.lock import alone
 from index_build import eyes as sight
 from index_build import pipeline, shards
 from index_build.eyes import Eyes
@@ -55,7 +56,7 @@ def update(out: Path, *, device: str = "auto", dtype: str = "float32", eyes: Eye
         BadIndex: The index is damaged, or its encoder gives other features now.
         Unavailable: Its folder is not there, nothing of the index would be left, or it cannot be written.
     """
-    with shards.alone(out):
+    with alone(out):
         index = Index.open(out)
         root = _root(index)
         files, closed = listing(root, out)
@@ -88,7 +89,7 @@ def add(
         BadIndex: The index is damaged, or its encoder gives other features now.
         Unavailable: A path is not in the index's folder or holds no pictures, or the index cannot be written.
     """
-    with shards.alone(out):
+    with alone(out):
         index = Index.open(out)
         root = _root(index)
         names = dict.fromkeys(name for path in paths for name in _under(root, path, out))
@@ -111,7 +112,7 @@ def remove(out: Path, names: Sequence[str]) -> Changed:
         BadIndex: The index is damaged.
         Unavailable: It has no such picture, nothing would be left of it, or it cannot be written.
     """
-    with shards.alone(out):
+    with alone(out):
         index = Index.open(out)
         items = index.items()
         gone: set[str] = set()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from foir.errors import Unavailable
 from foir.index import writer
+from foir.index.lock import alone
 from index_build import eyes as sight
 from index_build.eyes import Eyes
-from index_build.shards import PARTIAL, alone, make
+from index_build.shards import PARTIAL, make
 from index_build.sources import Folder, Note, Source
 from index_build.upkeep import sweep
 

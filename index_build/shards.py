@@ -6,12 +6,9 @@ build takes over every shard whose key still matches and whose files are what th
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -23,7 +20,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from foir import images
-from foir.errors import BadIndex, Unavailable
 from foir.index import Item, Object, writer
 from foir.index.format import thumb_name
 from index_build.decoding import Decoded, decoded
@@ -82,29 +78,6 @@ def make(out: Path, eyes: Eyes, runs: Sequence[Run], *, heads: bool, thumb_side:
                 bar.update(len(run))
             shards.append(shard)
     return Made(tuple(shards), resumed)
-
-
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Hold an index's folder itself locked; a lock file could be left behind, this cannot.
-
-    Raises:
-        BadIndex: There is no such folder.
-        Unavailable: Somebody else holds it, or it cannot be written.
-    """
-    try:
-        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        raise BadIndex(f"There is no index at {out}.") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise Unavailable(f"Another build is at work on {out}.") from None
-    except OSError as error:
-        raise Unavailable(f"The index {out} cannot be written: {error.strerror or error}.") from error
-    finally:
-        os.close(descriptor)
 
 
 def _make(out: Path, eyes: Eyes, run: Run, heads: bool, keep_thumb: Any, bar: tqdm) -> Shard:

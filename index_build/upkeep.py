@@ -12,7 +12,8 @@ from tqdm import tqdm
 from foir.errors import BadIndex
 from foir.index import Index
 from foir.index.format import MANIFEST, read_manifest, thumb_name, verify
-from index_build.shards import PARTIAL, alone
+from foir.index.lock import alone
+from index_build.shards import PARTIAL
 
 OURS = {".safetensors", ".parquet", ".jsonl", ".part"}  # what the writer writes; anything else is left alone
 

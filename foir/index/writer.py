@@ -82,17 +82,22 @@ def publish(
         "rejected": _write(folder, lines.encode(), "-rejected.jsonl"),
     }
     shards = [name for space in spaces.values() for name in (*space.shards, *space.heads)]
-    manifest: dict[str, Any] = {
+    manifest = {
         "format": FORMAT,
         **names,
         "root": root,
         "next_id": next_id,
         "spaces": {name: asdict(space) for name, space in spaces.items()},
-        "files": {name: {"sha256": _digest(folder / name)} for name in (*names.values(), *shards) if name},
+        "files": {name: {"sha256": digest(folder / name)} for name in (*names.values(), *shards) if name},
     }
-    manifest = json.loads(json.dumps(manifest))  # the digest is of what a reader will see: lists, not tuples
-    manifest["digest"] = manifest_digest(manifest)
-    replace(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+    put(folder, manifest)
+
+
+def put(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Put a manifest in place, with its digest: the step from the index that was to the one that it describes."""
+    seen = json.loads(json.dumps(manifest))  # the digest is of what a reader will see: lists, not tuples
+    seen["digest"] = manifest_digest(seen)
+    replace(folder / MANIFEST, json.dumps(seen, indent=1).encode())
 
 
 def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -132,6 +137,7 @@ def _half(values: np.ndarray) -> np.ndarray:
     return half
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

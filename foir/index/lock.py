@@ -1,0 +1,34 @@
+"""One writer at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from foir.errors import BadIndex, Unavailable
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold an index's folder itself locked; a lock file could be left behind, this cannot.
+
+    Raises:
+        BadIndex: There is no such folder.
+        Unavailable: Somebody else holds it, or it cannot be written.
+    """
+    try:
+        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        raise BadIndex(f"There is no index at {out}.") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Unavailable(f"Another build is at work on {out}.") from None
+    except OSError as error:
+        raise Unavailable(f"The index {out} cannot be written: {error.strerror or error}.") from error
+    finally:
+        os.close(descriptor)
