@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def weights(repo: str, revision: str | None = None, *, code: bool = False) -> tu
     def fetch(*patterns: str) -> Path:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
 
-    with _reachable(f"The weights {repo}"):
+    with reachable(f"The weights {repo}"):
         about = ("*.json", "*.txt", "*.model", *(("*.py",) if code else ()))
         folder = fetch(*about, "*.safetensors")
         if not any(folder.glob("*.safetensors")):
@@ -62,7 +62,7 @@ def tables(repo: str) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    with _reachable(f"The data set {repo}"):
+    with reachable(f"The data set {repo}"):
         return Path(snapshot_download(repo, repo_type="dataset", allow_patterns=["*.parquet"]))
 
 
@@ -74,7 +74,7 @@ def commit(repo: str, revision: str | None = None) -> str:
     """
     from huggingface_hub import HfApi
 
-    with _reachable(f"The data set {repo}"):
+    with reachable(f"The data set {repo}"):
         return str(_patiently(lambda: HfApi().dataset_info(repo, revision=revision).sha))
 
 
@@ -95,10 +95,30 @@ def dataset(repo: str, sha: str, names: Sequence[str], *, again: bool = False) -
     """
     from huggingface_hub import snapshot_download
 
-    with _reachable(f"The data set {repo}"):
+    with reachable(f"The data set {repo}"):
         return Path(
             snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=list(names), force_download=again)
         )
+
+
+def listed(repo: str, sha: str) -> list[str]:
+    """The files of a data set repository at a commit, sorted.
+
+    Raises:
+        Unavailable: Absent, gated, or not reachable.
+    """
+    from huggingface_hub import HfApi
+
+    with reachable(f"The data set {repo}"):
+        return sorted(HfApi().list_repo_files(repo, repo_type="dataset", revision=sha))
+
+
+def opened(repo: str, sha: str, name: str) -> AbstractContextManager[Any]:
+    """A file of a data set repository at a commit, open for reading; only what is read of it is fetched."""
+    from huggingface_hub import HfFileSystem
+
+    file: AbstractContextManager[Any] = HfFileSystem().open(f"datasets/{repo}@{sha}/{name}", "rb")
+    return file
 
 
 def upload(repo: str, folder: Path, message: str, *, private: bool = False, replaces: Sequence[str] = ()) -> str:
@@ -116,7 +136,7 @@ def upload(repo: str, folder: Path, message: str, *, private: bool = False, repl
     """
     from huggingface_hub import HfApi
 
-    with _reachable(f"The data set {repo}", "cannot be written"):
+    with reachable(f"The data set {repo}", "cannot be written"):
         api = HfApi()
         _patiently(lambda: api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True))
         return str(
@@ -147,7 +167,12 @@ def _patiently(call: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def _reachable(what: str, failing: str = "cannot be fetched") -> Iterator[None]:
+def reachable(what: str, failing: str = "cannot be fetched") -> Iterator[None]:
+    """Turn what the Hub and its client raise into one sentence about `what`.
+
+    Raises:
+        Unavailable: Whatever happened.
+    """
     from huggingface_hub import errors
 
     try:

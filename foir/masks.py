@@ -1,6 +1,8 @@
-"""Pixel masks as run lengths: COCO's uncompressed counts, column by column, written as one line of numbers."""
+"""Masks and boxes as COCO writes them: masks as uncompressed run lengths, column by column, in one line of numbers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,3 +26,13 @@ def decode(counts: str, size: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"the run lengths do not fill {size[0]} x {size[1]} pixels")
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return flat.reshape((size[1], size[0]), order="F")
+
+
+def corners(boxes: Sequence[Sequence[float]]) -> list[tuple[float, float, float, float]]:
+    """Boxes as (x0, y0, x1, y1).
+
+    They are taken for that already, unless one of them cannot be: then each is a corner and a size, as COCO has them.
+    """
+    if all(x0 < x1 and y0 < y1 for x0, y0, x1, y1 in boxes):
+        return [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes]
+    return [(x, y, x + width, y + height) for x, y, width, height in boxes]

@@ -12,6 +12,7 @@ from foir.errors import BadIndex, FoirError
 
 if TYPE_CHECKING:
     from index_build.change import Changed
+    from index_build.sources import Source
 
 PLAYROOM = Path("foir/assets/playroom")
 
@@ -33,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m index_build", description="Builds indexes that foir searches.")
     commands = parser.add_subparsers(required=True)
-    build = commands.add_parser("build", help="index a folder of pictures; run it again to finish a killed build")
-    build.add_argument("folder", metavar="FOLDER", type=Path)
+    build = commands.add_parser("build", help="index pictures; run it again to finish a killed build")
+    build.add_argument("source", metavar="SOURCE", help="a folder, or hf://datasets/USER/NAME of a known data set")
     build.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder to write the index to")
     build.add_argument("--encoder", default="mini", help="mini (default), dinov2-base-reg, clip-large, ...")
     build.add_argument("--text", metavar="NAME", help="model for search by words; mini brings its own")
@@ -89,7 +90,13 @@ def _computing(command: argparse.ArgumentParser) -> None:
 def _build(args: argparse.Namespace) -> None:
     from index_build.pipeline import Plan, build
 
-    plan = Plan(args.folder, args.out, args.encoder, args.heads, args.text, args.revision, args.device, args.dtype)
+    source: Path | Source = Path(args.source)
+    if args.source.startswith("hf:"):
+        from foir.index.remote import parsed
+        from index_build.parquet import Tables
+
+        source = Tables(*parsed(args.source))
+    plan = Plan(source, args.out, args.encoder, args.heads, args.text, args.revision, args.device, args.dtype)
     built = build(plan)
     for entry in built.rejected:
         print(f"left out {entry['file']}: {entry['reason']}", file=sys.stderr)

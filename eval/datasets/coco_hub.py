@@ -16,6 +16,7 @@ from PIL import Image
 from eval.datasets import Dataset, Load, Query, dataset
 from foir import hub, images
 from foir.errors import Unavailable
+from foir.masks import corners
 from foir.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -58,12 +59,6 @@ def _picture(split: datasets.Dataset, row: int) -> Image.Image:
 
 
 def _queries(things: Sequence[dict[str, Any]]) -> tuple[Query, ...]:
-    """A box is two corners, unless one of them all cannot be: then each is a corner and a size, as COCO has them."""
-    boxes = [box for found in things for box in found["bbox"]]
-    corners = all(x0 < x1 and y0 < y1 for x0, y0, x1, y1 in boxes)
-    made = []
-    for row, found in enumerate(things):
-        for (x, y, third, fourth), kind in zip(found["bbox"], found["category"], strict=True):
-            x1, y1 = (third, fourth) if corners else (x + third, y + fourth)
-            made.append(Query(row, Prompt.box(x, y, x1, y1), kind))
-    return tuple(made)
+    named = [(row, kind) for row, found in enumerate(things) for kind in found["category"]]
+    boxes = corners([box for found in things for box in found["bbox"]])
+    return tuple(Query(row, Prompt.box(*box), kind) for (row, kind), box in zip(named, boxes, strict=True))
