@@ -25,7 +25,6 @@ from index_build import change, pipeline, upkeep
 from index_build.eyes import MadeBy, Seen
 from index_build.shards import PARTIAL
 
-pipeline.SHARD = 4
 WRITING = os.O_WRONLY | os.O_RDWR
 
 
@@ -174,6 +173,7 @@ def tried(name: str, base: Path, old: Path | None) -> int:
 
 
 def main(folder: Path) -> None:
+    pipeline.SHARD = 4
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     base, old = folder / "work", folder / "old"
     pictures(base / "pictures")

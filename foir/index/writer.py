@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -103,12 +104,17 @@ def put(folder: Path, manifest: Mapping[str, Any]) -> None:
 def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Put a whole file in place in one step: a reader sees the old one or the new one."""
     part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()  # of a full disk not even the beginning should be kept
+        raise
     if durable:
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
