@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 BLOCK = 4096  # rows turned to float32 at a time; larger copies cost more in fresh memory than in arithmetic
-SPARE = 32  # candidates taken beyond k before the exact re-rank of a half-precision scan
+PATH = "exact scan"
+SPARE = 32  # candidates taken of each shard beyond k
+ROUNDING = 1e-3  # how far a scan in half precision can be off: a unit query's rounding, and the sum's
+SMALL = 16_384  # rows; a smaller shard is scanned faster by one thread than shared among all
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,15 +25,16 @@ class TopK:
 def search(shards: Sequence[np.ndarray], queries: np.ndarray, k: int) -> TopK:
     """The k rows with the largest dot product.
 
-    One query is scanned by USearch and its candidates scored again in float32; several are a matrix product.
+    One query is scanned by USearch and its candidates are scored again in float32; several are a matrix product.
 
     Args:
         shards: Unit vectors, float16 or float32 [n_i, dim], whose rows count on from one shard to the next.
         queries: Unit vectors, float32 [n, dim].
         k: How many.
     """
-    if len(queries) == 1:
-        return merge((_scan(shard, queries[0], k) for shard in shards), 1, k)
+    if len(queries) == 1 and (rows := _candidates(shards, queries[0], k)) is not None:
+        top = best(take(shards, rows) @ queries[0], k)
+        return TopK(top.scores, rows[top.rows])
     return merge((floats(block) @ queries.T for block in blocks(shards)), len(queries), k)
 
 
@@ -48,7 +52,7 @@ def floats(block: np.ndarray) -> np.ndarray:
     return torch.from_numpy(np.array(block)).float().numpy()
 
 
-def take(shards: Sequence[np.ndarray], rows: Sequence[int]) -> np.ndarray:
+def take(shards: Sequence[np.ndarray], rows: Sequence[int] | np.ndarray) -> np.ndarray:
     """Some rows, whichever shards they lie in, float32 [n, dim]."""
     ends = np.cumsum([len(shard) for shard in shards])
     taken = np.empty((len(rows), shards[0].shape[1]), np.float32)
@@ -107,18 +111,24 @@ def _best(scores: np.ndarray, k: int) -> np.ndarray:
     return np.nonzero(keep)[1].reshape(-1, k)
 
 
-def _scan(shard: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:
-    """Scores [n, 1]: exact where a row can be among the best k, minus infinity elsewhere."""
+def _candidates(shards: Sequence[np.ndarray], query: np.ndarray, k: int) -> np.ndarray | None:
+    """Rows that hold the best k for certain, ascending; None where a scan cannot tell them from too many others."""
     from usearch.compiled import MetricKind
     from usearch.index import search
 
-    if len(shard) > k + SPARE:
-        found = search(shard, query.astype(shard.dtype), k + SPARE, MetricKind.IP, exact=True)
-        keys = found.keys.astype(np.int64)
-        exact = shard[keys].astype(np.float32) @ query
-        if exact.min() < np.partition(exact, SPARE)[SPARE]:  # else more rows may tie with the k-th than were fetched
-            scores = np.full((len(shard), 1), -np.inf, np.float32)
-            scores[keys, 0] = exact
-            return scores
-    parts = [floats(block) @ query for block in blocks([shard])]
-    return np.concatenate([np.empty(0, np.float32), *parts])[:, None]
+    if sum(map(len, shards)) <= k + SPARE:
+        return None
+    rows, guesses, lost = [], [], -np.inf
+    start = 0
+    for shard in shards:
+        count = min(len(shard), k + SPARE)
+        threads = 1 if len(shard) < SMALL else 0
+        found = search(shard, query.astype(shard.dtype), count, MetricKind.IP, exact=True, threads=threads)
+        rows.append(found.keys.astype(np.int64) + start)
+        guesses.append(1 - found.distances)
+        if count < len(shard):
+            lost = max(lost, float(guesses[-1].min()))  # no row that is not among these is guessed better
+        start += len(shard)
+    guess, row = np.concatenate(guesses), np.concatenate(rows)
+    least = float(np.partition(guess, -k)[-k]) - 2 * ROUNDING
+    return None if lost >= least else np.sort(row[guess >= least])
