@@ -66,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder for the copy")
     pull.add_argument("--revision", help="commit, tag or branch; the newest commit if left out")
     pull.set_defaults(run=_pull)
+    bench = commands.add_parser("bench", help="measure a whole build beside the encoder alone")
+    bench.add_argument("folder", metavar="FOLDER", type=Path)
+    bench.add_argument("--encoder", default="mini")
+    bench.add_argument("--limit", type=int, help="take only so many of the pictures")
+    bench.set_defaults(run=_bench)
     playroom = commands.add_parser("playroom", help="compose the sample gallery and index it")
     playroom.add_argument("--out", metavar="INDEX", type=Path, default=PLAYROOM)
     playroom.set_defaults(run=_playroom)
@@ -155,6 +160,12 @@ def _pull(args: argparse.Namespace) -> None:
     from foir.index import remote
 
     print(remote.pull(args.repo, args.out, args.revision))
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from index_build import bench
+
+    print(bench.run(args.folder, encoder=args.encoder, limit=args.limit))
 
 
 def _playroom(args: argparse.Namespace) -> None:

@@ -7,7 +7,6 @@ only the old one used.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,7 +96,7 @@ def add(
         known = {item.file: item.id for item in items}
         wanted = [(known[name], name) for name in names if name in known]
         wanted += _numbered(index, items, [name for name in names if name not in known])
-        others = [entry for entry in _rejected(index) if entry["file"] not in names]
+        others = [entry for entry in index.rejected() if entry["file"] not in names]
         return _change(index, items, set(), wanted, others, _How(device, dtype, eyes))
 
 
@@ -122,7 +121,7 @@ def remove(out: Path, names: Sequence[str]) -> Changed:
             if not found:
                 raise Unavailable(f"The index {out} has no picture {name}.")
             gone |= found
-        return _change(index, items, gone, [], _rejected(index))
+        return _change(index, items, gone, [], index.rejected())
 
 
 def _change(
@@ -155,7 +154,7 @@ def _change(
     left_out = [*rejected, *turned_down]
     if not pieces:
         raise Unavailable(f"Nothing of the index {index.folder} would be left: delete its folder instead.")
-    if done.added or done.renewed or done.removed or left_out != _rejected(index):
+    if done.added or done.renewed or done.removed or left_out != index.rejected():
         next_id = max([_next_id(index, items), *(id + 1 for id, _ in wanted)])
         _publish(index, pieces, left_out, objects, next_id)
     shutil.rmtree(index.folder / shards.PARTIAL, ignore_errors=True)
@@ -233,8 +232,3 @@ def _differs(path: Path, item: Item) -> bool:
     except OSError:
         return True  # it is read again, and left out with the reason
     return (item.bytes, item.modified) != (stat.st_size, stat.st_mtime_ns)
-
-
-def _rejected(index: Index) -> list[dict[str, str]]:
-    lines = (index.folder / index.manifest["rejected"]).read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]

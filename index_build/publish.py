@@ -70,7 +70,6 @@ def card(index: Index, repo: str) -> str:
         f"| {source or 'not stated'} | {licence or 'not stated'} | {count} |"
         for (source, licence), count in Counter((item.source, item.licence) for item in items).most_common()
     )
-    left_out = (index.folder / index.manifest["rejected"]).read_text("utf-8").count("\n")
     return f"""---
 pretty_name: {repo.split("/")[-1]}
 license: other
@@ -82,7 +81,7 @@ size_categories: [{_size(len(items))}]
 # {repo.split("/")[-1]}
 
 An index of {len(items)} pictures for search that looks where you point, made with foir. It holds vectors and small
-previews, not the pictures themselves; {left_out} files were left out because they could not be read
+previews, not the pictures themselves; {len(index.rejected())} files were left out because they could not be read
 (`*-rejected.jsonl` gives the reasons).
 
 | space | encoder | revision | numbers a picture | head cache |

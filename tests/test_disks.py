@@ -1,5 +1,6 @@
 """Disks that are full or closed, and folders that change while they are read: real ones, mounted for the purpose."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -155,7 +156,7 @@ def test_a_file_replaced_while_it_is_read_is_encoded_again_by_the_next_update(tm
 def test_a_folder_removed_while_it_is_listed(tmp_path, monkeypatch):
     folder = draw(tmp_path / "pictures", 2)
     draw(folder / "later", 2)
-    real = sources.os.walk
+    real = os.walk
 
     def walk(top, **how):
         steps = real(top, **how)
@@ -164,7 +165,7 @@ def test_a_folder_removed_while_it_is_listed(tmp_path, monkeypatch):
         yield from steps
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources.os, "walk", walk)
+        patch.setattr(os, "walk", walk)
         built = build(Plan(folder, tmp_path / "index", "stand-in"), StandIn())
     assert (built.pictures, built.rejected) == (2, ())
 

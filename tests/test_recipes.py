@@ -6,7 +6,7 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 
-from foir import Index, hub
+from foir import Index, Unavailable, hub
 from index_build import pipeline
 from index_build.__main__ import main
 from index_build.parquet import Tables
@@ -155,7 +155,7 @@ def test_a_build_that_broke_off_goes_on_without_reading_again_what_it_had(hub_se
     out = tmp_path / "index"
     tables = Tables(FLICKR)
     hub_server.fail(404, 1000, containing=second)
-    with pytest.raises(hub.Unavailable):
+    with pytest.raises(Unavailable):
         build(Plan(tables, out, "toy", device="cpu"))
     hub_server.heal()
     assert len(list((out / PARTIAL).glob("*.json"))) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -191,6 +192,11 @@ class Index:
         if name not in self.spaces:
             raise BadIndex(f"The index has no {name!r} space; it has {', '.join(self.spaces) or 'none'}.")
         return self.spaces[name]
+
+    def rejected(self) -> list[dict[str, str]]:
+        """What was left out: `file` and `reason` of each."""
+        lines = (self.folder / self.manifest["rejected"]).read_text("utf-8").splitlines()
+        return [json.loads(line) for line in lines]
 
     def thumbs(self) -> set[str]:
         """The digests of all thumbnails."""
