@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from foir import Index, images
-from index_build import change, decoding, sources
+from index_build import change, sources
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
 from tests.kill_points import StandIn, picture
@@ -145,7 +145,7 @@ def test_a_file_replaced_while_it_is_read_is_encoded_again_by_the_next_update(tm
         return photo
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoding.images, "read", read)
+        patch.setattr(images, "read", read)
         build(Plan(folder, tmp_path / "index", "stand-in"), StandIn())
     assert float(rows_of(tmp_path)[1] @ seen(scene(1))) > 0.999
     assert change.update(tmp_path / "index", eyes=StandIn()).renewed == ("01.png",)
