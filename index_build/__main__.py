@@ -138,7 +138,7 @@ def _verify(args: argparse.Namespace) -> None:
     from foir.index import Index
     from index_build.upkeep import damages
 
-    found = list(damages(args.index))
+    found = damages(args.index)
     if found:
         raise BadIndex("\nindex_build: ".join(found))
     print(f"{len(Index.open(args.index))} pictures, every byte as it was published")

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 from foir.errors import Unavailable
@@ -20,7 +21,7 @@ from index_build import eyes as sight
 from index_build import pipeline, shards
 from index_build.eyes import Eyes
 from index_build.pieces import Piece, cut_out, grouped, written
-from index_build.sources import cut, listing
+from index_build.sources import cut, listing, shown
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def update(out: Path, *, device: str = "auto", dtype: str = "float32", eyes: Eye
         again = [name for name in files if name in known and _differs(root / name, known[name])]
         new = [name for name in files if name not in known]
         wanted = [*((known[name].id, name) for name in again), *_numbered(index, items, new)]
-        return _change(index, items, gone, wanted, closed, _How(device, dtype, eyes))
+        return _change(index, items, gone, wanted, [], closed, _How(device, dtype, eyes))
 
 
 def add(
@@ -91,13 +92,23 @@ def add(
     with alone(out):
         index = Index.open(out)
         root = _root(index)
-        names = dict.fromkeys(name for path in paths for name in _under(root, path, out))
+        files, closed = listing(root, out)
         items = index.items()
         known = {item.file: item.id for item in items}
+        names: dict[str, None] = {}
+        shut: dict[str, dict[str, str]] = {}
+        for path in paths:
+            asked = _name(root, path, out)
+            found = [name for name in files if _is(name, asked)]
+            if not found:
+                raise Unavailable(f"{path} is no picture that foir takes, and holds none.")
+            names |= dict.fromkeys(found)
+            shut |= {entry["file"]: entry for entry in closed if _is(entry["file"], asked)}
         wanted = [(known[name], name) for name in names if name in known]
         wanted += _numbered(index, items, [name for name in names if name not in known])
-        others = [entry for entry in index.rejected() if entry["file"] not in names]
-        return _change(index, items, set(), wanted, others, _How(device, dtype, eyes))
+        others = [entry for entry in index.rejected() if entry["file"] not in {*map(shown, names), *shut}]
+        how = _How(device, dtype, eyes)
+        return _change(index, items, set(), wanted, others, list(shut.values()), how)
 
 
 def remove(out: Path, names: Sequence[str]) -> Changed:
@@ -117,11 +128,11 @@ def remove(out: Path, names: Sequence[str]) -> Changed:
         gone: set[str] = set()
         for name in names:
             plain = PurePosixPath(name).as_posix()
-            found = {item.file for item in items if item.file == plain or item.file.startswith(plain + "/")}
+            found = {item.file for item in items if name and _is(item.file, plain)}
             if not found:
                 raise Unavailable(f"The index {out} has no picture {name}.")
             gone |= found
-        return _change(index, items, gone, [], index.rejected())
+        return _change(index, items, gone, [], index.rejected(), [])
 
 
 def _change(
@@ -130,32 +141,37 @@ def _change(
     gone: set[str],
     wanted: Sequence[tuple[int, str]],
     rejected: Sequence[dict[str, str]],
+    closed: Sequence[dict[str, str]],
     how: _How | None = None,
 ) -> Changed:
-    """Drop the pictures that are gone or wanted anew, add those that are wanted, and publish."""
+    """Drop the pictures that are gone or wanted anew, add those that are wanted, and publish.
+
+    `rejected` was left out before and still is; `closed` are folders that could not be listed now.
+    """
     old = {item.file for item in items}
     fresh = {name for _, name in wanted}
     stay = [item for item in items if item.file not in gone | fresh]
     pieces = list(cut_out(index, items, gone | fresh))
     objects = [thing for item in stay for thing in index.objects(item.id)]
-    turned_down: list[dict[str, str]] = []
+    turned_down, next_id = list(closed), _next_id(index, items)
+    read: set[str] = set()
     for shard in _made(index, wanted, how) if how else ():
         turned_down += shard.rejected
         objects += shard.objects
+        read |= {item.file for item in shard.items}
+        next_id = max([next_id, *(item.id + 1 for item in shard.items)])
         if shard.items:
             pieces.append(Piece.of(index.folder, shard))
-    unread = {entry["file"] for entry in turned_down}
     done = Changed(
-        added=tuple(name for _, name in wanted if name not in old | unread),
-        renewed=tuple(name for _, name in wanted if name in old - unread),
-        removed=tuple(sorted(gone | (fresh & unread & old))),
+        added=tuple(name for _, name in wanted if name in read - old),
+        renewed=tuple(name for _, name in wanted if name in read & old),
+        removed=tuple(sorted(gone | (fresh & old) - read)),
         rejected=tuple(turned_down),
     )
-    left_out = [*rejected, *turned_down]
+    left_out = sorted([*rejected, *turned_down], key=itemgetter("file"))
     if not pieces:
         raise Unavailable(f"Nothing of the index {index.folder} would be left: delete its folder instead.")
-    if done.added or done.renewed or done.removed or left_out != index.rejected():
-        next_id = max([_next_id(index, items), *(id + 1 for id, _ in wanted)])
+    if done.added or done.renewed or done.removed or left_out != sorted(index.rejected(), key=itemgetter("file")):
         _publish(index, pieces, left_out, objects, next_id)
     shutil.rmtree(index.folder / shards.PARTIAL, ignore_errors=True)
     return done
@@ -201,19 +217,21 @@ def _root(index: Index) -> Path:
     return folder
 
 
-def _under(root: Path, path: Path, out: Path) -> list[str]:
-    """The names that a file or folder has in an index of `root`."""
-    if not path.resolve().is_relative_to(root):
-        raise Unavailable(f"{path} does not lie in {root}, the folder of the index: copy it there first.")
+def _name(root: Path, path: Path, out: Path) -> str:
+    """What a file or folder is called in an index of `root`; "." for the root itself."""
+    place = path.parent.resolve() / path.name if path.name else path.resolve()  # a link is itself, not what it shows
     if not path.exists():
         raise Unavailable(f"There is no file {path}.")
-    name = path.resolve().relative_to(root)
-    if not path.is_dir():
-        return [name.as_posix()]
-    files, _ = listing(path.resolve(), out)
-    if not files:
-        raise Unavailable(f"The folder {path} holds no pictures.")
-    return [(name / file).as_posix() for file in files]
+    if not place.is_relative_to(root):
+        raise Unavailable(f"{path} does not lie in {root}, the folder of the index: copy it there first.")
+    if place.is_relative_to(out.resolve()):
+        raise Unavailable(f"{path} lies in the index itself.")
+    return place.relative_to(root).as_posix()
+
+
+def _is(name: str, asked: str) -> bool:
+    """Whether a name is the one asked for, or lies in that folder."""
+    return asked == "." or name == asked or name.startswith(asked + "/")
 
 
 def _numbered(index: Index, items: Sequence[Item], names: Sequence[str]) -> list[tuple[int, str]]:

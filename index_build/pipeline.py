@@ -88,7 +88,9 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
             )
             for name, by in eyes.made_by.items()
         }
-        remembered = None if plan.portable or source.root is None else os.path.relpath(source.root, plan.out)
+        remembered = (
+            None if plan.portable or source.root is None else os.path.relpath(source.root.resolve(), plan.out.resolve())
+        )
         if remembered is None:
             items = [replace(item, bytes=None, modified=None) for item in items]
         objects = [thing for shard in made.shards for thing in shard.objects]

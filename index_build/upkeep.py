@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -18,29 +19,39 @@ from index_build.shards import PARTIAL
 OURS = {".safetensors", ".parquet", ".jsonl", ".part"}  # what the writer writes; anything else is left alone
 
 
-def damages(folder: Path) -> Iterator[str]:
+def damages(folder: Path) -> list[str]:
     """Read every byte of an index and name what is not as it was published, a sentence each.
 
     Raises:
         BadIndex: There is no index, or its manifest is damaged.
     """
-    files = read_manifest(folder)["files"]
-    whole = True
+    while True:
+        manifest = read_manifest(folder)
+        try:
+            found = _damages(folder, manifest["files"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise BadIndex(f"The index {folder} does not fit its own manifest: rebuild it.") from error
+        if not found or read_manifest(folder) == manifest:
+            return found  # else it was changed in the meantime, and the files of its old state may be gone
+
+
+def _damages(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    found = []
     for name, facts in tqdm(files.items(), "files", unit="file"):
         try:
             verify(folder, name, facts)
         except BadIndex as error:
-            whole = False
-            yield str(error)
-    if not whole:
-        return  # without the list of items there are no thumbnails to look for
+            found.append(str(error))
+    if found:
+        return found  # without the list of items there are no thumbnails to look for
     for digest in tqdm(sorted(Index.open(folder).thumbs()), "thumbnails", unit="file"):
         try:
             intact = hashlib.sha256((folder / thumb_name(digest)).read_bytes()).hexdigest() == digest
         except OSError:
             intact = False
         if not intact:
-            yield f"The thumbnail {thumb_name(digest)} is missing or damaged: rebuild the index."
+            found.append(f"The thumbnail {thumb_name(digest)} is missing or damaged: rebuild the index.")
+    return found
 
 
 def gc(folder: Path) -> int:
@@ -67,5 +78,5 @@ def sweep(out: Path) -> None:
             path.unlink()
     thumbs = set(map(thumb_name, index.thumbs()))
     for path in (out / "thumbs").rglob("*.*"):
-        if path.relative_to(out).as_posix() not in thumbs:
+        if path.is_file() and path.relative_to(out).as_posix() not in thumbs:
             path.unlink()

@@ -40,6 +40,14 @@ def build_toy(card, name, revision, pretrained):
     return dinov2.wrap(model, name, "seed-7", size=112)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory):
+    """What foir keeps of the machine between runs lies in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def toy():
     """A DINOv2 with registers: 4 blocks, 6 heads of 8, an 8 x 8 grid at 112 pixels, random but fixed weights."""

@@ -195,8 +195,8 @@ class Index:
 
     def rejected(self) -> list[dict[str, str]]:
         """What was left out: `file` and `reason` of each."""
-        lines = (self.folder / self.manifest["rejected"]).read_text("utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        lines = (self.folder / self.manifest["rejected"]).read_text("utf-8").split("\n")
+        return [json.loads(line) for line in lines if line]
 
     def thumbs(self) -> set[str]:
         """The digests of all thumbnails."""

@@ -30,12 +30,12 @@ def check(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     Raises:
         BadIndex: One of them is missing, damaged, or lies outside the index.
     """
-    known, now = _read(folder), {}
+    known, now, started = _read(folder), {}, time.time()
     for name, facts in files.items():
         stamp = _stamp(folder, name, facts)  # before the file is read: a change while it is read shows the next time
         if stamp is None or known.get(name) != stamp:
             verify(folder, name, facts)
-        if stamp is not None and time.time() - max(stamp[2:4]) / 1e9 > SETTLED:
+        if stamp is not None and started - max(stamp[2:4]) / 1e9 > SETTLED:
             now[name] = stamp
     if now != known:
         _write(folder, now)
