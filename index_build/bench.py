@@ -51,7 +51,7 @@ def run(folder: Path, *, encoder: str = "mini", limit: int | None = None) -> str
     Raises:
         Unavailable: There are no pictures.
     """
-    names = listing(folder, folder / ".nothing")[0][:limit]
+    names = listing(folder, folder)[0][:limit]
     if not names:
         raise Unavailable(f"The folder {folder} holds no pictures.")
     eyes = opened(encoder, None, revision=None, device="auto", dtype="float32")
