@@ -13,6 +13,8 @@ from foir.errors import Unavailable
 from foir.index import Index
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from foir.encoders.base import Encoder
 
 
@@ -75,13 +77,18 @@ class Encoders:
         from torch import stack
 
         made = [e.finish(e.prefix(stack([each[i] for each in pixels]))) for i, e in enumerate(self.different)]
-        vectors = [features.vectors.float().cpu().numpy() for features in made]
+        vectors = [_own(features.vectors) for features in made]
         first = made[self.different.index(self.encoders["image"])]
         return Seen(
             {name: vectors[self.different.index(encoder)] for name, encoder in self.encoders.items()},
-            first.z.float().cpu().numpy(),
-            first.residual.float().cpu().numpy(),
+            _own(first.z),
+            _own(first.residual),
         )
+
+
+def _own(values: Tensor) -> np.ndarray:
+    """Float32 in memory of its own: a view of a row would keep the tokens of its whole batch until the shard is done."""
+    return np.array(values.float().cpu(), np.float32)
 
 
 def opened(encoder: str, text: str | None, *, revision: str | None, device: str, dtype: str) -> Encoders:
