@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     report.set_defaults(run=_report)
     bench = commands.add_parser("bench", help="measure what things cost")
-    bench.add_argument("name", choices=["reprompt", "query-db", "cost", "feedback", "index"])
+    bench.add_argument("name", choices=["reprompt", "query-db", "cost", "feedback", "index", "mao"])
     bench.set_defaults(run=_bench)
     return parser
 
@@ -153,7 +153,7 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    from eval import bench_cost, bench_feedback, bench_index, bench_query_db, bench_reprompt
+    from eval import bench_cost, bench_feedback, bench_index, bench_mao, bench_query_db, bench_reprompt
 
     benches = {
         "reprompt": bench_reprompt,
@@ -161,6 +161,7 @@ def _bench(args: argparse.Namespace) -> None:
         "cost": bench_cost,
         "feedback": bench_feedback,
         "index": bench_index,
+        "mao": bench_mao,
     }
     print(benches[args.name].main())
 

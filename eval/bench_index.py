@@ -66,7 +66,7 @@ def write(folder: Path, sample: Index, rows: int, seed: int = 0) -> None:
         for row in range(rows)
     ]  # fmt: skip
     files = writer.SpaceFiles(space.encoder, space.revision, tuple(space.probe.tolist()), tuple(shards))
-    writer.publish(folder, {"image": files}, items, [], None)
+    writer.finish(folder, {"image": files}, items, [], None)
 
 
 def measure(shards: tuple[np.ndarray, ...]) -> tuple[float, float]:

@@ -5,14 +5,21 @@ HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are honoured by the Hub's client.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from foir.errors import Unavailable
+
+
+class Absent(Unavailable):
+    """The Hub has no such repository or revision, or says so."""
+
 
 PAUSES = (1.0, 3.0, 9.0)  # seconds between tries
 
@@ -20,6 +27,11 @@ PAUSES = (1.0, 3.0, 9.0)  # seconds between tries
 def photos() -> Path:
     """The folder with real photos: FOIR_DATA, by default ../shared/data beside the checkout."""
     return Path(os.environ.get("FOIR_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def caches() -> Path:
+    """Where foir keeps what it could make or fetch again: XDG_CACHE_HOME/foir, by default ~/.cache/foir."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foir"
 
 
 def weights(repo: str, revision: str | None = None, *, code: bool = False) -> tuple[Path, str]:
@@ -96,9 +108,8 @@ def dataset(repo: str, sha: str, names: Sequence[str], *, again: bool = False) -
     from huggingface_hub import snapshot_download
 
     with reachable(f"The data set {repo}"):
-        return Path(
-            snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=list(names), force_download=again)
-        )
+        fetch = partial(snapshot_download, repo, repo_type="dataset", revision=sha, force_download=again)
+        return Path(_patiently(partial(fetch, allow_patterns=list(names))))
 
 
 def listed(repo: str, sha: str) -> list[str]:
@@ -153,17 +164,27 @@ def upload(repo: str, folder: Path, message: str, *, private: bool = False, repl
 
 
 def _patiently(call: Callable[[], Any]) -> Any:
-    """Call again, a few times, where the Hub asks for patience; its client does so for downloads, but not for these."""
-    from huggingface_hub.errors import HfHubHTTPError
+    """Call again, a few times, where the Hub asks for patience; its client does so for some requests only."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     for pause in (*PAUSES, None):
         try:
             return call()
-        except HfHubHTTPError as error:
-            status = getattr(error.response, "status_code", 0)
+        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+            status = _status(error) or 0
             if pause is None or (status != 429 and status < 500):
                 raise
             time.sleep(pause)
+
+
+def _status(error: BaseException | None) -> int | None:
+    """What the Hub answered, if an answer was the cause."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is not None:
+            return int(status)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextmanager
@@ -180,20 +201,22 @@ def reachable(what: str, failing: str = "cannot be fetched") -> Iterator[None]:
     except errors.GatedRepoError as error:
         raise Unavailable(f"{what} is gated: ask for access on its page, and set HF_TOKEN.") from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise Unavailable(
+        raise Absent(
             f"{what} is not on the Hub, or not for you, or has no such revision: if it is private, set HF_TOKEN."
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        if (status := _status(error)) is not None:
+            raise Unavailable(f"{what} {failing}: the Hub answers with {status}; try again later.") from error
         raise Unavailable(
             f"{what} {failing} and is not on this machine: connect to the network, or set HF_HOME to a cache that "
             "holds it."
         ) from error
     except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        raise Unavailable(f"{what} {failing}: the Hub answers with {status}; try again later.") from error
+        raise Unavailable(f"{what} {failing}: the Hub answers with {_status(error)}; try again later.") from error
     except errors.HFValidationError as error:
         raise Unavailable(f"{what} {failing}: that is no name of a repository (owner/name).") from error
     except Exception as error:
-        if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
-            raise  # which httpx a version of the Hub's client brings, differs
+        # Which httpx a version of the Hub's client brings, differs; what is no JSON did not come from the Hub.
+        if not isinstance(error, OSError | json.JSONDecodeError) and not type(error).__module__.startswith("httpx"):
+            raise
         raise Unavailable(f"{what} {failing}: the connection to the Hub broke; try again.") from error

@@ -119,6 +119,7 @@ def thumbnail(image: Image.Image, side: int = 320) -> bytes:
     """JPEG bytes of the picture with its longer side at most `side` pixels."""
     small = image.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    small.info.clear()  # a comment in the file is nobody's business, and a long one cannot be written
     out = io.BytesIO()
     small.save(out, "JPEG", quality=82)
     return out.getvalue()

@@ -33,6 +33,6 @@ def corners(boxes: Sequence[Sequence[float]]) -> list[tuple[float, float, float,
 
     They are taken for that already, unless one of them cannot be: then each is a corner and a size, as COCO has them.
     """
-    if all(x0 < x1 and y0 < y1 for x0, y0, x1, y1 in boxes):
+    if all(x0 <= x1 and y0 <= y1 for x0, y0, x1, y1 in boxes):
         return [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes]
     return [(x, y, x + width, y + height) for x, y, width, height in boxes]

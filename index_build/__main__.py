@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--private", action="store_true", help="make the repository private, if it is made")
     publish.set_defaults(run=_publish)
     pull = commands.add_parser("pull", help="fetch an index from the Hub, or bring a copy of it up to date")
-    pull.add_argument("repo", metavar="USER/NAME")
+    pull.add_argument("repo", metavar="REPO", help="USER/NAME, or hf://datasets/USER/NAME[@COMMIT]")
     pull.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder for the copy")
     pull.add_argument("--revision", help="commit, tag or branch; the newest commit if left out")
     pull.set_defaults(run=_pull)
@@ -159,7 +159,8 @@ def _publish(args: argparse.Namespace) -> None:
 def _pull(args: argparse.Namespace) -> None:
     from foir.index import remote
 
-    print(remote.pull(args.repo, args.out, args.revision))
+    repo, revision = remote.parsed(args.repo) if args.repo.startswith("hf:") else (args.repo, None)
+    print(remote.pull(repo, args.out, args.revision or revision))
 
 
 def _bench(args: argparse.Namespace) -> None:

@@ -7,8 +7,8 @@ only the old one used.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from operator import itemgetter
@@ -76,7 +76,7 @@ def update(out: Path, *, device: str = "auto", dtype: str = "float32", eyes: Eye
 def add(
     out: Path, paths: Sequence[Path], *, device: str = "auto", dtype: str = "float32", eyes: Eyes | None = None
 ) -> Changed:
-    """Add some pictures, or folders of them, that lie in the index's folder; what is there already is encoded again.
+    """Add some pictures, or folders of them, that lie in the index's folder; what changed since is encoded again.
 
     Args:
         out: The index.
@@ -94,7 +94,7 @@ def add(
         root = _root(index)
         files, closed = listing(root, out)
         items = index.items()
-        known = {item.file: item.id for item in items}
+        known = {item.file: item for item in items}
         names: dict[str, None] = {}
         shut: dict[str, dict[str, str]] = {}
         for path in paths:
@@ -104,7 +104,7 @@ def add(
                 raise Unavailable(f"{path} is no picture that foir takes, and holds none.")
             names |= dict.fromkeys(found)
             shut |= {entry["file"]: entry for entry in closed if _is(entry["file"], asked)}
-        wanted = [(known[name], name) for name in names if name in known]
+        wanted = [(known[name].id, name) for name in names if name in known and _differs(root / name, known[name])]
         wanted += _numbered(index, items, [name for name in names if name not in known])
         others = [entry for entry in index.rejected() if entry["file"] not in {*map(shown, names), *shut}]
         how = _How(device, dtype, eyes)
@@ -155,7 +155,8 @@ def _change(
     objects = [thing for item in stay for thing in index.objects(item.id)]
     turned_down, next_id = list(closed), _next_id(index, items)
     read: set[str] = set()
-    for shard in _made(index, wanted, how) if how else ():
+    made = _made(index, wanted, how) if how and wanted else shards.Made((), 0, ())
+    for shard in made.shards:
         turned_down += shard.rejected
         objects += shard.objects
         read |= {item.file for item in shard.items}
@@ -173,19 +174,18 @@ def _change(
         raise Unavailable(f"Nothing of the index {index.folder} would be left: delete its folder instead.")
     if done.added or done.renewed or done.removed or left_out != sorted(index.rejected(), key=itemgetter("file")):
         _publish(index, pieces, left_out, objects, next_id)
-    shutil.rmtree(index.folder / shards.PARTIAL, ignore_errors=True)
+    for record in made.records:  # those of a killed build stay, for it to go on
+        record.unlink()
+    with suppress(OSError):
+        (index.folder / shards.PARTIAL).rmdir()
     return done
 
 
-def _made(index: Index, wanted: Sequence[tuple[int, str]], how: _How) -> Sequence[shards.Shard]:
-    """Shards of the pictures that are wanted; no encoder is loaded when there are none."""
-    if not wanted:
-        return ()
+def _made(index: Index, wanted: Sequence[tuple[int, str]], how: _How) -> shards.Made:
+    """Shards of the pictures that are wanted."""
     eyes = how.eyes or sight.of_index(index, device=how.device, dtype=how.dtype)
     runs, heads = cut(_root(index), wanted, pipeline.SHARD), bool(index.space("image").z)
-    return shards.make(
-        index.folder, eyes, runs, heads=heads, thumb_side=pipeline.Plan.thumb_side, dtype=how.dtype
-    ).shards  # fmt: skip
+    return shards.make(index.folder, eyes, runs, heads=heads, thumb_side=pipeline.Plan.thumb_side, dtype=how.dtype)
 
 
 def _publish(
@@ -203,7 +203,16 @@ def _publish(
         for name, space in index.spaces.items()
     }
     items = [item for piece in pieces for item in piece.items]
-    writer.publish(index.folder, spaces, items, rejected, index.manifest["root"], objects, next_id=next_id)
+    writer.finish(
+        index.folder,
+        spaces,
+        items,
+        rejected,
+        index.manifest["root"],
+        objects,
+        next_id=next_id,
+        origin=index.manifest.get("origin"),
+    )
 
 
 def _root(index: Index) -> Path:

@@ -87,7 +87,7 @@ class Encoders:
 
 
 def _own(values: Tensor) -> np.ndarray:
-    """Float32 in memory of its own: a view of a row would keep the tokens of its whole batch until the shard is done."""
+    """Float32 in memory of its own; a view would keep the tokens of its whole batch until the shard is done."""
     return np.array(values.float().cpu(), np.float32)
 
 

@@ -19,22 +19,32 @@ class Piece:
     """Rows that lie together in one file of each space, those that stay.
 
     Attributes:
-        items: One for each row.
-        files: The file of each space, and of the head cache where there is one; None where rows were left out.
-        tensors: The rows: by space, and of the head cache.
+        items: One for each row that stays.
+        files: The file of each space.
+        heads: The file of the head cache, where there is one.
+        vectors: All rows of each space, mapped.
+        cache: All rows of the head cache, mapped: z and residual.
+        stay: Which rows stay, bool; None for all.
     """
 
     items: tuple[Item, ...]
-    files: tuple[Mapping[str, str], str | None] | None
-    tensors: tuple[Mapping[str, np.ndarray], tuple[np.ndarray, np.ndarray] | None]
+    files: Mapping[str, str]
+    heads: str | None
+    vectors: Mapping[str, np.ndarray]
+    cache: tuple[np.ndarray, ...]
+    stay: np.ndarray | None = None
 
     @classmethod
     def of(cls, folder: Path, shard: Shard) -> Piece:
         """A shard that was just made."""
         vectors = {name: map_tensors(folder / file)["vectors"] for name, file in shard.vectors.items()}
-        cache = None if shard.heads is None else map_tensors(folder / shard.heads)
-        heads = None if cache is None else (cache["z"], cache["residual"])
-        return cls(shard.items, (shard.vectors, shard.heads), (vectors, heads))
+        kept = map_tensors(folder / shard.heads) if shard.heads else {}
+        cache = (kept["z"], kept["residual"]) if kept else ()
+        return cls(shard.items, shard.vectors, shard.heads, vectors, cache)
+
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """Those of the values that stay, copied only where some do not."""
+        return values if self.stay is None else values[self.stay]
 
 
 def cut_out(index: Index, items: Sequence[Item], gone: set[str]) -> Iterator[Piece]:
@@ -53,18 +63,15 @@ def cut_out(index: Index, items: Sequence[Item], gone: set[str]) -> Iterator[Pie
         mine = items[start : start + length]
         start += length
         stay = np.array([item.file not in gone for item in mine], bool)
-        if not stay.any():
-            continue
-        kept = slice(None) if stay.all() else stay
-        heads = facts["image"]["heads"][at] if image.z else None
-        yield Piece(
-            tuple(item for item, stays in zip(mine, stay, strict=True) if stays),
-            ({name: facts[name]["shards"][at] for name in counts}, heads) if stay.all() else None,
-            (
-                {name: space.shards[at][kept] for name, space in index.spaces.items()},
-                (image.z[at][kept], image.residual[at][kept]) if image.z else None,
-            ),
-        )
+        if stay.any():
+            yield Piece(
+                tuple(item for item, stays in zip(mine, stay, strict=True) if stays),
+                {name: facts[name]["shards"][at] for name in counts},
+                facts["image"]["heads"][at] if image.z else None,
+                {name: space.shards[at] for name, space in index.spaces.items()},
+                (image.z[at], image.residual[at]) if image.z else (),
+                None if stay.all() else stay,
+            )
 
 
 def grouped(pieces: Iterable[Piece], most: int) -> list[list[Piece]]:
@@ -80,14 +87,14 @@ def grouped(pieces: Iterable[Piece], most: int) -> list[list[Piece]]:
 
 def written(folder: Path, group: Sequence[Piece]) -> tuple[Mapping[str, str], str | None]:
     """The files of a group, by space, and of its head cache."""
-    if len(group) == 1 and group[0].files is not None:
-        return group[0].files
+    first = group[0]
+    if len(group) == 1 and first.stay is None:
+        return first.files, first.heads
     files = {
-        name: writer.write_vectors(folder, np.concatenate([piece.tensors[0][name] for piece in group]))
-        for name in group[0].tensors[0]
+        name: writer.write_vectors(folder, np.concatenate([piece.rows(piece.vectors[name]) for piece in group]))
+        for name in first.vectors
     }
-    caches = [piece.tensors[1] for piece in group if piece.tensors[1] is not None]
-    if not caches:
+    if first.heads is None:
         return files, None
-    z, residual = (np.concatenate(part) for part in zip(*caches, strict=True))
+    z, residual = (np.concatenate([piece.rows(piece.cache[at]) for piece in group]) for at in (0, 1))
     return files, writer.write_heads(folder, z, residual)

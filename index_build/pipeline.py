@@ -11,11 +11,11 @@ from pathlib import Path
 from foir.errors import Unavailable
 from foir.index import writer
 from foir.index.lock import alone
+from foir.index.sweep import sweep
 from index_build import eyes as sight
 from index_build.eyes import Eyes
 from index_build.shards import PARTIAL, make
 from index_build.sources import Folder, Note, Source
-from index_build.upkeep import sweep
 
 SHARD = 1024  # pictures a shard covers, and what a killed build can lose
 
@@ -94,7 +94,7 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
         if remembered is None:
             items = [replace(item, bytes=None, modified=None) for item in items]
         objects = [thing for shard in made.shards for thing in shard.objects]
-        writer.publish(plan.out, spaces, items, rejected, remembered, objects, next_id=sum(map(len, runs)))
+        writer.finish(plan.out, spaces, items, rejected, remembered, objects, next_id=sum(map(len, runs)))
         shutil.rmtree(plan.out / PARTIAL)
         sweep(plan.out)
     return Built(len(items), rejected, made.resumed)

@@ -6,11 +6,10 @@ card, and the removal of what only the old index used. So every commit of the re
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -18,14 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foir import hub
-from foir.errors import BadIndex
+from foir.errors import BadIndex, Unavailable
+from foir.hub import Absent
 from foir.index import Index, writer
-from foir.index.format import thumb_name
+from foir.index.format import MANIFEST, OURS, digest, thumb_name
+from foir.index.lock import alone
 from foir.index.remote import THUMB_SCHEMA
 from index_build.upkeep import damages
 
 THUMBS = 4096  # in a table: at most 10,000 files lie in a folder of the Hub
-OURS = ("*.safetensors", "*.parquet", "*.jsonl")
+MADE = "<!-- Written by foir at each publishing; without this line the card is yours and stays as it is. -->"
 
 
 def publish(folder: Path, repo: str, *, private: bool = False) -> str:
@@ -41,22 +42,53 @@ def publish(folder: Path, repo: str, *, private: bool = False) -> str:
 
     Raises:
         BadIndex: The index is damaged.
-        Unavailable: The Hub refuses, or cannot be reached; publishing again goes on behind what was sent.
+        Unavailable: The repository holds something else, or the Hub refuses or cannot be reached; publishing again
+            goes on behind what was sent.
     """
-    for damage in damages(folder):
-        raise BadIndex(damage)
-    index = Index.open(folder)
-    with tempfile.TemporaryDirectory() as temporary:
-        stage = Path(temporary)
+    there = _present(repo)
+    with alone(folder), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".publish-") as temporary:
+        for damage in damages(folder):
+            raise BadIndex(damage)
+        index, stage = Index.open(folder), Path(temporary)
         for name in index.manifest["files"]:
-            _link(folder / name, stage / name)
+            (stage / name).symlink_to((folder / name).resolve())
         tables = [_table(stage, digests, folder) for digests in _batches(sorted(index.thumbs()))]
+        files = {**index.manifest["files"], **{name: {"sha256": digest(stage / name)} for name in tables}}
         hub.upload(repo, stage, "Files of the next index", private=private)
-        files = {path.name: {"sha256": writer.digest(path)} for path in sorted(stage.iterdir())}
         writer.put(stage, {**index.manifest, "files": files, "thumbs": tables, "root": None, "origin": None})
-        (stage / "README.md").write_text(card(index, repo), encoding="utf-8")
-        sha = hub.upload(repo, stage, f"Index of {len(index)} pictures", replaces=OURS)
+        if not there.card:
+            (stage / "README.md").write_text(card(index, repo), encoding="utf-8")
+        gone = sorted(there.files - set(files))
+        sha = hub.upload(repo, stage, f"Index of {len(index)} pictures", replaces=gone)
     return f"hf://datasets/{repo}@{sha}"
+
+
+@dataclass(frozen=True)
+class _There:
+    """What a repository holds: the files of an older state of the index, and whether its owner wrote the card."""
+
+    files: frozenset[str] = frozenset()
+    card: bool = False
+
+
+def _present(repo: str) -> _There:
+    """Look before writing.
+
+    Raises:
+        Unavailable: The repository holds something else than an index.
+    """
+    try:
+        sha = hub.commit(repo)
+    except Absent:
+        return _There()
+    names = set(hub.listed(repo, sha)) - {".gitattributes", "README.md"}
+    ours = {name for name in names if OURS.fullmatch(name)}
+    if names - ours:
+        raise Unavailable(f"The data set {repo} holds other files ({min(names - ours)}): publish to one of its own.")
+    text = ""
+    if "README.md" in hub.listed(repo, sha):
+        text = (hub.dataset(repo, sha, ["README.md"]) / "README.md").read_text("utf-8", errors="replace")
+    return _There(frozenset(ours - {MANIFEST}), bool(text) and MADE not in text)
 
 
 def card(index: Index, repo: str) -> str:
@@ -77,6 +109,8 @@ tags: [foir, image-retrieval, index]
 viewer: false
 size_categories: [{_size(len(items))}]
 ---
+
+{MADE}
 
 # {repo.split("/")[-1]}
 
@@ -115,14 +149,7 @@ def _table(stage: Path, digests: Sequence[str], folder: Path) -> str:
     """A table of thumbnails, named by its content."""
     rows = [{"digest": digest, "jpeg": (folder / thumb_name(digest)).read_bytes()} for digest in digests]
     part = stage / "thumbs.part"
-    pq.write_table(pa.Table.from_pylist(rows, schema=THUMB_SCHEMA), part, compression="none")
-    name = f"{writer.digest(part)[:32]}-thumbs.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, schema=THUMB_SCHEMA), part, compression="none", use_dictionary=False)
+    name = f"{digest(part)[:32]}-thumbs.parquet"
     part.rename(stage / name)
     return name
-
-
-def _link(path: Path, place: Path) -> None:
-    try:
-        os.link(path, place)
-    except OSError:
-        shutil.copyfile(path, place)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from foir import images
 from foir.index import Item, Object, writer
-from foir.index.format import thumb_name
+from foir.index.format import digest, thumb_intact
 from index_build.decoding import Decoded, decoded
 from index_build.eyes import Eyes, MadeBy, Seen
 from index_build.sources import Run
@@ -43,10 +43,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Made:
-    """All shards in order, and how many of them an earlier build had made."""
+    """All shards in order, how many of them an earlier build had made, and their records."""
 
     shards: tuple[Shard, ...]
     resumed: int
+    records: tuple[Path, ...]
 
 
 def make(out: Path, eyes: Eyes, runs: Sequence[Run], *, heads: bool, thumb_side: int, dtype: str) -> Made:
@@ -64,6 +65,7 @@ def make(out: Path, eyes: Eyes, runs: Sequence[Run], *, heads: bool, thumb_side:
     settings = [made_by, dtype, heads, thumb_side]
     (out / PARTIAL).mkdir(exist_ok=True)
     shards: list[Shard] = []
+    records: list[Path] = []
     resumed = 0
     with tqdm(total=sum(map(len, runs)), unit="picture", desc="index") as bar:
         for run in runs:
@@ -77,7 +79,8 @@ def make(out: Path, eyes: Eyes, runs: Sequence[Run], *, heads: bool, thumb_side:
                 resumed += 1
                 bar.update(len(run))
             shards.append(shard)
-    return Made(tuple(shards), resumed)
+            records.append(record)
+    return Made(tuple(shards), resumed, tuple(records))
 
 
 def _make(out: Path, eyes: Eyes, run: Run, heads: bool, keep_thumb: Any, bar: tqdm) -> Shard:
@@ -121,12 +124,10 @@ def _taken_over(out: Path, record: Path) -> Shard | None:
             tuple(data["rejected"]),
         )
         for name in filter(None, (*shard.vectors.values(), shard.heads)):
-            with (out / name).open("rb") as file:
-                if not name.startswith(hashlib.file_digest(file, "sha256").hexdigest()[:32]):
-                    return None
-        for item in shard.items:
-            if hashlib.sha256((out / thumb_name(item.thumb)).read_bytes()).hexdigest() != item.thumb:
+            if not name.startswith(digest(out / name)[:32]):
                 return None
+        if not all(thumb_intact(out, item.thumb) for item in shard.items):
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return shard

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +11,10 @@ from tqdm import tqdm
 
 from foir.errors import BadIndex
 from foir.index import Index
-from foir.index.format import MANIFEST, read_manifest, thumb_name, verify
+from foir.index.format import read_manifest, thumb_intact, thumb_name, verify
 from foir.index.lock import alone
+from foir.index.sweep import sweep
 from index_build.shards import PARTIAL
-
-OURS = {".safetensors", ".parquet", ".jsonl", ".part"}  # what the writer writes; anything else is left alone
 
 
 def damages(folder: Path) -> list[str]:
@@ -45,11 +43,7 @@ def _damages(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if found:
         return found  # without the list of items there are no thumbnails to look for
     for digest in tqdm(sorted(Index.open(folder).thumbs()), "thumbnails", unit="file"):
-        try:
-            intact = hashlib.sha256((folder / thumb_name(digest)).read_bytes()).hexdigest() == digest
-        except OSError:
-            intact = False
-        if not intact:
+        if not thumb_intact(folder, digest):
             found.append(f"The thumbnail {thumb_name(digest)} is missing or damaged: rebuild the index.")
     return found
 
@@ -67,16 +61,3 @@ def gc(folder: Path) -> int:
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
         sweep(folder)
         return before - sum(path.is_file() for path in folder.rglob("*"))
-
-
-def sweep(out: Path) -> None:
-    """Remove an index's files that its manifest does not name; the caller holds it locked."""
-    index = Index.open(out)
-    kept = {MANIFEST, *index.manifest["files"]}
-    for path in out.iterdir():
-        if path.is_file() and path.name not in kept and path.suffix in OURS:
-            path.unlink()
-    thumbs = set(map(thumb_name, index.thumbs()))
-    for path in (out / "thumbs").rglob("*.*"):
-        if path.is_file() and path.relative_to(out).as_posix() not in thumbs:
-            path.unlink()

@@ -104,7 +104,8 @@ def killer(out: Path, number: int, torn: bool) -> Callable[[], None]:
             changes = isinstance(args[2], int) and bool(args[2] & WRITING)
         else:
             changes = not torn and event in {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
-        if dying[0] or not changes or not os.fspath(args[0]).startswith(str(out)):
+        ours = changes and (os.fspath(args[0]).startswith(str(out)) or args[-1] not in (-1, None) and event != "open")
+        if dying[0] or not ours:  # shutil.rmtree names what it removes from inside the folder
             return
         with lock:
             seen[0] += 1

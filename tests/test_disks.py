@@ -105,7 +105,7 @@ def test_a_disk_that_may_only_be_read(disk, tmp_path, what):
     build(Plan(tmp_path / "pictures", tmp_path / "index", "stand-in", heads=True), StandIn())
     manifest = Index.open(tmp_path / "index").manifest
     fill(tmp_path / "pictures", 12)
-    (tmp_path / "index" / "0-heads.safetensors").write_bytes(b"something for gc to remove")
+    (tmp_path / "index" / f"{0:032x}-heads.safetensors").write_bytes(b"something for gc to remove")
     (said,) = disk(["mount --bind index disk", "mount -o remount,ro,bind disk", f"WORK disk {what}"])
     assert said == "Unavailable The index disk cannot be written: Read-only file system."
     assert Index.open(tmp_path / "index").manifest == manifest

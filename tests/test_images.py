@@ -543,3 +543,12 @@ def test_a_mask_is_its_alpha_where_it_has_one_and_its_brightness_where_not(tmp_p
     Image.merge("LA", [Image.fromarray(inside), Image.fromarray(white)]).save(tmp_path / "opaque.png")
     for name in ("cutout.png", "bright.png", "opaque.png"):
         assert np.array_equal(images.read_mask(tmp_path / name), inside), name
+
+
+def test_a_thumbnail_says_nothing_that_the_file_said_in_a_comment(tmp_path):
+    image = Image.new("RGB", (40, 30), "red")
+    image.save(tmp_path / "said.jpg", comment=b"taken at home")
+    image.convert("P").save(tmp_path / "long.gif", comment=b"x" * 70_000)
+    for name in ("said.jpg", "long.gif"):
+        data = images.thumbnail(images.read(tmp_path / name).image)
+        assert b"home" not in data and b"xxx" not in data and len(data) < 5000

@@ -566,7 +566,7 @@ def test_the_old_index_stays_readable_while_a_new_build_is_unfinished(folder, un
 def test_a_rebuild_leaves_nothing_of_the_old_index_behind(folder, tmp_path):
     out = tmp_path / "index"
     build(Plan(folder, out, "toy", heads=True, device="cpu"))
-    (out / "left.safetensors.1.2.part").write_bytes(b"killed")
+    (out / f"{0:032x}.safetensors.1.2.part").write_bytes(b"killed")
     (folder / "a" / "01.png").unlink()
     build(Plan(folder, out, "toy", device="cpu"))
     index = Index.open(out)
@@ -574,3 +574,40 @@ def test_a_rebuild_leaves_nothing_of_the_old_index_behind(folder, tmp_path):
     thumbs = {f"thumbs/{digest[:2]}/{digest}.jpg" for digest in index.thumbs()}
     assert files == {"manifest.json", *index.manifest["files"], *thumbs}
     assert len(index) == 9
+
+
+def test_files_of_others_in_the_index_folder_stay(folder, tmp_path):
+    out = tmp_path / "index"
+    theirs = ["train.parquet", "model.safetensors", "film.mkv.part", "notes.jsonl", "thumbs/holiday.jpg"]
+    for name in theirs:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(b"precious")
+    make(folder, out)
+    make(folder, out)
+    assert main(["gc", str(out)]) == 0
+    assert all((out / name).read_bytes() == b"precious" for name in theirs)
+
+
+def test_many_shards_need_no_more_open_files_than_the_system_allows(folder, monkeypatch):
+    monkeypatch.setattr(pipeline, "SHARD", 1)
+    out = folder.parent / "index"
+    make(folder, out, heads=True)
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (24, 400));"
+        "from foir import Index; print(len(Index.open(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(out)], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "10\n", done.stderr
+
+
+def test_too_few_open_files_are_not_called_damage(folder, monkeypatch):
+    monkeypatch.setattr(pipeline, "SHARD", 1)
+    out = folder.parent / "index"
+    make(folder, out, heads=True)
+    program = (
+        "import resource, sys; from foir import Index, errors; resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))\n"
+        "try: Index.open(sys.argv[1])\n"
+        "except errors.FoirError as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(out)], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("Unavailable") and "Too many open files" in done.stdout, done.stderr

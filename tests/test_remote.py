@@ -183,6 +183,7 @@ def test_a_hub_that_asks_for_patience_gets_it_and_one_that_never_answers_is_name
     hub_server.fail(status, 2)
     publish(made, REPO)
     hub_server.fail(status, 2)
+    hub_server.fail(status, 2, containing="/resolve/", method="GET")
     remote.pull(REPO, tmp_path / "copy")
     assert content(tmp_path / "copy") == content(made)
     hub_server.fail(status, 1000)
@@ -296,7 +297,7 @@ def test_a_damaged_table_of_thumbnails_is_named(made, hub_server, tmp_path, monk
     broken = tmp_path / table.name
     pq.write_table(other, broken)
     with pytest.raises(BadIndex, match="cannot be read"):
-        remote._unpack(broken, tmp_path)
+        remote._unpack(broken, tmp_path, set())
 
 
 def test_publishing_without_permission_is_one_sentence(made, hub_server, capsys):
@@ -324,3 +325,133 @@ def test_the_copy_needs_no_cache_of_the_client(made, hub_server, tmp_path):
     remote.pull(REPO, out)
     shutil.rmtree(tmp_path / "cache")
     assert content(out) == content(made)
+
+
+# What is not ours.
+
+
+def test_a_repository_that_holds_other_files_is_left_alone(made, hub_server, capsys):
+    files = {"data/train-00000.parquet": b"somebody's", "labels.jsonl": b"{}", "README.md": b"mine"}
+    hub_server.add(REPO, files)
+    assert main(["publish", str(made), "--repo", REPO]) == 1
+    refuse(capsys, "other files")
+    assert hub_server.files(REPO) == files
+
+
+def test_a_card_of_ones_own_stays(made, hub_server):
+    publish(made, REPO)
+    assert b"6 pictures" in hub_server.files(REPO)["README.md"]
+    hub_server.add(REPO, {"README.md": b"my words"})
+    publish(made, REPO)
+    assert hub_server.files(REPO)["README.md"] == b"my words"
+
+
+def test_what_changes_while_it_is_published_fails_at_the_pull(made, hub_server, tmp_path, monkeypatch):
+    shard = made / Index.open(made).manifest["spaces"]["image"]["shards"][0]
+    damaged = shard.read_bytes()[:-1] + b"?"
+    real = hub.upload
+
+    def upload(repo, folder, *rest, **how):
+        shard.write_bytes(damaged)
+        return real(repo, folder, *rest, **how)
+
+    monkeypatch.setattr(hub, "upload", upload)
+    publish(made, REPO)
+    with pytest.raises(BadIndex, match="not what its manifest names"):
+        remote.pull(REPO, tmp_path / "copy")
+
+
+def test_publishing_leaves_nothing_beside_the_index_and_reads_nothing_twice(made, hub_server, monkeypatch):
+    before = sorted(made.parent.iterdir())
+    stat = {path: path.stat().st_ctime_ns for path in made.iterdir()}
+    publish(made, REPO)
+    assert sorted(made.parent.iterdir()) == before
+    assert {path: path.stat().st_ctime_ns for path in made.iterdir()} == stat
+
+
+def test_an_index_of_ones_own_is_not_pulled_over(made, hub_server, capsys):
+    publish(made, REPO)
+    before = content(made)
+    assert main(["pull", REPO, "--out", str(made)]) == 1
+    refuse(capsys, "holds another index")
+    assert content(made) == before
+
+
+def test_a_copy_that_was_changed_here_is_not_pulled_over(made, hub_server, tmp_path, capsys):
+    publish(made, REPO)
+    out = tmp_path / "copy"
+    remote.pull(REPO, out)
+    assert main(["remove", str(out), "00.png"]) == 0
+    capsys.readouterr()
+    assert main(["pull", REPO, "--out", str(out)]) == 1
+    refuse(capsys, "was changed here")
+    assert len(Index.open(out)) == 5
+
+
+@pytest.mark.parametrize("what", ["*.safetensors", "thumbs/*/*.jpg"])
+def test_a_copy_that_lost_a_file_is_mended_by_the_next_pull(made, hub_server, tmp_path, what):
+    publish(made, REPO)
+    out = tmp_path / "copy"
+    remote.pull(REPO, out)
+    next(iter(out.glob(what))).unlink()
+    remote.pull(REPO, out)
+    assert content(out) == content(made)
+
+
+def test_a_copy_keeps_nothing_of_older_states(made, hub_server, tmp_path):
+    out = tmp_path / "copy"
+    for seed in range(3):
+        scene(80 + seed).save(made.parent / "pictures" / f"{80 + seed}.png")
+        update(made, device="cpu")
+        publish(made, REPO)
+        remote.pull(REPO, out)
+    index = Index.open(out)
+    assert {path.name for path in out.iterdir()} == {"manifest.json", "thumbs", *index.manifest["files"]}
+    assert len(list(out.glob("thumbs/*/*.jpg"))) == len(index.thumbs())
+
+
+def test_a_newer_state_that_cannot_be_used_leaves_the_copy_in_use(made, hub_server):
+    publish(made, REPO)
+    address = f"hf://datasets/{REPO}"
+    folder = remote.located(address)
+    manifest = json.loads(hub_server.files(REPO)["manifest.json"])
+    manifest["spaces"]["image"]["shards"] *= 2  # whole files that do not fit
+    manifest["digest"] = manifest_digest(manifest)
+    hub_server.add(REPO, {"manifest.json": json.dumps(manifest).encode()})
+    with pytest.warns(UserWarning, match="earlier time"):
+        assert remote.located(address) == folder
+    assert content(folder) == content(made)
+
+
+def replaced_thumbs(server, rows):
+    """Publish other thumbnails under the old names."""
+    import io
+
+    import pyarrow as pa
+
+    files = server.files(REPO)
+    manifest = json.loads(files["manifest.json"])
+    (name,) = manifest["thumbs"]
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows(pq.read_table(io.BytesIO(files[name])).to_pylist())), out)
+    import hashlib
+
+    manifest["files"][name]["sha256"] = hashlib.sha256(out.getvalue()).hexdigest()
+    manifest["digest"] = manifest_digest(manifest)
+    server.add(REPO, {name: out.getvalue(), "manifest.json": json.dumps(manifest).encode()})
+
+
+def test_huge_thumbnails_are_not_unpacked_and_strange_ones_not_kept(made, hub_server, tmp_path):
+    publish(made, REPO)
+    replaced_thumbs(hub_server, lambda rows: [*rows, {"digest": "x", "jpeg": b"<html><script>"}])
+    remote.pull(REPO, tmp_path / "copy")
+    assert len(list((tmp_path / "copy").glob("thumbs/*/*"))) == 6
+    replaced_thumbs(hub_server, lambda rows: [*rows, {"digest": "x", "jpeg": bytes(5_000_000)}])
+    with pytest.raises(BadIndex, match="larger than thumbnails"):
+        remote.pull(REPO, tmp_path / "other")
+
+
+def test_an_address_is_pulled_as_it_was_printed(made, hub_server, tmp_path, capsys):
+    address = publish(made, REPO)
+    assert main(["pull", address, "--out", str(tmp_path / "copy")]) == 0
+    assert capsys.readouterr().out.strip() == address

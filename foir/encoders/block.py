@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 Map = Callable[[Tensor], Tensor]
@@ -20,10 +20,24 @@ def identity(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Mlp:
+    """A feed-forward network laid open: outer(act(inner_1(x), ..., inner_n(x))); n is 2 where it is gated."""
+
+    inner: tuple[nn.Linear, ...]
+    act: Callable[..., Tensor]
+    outer: nn.Linear
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run it."""
+        return self.outer(self.act(*(inner(x) for inner in self.inner)))
+
+
+@dataclass(frozen=True, eq=False)
 class Layer:
     """The parts of a block: x + scale1(out(attention(qkv(norm1(x))))), then y + scale2(ffn(norm2(y))).
 
-    `qkv` maps [..., T, d] to three tensors of that shape; `out` is W_o with its bias.
+    `qkv` maps [..., T, d] to three tensors of that shape; `out` is W_o with its bias; `ffn` is an `Mlp` in every
+    encoder that foir opens.
     """
 
     heads: int

@@ -57,7 +57,7 @@ def wrap(model: Any, name: str, revision: str, *, projected: bool = False) -> En
         projected: Take the feature behind the projection to the joint space with text.
     """
     from foir.encoders.base import Encoder
-    from foir.encoders.block import Layer, identity
+    from foir.encoders.block import Layer, Mlp, identity
 
     def opened(layer: Any) -> Layer:
         a = layer.self_attn
@@ -67,7 +67,7 @@ def wrap(model: Any, name: str, revision: str, *, projected: bool = False) -> En
             qkv=lambda u: (a.q_proj(u), a.k_proj(u), a.v_proj(u)),
             out=a.out_proj,
             norm2=layer.layer_norm2,
-            ffn=layer.mlp,
+            ffn=Mlp((layer.mlp.fc1,), layer.mlp.activation_fn, layer.mlp.fc2),
         )
 
     model.eval().requires_grad_(False)

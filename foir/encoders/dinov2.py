@@ -60,7 +60,12 @@ def wrap(model: Any, name: str, revision: str, *, size: int = 224) -> Encoder:
         size: Side of the square that pictures are squeezed onto; position embeddings are interpolated to it.
     """
     from foir.encoders.base import Encoder
-    from foir.encoders.block import Layer
+    from foir.encoders.block import Layer, Mlp
+
+    def mlp(ffn: Any) -> Mlp:
+        if hasattr(ffn, "gate_proj"):
+            return Mlp((ffn.gate_proj, ffn.up_proj), lambda gate, up: ffn.act_fn(gate) * up, ffn.down_proj)
+        return Mlp((ffn.fc1,), ffn.activation_fn, ffn.fc2)
 
     def opened(layer: Any) -> Layer:
         a = layer.attention
@@ -70,7 +75,7 @@ def wrap(model: Any, name: str, revision: str, *, size: int = 224) -> Encoder:
             qkv=lambda u: (a.q_proj(u), a.k_proj(u), a.v_proj(u)),
             out=a.o_proj,
             norm2=layer.norm2,
-            ffn=layer.mlp,
+            ffn=mlp(layer.mlp),
             scale1=layer.layer_scale1,
             scale2=layer.layer_scale2,
         )

@@ -61,7 +61,7 @@ def wrap(visual: Any, name: str, revision: str, *, projected: bool = False) -> E
     from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 
     from foir.encoders.base import Encoder
-    from foir.encoders.block import Layer, identity
+    from foir.encoders.block import Layer, Mlp, identity
 
     if (
         not isinstance(visual, VisionTransformer)
@@ -85,7 +85,7 @@ def wrap(visual: Any, name: str, revision: str, *, projected: bool = False) -> E
             qkv=qkv,
             out=attention.out_proj,
             norm2=block.ln_2,
-            ffn=block.mlp,
+            ffn=Mlp((block.mlp.c_fc,), block.mlp.gelu, block.mlp.c_proj),
             scale1=block.ls_1,
             scale2=block.ls_2,
         )

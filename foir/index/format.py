@@ -14,17 +14,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from foir.errors import BadIndex
+from foir.errors import BadIndex, Unavailable
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+MANIFEST_BYTES = 64 * 2**20  # a larger one is none
+OURS = re.compile(
+    r"(manifest\.json|[0-9a-f]{32}(-heads|-items|-objects|-rejected|-thumbs)?\.(safetensors|parquet|jsonl))(\.\d+(\.\d+)?\.part)?"
+)  # fmt: skip
+OUR_THUMBS = re.compile(r"thumbs/[0-9a-f]{2}/[0-9a-f]{64}\.jpg(\.\d+\.\d+\.part)?")
 ITEM_SCHEMA = pa.schema(
     [
         ("id", pa.int64()),
@@ -58,20 +64,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         BadIndex: It is missing, damaged, or of another format.
+        Unavailable: It cannot be read.
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(MANIFEST_BYTES + 1)
+        manifest: Any = json.loads(data) if len(data) <= MANIFEST_BYTES else None
         intact = isinstance(manifest, dict) and manifest.get("digest") == manifest_digest(manifest)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise BadIndex(f"There is no index at {folder}: it holds no {MANIFEST}.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, IsADirectoryError) as error:
         raise BadIndex(f"The manifest of {folder} is damaged: rebuild the index.") from error
+    except OSError as error:
+        raise Unavailable(f"The index {folder} cannot be read: {error.strerror or error}.") from error
     if not intact:
         raise BadIndex(f"The manifest of {folder} is damaged: its digest does not match.")
     if manifest.get("format") != FORMAT:
         raise BadIndex(f"The index {folder} has format {manifest.get('format')}; this foir reads format {FORMAT}.")
-    return manifest
+    return dict(manifest)
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
@@ -97,29 +108,48 @@ def verify(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
 
     Raises:
         BadIndex: It is missing, damaged, or lies outside the index.
+        Unavailable: It cannot be read.
     """
     if Path(name).name != name:
         raise BadIndex(f"The manifest of {folder} names a file outside the index.")
     try:
-        with (folder / name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
+        found = digest(folder / name)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BadIndex(f"The index {folder} lacks its file {name}: rebuild it.") from error
-    if digest != facts["sha256"]:
+    except OSError as error:
+        raise Unavailable(f"The file {name} of {folder} cannot be read: {error.strerror or error}.") from error
+    if found != facts["sha256"]:
         raise BadIndex(f"The file {name} of the index {folder} is damaged: rebuild it.")
 
 
-def map_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Memory-map the float tensors of a safetensors file; the library itself would copy them into memory."""
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(length))
-    return {
-        name: _map(path, 8 + length + facts["data_offsets"][0], facts["dtype"], facts["shape"])
-        for name, facts in header.items()
-        if name != "__metadata__"
-    }
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _map(path: Path, offset: int, dtype: str, shape: Sequence[int]) -> np.ndarray:
-    return np.memmap(path, _DTYPES[dtype], "r", offset, tuple(shape))
+def thumb_intact(folder: Path, named: str) -> bool:
+    """Whether the thumbnail of this digest is there, and is what it was."""
+    try:
+        return digest(folder / thumb_name(named)) == named
+    except OSError:
+        return False
+
+
+def map_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Memory-map the float tensors of a safetensors file; the library itself would copy them into memory.
+
+    One map serves all tensors, since each holds a file descriptor for as long as it lives.
+    """
+    whole = np.memmap(path, np.uint8, "r")
+    length = int.from_bytes(whole[:8].tobytes(), "little")
+    header: dict[str, Any] = json.loads(whole[8 : 8 + length].tobytes())
+    tensors = {}
+    for name, facts in header.items():
+        if name != "__metadata__":
+            start, end = facts["data_offsets"]
+            kind = _DTYPES[facts["dtype"]]
+            if min(facts["shape"], default=0) < 0:
+                raise ValueError("a shape that NumPy would guess")
+            tensors[name] = whole[8 + length + start : 8 + length + end].view(kind).reshape(facts["shape"])
+    return tensors

@@ -15,7 +15,7 @@ from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate
 from foir.errors import BadIndex
 from foir.index.exact import TopK, blocks, merge
-from foir.index.store import Space
+from foir.index.records import Space
 
 BLOCK = 4096  # pictures finished at a time
 

@@ -12,8 +12,10 @@ from foir.errors import BadIndex, Unavailable
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
+def alone(out: Path, *, patient: bool = False) -> Iterator[None]:
     """Hold an index's folder itself locked; a lock file could be left behind, this cannot.
+
+    A `patient` one waits for its turn.
 
     Raises:
         BadIndex: There is no such folder.
@@ -24,7 +26,7 @@ def alone(out: Path) -> Iterator[None]:
     except OSError:
         raise BadIndex(f"There is no index at {out}.") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
         yield
     except BlockingIOError:
         raise Unavailable(f"Another build is at work on {out}.") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from foir import encoders
 from foir.encoders.base import Encoder
 from foir.errors import BadIndex
-from foir.index.store import Space
+from foir.index.records import Space
 
 SAME_ENCODER = 0.999  # cosine of the stored and the present probe: library updates that change features fall below
 

@@ -7,42 +7,50 @@ folders is not believed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from foir import hub
-from foir.errors import BadIndex, FoirError, Unavailable
+from foir import hub, images
+from foir.errors import BadImage, BadIndex, FoirError, Unavailable
 from foir.index import writer
-from foir.index.format import MANIFEST, read_manifest, used_files, verify
+from foir.index.format import MANIFEST, read_manifest, thumb_name, used_files, verify
 from foir.index.lock import alone
+from foir.index.store import Index
+from foir.index.sweep import sweep
 
 ADDRESS = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^@]+))?/?")
+THUMB_BYTES, THUMB_PIXELS = 2 * 2**20, 4_000_000
 THUMB_SCHEMA = pa.schema([("digest", pa.string()), ("jpeg", pa.binary())])
 
 
 def located(address: str | Path) -> Path:
     """The folder of an index: itself, or the local copy of `hf://datasets/USER/NAME[@REVISION]`, pulled if need be.
 
+    Where it cannot be brought up to date, a copy of an earlier time serves, with a warning.
+
     Raises:
         Unavailable: It cannot be fetched, and no copy is here.
-        BadIndex: What was fetched is not what its manifest names.
+        BadIndex: What was fetched is not what its manifest names, and no copy is here.
     """
     if not str(address).startswith("hf:"):
         return Path(address)
     repo, revision = parsed(str(address))
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foir" / "indexes"
-    out = caches / "--".join([*repo.split("/"), *([revision] if revision else [])])
+    out = hub.caches() / "indexes" / "--".join([*repo.split("/"), *([revision] if revision else [])])
     try:
         pull(repo, out, revision)
-    except Unavailable:
+    except FoirError as error:
         if not (out / MANIFEST).exists():
-            raise  # else the copy of an earlier time serves, as it does offline
+            raise
+        warnings.warn(f"{error} The copy of an earlier time is used.", stacklevel=2)
     return out
 
 
@@ -75,7 +83,7 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
     """
     sha = hub.commit(repo, revision)
     origin = f"hf://datasets/{repo}@{sha}"
-    if _origin(out) == origin:
+    if _whole_copy(out, repo, origin):
         return origin
     try:
         manifest = read_manifest(hub.dataset(repo, sha, [MANIFEST]))
@@ -84,41 +92,59 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
         raise BadIndex(f"The data set {repo} holds no index of foir.") from error
     fetched = hub.dataset(repo, sha, names)
     for name in names:
-        _whole(repo, sha, fetched, name, manifest["files"].get(name, {}))
+        _check(repo, sha, fetched, name, manifest["files"][name])
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"The index {out} cannot be written: {error.strerror or error}.") from error
-    with alone(out):
+    with alone(out, patient=True):  # another one may pull into it just now
+        if _whole_copy(out, repo, origin):
+            return origin
         tables = manifest.pop("thumbs", [])
-        for name in names:
-            if name in tables:
-                _unpack(fetched / name, out)
-            else:
-                _place(fetched / name, out / name)
         files = {name: facts for name, facts in manifest["files"].items() if name not in tables}
-        writer.put(out, manifest | {"files": files, "root": None, "origin": origin})
+        manifest |= {"files": files, "root": None, "origin": origin}
+        for name in files:
+            _place(fetched / name, out / name)
+        wanted = Index.of(out, manifest).thumbs()  # an index that cannot be opened takes no other's place
+        for name in tables:
+            _unpack(fetched / name, out, wanted)
+        writer.put(out, manifest)
+        sweep(out)
     return origin
 
 
 def _names(manifest: dict[str, Any]) -> list[str]:
     """The files of an index in a repository; each has a digest, and none lies elsewhere."""
     names = sorted(used_files(manifest) | set(manifest.get("thumbs", [])))
-    if any(Path(name).name != name or name not in manifest["files"] for name in names):
-        raise BadIndex("a file without a digest, or outside the repository")
+    for name in names:
+        if Path(name).name != name or "\0" in name or not isinstance(manifest["files"][name]["sha256"], str):
+            raise BadIndex("a file without a digest, or outside the repository")
     manifest["files"] = {name: manifest["files"][name] for name in names}
     return names
 
 
-def _origin(out: Path) -> str | None:
+def _whole_copy(out: Path, repo: str, origin: str) -> bool:
+    """Whether `out` is a copy of this commit already, and nothing of it is lost.
+
+    Raises:
+        Unavailable: It is not a copy of this repository, or was changed here.
+    """
     try:
-        origin = read_manifest(out).get("origin")
-    except FoirError:
-        return None
-    return origin if isinstance(origin, str) else None
+        manifest = read_manifest(out)
+    except BadIndex:
+        return False
+    known = str(manifest.get("origin") or "")
+    if not known.startswith(f"hf://datasets/{repo}@"):
+        raise Unavailable(f"{out} holds another index: pull into another folder.")
+    if manifest.get("changed"):
+        raise Unavailable(f"The copy {out} was changed here: pull into another folder.")
+    try:
+        return known == origin and all((out / thumb_name(thumb)).exists() for thumb in Index.open(out).thumbs())
+    except BadIndex:
+        return False
 
 
-def _whole(repo: str, sha: str, folder: Path, name: str, facts: dict[str, Any]) -> None:
+def _check(repo: str, sha: str, folder: Path, name: str, facts: dict[str, Any]) -> None:
     """Check a fetched file; a damaged one is fetched once more, for the cache would give it out forever."""
     try:
         verify(folder, name, facts)
@@ -141,11 +167,25 @@ def _place(fetched: Path, path: Path) -> None:
     part.replace(path)
 
 
-def _unpack(table: Path, out: Path) -> None:
-    """Write the thumbnails of a table; each gets the name of its content, whatever the table says."""
+def _unpack(table: Path, out: Path, wanted: set[str]) -> None:
+    """Write the thumbnails that the index names; what else a table holds is passed over, and nothing large is read."""
     try:
-        for batch in pq.ParquetFile(table).iter_batches(256):
-            for jpeg in batch.column("jpeg").to_pylist():
-                writer.write_thumb(out, jpeg)
-    except (pa.ArrowException, KeyError, TypeError, OSError) as error:
+        with pq.ParquetFile(table) as file:
+            for batch in file.iter_batches(16, columns=["jpeg"]):
+                column = batch.column(0)
+                if (pc.max(pc.binary_length(column)).as_py() or 0) > THUMB_BYTES:
+                    raise BadIndex(f"{table.name} holds thumbnails larger than thumbnails are.")
+                for jpeg in column.to_pylist():
+                    if jpeg is not None and hashlib.sha256(jpeg).hexdigest() in wanted:
+                        _check_picture(jpeg)
+                        writer.write_thumb(out, jpeg)
+    except (pa.ArrowException, KeyError, IndexError, TypeError, ValueError) as error:
         raise BadIndex(f"The thumbnails {table.name} cannot be read.") from error
+
+
+def _check_picture(jpeg: bytes) -> None:
+    """A thumbnail is a picture that browsers are given, so it has to be one."""
+    try:
+        images.read(jpeg, max_bytes=THUMB_BYTES, max_pixels=THUMB_PIXELS)
+    except BadImage as error:
+        raise BadIndex("A thumbnail is no picture.") from error

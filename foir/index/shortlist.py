@@ -16,7 +16,7 @@ from torch import Tensor
 from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate
 from foir.index.exact import BLOCK, TopK, blocks, merge
-from foir.index.store import Space
+from foir.index.records import Space
 
 SIZE = 12_000  # pictures scored exactly; `python -m eval bench query-db` measures what they hold of the exact hundred
 PIECE = 4096  # pictures finished at a time

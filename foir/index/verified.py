@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foir import hub
 from foir.index.format import verify
 
 SETTLED = 2.0  # seconds; what changed later could change again within one tick of the clock and look the same
@@ -42,8 +43,7 @@ def check(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _file(folder: Path) -> Path:
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return caches / "foir" / "verified" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
+    return hub.caches() / "verified" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
 
 
 def _stamp(folder: Path, name: str, facts: Mapping[str, Any]) -> list[Any] | None:

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save
 
 from foir.errors import BadIndex
-from foir.index.format import FORMAT, ITEM_SCHEMA, MANIFEST, OBJECT_SCHEMA, manifest_digest, thumb_name
-from foir.index.store import Item, Object
+from foir.index.format import FORMAT, ITEM_SCHEMA, MANIFEST, OBJECT_SCHEMA, digest, manifest_digest, thumb_name
+from foir.index.records import Item, Object
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def write_thumb(folder: Path, jpeg: bytes) -> str:
     return digest
 
 
-def publish(
+def finish(
     folder: Path,
     spaces: Mapping[str, SpaceFiles],
     items: Sequence[Item],
@@ -62,6 +62,7 @@ def publish(
     objects: Sequence[Object] = (),
     *,
     next_id: int | None = None,
+    origin: str | None = None,
 ) -> None:
     """Write items, rejected files and the manifest; until the last step readers see the index that was there before.
 
@@ -73,6 +74,7 @@ def publish(
         root: Path from the index to the indexed folder, or None.
         objects: Known objects of the pictures.
         next_id: The first id that no picture ever had; if left out, the one after the largest.
+        origin: Where a copy came from that was changed here; see `foir.index.remote`.
     """
     if next_id is None:
         next_id = 1 + max((item.id for item in items), default=-1)
@@ -88,6 +90,7 @@ def publish(
         **names,
         "root": root,
         "next_id": next_id,
+        **({"origin": origin, "changed": True} if origin else {}),
         "spaces": {name: asdict(space) for name, space in spaces.items()},
         "files": {name: {"sha256": digest(folder / name)} for name in (*names.values(), *shards) if name},
     }
@@ -141,9 +144,3 @@ def _half(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(half).all():
         raise BadIndex("The encoder gave values that float16 cannot hold, so no index can be made from it.")
     return half
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

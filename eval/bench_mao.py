@@ -1,0 +1,99 @@
+"""What Stage B of MaO costs: maps written out by hand, autograd on a graph built once, the backbone in every step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
+
+from foir import encoders
+from foir.encoders.base import Encoder
+from foir.playroom import compose
+from foir.small_objects import legrad, mao
+
+OBJECTS, STEPS, FEW = 8, 80, 4
+Maps = Callable[[Tensor], Tensor]
+
+
+def main() -> str:
+    """Measure `mini` and DINOv2-base with random weights; returns a Markdown table."""
+    lines = [
+        f"{OBJECTS} objects of one picture, {STEPS} steps, {torch.get_num_threads()} threads; the loop that runs the "
+        f"backbone in every step is timed over {FEW} of them.",
+        "",
+        "| encoder | by hand, ms an object | opening the crops | graph built once | ratio | backbone each step | ratio "
+        "| cosine of the vectors |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in ("mini", "dinov2-base-reg"):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        encoder = encoders.load(name, pretrained=name == "mini", device=device)
+        lines.append(f"| {name} | {measure(encoder)} |")
+    return "\n".join(lines)
+
+
+def measure(encoder: Encoder) -> str:
+    """One row of the table."""
+    pixels = encoder.pixels([compose("held-out", number).image for number in range(OBJECTS)])
+    masks = torch.zeros(OBJECTS, encoder.size, encoder.size, device=encoder.device)
+    for number in range(OBJECTS):
+        corner = encoder.size * (1 + number % 4) // 8
+        masks[number, corner : corner + encoder.size // 4, corner : corner + encoder.size // 3] = 1
+    started = time.perf_counter()
+    crops = legrad.crops(encoder, pixels)
+    opening = time.perf_counter() - started
+    owner = torch.zeros(OBJECTS, dtype=torch.int64, device=encoder.device)
+    ours, hand = _timed(lambda: mao.optimise(crops, masks, owner))
+    once = graph(encoder, pixels)
+    slow, built = _timed(lambda: loop(crops, masks, lambda vectors: once(vectors), STEPS))
+    _, each = _timed(lambda: loop(crops, masks, lambda vectors: graph(encoder, pixels)(vectors), FEW))
+    each *= STEPS / FEW
+    per = [1000 * seconds / OBJECTS for seconds in (hand, opening, built)]
+    return (
+        f"{per[0]:.1f} | {per[1]:.1f} | {per[2]:.1f} | {built / hand:.2f} | {1000 * each / OBJECTS:.0f} | "
+        f"{each / hand:.1f} | {float(ours[0] @ slow):.5f}"
+    )
+
+
+def graph(encoder: Encoder, pixels: Tensor) -> Maps:
+    """The backbone, and the last block's graph from its attention on; gives maps by autograd."""
+    layer, block = encoder.layers[-1], encoder.prefix(pixels).block
+    x = block.tokens.clone()
+    q, k, v = map(layer.split, layer.qkv(layer.norm1(x)))
+    attention = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1).requires_grad_(True)
+    hidden = layer.tail((attention @ v).transpose(1, 2), x)
+    pooled = F.normalize(encoder.project(encoder.norm(hidden.mean(1))), dim=-1)
+
+    def maps(vectors: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad((pooled * vectors).sum(), attention, create_graph=True)
+        return gradient.relu().mean((1, 2))[:, block.first_patch :].view(len(x), *encoder.grid)
+
+    return maps
+
+
+def loop(crops: legrad.Crops, masks: Tensor, maps: Maps, steps: int) -> Tensor:
+    """Stage B with maps from elsewhere; the unit vector."""
+    mode = mao.MODES["paper"]
+    raw = mao.mean_vector(crops.vectors, torch.zeros(len(crops), dtype=torch.int64, device=masks.device))[0]
+    raw = raw.clone().requires_grad_(True)
+    adam = torch.optim.AdamW([raw], lr=mode.rate, weight_decay=0.0)
+    for _ in range(steps):
+        adam.zero_grad()
+        unit = F.normalize(raw, dim=-1).expand(len(crops), -1)
+        large = mao.stretched(maps(unit), masks.shape[1:])
+        total = mode.overlap(large, masks).sum() + mode.alpha * (unit * crops.vectors).sum()
+        (gradient,) = torch.autograd.grad(-total, raw)
+        raw.grad = gradient
+        adam.step()
+    return F.normalize(raw.detach(), dim=-1)
+
+
+def _timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    started = time.perf_counter()
+    made = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return made, time.perf_counter() - started

@@ -1,0 +1,70 @@
+"""What an index holds: pictures, known objects, the vectors of its spaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of an index.
+
+    Attributes:
+        id: Never changes, and is never given to another picture.
+        file: Relative to the indexed folder.
+        width: Of the upright picture, in pixels.
+        height: The same.
+        caption: What is said of it.
+        source: Where it comes from.
+        licence: Under which it may be used.
+        thumb: Digest of its thumbnail.
+        bytes: Size of the file when it was read; None where no folder is remembered.
+        modified: Its time of change then, in nanoseconds.
+    """
+
+    id: int
+    file: str
+    width: int
+    height: int
+    caption: str | None
+    source: str | None
+    licence: str | None
+    thumb: str
+    bytes: int | None = None
+    modified: int | None = None
+
+
+@dataclass(frozen=True)
+class Object:
+    """A known object: `item` is a picture's id, `box` (x0, y0, x1, y1) in its pixels, `mask` run lengths or None."""
+
+    item: int
+    box: tuple[float, float, float, float]
+    mask: str | None
+    category: str
+    instance: str | None
+    name: str
+    source: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """The vectors of one encoder.
+
+    Attributes:
+        encoder: Registry name of the encoder.
+        revision: Commit or digest of its weights.
+        probe: The encoder's `probe` feature when the index was made, float32 [dim].
+        shards: Unit vectors, float16 or float32 [n, dim] each, memory-mapped, in item order.
+        z: CLS head outputs per shard, [n, h, d_k]; empty without a head cache.
+        residual: CLS residuals per shard, [n, d]; empty without a head cache.
+    """
+
+    encoder: str
+    revision: str
+    probe: np.ndarray
+    shards: tuple[np.ndarray, ...]
+    z: tuple[np.ndarray, ...]
+    residual: tuple[np.ndarray, ...]

@@ -1,0 +1,118 @@
+"""Multi-object attention optimisation: the one vector whose relevance maps cover all objects of a picture.
+
+v* = argmax_v sum_i IoU(E_i(v), m_i) + alpha <v, v_i> over the crops i of a picture (MaO spec, section 4): E_i is the
+LeGrad map of crop i for v, m_i its object's mask, v_i its plain vector. AdamW on the raw vector, which is taken at unit
+length in every evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
+
+from foir.errors import BadPrompt
+from foir.small_objects.legrad import Crops
+
+EMPTY = 1e-12  # below this a map says nothing anywhere
+
+Overlap = Callable[[Tensor, Tensor], Tensor]
+
+
+def soft_iou(maps: Tensor, masks: Tensor) -> Tensor:
+    """Intersection over union of maps in 0..1 with masks, [K] from two [K, H, W]; 1 where they are equal."""
+    both = (maps * masks).sum((1, 2))
+    return both / (maps.sum((1, 2)) + masks.sum((1, 2)) - both).clamp(min=EMPTY)
+
+
+def dice(maps: Tensor, masks: Tensor) -> Tensor:
+    """Dice coefficient of the same."""
+    both = (maps * masks).sum((1, 2))
+    return (2 * both + 1e-6) / (maps.sum((1, 2)) + masks.sum((1, 2)) + 1e-6)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How the objective is read.
+
+    Attributes:
+        joint: One vector for all crops of a picture; else one for each crop.
+        overlap: Between map and mask.
+        anchored: The alignment is with the start of the same vector instead of with each crop's.
+        per_map: Maps are stretched to 0..1 one by one; else with the extremes of all maps of a picture.
+        alpha: Weight of the alignment.
+        steps: Of AdamW.
+        rate: Its learning rate.
+    """
+
+    joint: bool = True
+    overlap: Overlap = soft_iou
+    anchored: bool = False
+    per_map: bool = True
+    alpha: float = 0.03
+    steps: int = 80
+    rate: float = 0.1
+
+
+MODES = {
+    "paper": Mode(),
+    "released": Mode(joint=False, overlap=dice, anchored=True, per_map=False, steps=100),  # spec, section 8
+}
+
+
+def optimise(crops: Crops, masks: Tensor, owner: Tensor, mode: Mode = MODES["paper"]) -> Tensor:
+    """Stage B for several pictures at once; each comes out as it would alone.
+
+    Args:
+        crops: The crops of all pictures.
+        masks: Where each crop's object is, 0 or 1, [K, H, W] at the crops' resolution; none may be empty.
+        owner: Which picture each crop is of, [K], every number from 0 to P - 1 at least once.
+        mode: How the objective is read.
+
+    Returns:
+        Unit vectors, [P, dim]; [K, dim] where the mode takes each crop alone.
+
+    Raises:
+        BadPrompt: A mask is empty.
+    """
+    if not bool(masks.flatten(1).any(1).all()):
+        raise BadPrompt("An object has an empty mask: leave it out.")
+    masks = masks.to(crops.vectors)
+    groups = owner if mode.joint else torch.arange(len(crops), device=owner.device)
+    start = mean_vector(crops.vectors, groups)
+    raw = start.clone().requires_grad_(True)
+    adam = torch.optim.AdamW([raw], lr=mode.rate, weight_decay=0.0)
+    for _ in range(mode.steps):
+        adam.zero_grad()
+        (-objective(raw, crops, masks, owner, mode, start)).backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    return F.normalize(raw.detach(), dim=-1)
+
+
+def objective(raw: Tensor, crops: Crops, masks: Tensor, owner: Tensor, mode: Mode, start: Tensor) -> Tensor:
+    """The sum that is made large, over all pictures; `raw` holds one vector for each picture, or each crop."""
+    groups = owner if mode.joint else torch.arange(len(crops), device=owner.device)
+    each = F.normalize(raw, dim=-1)[groups]
+    maps = stretched(crops.maps(each), masks.shape[1:], None if mode.per_map else owner)
+    anchors = start[groups] if mode.anchored else crops.vectors
+    return mode.overlap(maps, masks).sum() + mode.alpha * (each * anchors).sum()
+
+
+def mean_vector(vectors: Tensor, owner: Tensor) -> Tensor:
+    """The unit mean of each picture's unit vectors, [P, dim]: where Stage B starts, and a baseline."""
+    sums = vectors.new_zeros(int(owner.max()) + 1, vectors.shape[1]).index_add(0, owner, vectors)
+    return F.normalize(sums, dim=-1)
+
+
+def stretched(maps: Tensor, size: tuple[int, int] | torch.Size, together: Tensor | None = None) -> Tensor:
+    """Maps [K, rows, cols] at pixels [K, H, W], their extremes at 0 and 1; `together` names groups that share them."""
+    large = F.interpolate(maps.unsqueeze(1), tuple(size), mode="bilinear", align_corners=False).squeeze(1)
+    low, high = large.amin((1, 2)), large.amax((1, 2))
+    if together is not None:
+        count = int(together.max()) + 1
+        low = low.new_zeros(count).scatter_reduce(0, together, low, "amin", include_self=False)[together]
+        high = high.new_zeros(count).scatter_reduce(0, together, high, "amax", include_self=False)[together]
+    return (large - low[:, None, None]) / (high - low).clamp(min=EMPTY)[:, None, None]
