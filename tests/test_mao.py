@@ -87,10 +87,9 @@ def test_an_encoder_of_another_form_is_refused(toy):
 def made(toy):
     """Five crops of two pictures, each with a mask; in float64, for eighty steps make much of a rounding."""
     crops = legrad.crops(toy, toy.pixels([scene(i) for i in range(5)]))
-    doubles = {
-        f.name: value.double() for f in fields(crops) if isinstance(value := getattr(crops, f.name), torch.Tensor)
-    }
-    crops, masks = replace(crops, **doubles), torch.zeros(5, 112, 112, dtype=torch.float64)
+    values = {field.name: getattr(crops, field.name) for field in fields(crops)}
+    crops = legrad.Crops(**{n: v.double() if isinstance(v, torch.Tensor) else v for n, v in values.items()})
+    masks = torch.zeros(5, 112, 112, dtype=torch.float64)
     for i in range(5):
         masks[i, 10 * i : 10 * i + 40, 20:70] = 1
     return crops, masks, torch.tensor([0, 0, 1, 1, 1])
