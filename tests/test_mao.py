@@ -1,6 +1,7 @@
 """LeGrad maps against autograd, and multi-object attention optimisation against its formula and invariants."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -88,7 +89,8 @@ def made(toy):
     """Five crops of two pictures, each with a mask; in float64, for eighty steps make much of a rounding."""
     crops = legrad.crops(toy, toy.pixels([scene(i) for i in range(5)]))
     values = {field.name: getattr(crops, field.name) for field in fields(crops)}
-    crops = legrad.Crops(**{n: v.double() if isinstance(v, torch.Tensor) else v for n, v in values.items()})
+    doubled: dict[str, Any] = {n: v.double() if isinstance(v, torch.Tensor) else v for n, v in values.items()}
+    crops = legrad.Crops(**doubled)
     masks = torch.zeros(5, 112, 112, dtype=torch.float64)
     for i in range(5):
         masks[i, 10 * i : 10 * i + 40, 20:70] = 1
