@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from foir import Index, Prompt, Searcher, methods
 from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate, Intervention
 from foir.errors import BadIndex, BadPrompt
-from foir.index import Space, exact, head_cache
+from foir.index import Item, Space, exact, head_cache, writer
 from foir.patches import rasterise
 from index_build import pipeline
 from index_build.pipeline import Plan, build
@@ -316,3 +317,15 @@ def test_query_db_without_a_head_cache_is_a_bad_index(folder, toy, photo):
         head_cache.search(toy, searcher.space, [gate], query, 5)
     with pytest.raises(BadIndex, match="--heads"):
         searcher.search(searcher.open(folder / "a" / "01.png"), Prompt.point(20, 20), mode="query-db")
+
+
+def test_two_pictures_with_one_id_are_no_index(tmp_path):
+    item = Item(7, "a.png", 4, 4, None, None, None, "0" * 64)
+    vectors = writer.write_vectors(tmp_path, np.eye(3, 8, dtype=np.float32))
+    space = writer.SpaceFiles("toy", "seed-7", tuple(np.eye(8)[0]), (vectors,))
+    others = [replace(item, id=3), replace(item, id=5)]
+    writer.finish(tmp_path, {"image": space}, [item, *others], [], None)
+    assert len(Index.open(tmp_path)) == 3
+    writer.finish(tmp_path, {"image": space}, [item, *others[:1], item], [], None)
+    with pytest.raises(BadIndex, match="does not fit"):
+        Index.open(tmp_path)

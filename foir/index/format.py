@@ -141,7 +141,7 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
 
     One map serves all tensors, since each holds a file descriptor for as long as it lives.
     """
-    whole = np.memmap(path, np.uint8, "r")
+    whole = np.memmap(str(path), np.uint8, "r")  # of a Path, NumPy would resolve every part
     length = int.from_bytes(whole[:8].tobytes(), "little")
     header: dict[str, Any] = json.loads(whole[8 : 8 + length].tobytes())
     tensors = {}
