@@ -63,10 +63,10 @@ def update(out: Path, *, device: str = "auto", dtype: str = "float32", eyes: Eye
         if not files:
             raise Unavailable(f"The folder {root} holds no pictures now: if its disk is not mounted, mount it first.")
         there = set(files)
-        out_of_sight = tuple(entry["file"] + "/" for entry in closed)
         items = index.items()
         known = {item.file: item for item in items}
-        gone = {name for name in known if name not in there and not name.startswith(out_of_sight)}
+        out_of_sight = [entry["file"] for entry in closed]
+        gone = {name for name in known.keys() - there if not any(_is(name, folder) for folder in out_of_sight)}
         again = [name for name in files if name in known and _differs(root / name, known[name])]
         new = [name for name in files if name not in known]
         wanted = [*((known[name].id, name) for name in again), *_numbered(index, items, new)]

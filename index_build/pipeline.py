@@ -67,11 +67,7 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
     eyes = eyes or sight.opened(
         plan.encoder, plan.text, revision=plan.revision, device=plan.device, dtype=plan.dtype
     )  # fmt: skip
-    try:
-        plan.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(f"The index {plan.out} cannot be written: {error.strerror or error}.") from error
-    with alone(plan.out):
+    with alone(plan.out, make=True):
         made = make(plan.out, eyes, runs, heads=plan.heads, thumb_side=plan.thumb_side, dtype=plan.dtype)
         items = [item for shard in made.shards for item in shard.items]
         rejected = (*source.rejected, *(entry for shard in made.shards for entry in shard.rejected))

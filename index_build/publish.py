@@ -81,12 +81,13 @@ def _present(repo: str) -> _There:
         sha = hub.commit(repo)
     except Absent:
         return _There()
-    names = set(hub.listed(repo, sha)) - {".gitattributes", "README.md"}
+    listed = hub.listed(repo, sha)
+    names = set(listed) - {".gitattributes", "README.md"}
     ours = {name for name in names if OURS.fullmatch(name)}
     if names - ours:
         raise Unavailable(f"The data set {repo} holds other files ({min(names - ours)}): publish to one of its own.")
     text = ""
-    if "README.md" in hub.listed(repo, sha):
+    if "README.md" in listed:
         text = (hub.dataset(repo, sha, ["README.md"]) / "README.md").read_text("utf-8", errors="replace")
     return _There(frozenset(ours - {MANIFEST}), bool(text) and MADE not in text)
 

@@ -30,7 +30,7 @@ class Request(NamedTuple):
     status: int
 
 
-class Refused(Exception):  # noqa: N818
+class RefusedError(Exception):
     """The request is answered with an error: status, the Hub's X-Error-Code, message."""
 
 
@@ -77,10 +77,10 @@ class Hub:
     def find(self, repo: str, revision: str = "main") -> tuple[str, dict[str, bytes]]:
         """The commit that main or its own id names, and its files."""
         if repo not in self.repos:
-            raise Refused(404, "RepoNotFound", "Repository not found")
+            raise RefusedError(404, "RepoNotFound", "Repository not found")
         commit = list(self.repos[repo])[-1] if revision == "main" else revision
         if commit not in self.repos[repo]:
-            raise Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise RefusedError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return commit, dict(self.repos[repo][commit])
 
     def fail(self, status: int, times: int, containing: str = "", method: str = "") -> None:
@@ -137,16 +137,18 @@ class _Handler(BaseHTTPRequestHandler):
             for status, containing, method in self.hub.faults:
                 if containing in path and method in ("", self.command):
                     self.hub.faults.remove((status, containing, method))
-                    raise Refused(status, "", "as the test wished")
+                    raise RefusedError(status, "", "as the test wished")
             for methods, pattern, act in ROUTES:
                 if self.command in methods and (match := re.fullmatch(pattern, self.url.path)):
                     given = {name: unquote(value) for name, value in match.groupdict("").items()}
                     closed = self.command == "POST" or act == _Handler._agree or given.get("repo") in self.hub.private
                     if closed and "Authorization" not in self.headers:  # any token may do anything
-                        raise Refused(401, "RepoNotFound" if "repo" in given else "", "Invalid username or password.")
+                        raise RefusedError(
+                            401, "RepoNotFound" if "repo" in given else "", "Invalid username or password."
+                        )
                     return act(self, **given)
-            raise Refused(404, "", f"The stand-in does not know {self.command} {self.path}")
-        except Refused as refused:
+            raise RefusedError(404, "", f"The stand-in does not know {self.command} {self.path}")
+        except RefusedError as refused:
             status, code, message = refused.args
             return _json({"error": message}, status, {"X-Error-Code": code, "Retry-After": "0"})
 
@@ -178,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
             entries[path] = {"type": "file", "path": name, "oid": tag[:40], "size": size}
             entries[path] |= {"lfs": {"oid": tag, "size": size, "pointerSize": 130}} if is_large(name, size) else {}
         if root not in entries:
-            raise Refused(404, "EntryNotFound", f"{folder} does not exist on {revision}")
+            raise RefusedError(404, "EntryNotFound", f"{folder} does not exist on {revision}")
         depth = None if "recursive=true" in self.url.query else 1
         return _json([entries[path] for path in sorted(entries) if root in list(path.parents)[:depth]])
 
@@ -207,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         for line in map(json.loads, self.sent.splitlines()):
             key, value = line["key"], line["value"]
             if value.get("parentCommit", parent) != parent:
-                raise Refused(412, "", "A commit has happened since. Please refresh and try again.")
+                raise RefusedError(412, "", "A commit has happened since. Please refresh and try again.")
             if key in ("file", "lfsFile"):
                 data = base64.b64decode(value["content"]) if key == "file" else self.hub.stored[value["oid"]]
                 files[value["path"]] = data
@@ -220,9 +222,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _resolve(self, repo: str, revision: str, path: str) -> Answer:
         commit, files = self.hub.find(repo, revision)
         if repo in self.hub.gated:  # only here: the Hub describes and lists a gated repository to everyone
-            raise Refused(403, "GatedRepo", f"Access to dataset {repo} is restricted.")
+            raise RefusedError(403, "GatedRepo", f"Access to dataset {repo} is restricted.")
         if path not in files:
-            raise Refused(404, "EntryNotFound", "Entry not found")
+            raise RefusedError(404, "EntryNotFound", "Entry not found")
         tag, size = f'"{etag(path, files[path])}"', len(files[path])
         data = files[path].translate(bytes(range(255, -1, -1))) if path in self.hub.corrupted else files[path]
         headers = {"X-Repo-Commit": commit, "ETag": tag, "Accept-Ranges": "bytes"}

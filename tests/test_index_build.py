@@ -588,26 +588,26 @@ def test_files_of_others_in_the_index_folder_stay(folder, tmp_path):
     assert all((out / name).read_bytes() == b"precious" for name in theirs)
 
 
-def test_many_shards_need_no_more_open_files_than_the_system_allows(folder, monkeypatch):
+def opened_with(folder, monkeypatch, soft, hard):
+    """What a process says that may open so few files, of an index of ten shards with heads."""
     monkeypatch.setattr(pipeline, "SHARD", 1)
-    out = folder.parent / "index"
-    make(folder, out, heads=True)
+    make(folder, folder.parent / "index", heads=True)
     program = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (24, 400));"
-        "from foir import Index; print(len(Index.open(sys.argv[1])))"
+        "import resource, sys; from foir import Index, errors; "
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
+        "try: print(len(Index.open(sys.argv[1])))\n"
+        "except errors.FoirError as error: print(type(error).__name__, error)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(out)], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "10\n", done.stderr
+    command = [sys.executable, "-c", program, str(folder.parent / "index")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+def test_many_shards_need_no_more_open_files_than_the_system_allows(folder, monkeypatch):
+    assert opened_with(folder, monkeypatch, 24, 400) == "10\n"
 
 
 def test_too_few_open_files_are_not_called_damage(folder, monkeypatch):
-    monkeypatch.setattr(pipeline, "SHARD", 1)
-    out = folder.parent / "index"
-    make(folder, out, heads=True)
-    program = (
-        "import resource, sys; from foir import Index, errors; resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))\n"
-        "try: Index.open(sys.argv[1])\n"
-        "except errors.FoirError as error: print(type(error).__name__, error)"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(out)], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.startswith("Unavailable") and "Too many open files" in done.stdout, done.stderr
+    said = opened_with(folder, monkeypatch, 16, 16)
+    assert said.startswith("Unavailable") and "Too many open files" in said

@@ -1,10 +1,13 @@
 """Indexes on the Hub: the real client, a stand-in of the Hub, and everything that can go wrong between them."""
 
+import hashlib
+import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -389,6 +392,16 @@ def test_a_copy_that_was_changed_here_is_not_pulled_over(made, hub_server, tmp_p
     assert len(Index.open(out)) == 5
 
 
+def test_a_changed_copy_that_is_published_elsewhere_is_an_index_like_any_other(made, hub_server, tmp_path):
+    publish(made, REPO)
+    remote.pull(REPO, tmp_path / "copy")
+    assert main(["remove", str(tmp_path / "copy"), "00.png"]) == 0
+    address = publish(tmp_path / "copy", "somebody/fork")
+    for _ in range(2):  # the second finds it there
+        assert remote.pull("somebody/fork", tmp_path / "fork") == address
+    assert content(tmp_path / "fork") == content(tmp_path / "copy")
+
+
 @pytest.mark.parametrize("what", ["*.safetensors", "thumbs/*/*.jpg"])
 def test_a_copy_that_lost_a_file_is_mended_by_the_next_pull(made, hub_server, tmp_path, what):
     publish(made, REPO)
@@ -426,17 +439,11 @@ def test_a_newer_state_that_cannot_be_used_leaves_the_copy_in_use(made, hub_serv
 
 def replaced_thumbs(server, rows):
     """Publish other thumbnails under the old names."""
-    import io
-
-    import pyarrow as pa
-
     files = server.files(REPO)
     manifest = json.loads(files["manifest.json"])
     (name,) = manifest["thumbs"]
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows(pq.read_table(io.BytesIO(files[name])).to_pylist())), out)
-    import hashlib
-
     manifest["files"][name]["sha256"] = hashlib.sha256(out.getvalue()).hexdigest()
     manifest["digest"] = manifest_digest(manifest)
     server.add(REPO, {name: out.getvalue(), "manifest.json": json.dumps(manifest).encode()})

@@ -12,15 +12,20 @@ from foir.errors import BadIndex, Unavailable
 
 
 @contextmanager
-def alone(out: Path, *, patient: bool = False) -> Iterator[None]:
+def alone(out: Path, *, make: bool = False, patient: bool = False) -> Iterator[None]:
     """Hold an index's folder itself locked; a lock file could be left behind, this cannot.
 
-    A `patient` one waits for its turn.
+    With `make` it is made where there is none; a `patient` one waits for its turn.
 
     Raises:
         BadIndex: There is no such folder.
         Unavailable: Somebody else holds it, or it cannot be written.
     """
+    try:
+        if make:
+            out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"The index {out} cannot be written: {error.strerror or error}.") from error
     try:
         descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:

@@ -93,16 +93,12 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
     fetched = hub.dataset(repo, sha, names)
     for name in names:
         _check(repo, sha, fetched, name, manifest["files"][name])
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(f"The index {out} cannot be written: {error.strerror or error}.") from error
-    with alone(out, patient=True):  # another one may pull into it just now
+    with alone(out, make=True, patient=True):  # another one may pull into it just now
         if _whole_copy(out, repo, origin):
             return origin
         tables = manifest.pop("thumbs", [])
         files = {name: facts for name, facts in manifest["files"].items() if name not in tables}
-        manifest |= {"files": files, "root": None, "origin": origin}
+        manifest |= {"files": files, "root": None, "origin": origin, "changed": False}
         for name in files:
             _place(fetched / name, out / name)
         wanted = Index.of(out, manifest).thumbs()  # an index that cannot be opened takes no other's place

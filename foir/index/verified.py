@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from foir import hub
+from foir.index import writer
 from foir.index.format import verify
 
 SETTLED = 2.0  # seconds; what changed later could change again within one tick of the clock and look the same
@@ -68,8 +69,6 @@ def _write(folder: Path, stamps: Mapping[str, Any]) -> None:
     try:
         path = _file(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(stamps))
-        part.replace(path)
+        writer.replace(path, json.dumps(stamps).encode(), durable=False)
     except (OSError, RuntimeError):
         return

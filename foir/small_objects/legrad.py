@@ -26,6 +26,9 @@ from foir.encoders.base import Encoder
 from foir.encoders.block import Layer, Mlp
 from foir.errors import Unavailable
 
+# Tensors of each crop; the others are shared by all.
+OWN = ("vectors", "pooled", "back", "slopes", "values", "spread", "turned", "states")
+
 
 @dataclass(frozen=True, eq=False)
 class Crops:
@@ -83,9 +86,8 @@ class Crops:
     def take(self, rows: Tensor) -> Crops:
         """Some of the crops."""
         shared = {"mixing": self.mixing, "outer": self.outer, "passed": self.passed}
-        own = ("vectors", "pooled", "back", "slopes", "values", "spread", "turned", "states")
         return Crops(
-            **{name: getattr(self, name)[rows] for name in own}, **shared, first_patch=self.first_patch, grid=self.grid
+            **{name: getattr(self, name)[rows] for name in OWN}, **shared, first_patch=self.first_patch, grid=self.grid
         )
 
 
@@ -108,9 +110,8 @@ def crops(encoder: Encoder, pixels: Tensor, batch: int = 16) -> Crops:
 def joined(parts: Sequence[Crops]) -> Crops:
     """Crops of one encoder, one after the other."""
     first = parts[0]
-    own = ("vectors", "pooled", "back", "slopes", "values", "spread", "turned", "states")
     return Crops(
-        **{name: torch.cat([getattr(part, name) for part in parts]) for name in own},
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in OWN},
         mixing=first.mixing, outer=first.outer, passed=first.passed, first_patch=first.first_patch, grid=first.grid,
     )  # fmt: skip
 
@@ -121,8 +122,8 @@ def _opened(encoder: Encoder, pixels: Tensor) -> Crops:
     block = prefix.block
     z = F.scaled_dot_product_attention(block.queries, block.keys, block.values)
     x = (block.tokens + layer.scale1(layer.out(z.transpose(1, 2).flatten(2)))).float()
-    normed = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
     spread = 1 / (x.var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
+    normed = (x - x.mean(-1, keepdim=True)) * spread
     before = [inner(layer.norm2(x)) for inner in mlp.inner]
     last = (x + layer.scale2(mlp.outer(mlp.act(*before)))).float()
     d = x.shape[-1]

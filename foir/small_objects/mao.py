@@ -81,8 +81,7 @@ def optimise(crops: Crops, masks: Tensor, owner: Tensor, mode: Mode = MODES["pap
     if not bool(masks.flatten(1).any(1).all()):
         raise BadPrompt("An object has an empty mask: leave it out.")
     masks = masks.to(crops.vectors)
-    groups = owner if mode.joint else torch.arange(len(crops), device=owner.device)
-    start = mean_vector(crops.vectors, groups)
+    start = mean_vector(crops.vectors, _groups(owner, mode))
     raw = start.clone().requires_grad_(True)
     adam = torch.optim.AdamW([raw], lr=mode.rate, weight_decay=0.0)
     for _ in range(mode.steps):
@@ -94,11 +93,16 @@ def optimise(crops: Crops, masks: Tensor, owner: Tensor, mode: Mode = MODES["pap
 
 def objective(raw: Tensor, crops: Crops, masks: Tensor, owner: Tensor, mode: Mode, start: Tensor) -> Tensor:
     """The sum that is made large, over all pictures; `raw` holds one vector for each picture, or each crop."""
-    groups = owner if mode.joint else torch.arange(len(crops), device=owner.device)
+    groups = _groups(owner, mode)
     each = F.normalize(raw, dim=-1)[groups]
     maps = stretched(crops.maps(each), masks.shape[1:], None if mode.per_map else owner)
     anchors = start[groups] if mode.anchored else crops.vectors
     return mode.overlap(maps, masks).sum() + mode.alpha * (each * anchors).sum()
+
+
+def _groups(owner: Tensor, mode: Mode) -> Tensor:
+    """Which vector each crop is explained by."""
+    return owner if mode.joint else torch.arange(len(owner), device=owner.device)
 
 
 def mean_vector(vectors: Tensor, owner: Tensor) -> Tensor:
