@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from foir import BadPrompt, Unavailable
 from foir.small_objects import legrad, mao
+from foir.small_objects.overlap import Targets
 from tests.conftest import scene
 from tests.test_encoders import FAMILIES
 
@@ -114,7 +115,7 @@ def test_the_objective_is_the_papers(made):
     crops, masks, owner = made
     raw = some_vectors(2, 48).double() * 3
     start = mao.mean_vector(crops.vectors, owner)
-    ours = float(mao.objective(raw, crops, masks, owner, mao.MODES["paper"], start))
+    ours = float(mao.objective(raw, crops, Targets.of(masks, crops.grid), owner, mao.MODES["paper"], start))
     parts = [torch.tensor([0, 1]), torch.tensor([2, 3, 4])]
     slow = sum(score(raw[p], crops.take(rows), masks[rows]) for p, rows in enumerate(parts))
     assert ours == pytest.approx(slow, rel=1e-4)
@@ -183,15 +184,36 @@ def test_the_released_code_gives_a_vector_for_each_crop(made):
     assert float(mao.optimise(crops, masks, owner, mode)[3] @ own[0]) > 0.999
 
 
-@pytest.mark.parametrize("overlap", [mao.soft_iou, mao.dice])
+@pytest.mark.parametrize("overlap", [Targets.soft_iou, Targets.dice])
 def test_a_map_equal_to_its_mask_overlaps_wholly_and_a_disjoint_one_not_at_all(overlap):
     mask = torch.zeros(1, 8, 8)
     mask[0, 2:5, 1:4] = 1
-    assert float(overlap(mask, mask)) == pytest.approx(1)
-    assert float(overlap(1 - mask, mask)) == pytest.approx(0, abs=1e-6)
+    targets = Targets.of(mask, (8, 8))
+    assert float(overlap(targets, mask)) == pytest.approx(1)
+    assert float(overlap(targets, 1 - mask)) == pytest.approx(0, abs=1e-6)
     half = mask.clone()
     half[0, :, 2:] = 0
-    assert 0 < float(overlap(half, mask)) < 1
+    assert 0 < float(overlap(targets, half)) < 1
+
+
+@pytest.mark.parametrize(("grid", "size"), [((4, 4), 56), ((16, 16), 224), ((14, 14), 224), ((5, 7), 40), ((3, 3), 3)])
+def test_overlaps_from_patches_are_those_of_pixels(grid, size):
+    torch.manual_seed(size)
+    maps, masks = torch.rand(6, *grid, dtype=torch.float64), (torch.rand(6, size, size) > 0.7).double()
+    targets = Targets.of(masks, grid)
+    large = torch.nn.functional.interpolate(maps[None], (size, size), mode="bilinear")[0]
+    low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
+    e = (large - low) / (high - low)
+    both, total = (e * masks).sum((1, 2)), (e + masks).sum((1, 2))
+    torch.testing.assert_close(targets.soft_iou(targets.stretched(maps)), both / (total - both))
+    torch.testing.assert_close(targets.dice(targets.stretched(maps)), 2 * both / total, rtol=1e-5, atol=1e-6)
+    together = torch.tensor([0, 0, 1, 1, 1, 2])
+    for group in range(3):
+        mine = large[together == group]
+        e = (mine - mine.min()) / (mine.max() - mine.min())
+        both, total = (e * masks[together == group]).sum((1, 2)), (e + masks[together == group]).sum((1, 2))
+        ours = targets.soft_iou(targets.stretched(maps, together))[together == group]
+        torch.testing.assert_close(ours, both / (total - both))
 
 
 def test_an_empty_mask_is_named_and_a_mask_at_the_border_is_not(made):
@@ -212,4 +234,5 @@ def test_sixty_objects_make_one_vector(made):
 
 
 def test_a_map_that_says_nothing_stays_finite():
-    assert mao.stretched(torch.zeros(2, 4, 4), (8, 8)).isfinite().all()
+    targets = Targets.of(torch.ones(2, 8, 8), (4, 4))
+    assert targets.soft_iou(targets.stretched(torch.zeros(2, 4, 4))).isfinite().all()

@@ -27,7 +27,7 @@ from foir.encoders.block import Layer, Mlp
 from foir.errors import Unavailable
 
 # Tensors of each crop; the others are shared by all.
-OWN = ("vectors", "pooled", "back", "slopes", "values", "spread", "turned", "states")
+OWN = ("vectors", "pooled", "back", "slopes", "values", "spread", "turned", "leaning")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Crops:
         values: v_t of each head, [K, h, T, d_k].
         spread: 1 / deviation of each token before norm_2, [K, T, 1].
         turned: W_o^T l_1 of each token's normed state, [K, T, d].
-        states: W_1 (gamma times each token's normed state), [K, T, n * m].
+        leaning: a'(h_q) times W_1 (gamma times each token's normed state), over d, [K, T, n * m].
         mixing: W_o^T l_1 P gamma W_1^T, with P the removal of the mean, [n * m, d].
         outer: W_2^T l_2, [d, m].
         passed: W_o^T l_1, [d, d].
@@ -57,7 +57,7 @@ class Crops:
     values: Tensor
     spread: Tensor
     turned: Tensor
-    states: Tensor
+    leaning: Tensor
     mixing: Tensor
     outer: Tensor
     passed: Tensor
@@ -74,13 +74,7 @@ class Crops:
             vectors: One for each crop [K, dim], or one for all [1, dim]; differentiable.
         """
         w = torch.einsum("kad,ka->kd", self.back, vectors.expand(len(self), -1))
-        c = w @ self.outer
-        hidden = self.slopes * c.repeat(1, self.slopes.shape[-1] // c.shape[-1]).unsqueeze(1)
-        along = (hidden * self.states).sum(-1, keepdim=True) / self.turned.shape[-1]
-        g = (w @ self.passed).unsqueeze(1) + self.spread * (hidden @ self.mixing - along * self.turned)
-        heads, tokens = self.values.shape[1:3]
-        g = g.view(len(self), tokens, heads, -1).transpose(1, 2)
-        relevance = (g @ self.values.transpose(-1, -2)).relu().mean((1, 2))
+        relevance: Tensor = _Relevance.apply(w, self)  # type: ignore[no-untyped-call]
         return relevance[:, self.first_patch :].view(len(self), *self.grid)
 
     def take(self, rows: Tensor) -> Crops:
@@ -89,6 +83,47 @@ class Crops:
         return Crops(
             **{name: getattr(self, name)[rows] for name in OWN}, **shared, first_patch=self.first_patch, grid=self.grid
         )
+
+
+class _Relevance(torch.autograd.Function):
+    """Relevance of each token [K, T] for upstream w [K, d]: the mean of ReLU(G) over heads and query rows.
+
+    Crop by crop, so that the h * T * T numbers of one stay in the processor's cache: they are what this costs. Both
+    directions are one large product each (n * m by d for every token) and one for each head.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, crops: Crops) -> Tensor:
+        c = w @ crops.outer
+        c = c.repeat(1, crops.slopes.shape[-1] // c.shape[-1])
+        direct = w @ crops.passed
+        heads, tokens, width = crops.values.shape[1:]
+        relevance, positive = w.new_empty(len(crops), tokens), crops.values.new_empty(len(crops), heads, tokens, tokens)
+        for k in range(len(crops)):
+            along = (crops.leaning[k] @ c[k]).unsqueeze(-1)
+            g = (crops.slopes[k] * c[k]) @ crops.mixing
+            g.sub_(along * crops.turned[k]).mul_(crops.spread[k]).add_(direct[k])
+            each = positive[k]
+            torch.bmm(g.view(tokens, heads, width).transpose(0, 1), crops.values[k].transpose(-1, -2), out=each)
+            relevance[k] = each.relu_().sum((0, 1))
+            each.sign_()  # all that the other direction needs of it
+        ctx.crops, ctx.positive = crops, positive
+        return relevance / (heads * tokens)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        crops, positive = ctx.crops, ctx.positive
+        heads, tokens, _ = crops.values.shape[1:]
+        upstream = upstream / (heads * tokens)
+        c, direct = [], []
+        for k in range(len(crops)):
+            g = torch.bmm(positive[k], crops.values[k] * upstream[k, :, None]).transpose(0, 1).reshape(tokens, -1)
+            direct.append(g.sum(0))
+            g.mul_(crops.spread[k])
+            along = (g * crops.turned[k]).sum(-1)
+            c.append(((g @ crops.mixing.T).mul_(crops.slopes[k])).sum(0) - along @ crops.leaning[k])
+        gathered = torch.stack(c).view(len(c), -1, crops.outer.shape[1]).sum(1)
+        return gathered @ crops.outer.T + torch.stack(direct) @ crops.passed.T, None
 
 
 @torch.no_grad()
@@ -121,26 +156,26 @@ def _opened(encoder: Encoder, pixels: Tensor) -> Crops:
     prefix = encoder.prefix(pixels)
     block = prefix.block
     z = F.scaled_dot_product_attention(block.queries, block.keys, block.values)
-    x = (block.tokens + layer.scale1(layer.out(z.transpose(1, 2).flatten(2)))).float()
+    x = wide(block.tokens + layer.scale1(layer.out(z.transpose(1, 2).flatten(2))))
     spread = 1 / (x.var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
     normed = (x - x.mean(-1, keepdim=True)) * spread
     before = [inner(layer.norm2(x)) for inner in mlp.inner]
-    last = (x + layer.scale2(mlp.outer(mlp.act(*before)))).float()
+    last = wide(x + layer.scale2(mlp.outer(mlp.act(*before))))
     d = x.shape[-1]
-    one = torch.ones(d, device=x.device)
+    one = torch.ones(d, device=x.device, dtype=x.dtype)
     passed = layer.scale1(one)[:, None] * weight(layer.out)  # rows: what a channel behind the attention hears of z
     inner = torch.cat([weight(part) for part in mlp.inner])  # [n * m, d]
-    scaled = inner * norm.weight.float()
-    mean = last.mean(1)
+    scaled = inner * wide(norm.weight)
+    mean, slopes = last.mean(1), _slopes(mlp, before)
     return Crops(
-        vectors=encoder.finish(prefix).vectors.clone(),  # out of inference mode, for gradients to pass
+        vectors=encoder.finish(prefix).vectors.to(x.dtype, copy=True),  # out of inference mode, for gradients to pass
         pooled=_pool(encoder, mean),
         back=_jacobian(encoder, mean) / x.shape[1],
-        slopes=_slopes(mlp, before),
-        values=block.values.float().clone(),
+        slopes=slopes,
+        values=wide(block.values).clone(),
         spread=spread,
         turned=normed @ passed,
-        states=normed @ scaled.T,
+        leaning=slopes * (normed @ scaled.T) / d,
         mixing=(scaled - scaled.mean(-1, keepdim=True)) @ passed,
         outer=layer.scale2(one)[:, None] * weight(mlp.outer),
         passed=passed,
@@ -157,14 +192,18 @@ def _parts(encoder: Encoder) -> tuple[Layer, Mlp, Any]:
 
 
 def weight(linear: Any) -> Tensor:
-    """A linear map's matrix, float32 [out, in]."""
-    matrix: Tensor = linear.weight
-    return matrix.float()
+    """A linear map's matrix, [out, in]."""
+    return wide(linear.weight)
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32, or float64 where that is what the encoder computes in."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _pool(encoder: Encoder, mean: Tensor) -> Tensor:
     """Mean tokens m to pooled features f: norm, projection, unit length."""
-    return F.normalize(encoder.project(encoder.norm(mean)).float(), dim=-1)
+    return F.normalize(wide(encoder.project(encoder.norm(mean))), dim=-1)
 
 
 def _jacobian(encoder: Encoder, mean: Tensor) -> Tensor:
@@ -179,4 +218,4 @@ def _slopes(mlp: Mlp, before: Sequence[Tensor]) -> Tensor:
     with torch.enable_grad():
         leaves = [h.detach().clone().requires_grad_(True) for h in before]
         slopes = torch.autograd.grad(mlp.act(*leaves).sum(), leaves)
-    return torch.cat([slope.float() for slope in slopes], -1)
+    return torch.cat([wide(slope) for slope in slopes], -1)

@@ -16,22 +16,9 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.errors import BadPrompt
 from foir.small_objects.legrad import Crops
+from foir.small_objects.overlap import Targets
 
-EMPTY = 1e-12  # below this a map says nothing anywhere
-
-Overlap = Callable[[Tensor, Tensor], Tensor]
-
-
-def soft_iou(maps: Tensor, masks: Tensor) -> Tensor:
-    """Intersection over union of maps in 0..1 with masks, [K] from two [K, H, W]; 1 where they are equal."""
-    both = (maps * masks).sum((1, 2))
-    return both / (maps.sum((1, 2)) + masks.sum((1, 2)) - both).clamp(min=EMPTY)
-
-
-def dice(maps: Tensor, masks: Tensor) -> Tensor:
-    """Dice coefficient of the same."""
-    both = (maps * masks).sum((1, 2))
-    return (2 * both + 1e-6) / (maps.sum((1, 2)) + masks.sum((1, 2)) + 1e-6)
+Overlap = Callable[[Targets, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,7 +36,7 @@ class Mode:
     """
 
     joint: bool = True
-    overlap: Overlap = soft_iou
+    overlap: Overlap = Targets.soft_iou
     anchored: bool = False
     per_map: bool = True
     alpha: float = 0.03
@@ -59,7 +46,7 @@ class Mode:
 
 MODES = {
     "paper": Mode(),
-    "released": Mode(joint=False, overlap=dice, anchored=True, per_map=False, steps=100),  # spec, section 8
+    "released": Mode(joint=False, overlap=Targets.dice, anchored=True, per_map=False, steps=100),  # spec, section 8
 }
 
 
@@ -80,24 +67,24 @@ def optimise(crops: Crops, masks: Tensor, owner: Tensor, mode: Mode = MODES["pap
     """
     if not bool(masks.flatten(1).any(1).all()):
         raise BadPrompt("An object has an empty mask: leave it out.")
-    masks = masks.to(crops.vectors)
+    targets = Targets.of(masks.to(crops.vectors), crops.grid)
     start = mean_vector(crops.vectors, _groups(owner, mode))
     raw = start.clone().requires_grad_(True)
     adam = torch.optim.AdamW([raw], lr=mode.rate, weight_decay=0.0)
     for _ in range(mode.steps):
         adam.zero_grad()
-        (-objective(raw, crops, masks, owner, mode, start)).backward()  # type: ignore[no-untyped-call]
+        (-objective(raw, crops, targets, owner, mode, start)).backward()  # type: ignore[no-untyped-call]
         adam.step()
     return F.normalize(raw.detach(), dim=-1)
 
 
-def objective(raw: Tensor, crops: Crops, masks: Tensor, owner: Tensor, mode: Mode, start: Tensor) -> Tensor:
+def objective(raw: Tensor, crops: Crops, targets: Targets, owner: Tensor, mode: Mode, start: Tensor) -> Tensor:
     """The sum that is made large, over all pictures; `raw` holds one vector for each picture, or each crop."""
     groups = _groups(owner, mode)
     each = F.normalize(raw, dim=-1)[groups]
-    maps = stretched(crops.maps(each), masks.shape[1:], None if mode.per_map else owner)
+    maps = targets.stretched(crops.maps(each), None if mode.per_map else owner)
     anchors = start[groups] if mode.anchored else crops.vectors
-    return mode.overlap(maps, masks).sum() + mode.alpha * (each * anchors).sum()
+    return mode.overlap(targets, maps).sum() + mode.alpha * (each * anchors).sum()
 
 
 def _groups(owner: Tensor, mode: Mode) -> Tensor:
@@ -109,14 +96,3 @@ def mean_vector(vectors: Tensor, owner: Tensor) -> Tensor:
     """The unit mean of each picture's unit vectors, [P, dim]: where Stage B starts, and a baseline."""
     sums = vectors.new_zeros(int(owner.max()) + 1, vectors.shape[1]).index_add(0, owner, vectors)
     return F.normalize(sums, dim=-1)
-
-
-def stretched(maps: Tensor, size: tuple[int, int] | torch.Size, together: Tensor | None = None) -> Tensor:
-    """Maps [K, rows, cols] at pixels [K, H, W], their extremes at 0 and 1; `together` names groups that share them."""
-    large = F.interpolate(maps.unsqueeze(1), tuple(size), mode="bilinear", align_corners=False).squeeze(1)
-    low, high = large.amin((1, 2)), large.amax((1, 2))
-    if together is not None:
-        count = int(together.max()) + 1
-        low = low.new_zeros(count).scatter_reduce(0, together, low, "amin", include_self=False)[together]
-        high = high.new_zeros(count).scatter_reduce(0, together, high, "amax", include_self=False)[together]
-    return (large - low[:, None, None]) / (high - low).clamp(min=EMPTY)[:, None, None]
