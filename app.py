@@ -14,7 +14,7 @@ import gradio as gr
 
 from foir import encoders, methods
 from foir.errors import FoirError
-from foir.index import Index
+from foir.index import OBJECTS, Index
 from foir.index.remote import located
 from foir.page import Page
 from foir.session import Session, Settings, Shown
@@ -58,6 +58,12 @@ def build(page: Page) -> gr.Blocks:
                     elem_id="words",
                 )
                 together = gr.Checkbox(False, label="Together with what I point at", visible=speaks, elem_id="together")
+                small = gr.Checkbox(
+                    False,
+                    label="It is a small thing: look for it alone",
+                    visible=OBJECTS in page.index.spaces,
+                    elem_id="small",
+                )
                 pointer = _part("pointer", None)
                 says = _part("says", {})
                 upload = gr.UploadButton("Use your own picture", type="binary", elem_id="upload")
@@ -74,7 +80,7 @@ def build(page: Page) -> gr.Blocks:
                     chart = _part("map", {})
             with gr.Column(scale=7, min_width=320):
                 results = _part("results", {"hits": [], "note": "Warming up ..."})
-        settings: list[Any] = [method, h_on, both, text, minus, together, mix, least]
+        settings: list[Any] = [method, h_on, both, text, minus, together, mix, least, small]
         shown = [session, pointer, results]
 
         def start(*chosen: Any) -> Any:
@@ -125,6 +131,7 @@ def build(page: Page) -> gr.Blocks:
             method.input(again, [session, *settings], shown, **LATEST),
             h_on.release(again, [session, *settings], shown, **LATEST),
             both.input(again, [session, *settings], shown, **LATEST),
+            small.input(again, [session, *settings], shown, **LATEST),
             where.input(again, [session, *settings], shown, **LATEST),
         ]
         for event in (*opened, *searched):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval import cells, datasets
-from eval.datasets import Captioned, Classed, Dataset
+from eval.datasets import Captioned, Classed, Dataset, Instances
 from eval.experiments import EXPERIMENTS, Kind
 from eval.store import Store
 from eval.tables import (
@@ -20,7 +20,9 @@ from eval.tables import (
     Experiment,
     Feedback,
     Leaning,
+    Needles,
     Perturbed,
+    Proposing,
     Retrieval,
 )
 from foir.errors import FoirError, Unavailable
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dataset", help="instead of the experiment's own")
     run.add_argument("--limit", type=_count, metavar="N", help="only N query pictures, on the whole gallery")
     run.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    run.add_argument("--adapter", type=Path, metavar="FILE", help="from foir.small_objects.finetune: the trained rows")
     run.add_argument("--random", action="store_true", help="random weights of the true architecture")
     run.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
     run.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="what a rerun need not redo")
@@ -95,20 +98,35 @@ def _run(args: argparse.Namespace) -> None:
         cells.write(found, args.json)
 
 
-def _data(experiment: Kind, name: str) -> Dataset | Captioned | Classed | None:
+def _data(experiment: Kind, name: str) -> Dataset | Captioned | Classed | Instances | None:
     if isinstance(experiment, Cost):
         return None
-    if isinstance(experiment, Retrieval | Captioning | Perturbed):
+    if isinstance(experiment, Retrieval | Captioning | Perturbed | Proposing):
         return datasets.read_captioned(name)
+    if isinstance(experiment, Needles):
+        return datasets.read_instances(name)
     return datasets.read_classed(name) if isinstance(experiment, Clustering) else datasets.read(name)
 
 
 def _measured(
-    experiment: Kind, data: Dataset | Captioned | Classed | None, name: str, args: argparse.Namespace
+    experiment: Kind, data: Dataset | Captioned | Classed | Instances | None, name: str, args: argparse.Namespace
 ) -> list[cells.Cell]:
     """The cells of one experiment on one data set with one encoder; none of a figure, whose picture is written."""
-    from eval import bench_qpert, clustering, counting, drawings, feedback, leaning, perturbing, runner, text
+    from eval import (
+        bench_qpert,
+        clustering,
+        counting,
+        drawings,
+        feedback,
+        leaning,
+        needles,
+        perturbing,
+        proposing,
+        runner,
+        text,
+    )
     from foir import crossmodal, encoders
+    from foir.small_objects import detect, finetune
 
     how = {"device": args.device, "dtype": args.dtype, "pretrained": not args.random}
     store = Store(args.results / "kept")
@@ -133,6 +151,15 @@ def _measured(
             return perturbing.run(experiment, data, crossmodal.load(name, **how), limit=args.limit)
         case Feedback(), Dataset():
             return feedback.run(experiment, data, crossmodal.load(name, **how), store, limit=args.limit)
+        case Needles(), Instances():
+            encoder = encoders.load(name, **how)
+            if args.adapter is not None:
+                encoder = finetune.adapted(encoder, args.adapter)
+            trained = args.adapter is not None
+            detector = detect.load(encoder)
+            return needles.run(experiment, data, encoder, detector, store, trained=trained, limit=args.limit)
+        case Proposing(), Captioned():
+            return proposing.run(experiment, data, encoders.load(name, **how), limit=args.limit)
         case Clustering(), Classed():
             return clustering.run(experiment, data, encoders.load(name, **how), limit=args.limit)
         case Leaning(), Dataset():

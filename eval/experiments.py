@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eval import phs, qpert
+from eval import mao, phs, qpert
 from eval.tables import (
     Captioning,
     Clustering,
@@ -12,7 +12,9 @@ from eval.tables import (
     Experiment,
     Feedback,
     Leaning,
+    Needles,
     Perturbed,
+    Proposing,
     Retrieval,
     Row,
 )
@@ -31,7 +33,20 @@ JUDGED = (
     *(Row("phs", {"h_on": 5} | ({"rule": rule} if rule else {})) for rule in
       ("", "sign_margin", "hard_1nn", "blend", "rocchio", "svm", "logistic")),
 )  # fmt: skip
-Kind = Experiment | Retrieval | Captioning | Counting | Drawing | Perturbed | Leaning | Cost | Feedback | Clustering
+Kind = (
+    Experiment
+    | Retrieval
+    | Captioning
+    | Counting
+    | Drawing
+    | Perturbed
+    | Leaning
+    | Cost
+    | Feedback
+    | Clustering
+    | Needles
+    | Proposing
+)
 _ALL: tuple[Kind, ...] = (
     Experiment(
         "coco-small",
@@ -141,5 +156,6 @@ _ALL: tuple[Kind, ...] = (
     *phs.EXPERIMENTS,
     *phs.FIGURES,
     *qpert.EXPERIMENTS,
+    *mao.EXPERIMENTS,
 )
 EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}

@@ -189,3 +189,34 @@ class Clustering:
     encoders: tuple[str, ...]
     rows: tuple[Row, ...]
     seeds: int = 5
+
+
+@dataclass(frozen=True)
+class Needles:
+    """Instances found on scenes of many objects. The other fields as in `Experiment`.
+
+    Attributes:
+        rows: `method` is one of `eval.ways.WAYS`, or another paper's, whose numbers are copied; options: "boxes"
+            ("annotated" or "detected"), "trained" where the encoder was fine-tuned first.
+        tables: How the paper, or its repository, calls the tables that it prints.
+        compared: Methods that the rows behind them are compared with.
+    """
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]
+    rows: tuple[Row, ...]
+    tables: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ("cls", "mean")
+
+
+@dataclass(frozen=True)
+class Proposing:
+    """How many annotated objects the first of so many proposals find; the other fields as in `Experiment`."""
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    encoders: tuple[str, ...]
+    depths: tuple[int, ...] = (5, 10, 20, 50)

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_pointing(search)
     search.add_argument("--method", help="phs (default with a prompt), cbir, mask, crop, foveal, ...; chain with |")
     search.add_argument("--heads", metavar="N", type=int, help="how many heads phs keeps (5); -1: all but one")
-    search.add_argument("--mode", default="query", help="query, or query-db (needs an index built with --heads)")
+    search.add_argument("--mode", default="query", help="query, query-db (index built with --heads), small (--objects)")
     search.add_argument("--k", type=int, default=20, help="how many results (20)")
     search.add_argument("--explain", metavar="OUT.png", type=Path, help="write a picture of where the search looked")
     search.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")

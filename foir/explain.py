@@ -24,12 +24,12 @@ def query_heat(encoder: Encoder, features: Features, i: int = 0) -> np.ndarray:
     """
     gate = features.gates[i]
     attention = features.attention[i] if gate is None else features.attention[i, list(gate.on)]
-    return _stretch(attention.mean(0)[1 + encoder.registers :].float().cpu().numpy().reshape(encoder.grid))
+    return _stretch(attention.mean(0)[encoder.first_patch :].float().cpu().numpy().reshape(encoder.grid))
 
 
 def head_heat(encoder: Encoder, features: Features, head: int, i: int = 0) -> np.ndarray:
     """CLS attention of one head on the patches, float32 [rows, cols] in 0..1; see `query_heat`."""
-    attention = features.attention[i, head, 1 + encoder.registers :]
+    attention = features.attention[i, head, encoder.first_patch :]
     return _stretch(attention.float().cpu().numpy().reshape(encoder.grid))
 
 

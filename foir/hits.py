@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from foir.encoders.base import Features, Prefix
 from foir.images import Photo
 from foir.index import Item
 from foir.patches import PatchMask
+from foir.segment import Outline, Segmenter
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +20,16 @@ class Picture:
 
     photo: Photo
     prefix: Prefix
+    segment: Segmenter
+
+    @cached_property
+    def outline(self) -> Outline:
+        """Gives the outline of what is pointed at; the first time takes a while.
+
+        Raises:
+            Unavailable: See `foir.segment.segmenter`.
+        """
+        return self.segment(self.photo.image)
 
 
 @dataclass(frozen=True, eq=False)

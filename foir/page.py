@@ -113,15 +113,16 @@ class Page:
             words.pop("text", None)
         alone = "text" in words and not settings.together
         pointed = session.prompt is not None and not alone
+        small = pointed and settings.small
         hits = self.searcher.search(
             None if alone else session.picture,
             session.prompt if pointed else None,
             text=words.get("text"),
             minus=words.get("minus"),
             mix=settings.mix,
-            method=settings.method if pointed else None,
-            options={"h_on": settings.heads} if pointed and "phs" in settings.method.split("|") else {},
-            mode="query-db" if pointed and settings.both else "query",
+            method=settings.method if pointed and not small else None,
+            options={"h_on": settings.heads} if pointed and not small and "phs" in settings.method.split("|") else {},
+            mode="small" if small else "query-db" if pointed and settings.both else "query",
             k=RESULTS,
             liked=session.opinion.liked,
             disliked=session.opinion.disliked,
@@ -129,7 +130,7 @@ class Page:
         )
         if settings.least and not hits.weighed:
             hits = hits.at_least(settings.least)
-        session = replace(session, hits=hits, words=words)
+        session = replace(session, hits=hits, words=words, small=small)
         heat = None
         if pointed and hits.features is not None and hits.seen_whole:
             heat = explain.query_heat(self.searcher.encoder, hits.features)
@@ -272,7 +273,8 @@ def _sentence(session: Session) -> str:
         return f"Pictures of \u201c{text}\u201d{without}{judged}, best first."
     also = f" and \u201c{text}\u201d" if text else ""
     if session.prompt is not None:
-        return f"Pictures with what you pointed at{also}{without}{judged}, best first."
+        small = ", however small" if session.small else ""
+        return f"Pictures with what you pointed at{small}{also}{without}{judged}, best first."
     return f"Pictures like this one{also}{without}{judged}. Draw a box around one thing to look for that thing."
 
 

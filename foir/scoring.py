@@ -14,7 +14,7 @@ from foir.index import Space, exact, head_cache
 from foir.index.exact import TopK
 from foir.index.shortlist import Shortlist, worth
 
-MODES = ("query", "query-db")
+MODES = ("query", "query-db", "small")
 
 
 class Scorer:

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from foir import crossmodal, images, methods
 from foir.crossmodal import Crossmodal
@@ -17,12 +18,14 @@ from foir.errors import BadIndex, BadPrompt
 from foir.feedback import rules
 from foir.hits import Hits, Picture
 from foir.images import Photo
-from foir.index import Index, Space, exact
+from foir.index import OBJECTS, Index, Space, exact
 from foir.index.made_by import check_same, encoder_of
 from foir.index.remote import located
 from foir.patches import PatchMask, rasterise
-from foir.prompts import Prompt
+from foir.prompts import Prompt, bounds
 from foir.scoring import Scorer, check_mode, wished
+from foir.segment import Outline, Segmenter, segmenter
+from foir.small_objects.cutting import close_up
 
 MAX_RESULTS = 1000
 
@@ -57,6 +60,7 @@ class Searcher:
         self.scorer, self.writer = Scorer(encoder, self.space), writer
         self._loading = Lock()
         self._model: Crossmodal | None = None
+        self._segmenter: Segmenter | None = None
 
     @classmethod
     def load(
@@ -100,7 +104,13 @@ class Searcher:
             BadImage: It cannot be read.
         """
         photo = source if isinstance(source, Photo) else images.read(source)
-        return Picture(photo, self.encoder.prefix(self.encoder.pixels([photo.image])))
+        return Picture(photo, self.encoder.prefix(self.encoder.pixels([photo.image])), self._segment)
+
+    def _segment(self, image: Image.Image) -> Outline:
+        with self._loading:
+            if self._segmenter is None:
+                self._segmenter = segmenter(self.encoder)
+        return self._segmenter(image)
 
     def caption(self, picture: Picture, prompt: Prompt | None = None, *, strength: float | None = None) -> str | None:
         """One sentence about a picture, or about what is pointed at on it; None where the model writes none.
@@ -157,7 +167,8 @@ class Searcher:
             method: A registered method or chain; "phs" by default where there is a prompt, "cbir" where there is none.
             options: The method's options (`foir.methods.methods()[name].options`).
             mode: "query" changes the query's feature only; "query-db" shows every picture of the index through the
-                heads the query selected.
+                heads the query selected; "small" looks for what is pointed at, alone and as it is, among the objects of
+                every picture, however small they are there.
             k: How many results, 1 to 1000.
             rule: How an area becomes patches: "any", "majority", "center".
             window: Side of a point's window in patches, odd.
@@ -168,8 +179,9 @@ class Searcher:
 
         Raises:
             BadPrompt: The prompt, the words, method, an option, the mode, mix or k makes no sense.
-            BadIndex: query-db mode on an index without a head cache; words on an index without a space for them; an id
-                that is not of this index.
+            Unavailable: See `foir.segment.segmenter`.
+            BadIndex: query-db mode on an index without a head cache, small on one without objects; words on an index
+                without a space for them; an id that is not of this index.
         """
         check_mode(mode)
         if feedback not in rules():
@@ -182,16 +194,21 @@ class Searcher:
             raise BadPrompt("There is nothing to search for: give a picture or words.")
         wanted, unwanted, left_out = self._judged(liked, disliked, without)
         k = min(k, len(self.index) - len(left_out))
-        seen = None if picture is None else self._look(picture, prompt, method, options, rule, window)
+        scorer, seen = self.scorer, None
+        if mode == "small":
+            scorer, mode = Scorer(self.encoder, self._objects()), "query"
+            seen = self._close(picture, prompt, method, rule, window)
+        elif picture is not None:
+            seen = self._look(picture, prompt, method, options, rule, window)
         words = [crossmodal.one_text(wish) for wish in (text, minus) if wish is not None]
         said = self.crossmodal.words(words) if words else None
         judged = bool(wanted or unwanted)
         if seen is not None and said is None and not judged and not left_out:
-            top, weighed = self.scorer.nearest(seen.features, mode, k), False
+            top, weighed = scorer.nearest(seen.features, mode, k), False
         else:
             parts: list[tuple[float, np.ndarray]] = []
             if seen is not None:
-                rows, vector = self.scorer.rows(seen.features, mode), seen.features.vectors[0].cpu().numpy()
+                rows, vector = scorer.rows(seen.features, mode), seen.features.vectors[0].cpu().numpy()
                 parts.append((1 - mix, wished(rows, vector, wanted, unwanted, feedback)))
             elif judged:
                 parts.append((1.0, wished(self.index.space("text").shards, None, wanted, unwanted, feedback)))
@@ -232,6 +249,27 @@ class Searcher:
         intervention = methods.intervene(method, fitted, mask, options)
         features = self.encoder.features(picture.photo.image, [intervention], picture.prefix)
         return _Seen(features, mask, not intervention.reframes, picture.photo.notes + intervention.notes)
+
+    def _objects(self) -> Space:
+        if OBJECTS not in self.index.spaces:
+            raise BadIndex("This index does not know the objects of its pictures: build it with --objects mao.")
+        return self.index.space(OBJECTS)
+
+    def _close(
+        self, picture: Picture | None, prompt: Prompt | None, method: str | None, rule: str, window: int
+    ) -> _Seen:
+        """What is pointed at, cut out: its outline where a point or a stroke says no more than where it is."""
+        if picture is None or prompt is None:
+            raise BadPrompt("To find a small thing, point at it.")
+        if method is not None:
+            raise BadPrompt(f"Small things are found in one way only: leave out the method {method}.")
+        mask, fitted = self.region(picture, prompt, rule=rule, window=window), self._fit(picture, prompt)
+        if fitted.points or fitted.strokes:
+            pixels = picture.outline(fitted, mask)
+            mask = rasterise(Prompt(mask=pixels), picture.photo.size, self.encoder.grid, rule=rule)
+        image = close_up(picture.photo.image, bounds(mask.pixels))
+        features = self.encoder.finish(self.encoder.prefix(self.encoder.pixels([image])))
+        return _Seen(features, mask, False, picture.photo.notes)
 
     def _judged(self, liked: Sequence[int], disliked: Sequence[int], without: Sequence[int]) -> tuple[list[int], ...]:
         """Rows of judged and left out pictures, each once."""

@@ -29,6 +29,7 @@ class Settings:
         together: Words and what is pointed at count at once; else what was done last.
         mix: Weight of words beside what is pointed at, 0 to 1.
         least: Results less alike than this cosine are cut off; only where scores are cosines.
+        small: What is pointed at is looked for alone, among the objects of every picture.
     """
 
     method: str = "phs"
@@ -39,6 +40,7 @@ class Settings:
     together: bool = False
     mix: float = 0.5
     least: float = 0.0
+    small: bool = False
 
     @property
     def words(self) -> dict[str, str]:
@@ -81,6 +83,7 @@ class Session:
         prompt: What is pointed at.
         said: The last wish was in words, not a mark on the picture.
         words: What was searched for in words, "text" and "minus".
+        small: It was looked for alone, as a small thing.
         hits: What was found.
         opinions: What was judged so far, one entry for each time of refining; the last holds all of it.
     """
@@ -93,6 +96,7 @@ class Session:
     prompt: Prompt | None = None
     said: bool = False
     words: Mapping[str, str] = field(default_factory=dict)
+    small: bool = False
     hits: Hits | None = None
     opinions: tuple[Opinion, ...] = ()
 

@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder to write the index to")
     build.add_argument("--encoder", default="mini", help="mini (default), dinov2-base-reg, clip-large, ...")
     build.add_argument("--text", metavar="NAME", help="model for search by words; mini brings its own")
+    build.add_argument("--objects", metavar="mao", help="keep a vector of all objects of a picture, to find small ones")
     build.add_argument("--revision", help="commit, tag or branch of the encoder's weights")
     build.add_argument("--heads", action="store_true", help="keep a head cache, for query-db mode")
     _computing(build)
@@ -101,7 +102,9 @@ def _build(args: argparse.Namespace) -> None:
         from index_build.parquet import Tables
 
         source = Tables(*parsed(args.source))
-    plan = Plan(source, args.out, args.encoder, args.heads, args.text, args.revision, args.device, args.dtype)
+    plan = Plan(
+        source, args.out, args.encoder, args.heads, args.text, args.objects, args.revision, args.device, args.dtype
+    )  # fmt: skip
     built = build(plan)
     for entry in built.rejected:
         print(f"left out {entry['file']}: {entry['reason']}", file=sys.stderr)

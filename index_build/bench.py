@@ -15,7 +15,7 @@ from PIL import Image
 
 from foir import images
 from foir.errors import Unavailable
-from foir.index import Index
+from foir.index import Index, Object
 from index_build.eyes import Encoders, Seen, opened
 from index_build.pipeline import Plan, build
 from index_build.shards import BATCH
@@ -56,7 +56,7 @@ def run(folder: Path, *, encoder: str = "mini", limit: int | None = None) -> str
     if not names:
         raise Unavailable(f"The folder {folder} holds no pictures.")
     started = time.perf_counter()
-    eyes = _Watched(opened(encoder, None, revision=None, device="auto", dtype="float32"), folder, names)
+    eyes = _Watched(opened(encoder, None, None, revision=None, device="auto", dtype="float32"), folder, names)
     opening = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
@@ -95,9 +95,9 @@ class _Watched:
         self.memory = [eyes.pixels(image) for image in readable]
         self.calls, self.pauses, self.encoded, self.waited = 0, 0, 0, 0.0
 
-    def pixels(self, image: Image.Image) -> Any:
+    def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
         """As the eyes do."""
-        return self.eyes.pixels(image)
+        return self.eyes.pixels(image, known)
 
     def see(self, pixels: Sequence[Any]) -> Seen:
         """As the eyes do, after a pause for the encoder alone when it is time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ class Decoded:
 
 def decoded(
     pictures: Iterable[Raw],
-    pixels: Callable[[Image.Image], Any],
+    pixels: Callable[[Image.Image, Sequence[Object]], Any],
     keep_thumb: Callable[[Image.Image], str],
     rejected: list[dict[str, str]],
     bar: tqdm,
@@ -41,7 +41,7 @@ def decoded(
 
     Args:
         pictures: As a source gives them.
-        pixels: What the encoders want of a picture.
+        pixels: What the encoders want of a picture and of the objects known on it.
         keep_thumb: Keeps a picture's thumbnail and gives its digest.
         rejected: What cannot be read is added here, with the reason.
         bar: Counts the pictures.
@@ -55,7 +55,7 @@ def decoded(
         note = raw.note
         item = Item(raw.id, raw.name, *photo.size, note.caption, note.source, note.licence, keep_thumb(photo.image),
                     size, modified)  # fmt: skip
-        return Decoded(item, note.objects, pixels(photo.image))
+        return Decoded(item, note.objects, pixels(photo.image, note.objects))
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         ahead: deque[tuple[Raw, Future[Decoded]]] = deque()

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
 
+from foir import masks
 from foir.errors import Unavailable
-from foir.index import Index
+from foir.index import OBJECTS, Index, Object
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from foir.encoders.base import Encoder
+    from foir.small_objects.cutting import Thing
+    from foir.small_objects.detect import Detector
 
 
 @dataclass(frozen=True)
 class MadeBy:
-    """Which encoder makes a space: its name, its revision, and its probe feature; see `foir.index.Space`."""
+    """What makes a space: an encoder, its revision and its probe feature (see `foir.index.Space`), and in which way.
+
+    The way is "" for a plain feature of the whole picture, "mao" for one that stands for all its objects.
+    """
 
     encoder: str
     revision: str
     probe: tuple[float, ...]
+    way: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +57,8 @@ class Eyes(Protocol):
     def made_by(self) -> Mapping[str, MadeBy]:
         """What makes each space."""
 
-    def pixels(self, image: Image.Image) -> Any:
-        """A picture as the encoders want it; called on many threads."""
+    def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
+        """A picture, with the objects that are known of it, as the encoders want it; called on many threads."""
 
     def see(self, pixels: Sequence[Any]) -> Seen:
         """A batch of pictures, encoded."""
@@ -59,18 +67,27 @@ class Eyes(Protocol):
 class Encoders:
     """The registered encoders. Spaces that share one share its work."""
 
-    def __init__(self, encoders: Mapping[str, Encoder]) -> None:
-        self.encoders = encoders
+    def __init__(self, encoders: Mapping[str, Encoder], *, objects: bool = False) -> None:
+        """Open the eyes.
+
+        Args:
+            encoders: By space.
+            objects: There is a space `objects` too; the encoder of `image` makes it.
+        """
+        self.encoders, self.objects = encoders, objects
         self.different = list({id(encoder): encoder for encoder in encoders.values()}.values())
         probes = [tuple(encoder.probe().tolist()) for encoder in self.different]
         self.made_by = {
             name: MadeBy(encoder.name, encoder.revision, probes[self.different.index(encoder)])
             for name, encoder in encoders.items()
         }
+        if objects:
+            self.made_by[OBJECTS] = replace(self.made_by["image"], way="mao")
 
-    def pixels(self, image: Image.Image) -> Any:
-        """Tensors, one for each different encoder."""
-        return tuple(encoder.pixels([image])[0] for encoder in self.different)
+    def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
+        """Tensors, one for each different encoder; then, for the space of objects, the picture with what is known."""
+        tensors = tuple(encoder.pixels([image])[0] for encoder in self.different)
+        return (*tensors, (image, known)) if self.objects else tensors
 
     def see(self, pixels: Sequence[Any]) -> Seen:
         """Encode a batch."""
@@ -79,11 +96,35 @@ class Encoders:
         made = [e.finish(e.prefix(stack([each[i] for each in pixels]))) for i, e in enumerate(self.different)]
         vectors = [_own(features.vectors) for features in made]
         first = made[self.different.index(self.encoders["image"])]
-        return Seen(
-            {name: vectors[self.different.index(encoder)] for name, encoder in self.encoders.items()},
-            _own(first.z),
-            _own(first.residual),
-        )
+        by_space = {name: vectors[self.different.index(encoder)] for name, encoder in self.encoders.items()}
+        if self.objects:
+            by_space[OBJECTS] = self._objects([each[-1] for each in pixels])
+        return Seen(by_space, _own(first.z), _own(first.residual))
+
+    def _objects(self, pictures: Sequence[tuple[Image.Image, Sequence[Object]]]) -> np.ndarray:
+        """One vector for all objects of each picture: the known ones, or what is found where none is known."""
+        from torch import cat
+
+        from foir.small_objects.represent import represent
+
+        found = [
+            (image, [_thing(thing, image.size) for thing in known] or self._detector(image))
+            for image, known in pictures
+        ]
+        return _own(cat(represent(self.encoders["image"], found)))
+
+    @cached_property
+    def _detector(self) -> Detector:
+        """Finds objects where none are known; loaded when the first such picture comes."""
+        from foir.small_objects import detect
+
+        return detect.load(self.encoders["image"])
+
+
+def _thing(known: Object, size: tuple[int, int]) -> Thing:
+    from foir.small_objects.cutting import Thing
+
+    return Thing(known.box, None if known.mask is None else masks.decode(known.mask, size))
 
 
 def _own(values: Tensor) -> np.ndarray:
@@ -91,29 +132,38 @@ def _own(values: Tensor) -> np.ndarray:
     return np.array(values.float().cpu(), np.float32)
 
 
-def opened(encoder: str, text: str | None, *, revision: str | None, device: str, dtype: str) -> Encoders:
+def opened(
+    encoder: str, text: str | None, objects: str | None, *, revision: str | None, device: str, dtype: str
+) -> Encoders:
     """The eyes of a new index.
 
     Args:
         encoder: Registry name for the `image` space.
         text: The model whose joint space with words is kept too; None keeps the encoder's own where it has one.
+        objects: "mao" keeps one vector more for each picture, which stands for all its objects.
         revision: Of the encoder's weights.
         device: "cpu", "cuda", "mps" or "auto".
         dtype: "float32", "bfloat16" or "float16".
 
     Raises:
-        Unavailable: A model cannot be loaded, or knows no words.
+        Unavailable: A model cannot be loaded, or knows no words; there is no such way to keep objects;
+            prompts cannot steer the encoder.
     """
     from foir import crossmodal, encoders
 
+    if objects not in (None, "mao"):
+        raise Unavailable(f"There is no way {objects!r} to keep objects: use mao.")
+    if not encoders.card(encoder).pointed:
+        raise Unavailable(f"{encoder} has no CLS token, so nobody could point at what it sees: use another encoder.")
     eye = encoders.load(encoder, revision=revision, device=device, dtype=dtype)
     known = crossmodal.of_encoders()
     text = text or (encoder if encoder in known else None)
-    if text is None:
-        return Encoders({"image": eye})
-    if text not in known:
-        raise Unavailable(f"{text} knows no words for an index; foir has words for {', '.join(known)}.")
-    return Encoders({"image": eye, "text": eye if text == encoder else encoders.load(text, device=device, dtype=dtype)})
+    eyes = {"image": eye}
+    if text is not None:
+        if text not in known:
+            raise Unavailable(f"{text} knows no words for an index; foir has words for {', '.join(known)}.")
+        eyes["text"] = eye if text == encoder else encoders.load(text, device=device, dtype=dtype)
+    return Encoders(eyes, objects=objects is not None)
 
 
 def of_index(index: Index, *, device: str, dtype: str) -> Encoders:
@@ -131,4 +181,5 @@ def of_index(index: Index, *, device: str, dtype: str) -> Encoders:
             encoder = encoder_of(space, device, dtype)
             check_same(encoder, space)
             opened[space.encoder, space.revision] = encoder
-    return Encoders({name: opened[space.encoder, space.revision] for name, space in index.spaces.items()})
+    eyes = {name: opened[space.encoder, space.revision] for name, space in index.spaces.items() if name != OBJECTS}
+    return Encoders(eyes, objects=OBJECTS in index.spaces)

@@ -25,8 +25,8 @@ class Plan:
     """What to build: an index of `pictures`, a folder or another source, in `out`, with `encoder`.
 
     `heads` keeps a head cache. `text` names the model whose joint space with words is kept too; None keeps the
-    encoder's own where it has one. `notes` go by relative file name; a `portable` index does not remember where the
-    pictures lay.
+    encoder's own where it has one. `objects` "mao" keeps a vector that stands for all objects of a picture. `notes` go
+    by relative file name; a `portable` index does not remember where the pictures lay.
     """
 
     pictures: Path | Source
@@ -34,6 +34,7 @@ class Plan:
     encoder: str
     heads: bool = False
     text: str | None = None
+    objects: str | None = None
     revision: str | None = None
     device: str = "auto"
     dtype: str = "float32"
@@ -65,7 +66,7 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
     source = plan.pictures if not isinstance(plan.pictures, Path) else Folder(plan.pictures, plan.out, plan.notes)
     runs = source.runs(SHARD)
     eyes = eyes or sight.opened(
-        plan.encoder, plan.text, revision=plan.revision, device=plan.device, dtype=plan.dtype
+        plan.encoder, plan.text, plan.objects, revision=plan.revision, device=plan.device, dtype=plan.dtype
     )  # fmt: skip
     with alone(plan.out, make=True):
         made = make(plan.out, eyes, runs, heads=plan.heads, thumb_side=plan.thumb_side, dtype=plan.dtype)

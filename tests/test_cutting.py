@@ -57,7 +57,7 @@ def test_what_has_no_pixel_in_the_picture_is_left_out_and_what_is_thinner_than_o
 def test_a_picture_without_objects_gets_its_plain_feature(toy):
     images = [scene(0), scene(1)]
     made = represent(toy, [(images[0], []), (images[1], [Thing((500, 500, 510, 510))])])
-    torch.testing.assert_close(made, toy.finish(toy.prefix(toy.pixels(images))).vectors.clone())
+    torch.testing.assert_close(torch.cat(made), toy.finish(toy.prefix(toy.pixels(images))).vectors.clone())
 
 
 def test_one_object_over_everything_and_sixty_objects(toy):
@@ -66,7 +66,7 @@ def test_one_object_over_everything_and_sixty_objects(toy):
         [Thing((x, y, x + 9, y + 9)) for x in range(0, 150, 15) for y in range(0, 90, 15)],
     )
     assert len(many) == 60
-    made = represent(toy, [(scene(0), [whole]), (scene(1), many), (scene(2), [])])
+    made = torch.cat(represent(toy, [(scene(0), [whole]), (scene(1), many), (scene(2), [])]))
     assert made.shape == (3, 48)
     torch.testing.assert_close(made.norm(dim=-1), torch.ones(3))
 
@@ -75,7 +75,7 @@ def test_pictures_keep_their_order_in_any_grouping(toy, monkeypatch):
     from foir.small_objects import represent as module
 
     pictures = [(scene(i), [Thing((20, 20, 60, 60))] * (i % 3)) for i in range(5)]
-    together = represent(toy, pictures)
+    together = torch.cat(represent(toy, pictures))
     monkeypatch.setattr(module, "TOGETHER", 1)
-    alone = represent(toy, pictures)
+    alone = torch.cat(represent(toy, pictures))
     assert (together * alone).sum(-1).min() > 0.99

@@ -15,10 +15,12 @@ from transformers import (
     Dinov2Model,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
 )
 
 from foir import encoders
-from foir.encoders import clip, dinov2, openclip
+from foir.encoders import clip, dinov2, openclip, siglip
 from foir.encoders.intervention import PLAIN
 from foir.errors import Unavailable
 from foir.methods import intervene
@@ -59,6 +61,13 @@ def small_clip():
 def small_openclip(**facts):
     base = {"image_size": 96, "patch_size": 16, "width": 48, "layers": 5, "heads": 4, "mlp_ratio": 4, "output_dim": 24}
     return shaken(VisionTransformer(**(base | facts)))
+
+
+def small_siglip():
+    config = SiglipVisionConfig(
+        hidden_size=48, intermediate_size=96, num_attention_heads=4, num_hidden_layers=5, patch_size=16, image_size=96
+    )
+    return shaken(SiglipVisionModel(config))
 
 
 FAMILIES = {
@@ -284,3 +293,20 @@ def test_clips_image_tower_is_loaded_from_a_whole_clip_checkpoint(monkeypatch, t
         pooled = whole.vision_model(pixels).pooler_output
         own = normalize(whole.visual_projection(pooled) if name.endswith("projected") else pooled, dim=-1)
     assert torch.allclose(encoder.finish(encoder.prefix(pixels)).vectors, own, atol=1e-5)
+
+
+def test_siglip_pools_as_its_library_does_and_refuses_to_be_steered():
+    model = small_siglip()
+    encoder = siglip.wrap(model, "t", "r")
+    pixels = encoder.pixels([scene(i) for i in range(3)])
+    with torch.no_grad():
+        own = normalize(model(pixels).pooler_output, dim=-1)
+    prefix = encoder.prefix(pixels)
+    torch.testing.assert_close(encoder.finish(prefix).vectors, own, rtol=RELATIVE, atol=RELATIVE)
+    assert encoder.patches(prefix).shape == (3, 36, 48) and prefix.block.first_patch == 0
+    image = scene(0, (96, 96))
+    mask = rasterise(Prompt.box(10, 10, 50, 50).fit((96, 96)), (96, 96), encoder.grid)
+    for method in ("cbir", "mask", "crop"):
+        assert encoder.features(image, [intervene(method, Prompt.box(10, 10, 50, 50), mask)]).vectors.shape == (1, 48)
+    with pytest.raises(Unavailable, match="no CLS token"):
+        encoder.features(image, [intervene("phs", Prompt.box(10, 10, 50, 50), mask)])

@@ -8,10 +8,11 @@ import torch
 from torch.nn.functional import normalize
 
 from foir import BadPrompt, Unavailable
+from foir.encoders import siglip
 from foir.small_objects import legrad, mao
 from foir.small_objects.overlap import Targets
 from tests.conftest import scene
-from tests.test_encoders import FAMILIES
+from tests.test_encoders import FAMILIES, small_siglip
 
 
 def autograd_maps(encoder, pixels, vectors):
@@ -27,6 +28,15 @@ def autograd_maps(encoder, pixels, vectors):
         (gradient,) = torch.autograd.grad(similarity, attention)
     columns = gradient.relu().mean((1, 2))[:, prefix.block.first_patch :]
     return columns.view(len(pixels), *encoder.grid)
+
+
+def test_maps_of_siglip_keep_every_column():
+    encoder = siglip.wrap(small_siglip(), "t", "r")
+    pixels = encoder.pixels([scene(i) for i in range(2)])
+    crops, vectors = legrad.crops(encoder, pixels), some_vectors(2, 48)
+    expected = autograd_maps(encoder, pixels, vectors)
+    assert expected.shape == (2, 6, 6) and expected.max() > 0
+    torch.testing.assert_close(crops.maps(vectors), expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
 
 
 def some_vectors(count, dim, seed=0):

@@ -17,6 +17,7 @@ from PIL import Image
 from foir import images
 from foir.errors import Unavailable
 from foir.prompts import Prompt
+from foir.small_objects.cutting import Thing
 
 _Set = TypeVar("_Set")
 Load = Callable[[], Image.Image]  # gives an upright RGB picture
@@ -107,6 +108,53 @@ class Classed:
     names: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A picture of a gallery and the instances on it.
+
+    Attributes:
+        read: Gives the picture.
+        things: Gives its annotated objects.
+        instances: Which instances it holds.
+        part: What a curve is drawn over ("size", "objects"), by name.
+    """
+
+    read: Load
+    things: Callable[[], tuple[Thing, ...]]
+    instances: frozenset[str]
+    part: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """An instance that is looked for, and a picture of it alone, cut out of where it was seen."""
+
+    read: Load
+    instance: str
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """Scenes, and instances to be found on them; a scene is right where it holds the instance.
+
+    Attributes:
+        name: Registry name.
+        scenes: The gallery.
+        queries: Each has at least one right scene.
+    """
+
+    name: str
+    scenes: tuple[Scene, ...]
+    queries: tuple[Wanted, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells one gallery from another."""
+        facts = repr([(sorted(scene.instances), sorted(scene.part.items())) for scene in self.scenes]).encode()
+        return hashlib.sha256(facts).hexdigest()[:16]
+
+
+_instances: dict[str, Callable[[], Instances]] = {}
 _classed: dict[str, Callable[[], Classed]] = {}
 _pointed: dict[str, Callable[[], Dataset]] = {}
 _captioned: dict[str, Callable[[], Captioned]] = {}
@@ -142,6 +190,16 @@ def classed(name: str) -> Callable[[Callable[[], Classed]], Callable[[], Classed
     return add
 
 
+def instances(name: str) -> Callable[[Callable[[], Instances]], Callable[[], Instances]]:
+    """Register a function that reads a data set of instances on scenes."""
+
+    def add(read: Callable[[], Instances]) -> Callable[[], Instances]:
+        _instances[name] = read
+        return read
+
+    return add
+
+
 @cache
 def _load_all() -> None:
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
@@ -149,9 +207,14 @@ def _load_all() -> None:
 
 
 def names(kind: type) -> tuple[str, ...]:
-    """The names of all data sets of a kind: `Dataset`, `Captioned` or `Classed`."""
+    """The names of all data sets of a kind: `Dataset`, `Captioned`, `Classed` or `Instances`."""
     _load_all()
-    registers: dict[type, dict[str, Any]] = {Dataset: _pointed, Captioned: _captioned, Classed: _classed}
+    registers: dict[type, dict[str, Any]] = {
+        Dataset: _pointed,
+        Captioned: _captioned,
+        Classed: _classed,
+        Instances: _instances,
+    }
     return tuple(registers[kind])
 
 
@@ -183,6 +246,16 @@ def read_classed(name: str) -> Classed:
     """
     _load_all()
     return _known(_classed, name)()
+
+
+def read_instances(name: str) -> Instances:
+    """Read a data set of instances on scenes.
+
+    Raises:
+        Unavailable: There is none of this name, or its files are absent.
+    """
+    _load_all()
+    return _known(_instances, name)()
 
 
 def _known(register: dict[str, Callable[[], _Set]], name: str) -> Callable[[], _Set]:

@@ -14,7 +14,7 @@ from foir.errors import Unavailable
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
-MACHINERY = {"base", "block", "intervention"}  # every other file here registers a family
+MACHINERY = {"base", "block", "intervention", "pooled"}  # every other file here registers a family
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -29,6 +29,7 @@ class Card:
         dim: Width d; 0 where only the checkpoint knows.
         heads: Heads of a block; 0 likewise.
         blocks: Number of blocks; 0 likewise.
+        pointed: Whether prompts can steer it; else it is for measuring MaO alone.
         build: `(card, name, revision, pretrained) -> Encoder` on the CPU in float32.
     """
 
@@ -38,6 +39,7 @@ class Card:
     dim: int
     heads: int
     blocks: int
+    pointed: bool
     build: Callable[[Card, str, str | None, bool], Encoder]
 
 
@@ -46,12 +48,19 @@ _Build = Callable[[Card, str, "str | None", bool], "Encoder"]
 
 
 def encoder(
-    name: str, *, weights: str, licence: str, dim: int = 0, heads: int = 0, blocks: int = 0
+    name: str,
+    *,
+    weights: str,
+    licence: str,
+    dim: int = 0,
+    heads: int = 0,
+    blocks: int = 0,
+    pointed: bool = True,
 ) -> Callable[[_Build], _Build]:
     """Register a build function under a name; one function may carry several names."""
 
     def add(build: _Build) -> _Build:
-        _register[name] = Card(name, weights, licence, dim, heads, blocks, build)
+        _register[name] = Card(name, weights, licence, dim, heads, blocks, pointed, build)
         return build
 
     return add

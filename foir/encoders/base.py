@@ -101,6 +101,11 @@ class Encoder:
         """Attention heads of the last block."""
         return self.layers[-1].heads
 
+    @property
+    def first_patch(self) -> int:
+        """Column of the first patch token: behind CLS and registers."""
+        return 1 + self.registers
+
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """Squeeze pictures onto the model's square and normalise: float32 [B, 3, size, size] on the CPU.
 
@@ -170,11 +175,15 @@ class Encoder:
         hidden = self.layers[-1].tail(z, residual, channels)
         return F.normalize(self.project(self.norm(hidden)).float(), dim=-1)
 
+    def plain(self, tokens: Tensor) -> Tensor:
+        """From the last block's output [B, T, d] to unit vectors, float32 [B, dim]; gradients pass, for training."""
+        return F.normalize(self.project(self.norm(tokens[:, 0])).float(), dim=-1)
+
     @torch.inference_mode()
     def patches(self, prefix: Prefix) -> Tensor:
         """Unit vectors of the patches behind the last block and norm, float32 [B, rows * cols, d]."""
         hidden = self.norm(self.layers[-1](prefix.block.tokens))
-        return F.normalize(hidden[:, 1 + self.registers :].float(), dim=-1)
+        return F.normalize(hidden[:, self.first_patch :].float(), dim=-1)
 
     def probe(self) -> np.ndarray:
         """The feature of one fixed made-up picture, float32 [dim]: tells whether a library changed the model."""
@@ -185,7 +194,7 @@ class Encoder:
 
     def open(self, tokens: Tensor) -> Block:
         """The last block with its CLS row laid open, from the tokens before it, [B, T, d]."""
-        return replace(self.layers[-1].open(tokens), first_patch=1 + self.registers)
+        return replace(self.layers[-1].open(tokens), first_patch=self.first_patch)
 
     def _rerun(self, prefix: Prefix, steps: Sequence[Intervention], rows: Sequence[int]) -> Block:
         """Run the kept blocks again for the chosen rows, each with its own logits steps on the CLS row."""
@@ -197,7 +206,7 @@ class Encoder:
 
     def _cls_attention(self, steps: Sequence[Intervention], k: int) -> Callable[[Block], Tensor]:
         def attention(block: Block) -> Tensor:
-            block = replace(block, first_patch=1 + self.registers)
+            block = replace(block, first_patch=self.first_patch)
             rows = [_logits(step, k, block.at(i)) for i, step in enumerate(steps)]
             return torch.stack(rows).softmax(-1)
 

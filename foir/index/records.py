@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+OBJECTS = "objects"  # the space whose vectors stand for all objects of a picture
+
 
 @dataclass(frozen=True)
 class Item:

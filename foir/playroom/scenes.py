@@ -90,10 +90,12 @@ def compose(
     """Compose a scene; the same arguments always give the same one.
 
     Args:
-        split: "gallery", "train", "held-out" or "needles": disjoint seeds. Training scenes hold no held-out sprite.
+        split: "gallery", "train", "held-out" or "needles": disjoint seeds. Training scenes hold no held-out sprite,
+            scenes of needles none but the needle.
         number: Which scene of the split.
         size: Width and height in pixels.
-        objects: How many things are placed, 3 to 12 at random if left out; hidden ones are not annotated.
+        objects: How many things are placed beside the needle, 3 to 12 at random if left out; hidden ones are not
+            annotated.
         needle: A sprite that is placed in front, and the share of the picture that it covers.
     """
     rng = np.random.default_rng([SPLITS[split], number])
@@ -101,7 +103,7 @@ def compose(
     horizon = 0 if theme.above else int(size[1] * rng.uniform(0.26, 0.4))
     lamp = float(rng.choice((-1.0, 1.0)) * rng.uniform(0.4, 1.0))
     canvas = Image.fromarray(np.clip(_ground(rng, theme, size, horizon), 0, 255).astype(np.uint8))
-    chosen = _choose(rng, theme, objects or int(rng.integers(3, 13)), train=split == "train")
+    chosen = _choose(rng, theme, int(rng.integers(3, 13)) if objects is None else objects, split)
     placed = _place(rng, theme, chosen, size, horizon)
     if needle is not None:
         placed.append(_place_needle(rng, theme, *needle, size, horizon))
@@ -128,8 +130,8 @@ def _ground(rng: np.random.Generator, theme: Theme, size: tuple[int, int], horiz
     return surfaces.into_the_distance(rng, texture, backdrop, size, horizon)
 
 
-def _choose(rng: np.random.Generator, theme: Theme, count: int, *, train: bool) -> list[Sprite]:
-    known = [s for s in sprites() if not (train and s.held_out)]
+def _choose(rng: np.random.Generator, theme: Theme, count: int, split: str) -> list[Sprite]:
+    known = [s for s in sprites() if not (split in ("train", "needles") and s.held_out)]
     fitting = [s for s in known if s.category in theme.categories]
     chosen: list[Sprite] = []
     while len(chosen) < count:

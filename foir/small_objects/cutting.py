@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from foir.prompts import Box
+from foir.prompts import Box, bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,20 +56,41 @@ def cut(image: Image.Image, things: Sequence[Thing], side: int) -> list[Cut]:
     A small object is so seen at the picture's own resolution with what is around it, a large one in its box.
     """
     made = []
-    for thing in things:
-        mask = _pixels(thing, image.size)
-        if not mask.any():
-            continue
-        ys, xs = np.nonzero(mask)
-        box = thing.box if thing.mask is None else (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
-        x0, y0, x1, y1 = frame(box, image.size, side)
-        inside = mask[y0:y1, x0:x1]
-        small = np.asarray(Image.fromarray(inside).resize((side, side), Image.Resampling.NEAREST), bool).copy()
-        if not small.any():  # thinner than a pixel there: the pixel nearest to its middle stands for it
-            row, column = (np.argwhere(inside).mean(0) * side / inside.shape).astype(int)
-            small[row, column] = True
-        made.append(Cut(image.crop((x0, y0, x1, y1)), small, (x0, y0, x1, y1)))
+    for thing, mask in _present(image, things):
+        box = thing.box if thing.mask is None else bounds(mask)
+        around = frame(box, image.size, side)
+        made.append(Cut(image.crop(around), _reduced(mask, around, side), around))
     return made
+
+
+def uncut(image: Image.Image, things: Sequence[Thing], side: int, *, union: bool) -> list[Cut]:
+    """The whole picture in the place of each object's crop; once, with the mask of them all, for `union`."""
+    masks = [mask for _, mask in _present(image, things)]
+    if union and masks:
+        masks = [np.logical_or.reduce(masks)]
+    around = (0, 0, *image.size)
+    return [Cut(image, _reduced(mask, around, side), around) for mask in masks]
+
+
+def close_up(image: Image.Image, box: Box) -> Image.Image:
+    """The square around a box, moved where it would leave the picture: how an object is asked for."""
+    return image.crop(frame(box, image.size, 1))
+
+
+def _present(image: Image.Image, things: Sequence[Thing]) -> list[tuple[Thing, np.ndarray]]:
+    """The objects that have a pixel in the picture, and their pixels, bool [H, W]."""
+    seen = ((thing, _pixels(thing, image.size)) for thing in things)
+    return [(thing, mask) for thing, mask in seen if mask.any()]
+
+
+def _reduced(mask: np.ndarray, around: tuple[int, int, int, int], side: int) -> np.ndarray:
+    """A part of a mask at the encoder's resolution, bool [side, side]."""
+    inside = mask[around[1] : around[3], around[0] : around[2]]
+    small = np.asarray(Image.fromarray(inside).resize((side, side), Image.Resampling.NEAREST), bool).copy()
+    if not small.any():  # thinner than a pixel there: the pixel nearest to its middle stands for it
+        row, column = (np.argwhere(inside).mean(0) * side / inside.shape).astype(int)
+        small[row, column] = True
+    return small
 
 
 def _pixels(thing: Thing, size: tuple[int, int]) -> np.ndarray:

@@ -74,7 +74,7 @@ class Crops:
             vectors: One for each crop [K, dim], or one for all [1, dim]; differentiable.
         """
         w = torch.einsum("kad,ka->kd", self.back, vectors.expand(len(self), -1))
-        relevance: Tensor = _Relevance.apply(w, self)  # type: ignore[no-untyped-call]
+        relevance: Tensor = _Relevance.apply(w, self)
         return relevance[:, self.first_patch :].view(len(self), *self.grid)
 
     def take(self, rows: Tensor) -> Crops:

@@ -33,6 +33,8 @@ class Mode:
         alpha: Weight of the alignment.
         steps: Of AdamW.
         rate: Its learning rate.
+        whole: Maps are those of the whole picture instead of a crop of each object.
+        union: All objects of a picture are one mask; with `whole`.
     """
 
     joint: bool = True
@@ -42,11 +44,16 @@ class Mode:
     alpha: float = 0.03
     steps: int = 80
     rate: float = 0.1
+    whole: bool = False
+    union: bool = False
 
 
 MODES = {
     "paper": Mode(),
     "released": Mode(joint=False, overlap=Targets.dice, anchored=True, per_map=False, steps=100),  # spec, section 8
+    "mini": Mode(alpha=1.0, steps=40),  # chosen by `python -m eval run needles-dev`
+    "full-image": Mode(whole=True, union=True),  # the paper's ablation
+    "maskinversion": Mode(joint=False, overlap=Targets.dice, anchored=True, whole=True),  # one vector for each mask
 }
 
 

@@ -1,8 +1,8 @@
 """How well relevance maps cover masks at full resolution, from the maps' patches alone.
 
-A map E is drawn at H x W pixels by bilinear interpolation, E' = R E C^T, so that its sums over a mask m are those of its
-patches: sum(E' m) = <E, R^T m C>. Between two patches E' is linear along each axis, so that its extremes lie at the
-first or last pixel between some two of them.
+A map E is drawn at H x W pixels by bilinear interpolation, E' = R E C^T, so that its sums over a mask m are those of
+its patches: sum(E' m) = <E, R^T m C>. Between two patches E' is linear along each axis, so that its extremes lie at
+the first or last pixel between some two of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Targets:
     def of(cls, masks: Tensor, grid: tuple[int, int]) -> Targets:
         """Targets of masks, 0 or 1, [K, H, W], for maps of `grid` patches."""
         rows, cols = (_interpolation(n, size).to(masks) for n, size in zip(grid, masks.shape[1:], strict=True))
-        return cls(rows.T @ masks @ cols, masks.sum((1, 2)), rows.sum(0)[:, None] * cols.sum(0), (_ends(rows), _ends(cols)))
+        return cls(
+            rows.T @ masks @ cols, masks.sum((1, 2)), rows.sum(0)[:, None] * cols.sum(0), (_ends(rows), _ends(cols))
+        )
 
     def stretched(self, maps: Tensor, together: Tensor | None = None) -> Tensor:
         """Maps whose extremes over all pixels are 0 and 1.

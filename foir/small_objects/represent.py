@@ -1,8 +1,8 @@
-"""From pictures with known objects to one vector each."""
+"""From pictures with known objects to their vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from PIL import Image
@@ -10,47 +10,70 @@ from torch import Tensor
 
 from foir.encoders.base import Encoder
 from foir.small_objects import legrad, mao
-from foir.small_objects.cutting import Thing, cut
+from foir.small_objects.cutting import Cut, Thing, cut, uncut
 from foir.small_objects.mao import MODES, Mode
 
-TOGETHER = 64  # crops whose vectors are optimised at once; their slopes and states fill memory
+TOGETHER = 64  # crops whose vectors are optimised at once; their slopes and products fill memory
 
 
 def represent(
-    encoder: Encoder, pictures: Sequence[tuple[Image.Image, Sequence[Thing]]], mode: Mode = MODES["paper"]
-) -> Tensor:
-    """One vector for each picture that stands for all its objects.
+    encoder: Encoder, pictures: Sequence[tuple[Image.Image, Sequence[Thing]]], mode: Mode | None = None
+) -> list[Tensor]:
+    """The vectors of each picture: one that stands for all its objects, or one for each where the mode says so.
 
     Args:
-        encoder: Any that pools by its CLS token.
+        encoder: Any that a relevance map is known for.
         pictures: RGB, each with its objects; a picture without any gets its plain feature.
-        mode: How the objective is read; one that takes all crops of a picture together.
+        mode: How the objective is read; by default as is best known for the encoder.
 
     Returns:
-        Unit vectors, float32 [P, dim].
+        Unit vectors, float32 [n, dim] each.
+
+    Raises:
+        Unavailable: See `legrad.crops`.
     """
-    cuts = [cut(image, things, encoder.size) for image, things in pictures]
+    mode = mode or MODES["mini" if encoder.name == "mini" else "paper"]
+    cuts = [
+        uncut(image, things, encoder.size, union=mode.union) if mode.whole else cut(image, things, encoder.size)
+        for image, things in pictures
+    ]
+    found: dict[int, Tensor] = {}
     plain = [place for place, some in enumerate(cuts) if not some]
-    vectors: dict[int, Tensor] = {}
     if plain:
-        whole = encoder.finish(encoder.prefix(encoder.pixels([pictures[place][0] for place in plain]))).vectors
-        vectors.update(zip(plain, whole.clone(), strict=True))
+        whole = embed(encoder, [pictures[place][0] for place in plain])
+        found.update(zip(plain, whole.unsqueeze(1), strict=True))
+    for group in _groups(cuts):
+        found.update(zip(group, _optimised(encoder, [cuts[place] for place in group], mode), strict=True))
+    return [found[place] for place in range(len(pictures))]
+
+
+def embed(encoder: Encoder, images: Sequence[Image.Image]) -> Tensor:
+    """Plain features, unit vectors, float32 [n, dim]."""
+    return encoder.finish(encoder.prefix(encoder.pixels(images))).vectors.clone()
+
+
+def _groups(cuts: Sequence[Sequence[Cut]]) -> Iterator[list[int]]:
+    """Pictures with objects whose crops fit together, in order; one with very many is alone."""
     group: list[int] = []
     for place, some in enumerate(cuts):
-        if not some:
-            continue
-        if group and sum(len(cuts[one]) for one in group) + len(some) > TOGETHER:
-            vectors.update(_optimised(encoder, group, cuts, mode))
+        if group and some and sum(len(cuts[one]) for one in group) + len(some) > TOGETHER:
+            yield group
             group = []
-        group.append(place)
+        if some:
+            group.append(place)
     if group:
-        vectors.update(_optimised(encoder, group, cuts, mode))
-    return torch.stack([vectors[place] for place in range(len(pictures))])
+        yield group
 
 
-def _optimised(encoder: Encoder, group: Sequence[int], cuts: Sequence[Sequence], mode: Mode) -> dict[int, Tensor]:
-    crops = [one for place in group for one in cuts[place]]
-    opened = legrad.crops(encoder, encoder.pixels([one.image for one in crops]))
+def _optimised(encoder: Encoder, cuts: Sequence[Sequence[Cut]], mode: Mode) -> list[Tensor]:
+    counts = [len(some) for some in cuts]
+    crops = [one for some in cuts for one in some]
+    if mode.whole:  # all crops of a picture are the picture: it is looked at once
+        looked = legrad.crops(encoder, encoder.pixels([some[0].image for some in cuts]))
+        opened = looked.take(torch.repeat_interleave(torch.arange(len(cuts)), torch.tensor(counts)).to(encoder.device))
+    else:
+        opened = legrad.crops(encoder, encoder.pixels([one.image for one in crops]))
     masks = torch.stack([torch.from_numpy(one.mask) for one in crops]).to(encoder.device)
-    owner = torch.repeat_interleave(torch.arange(len(group)), torch.tensor([len(cuts[place]) for place in group]))
-    return dict(zip(group, mao.optimise(opened, masks, owner.to(encoder.device), mode), strict=True))
+    owner = torch.repeat_interleave(torch.arange(len(cuts)), torch.tensor(counts)).to(encoder.device)
+    vectors = mao.optimise(opened, masks, owner, mode)
+    return list(torch.split(vectors, [1] * len(cuts) if mode.joint else counts))

@@ -1,0 +1,70 @@
+"""SigLIP's image tower (google/siglip-*): no CLS token, a pooling head looks at the patches. For MaO only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from foir.encoders import Card, encoder
+
+if TYPE_CHECKING:
+    from foir.encoders.base import Encoder
+
+
+@encoder(
+    "siglip-base", weights="google/siglip-base-patch16-384", licence="Apache-2.0", dim=768, heads=12, blocks=12,
+    pointed=False,
+)  # fmt: skip
+def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
+    """Load the tower."""
+    import torch
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    from foir import hub
+
+    if pretrained:
+        folder, commit = hub.weights(card.weights, revision)
+        return wrap(SiglipVisionModel.from_pretrained(folder), name, commit)
+    config = SiglipVisionConfig(
+        hidden_size=card.dim,
+        intermediate_size=4 * card.dim,
+        num_attention_heads=card.heads,
+        num_hidden_layers=card.blocks,
+        image_size=384,
+        patch_size=16,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return wrap(SiglipVisionModel(config), name, "random")
+
+
+def wrap(model: Any, name: str, revision: str) -> Encoder:
+    """Open a transformers SiglipVisionModel, whatever its width."""
+    from foir.encoders.block import Layer, Mlp
+    from foir.encoders.pooled import Pooled
+
+    def opened(layer: Any) -> Layer:
+        a = layer.self_attn
+        return Layer(
+            heads=a.num_heads,
+            norm1=layer.layer_norm1,
+            qkv=lambda u: (a.q_proj(u), a.k_proj(u), a.v_proj(u)),
+            out=a.out_proj,
+            norm2=layer.layer_norm2,
+            ffn=Mlp((layer.mlp.fc1,), layer.mlp.activation_fn, layer.mlp.fc2),
+        )
+
+    model.eval().requires_grad_(False)
+    grid = model.config.image_size // model.config.patch_size
+    return Pooled(
+        name=name,
+        revision=revision,
+        embed=model.embeddings,
+        layers=[opened(layer) for layer in model.encoder.layers],
+        norm=model.post_layernorm,
+        size=model.config.image_size,
+        grid=(grid, grid),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        module=model,
+        pool=model.head,
+    )
