@@ -89,7 +89,11 @@ def _run(args: argparse.Namespace) -> None:
         data = _data(experiment, name)
         for encoder in (args.encoder,) if args.encoder else experiment.encoders:
             made = _measured(experiment, data, encoder, args)
-            part = "".join(f"-{word}" for word in (args.limit, "random" if args.random else None) if word)
+            part = "".join(
+                f"-{word}"
+                for word in (args.limit, "random" if args.random else None, "trained" if args.adapter else None)
+                if word
+            )
             cells.write(made, args.results / "cells" / f"{_file(experiment.name, name, encoder)}{part}.json")
             found += made
     print()
@@ -152,11 +156,13 @@ def _measured(
         case Feedback(), Dataset():
             return feedback.run(experiment, data, crossmodal.load(name, **how), store, limit=args.limit)
         case Needles(), Instances():
-            encoder = encoders.load(name, **how)
-            if args.adapter is not None:
+            encoder, trained = encoders.load(name, **how), args.adapter is not None
+            if trained:
                 encoder = finetune.adapted(encoder, args.adapter)
-            trained = args.adapter is not None
-            detector = detect.load(encoder)
+
+            def detector() -> detect.Detector:  # with the encoder as it is without an adapter
+                return detect.load(encoders.load(name, **how) if trained else encoder)
+
             return needles.run(experiment, data, encoder, detector, store, trained=trained, limit=args.limit)
         case Proposing(), Captioned():
             return proposing.run(experiment, data, encoders.load(name, **how), limit=args.limit)

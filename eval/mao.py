@@ -16,7 +16,7 @@ def _main(encoder: str, plain: str) -> Needles:
         for boxes in BOXES for trained in (False, True)
     )  # fmt: skip
     others = tuple(
-        Row(name, {"trained": True} if state == "fine-tuned" else {}, published=(name, state))
+        Row(name, {"state": state}, published=(name, state))
         for name in ("GSS", "SuperGlobal", "AMES", "alpha-CLIP", "PDM")
         for state in ("zero-shot", "fine-tuned", "unstated")
     )
@@ -49,9 +49,16 @@ EXPERIMENTS: tuple[Needles | Proposing, ...] = (
             *(
                 Row(method, {"boxes": boxes, **options})
                 for boxes in BOXES
-                for method, options in (("mean", {}), ("max", {}), ("full-image", {}), ("mao", LEANING))
+                for method, options in (("mean", {}), ("max", {}), ("full-image", LEANING), ("mao", LEANING))
             ),
-            Row("mao", {"boxes": "annotated"}),
+            *(
+                Row(method, {"trained": True, **options})
+                for method, options in (
+                    ("cls", {}),
+                    ("mean", {"boxes": "annotated"}),
+                    ("mao", {"boxes": "annotated", **LEANING}),
+                )
+            ),
         ),
     ),
     Needles(
@@ -64,9 +71,10 @@ EXPERIMENTS: tuple[Needles | Proposing, ...] = (
             Row("mean", {"boxes": "annotated"}),
             *(
                 Row("mao", {"boxes": "annotated", "alpha": alpha, "steps": steps})
-                for alpha in (0.1, 0.3, 1.0)
+                for alpha in (0.1, 0.3, 1.0, 3.0)
                 for steps in (20, 40)
             ),
+            Row("mao", {"boxes": "annotated"}),
         ),
     ),
     Needles(

@@ -8,7 +8,7 @@ right scenes there are (MaO spec, section 6). On a curve, right scenes off the p
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,14 +16,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from eval import papers
+from eval import papers, ways
 from eval.cells import Cell
-from eval.datasets import Instances
+from eval.datasets import Instances, Wanted
 from eval.metrics import Mean, image_mean
 from eval.store import Store
 from eval.tables import Needles, Row
-from eval.ways import WAYS, gem
+from eval.ways import WAYS, Pool, gem
 from foir.encoders.base import Encoder
+from foir.errors import Unavailable
 from foir.small_objects.cutting import Thing
 from foir.small_objects.detect import Detector
 from foir.small_objects.represent import embed
@@ -37,7 +38,7 @@ def run(
     experiment: Needles,
     data: Instances,
     encoder: Encoder,
-    detector: Detector,
+    detector: Callable[[], Detector],
     store: Store,
     *,
     trained: bool = False,
@@ -45,14 +46,22 @@ def run(
 ) -> list[Cell]:
     """The mAP of each row, and its curves; `limit` queries. Intervals are over instances.
 
-    Rows of a fine-tuned encoder are measured where it is one (`trained`), and then the others are not.
+    Rows of a fine-tuned encoder are measured where it is one (`trained`), and then the others are not. Nor are those of
+    detected boxes where the detector cannot be loaded.
     """
     queries = data.queries[:limit]
     rows = [row for row in experiment.rows if row.method in WAYS and bool(row.options.get("trained")) == trained]
+    found = None
+    if any(row.options.get("boxes") == "detected" for row in rows):
+        try:
+            found = detector()
+        except Unavailable as error:
+            tqdm.write(f"{error} Rows of detected boxes are not run.")
+            rows = [row for row in rows if row.options.get("boxes") != "detected"]
     started = time.perf_counter()
-    scenes = _scenes(data, encoder, detector, rows, store)
+    scenes = _scenes(data, encoder, found, rows, store)
     seconds = round(time.perf_counter() - started, 1)
-    asked = {kind: _asked(encoder, [query.read() for query in queries], kind) for kind in ("cls", "gem")}
+    asked = _asked(encoder, queries, {_pool(row) for row in rows})
     right = np.array([[query.instance in scene.instances for scene in data.scenes] for query in queries])
     instances = np.unique([query.instance for query in queries], return_inverse=True)[1]
     cells: list[Cell] = []
@@ -69,15 +78,19 @@ def run(
         published = _published(experiment, row, about)
         if row not in scenes:
             status = "not_run" if row.method in WAYS else "published_only"
+            if status == "published_only" and published is None:
+                continue
             cells.append(
                 Cell(**about, options=row.options, metric="mAP", value=None, published=published, status=status)
             )
             continue
         vectors, owner = scenes[row]
-        scores = _best(asked["gem" if row.method == "gem" else "cls"] @ vectors.T, owner, len(data.scenes))
+        scores = _best(asked[_pool(row)] @ vectors.T, owner, len(data.scenes))
         for part, inside in _parts(data).items():
             counted = right & inside
             some = counted.any(1)
+            if not some.any():
+                continue
             values = _average_precisions(scores[some], counted[some], (right & ~inside)[some])
             mean = image_mean(values, instances[some])
             here = about | {"options": {**row.options, **dict([part] if part[0] else [])}, "n": int(some.sum())}
@@ -95,7 +108,7 @@ def _cell(about: dict[str, Any], metric: str, mean: Mean, published: float | Non
 
 
 def _scenes(
-    data: Instances, encoder: Encoder, detector: Detector, rows: Sequence[Row], store: Store
+    data: Instances, encoder: Encoder, detector: Detector | None, rows: Sequence[Row], store: Store
 ) -> dict[Row, _Found]:
     """The vectors that stand for the scenes, by row; rows share what is read and detected."""
     facts = [data.name, data.digest, encoder.name, encoder.revision, str(encoder.dtype)]
@@ -105,7 +118,8 @@ def _scenes(
         for row in rows:
             boxes = row.options.get("boxes", "")
             options = {name: value for name, value in row.options.items() if name not in ABOUT}
-            known = [*facts, start, row.method, options, boxes, detector.name if boxes == "detected" else ""]
+            finder = detector.name if detector is not None and boxes == "detected" else ""
+            known = [*facts, start, row.method, ways.facts(row.method, options), boxes, finder]
             made = store.get(known, partial(chunk.vectors, encoder, row.method, boxes, options))
             owner = np.repeat(np.arange(start, start + len(made["counts"])), made["counts"])
             parts[row].append((made["vectors"], owner))
@@ -116,7 +130,7 @@ def _scenes(
 class _Chunk:
     """Some scenes, read and searched for objects once, if at all."""
 
-    def __init__(self, data: Instances, start: int, detector: Detector) -> None:
+    def __init__(self, data: Instances, start: int, detector: Detector | None) -> None:
         self.scenes, self.detector = data.scenes[start : start + CHUNK], detector
         self._images: list[Image.Image] = []
         self._things: dict[str, list[Sequence[Thing]]] = {}
@@ -132,17 +146,25 @@ class _Chunk:
         if boxes not in self._things:
             if boxes == "annotated":
                 self._things[boxes] = [scene.things() for scene in self.scenes]
-            elif boxes == "detected":
+            elif boxes == "detected" and self.detector is not None:
                 self._things[boxes] = [self.detector(image) for image in self._images]
             else:
                 self._things[boxes] = [()] * len(self._images)
         return self._things[boxes]
 
 
-def _asked(encoder: Encoder, images: Sequence[Image.Image], kind: str) -> np.ndarray:
-    pool = gem if kind == "gem" else embed
-    parts = [pool(encoder, images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
-    return np.concatenate([part.float().cpu().numpy() for part in parts])
+def _pool(row: Row) -> Pool:
+    """How a query is pooled to be compared with a row's scenes."""
+    return gem if row.method == "gem" else embed
+
+
+def _asked(encoder: Encoder, queries: Sequence[Wanted], pools: Collection[Pool]) -> dict[Pool, np.ndarray]:
+    parts: dict[Pool, list[np.ndarray]] = {pool: [] for pool in pools}
+    for start in range(0, len(queries), CHUNK):
+        images = [query.read() for query in queries[start : start + CHUNK]]
+        for pool, made in parts.items():
+            made.append(pool(encoder, images).float().cpu().numpy())
+    return {pool: np.concatenate(made) for pool, made in parts.items()}
 
 
 def _best(scores: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:

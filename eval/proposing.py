@@ -42,7 +42,9 @@ def run(experiment: Proposing, data: Captioned, encoder: Encoder, *, limit: int 
     cells = []
     seconds, pictures = round(time.perf_counter() - started, 1), np.array(owner)
     for name, values in rows.items():
-        for size, inside in (("", np.ones(len(small), bool)), ("below 5 %", np.array(small))):
+        for size, inside in (("", np.ones(len(small), bool)), ("below 5 %", np.array(small, bool))):
+            if not inside.any():
+                continue
             about: dict[str, Any] = {"boxes": name if name != "kept" else f"kept, {np.mean(counts):.1f} a picture"}
             mean = image_mean(np.array(values)[inside].astype(float), pictures[inside])
             cells.append(

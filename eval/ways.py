@@ -19,6 +19,7 @@ from foir.small_objects.represent import embed, represent
 
 GEM = 3.0  # exponent of generalised-mean pooling
 Pictures = Sequence[tuple[Image.Image, Sequence[Thing]]]
+Pool = Callable[[Encoder, Sequence[Image.Image]], Tensor]
 Way = Callable[[Encoder, Pictures, Mapping[str, Any]], list[Tensor]]
 
 
@@ -59,6 +60,12 @@ def _averaged(way: Way, encoder: Encoder, pictures: Pictures, options: Mapping[s
 def _represented(mode: str, encoder: Encoder, pictures: Pictures, options: Mapping[str, Any]) -> list[Tensor]:
     """`options` may change the mode's "alpha", "steps" and "rate"."""
     return represent(encoder, pictures, replace(MODES[mode], **options))
+
+
+def facts(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a way's vectors depend on beside encoder and boxes, as JSON holds it."""
+    name = {"mao": "paper"}.get(method, method)
+    return dict(options) if name not in MODES else replace(MODES[name], **options).facts
 
 
 WAYS: Mapping[str, Way] = {

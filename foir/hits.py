@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from threading import Lock
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from foir.encoders.base import Features, Prefix
 from foir.images import Photo
 from foir.index import Item
 from foir.patches import PatchMask
+from foir.prompts import Prompt
 from foir.segment import Outline, Segmenter
 
 
@@ -21,15 +22,19 @@ class Picture:
     photo: Photo
     prefix: Prefix
     segment: Segmenter
+    _lock: Lock = field(default_factory=Lock)
+    _outlines: list[Outline] = field(default_factory=list)
 
-    @cached_property
-    def outline(self) -> Outline:
-        """Gives the outline of what is pointed at; the first time takes a while.
+    def outline(self, prompt: Prompt, mask: PatchMask) -> np.ndarray:
+        """The pixels of the thing that a prompt means, bool [H, W]; the first time takes a while.
 
         Raises:
             Unavailable: See `foir.segment.segmenter`.
         """
-        return self.segment(self.photo.image)
+        with self._lock:
+            if not self._outlines:
+                self._outlines.append(self.segment(self.photo.image))
+        return self._outlines[0](prompt, mask)
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,7 +58,7 @@ class Searcher:
         self.space: Space = index.space("image")
         check_same(encoder, self.space)
         self.scorer, self.writer = Scorer(encoder, self.space), writer
-        self._loading = Lock()
+        self._loading, self._growing = Lock(), Lock()
         self._model: Crossmodal | None = None
         self._segmenter: Segmenter | None = None
 
@@ -107,7 +107,7 @@ class Searcher:
         return Picture(photo, self.encoder.prefix(self.encoder.pixels([photo.image])), self._segment)
 
     def _segment(self, image: Image.Image) -> Outline:
-        with self._loading:
+        with self._growing:
             if self._segmenter is None:
                 self._segmenter = segmenter(self.encoder)
         return self._segmenter(image)
@@ -197,7 +197,7 @@ class Searcher:
         scorer, seen = self.scorer, None
         if mode == "small":
             scorer, mode = Scorer(self.encoder, self._objects()), "query"
-            seen = self._close(picture, prompt, method, rule, window)
+            seen = self._close(picture, prompt, method, options, rule, window)
         elif picture is not None:
             seen = self._look(picture, prompt, method, options, rule, window)
         words = [crossmodal.one_text(wish) for wish in (text, minus) if wish is not None]
@@ -256,13 +256,19 @@ class Searcher:
         return self.index.space(OBJECTS)
 
     def _close(
-        self, picture: Picture | None, prompt: Prompt | None, method: str | None, rule: str, window: int
+        self,
+        picture: Picture | None,
+        prompt: Prompt | None,
+        method: str | None,
+        options: Mapping[str, Any] | None,
+        rule: str,
+        window: int,
     ) -> _Seen:
         """What is pointed at, cut out: its outline where a point or a stroke says no more than where it is."""
         if picture is None or prompt is None:
             raise BadPrompt("To find a small thing, point at it.")
-        if method is not None:
-            raise BadPrompt(f"Small things are found in one way only: leave out the method {method}.")
+        if method is not None or options:
+            raise BadPrompt("Small things are found in one way only: leave out the method and its options.")
         mask, fitted = self.region(picture, prompt, rule=rule, window=window), self._fit(picture, prompt)
         if fitted.points or fitted.strokes:
             pixels = picture.outline(fitted, mask)

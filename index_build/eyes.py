@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +15,8 @@ from PIL import Image
 from foir import masks
 from foir.errors import Unavailable
 from foir.index import OBJECTS, Index, Object
+
+LARGEST = 12_000_000  # pixels of a picture whose objects are looked for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 class MadeBy:
     """What makes a space: an encoder, its revision and its probe feature (see `foir.index.Space`), and in which way.
 
-    The way is "" for a plain feature of the whole picture, "mao" for one that stands for all its objects.
+    The way is "" for a plain feature of the whole picture; for one that stands for all its objects it says how.
     """
 
     encoder: str
@@ -82,12 +86,15 @@ class Encoders:
             for name, encoder in encoders.items()
         }
         if objects:
-            self.made_by[OBJECTS] = replace(self.made_by["image"], way="mao")
+            from foir.small_objects.represent import mode_of
+
+            way = json.dumps(mode_of(encoders["image"]).facts, sort_keys=True)
+            self.made_by[OBJECTS] = replace(self.made_by["image"], way=way)
 
     def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
         """Tensors, one for each different encoder; then, for the space of objects, the picture with what is known."""
         tensors = tuple(encoder.pixels([image])[0] for encoder in self.different)
-        return (*tensors, (image, known)) if self.objects else tensors
+        return (*tensors, _reduced(image, known)) if self.objects else tensors
 
     def see(self, pixels: Sequence[Any]) -> Seen:
         """Encode a batch."""
@@ -101,16 +108,13 @@ class Encoders:
             by_space[OBJECTS] = self._objects([each[-1] for each in pixels])
         return Seen(by_space, _own(first.z), _own(first.residual))
 
-    def _objects(self, pictures: Sequence[tuple[Image.Image, Sequence[Object]]]) -> np.ndarray:
+    def _objects(self, pictures: Sequence[tuple[Image.Image, Sequence[Thing]]]) -> np.ndarray:
         """One vector for all objects of each picture: the known ones, or what is found where none is known."""
         from torch import cat
 
         from foir.small_objects.represent import represent
 
-        found = [
-            (image, [_thing(thing, image.size) for thing in known] or self._detector(image))
-            for image, known in pictures
-        ]
+        found = ((image, known or self._detector(image)) for image, known in pictures)
         return _own(cat(represent(self.encoders["image"], found)))
 
     @cached_property
@@ -121,10 +125,17 @@ class Encoders:
         return detect.load(self.encoders["image"])
 
 
-def _thing(known: Object, size: tuple[int, int]) -> Thing:
+def _reduced(image: Image.Image, known: Sequence[Object]) -> tuple[Image.Image, list[Thing]]:
+    """A picture and its known objects, both by a whole number smaller where many such would not fit into memory."""
     from foir.small_objects.cutting import Thing
 
-    return Thing(known.box, None if known.mask is None else masks.decode(known.mask, size))
+    by = math.ceil(math.sqrt(image.width * image.height / LARGEST))
+    things = []
+    for thing in known:
+        mask = None if thing.mask is None else masks.decode(thing.mask, image.size)
+        x0, y0, x1, y1 = (corner / by for corner in thing.box)
+        things.append(Thing((x0, y0, x1, y1), None if mask is None else mask[::by, ::by]))
+    return (image.reduce(by) if by > 1 else image), things
 
 
 def _own(values: Tensor) -> np.ndarray:

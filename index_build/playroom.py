@@ -28,11 +28,7 @@ def make(out: Path, scenes: int = SCENES, encoder: str = "mini") -> Built:
             name = f"playroom-{number:03}.png"
             scene.image.save(Path(folder) / name, compress_level=1)
             notes[name] = note(scene)
-        return build(
-            Plan(
-                Path(folder), out, encoder, heads=True, objects="mao", notes=notes, thumb_side=THUMB_SIDE, portable=True
-            )
-        )
+        return build(Plan(Path(folder), out, encoder, heads=True, notes=notes, thumb_side=THUMB_SIDE, portable=True))
 
 
 def note(scene: Scene) -> Note:

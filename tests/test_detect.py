@@ -40,7 +40,11 @@ def test_boxes_are_the_librarys_above_the_threshold_without_overlap(owl):
     (theirs,) = processor.post_process_object_detection(made, threshold=-1, target_sizes=[image.size[::-1]])
     theirs = np.clip(theirs["boxes"].numpy(), 0, [200, 120, 200, 120])
     found = detect.Owl(model, processor)(image)
-    assert 0 < len(found) <= (scores > detect.OBJECT).sum()
+    sure = scores > detect.OBJECT
+    assert 1 < len(found) <= sure.sum()
+    kept = np.array([thing.box for thing in found])
+    for box in theirs[sure]:  # each was kept, or is overlapped by one that was
+        assert iou(box, kept).max() > detect.APART or (box[2:] - box[:2] < 1).any()
     for number, thing in enumerate(found):
         box = np.array(thing.box)
         place = np.abs(theirs - box).max(1).argmin()
@@ -86,6 +90,6 @@ def test_mini_finds_things_by_itself_and_others_need_weights(toy, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     found = detect.load(encoders.load("mini", device="cpu"))
     things = found(compose("held-out", 510).image)
-    assert found.name == "mini-regions" and len(things) >= 3 and all(np.any(thing.mask) for thing in things)
+    assert found.name.startswith("mini-regions@") and len(things) >= 3 and all(np.any(thing.mask) for thing in things)
     with pytest.raises(Unavailable, match="owlv2"):
         detect.load(toy)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from foir import BadPrompt, Unavailable
+from foir import BadPrompt, Unavailable, encoders
 from foir.encoders import siglip
 from foir.small_objects import legrad, mao
 from foir.small_objects.overlap import Targets
@@ -28,6 +28,17 @@ def autograd_maps(encoder, pixels, vectors):
         (gradient,) = torch.autograd.grad(similarity, attention)
     columns = gradient.relu().mean((1, 2))[:, prefix.block.first_patch :]
     return columns.view(len(pixels), *encoder.grid)
+
+
+def test_maps_in_bfloat16_are_those_of_float32_but_for_rounding(toy):
+    pixels, half = toy.pixels([scene(0)]), encoders.load("toy", device="cpu", dtype="bfloat16")
+    plain, rounded = (legrad.crops(one, pixels) for one in (toy, half))
+    assert rounded.slopes.dtype == torch.float32
+    a, b = (crops.maps(plain.vectors).flatten() for crops in (plain, rounded))
+    assert float(torch.corrcoef(torch.stack([a, b]))[0, 1]) > 0.99
+    masks = torch.zeros(1, 112, 112)
+    masks[0, 20:60, 20:60] = 1
+    assert mao.optimise(rounded, masks, torch.tensor([0])).isfinite().all()
 
 
 def test_maps_of_siglip_keep_every_column():
@@ -56,8 +67,6 @@ def test_maps_are_the_gradients_of_autograd(family):
 
 
 def test_maps_of_mini(photo):
-    from foir import encoders
-
     encoder = encoders.load("mini", device="cpu")
     pixels = encoder.pixels([photo])
     crops = legrad.crops(encoder, pixels)

@@ -1,5 +1,7 @@
 """Small things in the product: an index with a space of objects, and the search that finds them there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, enco
 from foir.__main__ import main
 from foir.index import OBJECTS, Object
 from foir.page import Page
+from foir.playroom import compose
+from foir.segment.boxes import iou
 from foir.session import Settings
 from foir.small_objects import detect
 from foir.small_objects.cutting import Thing, close_up
@@ -15,6 +19,7 @@ from foir.small_objects.represent import embed, represent
 from index_build import change, upkeep
 from index_build.__main__ import main as index_build
 from index_build.pipeline import Plan, build
+from index_build.playroom import note
 from index_build.sources import Note
 from tests.conftest import draw, scene
 
@@ -90,10 +95,41 @@ def test_a_small_thing_is_asked_for_alone(searcher, toy):
 
 def test_a_point_stands_for_the_thing_it_is_on(searcher):
     picture = searcher.open(images.read(_png(scene(0))))
-    hits = searcher.search(picture, Prompt.point(50, 40), mode="small", k=3)
-    area = picture.outline(Prompt.point(50, 40), searcher.region(picture, Prompt.point(50, 40)))
-    assert np.array_equal(hits.mask.pixels, area)
-    assert area[40, 50]
+    asked = []
+
+    def segment(image):
+        def outline(prompt, mask):
+            asked.append(prompt.points)
+            pixels = np.zeros((120, 160), bool)
+            pixels[30:50, 40:70] = True
+            return pixels
+
+        return outline
+
+    known = replace(picture, segment=segment, _outlines=[])
+    hits = searcher.search(known, Prompt.point(50, 40), mode="small", k=3)
+    assert hits.mask.box == (40, 30, 70, 50) and asked == [((50, 40),)]
+    boxed = searcher.search(picture, Prompt.box(40, 30, 70, 50), mode="small", k=3)
+    np.testing.assert_array_equal(hits.scores, boxed.scores)
+
+
+def test_mini_outlines_what_is_clicked(tmp_path):
+    """The whole way with the real model: a click on a thing of a composed scene, on an index with known objects."""
+    scenes = [compose("held-out", 520 + number) for number in range(2)]
+    (tmp_path / "pictures").mkdir()
+    notes = {}
+    for number, composed in enumerate(scenes):
+        composed.image.save(tmp_path / "pictures" / f"{number}.png")
+        notes[f"{number}.png"] = note(composed)
+    build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", objects="mao", device="cpu", notes=notes))
+    searcher = Searcher.load(tmp_path / "index", device="cpu")
+    picture = searcher.open(tmp_path / "pictures" / "0.png")
+    thing = max(scenes[0].things, key=lambda thing: thing.share)
+    ys, xs = np.nonzero(thing.mask)
+    middle = len(ys) // 2
+    hits = searcher.search(picture, Prompt.point(float(xs[middle]), float(ys[middle])), mode="small", k=2)
+    assert hits.mask is not None and hits.mask.pixels[ys[middle], xs[middle]]
+    assert iou(np.array(thing.box, float), np.array([hits.mask.box], float))[0] > 0.5
 
 
 def test_judgements_and_words_count_in_the_space_of_objects(searcher):
@@ -108,7 +144,11 @@ def test_judgements_and_words_count_in_the_space_of_objects(searcher):
 
 @pytest.mark.parametrize(
     ("how", "sentence"),
-    [({}, "point at it"), ({"prompt": Prompt.box(*BOX), "method": "phs"}, "leave out the method phs")],
+    [
+        ({}, "point at it"),
+        ({"prompt": Prompt.box(*BOX), "method": "phs"}, "leave out the method"),
+        ({"prompt": Prompt.box(*BOX), "options": {"h_on": 2}}, "leave out the method"),
+    ],
 )
 def test_what_makes_no_sense_for_small_things_is_told(searcher, how, sentence):
     picture = searcher.open(images.read(_png(scene(0))))

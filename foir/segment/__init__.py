@@ -17,8 +17,19 @@ if TYPE_CHECKING:
     from foir.segment.sam import Sam
 
 HUGE = "facebook/sam-vit-huge"
+PLACES = 8  # along a stroke that a model is told
 Outline = Callable[[Prompt, PatchMask], np.ndarray]  # a prompt on one picture to the thing's pixels, bool [H, W]
 Segmenter = Callable[[Image.Image], Outline]  # the expensive part, once for each RGB picture
+
+
+def clicks(prompt: Prompt, size: tuple[int, int]) -> list[tuple[float, float]]:
+    """The places a prompt names: its points, and a few along its strokes that lie on the picture."""
+    found = list(prompt.points)
+    for stroke in prompt.strokes:
+        path = [at for at in stroke.path if 0 <= at[0] <= size[0] and 0 <= at[1] <= size[1]]
+        picked = np.linspace(0, len(path) - 1, PLACES).round().astype(int) if path else ()
+        found += [path[place] for place in dict.fromkeys(picked)]
+    return found
 
 
 def load_sam(device: str = "cpu") -> Sam:
@@ -47,4 +58,4 @@ def segmenter(encoder: Encoder) -> Segmenter:
     return similar.Similar(encoder).outline
 
 
-__all__ = ["HUGE", "Outline", "Segmenter", "load_sam", "segmenter"]
+__all__ = ["HUGE", "Outline", "Segmenter", "clicks", "load_sam", "segmenter"]

@@ -7,6 +7,7 @@ composed scenes (`python -m foir.segment.learn_regions`), so that on photos they
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from foir.encoders.base import Encoder
 from foir.errors import Unavailable
 from foir.patches import PatchMask
 from foir.prompts import Box, Prompt
-from foir.segment import Outline
+from foir.segment import Outline, clicks
 from foir.segment.boxes import suppress
 
 RULES = Path(__file__).parents[1] / "assets" / "mini" / "regions.json"
@@ -65,9 +66,14 @@ def _look(encoder: Encoder, image: Image.Image, rows: int, cols: int) -> Look:
         return laid.reshape(*shape, -1)
 
     unit = deep / deep.norm(dim=-1, keepdim=True)
-    return Look(
-        joined(unit.cpu().numpy()), joined(encoder.patches(prefix).cpu().numpy()), np.asarray(small, np.float32) / 255
-    )
+    return Look(joined(unit.cpu().numpy()), joined(encoder.patches(prefix).cpu().numpy()), _channels(small))
+
+
+def _channels(lab: Image.Image) -> np.ndarray:
+    """CIELAB in 0..1 with grey in the middle of a* and b*, which Pillow keeps as signed bytes."""
+    values = np.array(lab)
+    values[..., 1:] ^= 128
+    return values.astype(np.float32) / 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,10 +226,9 @@ class Grown:
         kept = suppress(boxes, scores, APART)[:most]
         return [self._region(place) for rank, place in enumerate(kept) if rank < fewest or scores[place] > sure]
 
-    def around(self, mask: PatchMask) -> Region | None:
-        """The likeliest region around what is pointed at, None where no region holds most of it."""
-        ys, xs = np.nonzero(mask.pixels)
-        middle = np.array([xs.mean() / self.size[0], ys.mean() / self.size[1]])
+    def at(self, x: float, y: float) -> Region | None:
+        """The likeliest region that holds a place in pixels of the picture, None where none does."""
+        middle = np.clip(np.array([x / self.size[0], y / self.size[1]]), 0, 1 - 1e-9)
         found: tuple[float, int, int] | None = None
         for number, (tree, scores) in enumerate(zip(self.trees, self.scores, strict=True)):
             near = np.flatnonzero((tree.boxes[:, :2] <= middle).all(1) & (middle < tree.boxes[:, 2:]).all(1))
@@ -264,6 +269,7 @@ class Grower:
         if read["encoder"] != [encoder.name, encoder.revision]:
             raise Unavailable(f"What tells things from ground was learnt for {read['encoder'][0]}, not {encoder.name}.")
         self.encoder, self.patch, self.region = encoder, Rule(*made["patch"]), Rule(*made["region"])
+        self.digest = hashlib.sha256(rules.read_bytes()).hexdigest()[:8]
 
     def __call__(self, image: Image.Image) -> Grown:
         """Grow those of an RGB picture."""
@@ -275,7 +281,10 @@ class Grower:
         grown = self(image)
 
         def pointed(prompt: Prompt, mask: PatchMask) -> np.ndarray:
-            region = grown.around(mask)
-            return mask.pixels if region is None else region.mask
+            ys, xs = np.nonzero(mask.pixels)
+            places = clicks(prompt, image.size) or [(float(xs.mean()), float(ys.mean()))]
+            regions = [region for x, y in places if (region := grown.at(x, y)) is not None]
+            outline = np.logical_or.reduce([region.mask for region in regions]) if regions else mask.pixels
+            return outline if outline.any() else mask.pixels
 
         return pointed

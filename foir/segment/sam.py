@@ -17,9 +17,9 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.patches import PatchMask
 from foir.prompts import Box, Prompt, bounds
-from foir.segment import Outline
+from foir.segment import Outline, clicks
 
-POINTS = 16  # of a stroke that the model is told
+TOGETHER = 8  # boxes whose masks are made at once; each is as large as the picture
 KINDS = ("vit_h", "vit_l", "vit_b")  # as segment-anything's checkpoints are called: sam_vit_b_01ec64.pth
 
 
@@ -36,7 +36,6 @@ class Sam(ABC):
     """The model; holds no picture, so that many people can share it."""
 
     name: str
-    side: int  # of the square that pictures are padded to
 
     @abstractmethod
     def look(self, image: Image.Image) -> Looked:
@@ -49,8 +48,11 @@ class Sam(ABC):
     @torch.inference_mode()
     def boxes(self, looked: Looked, boxes: Sequence[Box]) -> list[np.ndarray]:
         """One mask, bool [H, W], for each box in pixels of the picture."""
-        logits, _ = self._decoded(looked, None, self._inside(looked, boxes))
-        return list((logits[:, 0] > 0).cpu().numpy())
+        found: list[np.ndarray] = []
+        for start in range(0, len(boxes), TOGETHER):
+            logits, _ = self._decoded(looked, None, self._inside(looked, boxes[start : start + TOGETHER]))
+            found += list((logits[:, 0] > 0).cpu().numpy())
+        return found
 
     @torch.inference_mode()
     def points(self, looked: Looked, points: Sequence[tuple[float, float]]) -> np.ndarray:
@@ -64,8 +66,7 @@ class Sam(ABC):
         looked = self.look(image)
 
         def pointed(prompt: Prompt, mask: PatchMask) -> np.ndarray:
-            path = [at for stroke in prompt.strokes for at in stroke.path]
-            said = [*prompt.points, *path[:: max(1, len(path) // POINTS)]]
+            said = clicks(prompt, image.size)
             if prompt.boxes or not said:
                 (found,) = self.boxes(looked, [bounds(mask.pixels)])
             else:
@@ -86,14 +87,14 @@ class Checkpoint(Sam):
 
     def __init__(self, model: Any, name: str) -> None:
         """Wrap a segment_anything Sam."""
-        self.model, self.name, self.side = model.eval().requires_grad_(False), name, model.image_encoder.img_size
+        self.model, self.name = model.eval().requires_grad_(False), name
 
     @torch.inference_mode()
     def look(self, image: Image.Image) -> Looked:
         """See `Sam`."""
         from segment_anything.utils.transforms import ResizeLongestSide
 
-        resized = ResizeLongestSide(self.side).apply_image(np.asarray(image.convert("RGB")))
+        resized = ResizeLongestSide(self.model.image_encoder.img_size).apply_image(np.asarray(image.convert("RGB")))
         pixels = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self.model.device)
         embedding = self.model.image_encoder(self.model.preprocess(pixels))
         return Looked(embedding, image.size, (resized.shape[1], resized.shape[0]))
@@ -118,7 +119,6 @@ class Transformed(Sam):
     def __init__(self, model: Any, processor: Any, name: str) -> None:
         """Wrap a SamModel and its image processor."""
         self.model, self.processor, self.name = model.eval().requires_grad_(False), processor, name
-        self.side = model.config.vision_config.image_size
 
     @torch.inference_mode()
     def look(self, image: Image.Image) -> Looked:

@@ -25,7 +25,7 @@ class Cut:
     """One object's crop.
 
     Attributes:
-        image: The crop, not resized.
+        image: The crop at the encoder's resolution.
         mask: Where the object is, at the encoder's resolution, bool [side, side]; never empty.
         frame: What was cut out, (x0, y0, x1, y1) in pixels of the picture.
     """
@@ -59,7 +59,7 @@ def cut(image: Image.Image, things: Sequence[Thing], side: int) -> list[Cut]:
     for thing, mask in _present(image, things):
         box = thing.box if thing.mask is None else bounds(mask)
         around = frame(box, image.size, side)
-        made.append(Cut(image.crop(around), _reduced(mask, around, side), around))
+        made.append(_cut(image, mask, around, side))
     return made
 
 
@@ -69,12 +69,17 @@ def uncut(image: Image.Image, things: Sequence[Thing], side: int, *, union: bool
     if union and masks:
         masks = [np.logical_or.reduce(masks)]
     around = (0, 0, *image.size)
-    return [Cut(image, _reduced(mask, around, side), around) for mask in masks]
+    return [_cut(image, mask, around, side) for mask in masks]
 
 
 def close_up(image: Image.Image, box: Box) -> Image.Image:
     """The square around a box, moved where it would leave the picture: how an object is asked for."""
     return image.crop(frame(box, image.size, 1))
+
+
+def _cut(image: Image.Image, mask: np.ndarray, around: tuple[int, int, int, int], side: int) -> Cut:
+    small = image.crop(around).resize((side, side), Image.Resampling.BICUBIC)  # as `Encoder.pixels` would
+    return Cut(small, _reduced(mask, around, side), around)
 
 
 def _present(image: Image.Image, things: Sequence[Thing]) -> list[tuple[Thing, np.ndarray]]:

@@ -18,6 +18,7 @@ from foir.small_objects.cutting import Thing
 OWL = "google/owlv2-base-patch16-ensemble"
 OBJECT = 0.2  # objectness from which a box is kept (MaO spec, section 2)
 APART = 0.4  # IoU
+MOST = 100  # boxes of a picture
 
 
 class Detector(Protocol):
@@ -40,7 +41,8 @@ class Proposals:
         Raises:
             Unavailable: The encoder is another one.
         """
-        self.grow, self.name = Grower(encoder), f"{encoder.name}-regions"
+        self.grow = Grower(encoder)
+        self.name = f"{encoder.name}-regions@{self.grow.digest}"
 
     def __call__(self, image: Image.Image) -> list[Thing]:
         """See `Detector`."""
@@ -67,7 +69,7 @@ class Owl:
         boxes = max(image.size) * np.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 1)
         boxes = np.clip(boxes, 0, [*image.size, *image.size])
         sure = np.flatnonzero((scores > OBJECT) & (boxes[:, 2:] - boxes[:, :2] >= 1).all(1))
-        kept = boxes[sure][suppress(boxes[sure], scores[sure], APART)]
+        kept = boxes[sure][suppress(boxes[sure], scores[sure], APART)[:MOST]]
         things = [Thing((x0, y0, x1, y1)) for x0, y0, x1, y1 in kept.tolist()]
         if self.sam is None or not things:
             return things

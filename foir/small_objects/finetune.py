@@ -34,6 +34,7 @@ from foir.small_objects.mao import mean_vector
 RANK, ALPHA, DROPOUT = 256, 32, 0.1
 RATE, LEAST, DECAY, DECAYS = 5e-5, 1e-6, 0.93, 50  # learning rate, its floor, and how often it shrinks in a run
 TEMPERATURE = 0.07
+SLICE = 32  # pictures whose gradients are in memory at once
 CROPS = 6  # of a scene at most; more do not fit beside each other
 TARGETS = ("q_proj", "k_proj", "v_proj")
 
@@ -44,22 +45,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--encoder", default="mini")
     parser.add_argument("--data", choices=sorted(DATA), default="playroom")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file of the adapter")
-    parser.add_argument("--scenes", type=int, help="only so many of the training scenes")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rank", type=int, default=RANK)
+    parser.add_argument("--scenes", type=_count, help="only so many of the training scenes")
+    parser.add_argument("--batch", type=_count, default=128)
+    parser.add_argument("--rank", type=_count, default=RANK)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
     try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.open("ab").close()  # what cannot be written is told before the training, not after it
         lessons, lesson = DATA[args.data]()
         count = lessons if args.scenes is None else min(args.scenes, lessons)
         encoder = encoders.load(args.encoder, device=args.device)
         losses = train(encoder, lesson, count, batch=args.batch, rank=args.rank)
         write(encoder, args.out, {"data": args.data, "scenes": count, "batch": args.batch, "rank": args.rank})
+    except OSError as error:
+        sys.stderr.write(f"foir: {args.out} cannot be written: {error.strerror}.\n")
+        return 1
     except FoirError as error:
         sys.stderr.write(f"foir: {error}\n")
         return 1
     sys.stdout.write(f"{args.out} written; loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last\n")
     return 0
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
 
 
 def train(encoder: Encoder, lesson: Callable[[int], Lesson], count: int, *, batch: int, rank: int) -> list[float]:
@@ -86,11 +99,9 @@ def train(encoder: Encoder, lesson: Callable[[int], Lesson], count: int, *, batc
         rate = max(LEAST, RATE * DECAY ** (step * DECAYS // len(starts)))
         for group in adam.param_groups:
             group["lr"] = rate
-        loss = info_nce(*_vectors(encoder, [lesson(number) for number in range(start, min(start + batch, count))]))
         adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(_descend(encoder, [lesson(number) for number in range(start, min(start + batch, count))], step))
         adam.step()
-        losses.append(float(loss.detach()))
     encoder.module.eval()
     return losses
 
@@ -102,15 +113,33 @@ def info_nce(scenes: Tensor, queries: Tensor) -> Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def _vectors(encoder: Encoder, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
+def _descend(encoder: Encoder, lessons: Sequence[Lesson], seed: int) -> float:
+    """The loss of some scenes; its gradients reach the parameters.
+
+    All pictures of a batch would not fit into memory with what their gradients need, so they are looked at twice: for
+    the vectors and the loss's gradient at them, then a few at a time to take it further (GradCache, arXiv 2101.06983).
+    """
     crops, owner = [], []
     for number, lesson in enumerate(lessons):
         cuts = cut(lesson.image, _some(lesson.things, number), encoder.size)
         crops += [one.image for one in cuts] or [lesson.image]
         owner += [number] * max(1, len(cuts))
-    vectors = _plain(encoder, [*crops, *(lesson.wanted for lesson in lessons)])
+    images = [*crops, *(lesson.wanted for lesson in lessons)]
+    parts = range(0, len(images), SLICE)
+
+    def looked(start: int) -> Tensor:
+        torch.manual_seed(seed * len(images) + start)  # the same dropout both times
+        return _plain(encoder, images[start : start + SLICE])
+
+    with torch.no_grad():
+        vectors = torch.cat([looked(start) for start in parts])
+    vectors.requires_grad_(True)
     means = mean_vector(vectors[: len(crops)], torch.tensor(owner, device=vectors.device))
-    return means, vectors[len(crops) :]
+    loss = info_nce(means, vectors[len(crops) :])
+    (gradient,) = torch.autograd.grad(loss, vectors)
+    for start in parts:
+        looked(start).backward(gradient[start : start + SLICE])  # type: ignore[no-untyped-call]
+    return float(loss.detach())
 
 
 def _some(things: Sequence[Thing], seed: int) -> list[Thing]:

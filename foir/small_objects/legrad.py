@@ -27,7 +27,7 @@ from foir.encoders.block import Layer, Mlp
 from foir.errors import Unavailable
 
 # Tensors of each crop; the others are shared by all.
-OWN = ("vectors", "pooled", "back", "slopes", "values", "spread", "turned", "leaning")
+OWN = ("vectors", "back", "slopes", "values", "spread", "turned", "leaning")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,6 @@ class Crops:
 
     Attributes:
         vectors: The encoder's own unit vectors, float32 [K, dim].
-        pooled: What the maps explain, unit vectors f [K, dim].
         back: df/dm over T, [K, dim, d].
         slopes: a'(h_q), one part for each inner map of the network, [K, T, n * m].
         values: v_t of each head, [K, h, T, d_k].
@@ -51,7 +50,6 @@ class Crops:
     """
 
     vectors: Tensor
-    pooled: Tensor
     back: Tensor
     slopes: Tensor
     values: Tensor
@@ -131,7 +129,7 @@ def crops(encoder: Encoder, pixels: Tensor, batch: int = 16) -> Crops:
     """Run the backbone on crops once and keep what their maps need.
 
     Args:
-        encoder: Any that pools by its CLS token.
+        encoder: Any; all tokens behind its patches' first column are patches.
         pixels: Normalised, [K, 3, size, size].
         batch: Crops at a time.
 
@@ -159,7 +157,7 @@ def _opened(encoder: Encoder, pixels: Tensor) -> Crops:
     x = wide(block.tokens + layer.scale1(layer.out(z.transpose(1, 2).flatten(2))))
     spread = 1 / (x.var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
     normed = (x - x.mean(-1, keepdim=True)) * spread
-    before = [inner(layer.norm2(x)) for inner in mlp.inner]
+    before = [inner(layer.norm2(x.to(encoder.dtype))) for inner in mlp.inner]
     last = wide(x + layer.scale2(mlp.outer(mlp.act(*before))))
     d = x.shape[-1]
     one = torch.ones(d, device=x.device, dtype=x.dtype)
@@ -169,7 +167,6 @@ def _opened(encoder: Encoder, pixels: Tensor) -> Crops:
     mean, slopes = last.mean(1), _slopes(mlp, before)
     return Crops(
         vectors=encoder.finish(prefix).vectors.to(x.dtype, copy=True),  # out of inference mode, for gradients to pass
-        pooled=_pool(encoder, mean),
         back=_jacobian(encoder, mean) / x.shape[1],
         slopes=slopes,
         values=wide(block.values).clone(),
@@ -203,7 +200,7 @@ def wide(x: Tensor) -> Tensor:
 
 def _pool(encoder: Encoder, mean: Tensor) -> Tensor:
     """Mean tokens m to pooled features f: norm, projection, unit length."""
-    return F.normalize(wide(encoder.project(encoder.norm(mean))), dim=-1)
+    return F.normalize(wide(encoder.project(encoder.norm(mean.to(encoder.dtype)))), dim=-1)
 
 
 def _jacobian(encoder: Encoder, mean: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ length in every evaluation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,11 @@ class Mode:
     rate: float = 0.1
     whole: bool = False
     union: bool = False
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The same as JSON holds it."""
+        return {**asdict(self), "overlap": self.overlap.__name__}
 
 
 MODES = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from PIL import Image
@@ -17,13 +17,14 @@ TOGETHER = 64  # crops whose vectors are optimised at once; their slopes and pro
 
 
 def represent(
-    encoder: Encoder, pictures: Sequence[tuple[Image.Image, Sequence[Thing]]], mode: Mode | None = None
+    encoder: Encoder, pictures: Iterable[tuple[Image.Image, Sequence[Thing]]], mode: Mode | None = None
 ) -> list[Tensor]:
     """The vectors of each picture: one that stands for all its objects, or one for each where the mode says so.
 
     Args:
         encoder: Any that a relevance map is known for.
-        pictures: RGB, each with its objects; a picture without any gets its plain feature.
+        pictures: RGB, each with its objects; a picture without any gets its plain feature. They are asked for one
+            after the other, and of those with objects only small crops are kept.
         mode: How the objective is read; by default as is best known for the encoder.
 
     Returns:
@@ -32,19 +33,25 @@ def represent(
     Raises:
         Unavailable: See `legrad.crops`.
     """
-    mode = mode or MODES["mini" if encoder.name == "mini" else "paper"]
-    cuts = [
-        uncut(image, things, encoder.size, union=mode.union) if mode.whole else cut(image, things, encoder.size)
-        for image, things in pictures
-    ]
+    mode = mode or mode_of(encoder)
+    cuts: list[list[Cut]] = []
+    plain: dict[int, Image.Image] = {}
+    for place, (image, things) in enumerate(pictures):
+        whole = mode.whole
+        cuts.append(uncut(image, things, encoder.size, union=mode.union) if whole else cut(image, things, encoder.size))
+        if not cuts[-1]:
+            plain[place] = image
     found: dict[int, Tensor] = {}
-    plain = [place for place, some in enumerate(cuts) if not some]
     if plain:
-        whole = embed(encoder, [pictures[place][0] for place in plain])
-        found.update(zip(plain, whole.unsqueeze(1), strict=True))
+        found.update(zip(plain, embed(encoder, list(plain.values())).unsqueeze(1), strict=True))
     for group in _groups(cuts):
         found.update(zip(group, _optimised(encoder, [cuts[place] for place in group], mode), strict=True))
-    return [found[place] for place in range(len(pictures))]
+    return [found[place] for place in range(len(cuts))]
+
+
+def mode_of(encoder: Encoder) -> Mode:
+    """How the objective is read by default: as is best known for the encoder."""
+    return MODES["mini" if encoder.name == "mini" else "paper"]
 
 
 def embed(encoder: Encoder, images: Sequence[Image.Image]) -> Tensor:

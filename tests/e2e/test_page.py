@@ -8,6 +8,7 @@ from PIL import Image
 
 from foir.playroom import compose
 from index_build.pipeline import Plan, build
+from index_build.playroom import note as known
 from tests.conftest import scene
 from tests.e2e.conftest import serve
 
@@ -283,3 +284,29 @@ def test_the_map_leads_to_pictures(visit):
     area = page.locator(".map canvas").bounding_box()
     new_results(page, lambda: page.mouse.click(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2))
     assert "Pictures like this one" in note(page)
+
+
+def test_a_small_thing_is_looked_for_alone(browser, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    notes = {}
+    for number in range(3):
+        composed = compose("held-out", 530 + number)
+        composed.image.save(tmp_path / "pictures" / f"{number}.png")
+        notes[f"{number}.png"] = known(composed)
+    build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", objects="mao", device="cpu", notes=notes))
+    with serve(tmp_path, tmp_path / "index") as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_selector(".hit img.photo", timeout=120_000)
+        box = page.get_by_label("It is a small thing: look for it alone")
+        new_results(page, box.check)
+        assert "however small" in note(page) and len(names(page)) == 3
+        assert not page.locator(".stage .heat").is_visible()
+        page.wait_for_selector(".hit .heat")
+        new_results(page, box.uncheck)
+        assert "however small" not in note(page) and POINTED in note(page)
+        page.close()
+
+
+def test_the_sample_has_no_vectors_of_objects_and_does_not_offer_them(visit):
+    assert not visit().get_by_label("It is a small thing: look for it alone").is_visible()
