@@ -11,10 +11,10 @@ import pytest
 
 from eval import __main__ as command
 from eval import bench_reprompt, cells, datasets, gallery, papers, phs, pointing, ranking, runner
-from eval.datasets import Captioned, Classed, Dataset, Query
+from eval.datasets import Captioned, Classed, Dataset, Instances, Query
 from eval.experiments import EXPERIMENTS
 from eval.store import Store
-from eval.tables import Captioning, Clustering, Experiment, Perturbed, Retrieval, Row
+from eval.tables import Captioning, Clustering, Experiment, Needles, Perturbed, Proposing, Retrieval, Row
 from foir.encoders.intervention import HeadGate
 from foir.index import exact, head_cache
 from foir.patches import rasterise
@@ -127,9 +127,9 @@ def test_reprompting_is_cheaper_than_encoding(toy):
 
 
 def test_every_experiment_names_known_data_sets():
-    words, classes = Retrieval | Captioning | Perturbed, Clustering
+    kinds = {Captioned: Retrieval | Captioning | Perturbed | Proposing, Classed: Clustering, Instances: Needles}
     for experiment in EXPERIMENTS.values():
-        kind = Captioned if isinstance(experiment, words) else Classed if isinstance(experiment, classes) else Dataset
+        kind = next((kind for kind, those in kinds.items() if isinstance(experiment, those)), Dataset)
         assert set(experiment.datasets) <= set(datasets.names(kind))
 
 
