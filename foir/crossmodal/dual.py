@@ -62,6 +62,4 @@ def beside(encoder: Encoder, **parts: Any) -> Crossmodal:
         return encoder.finish(Prefix(tokens, encoder.open(tokens))).vectors[:, None]
 
     facts: dict[str, Any] = {"vectors": vectors, "encoder": encoder, **parts}
-    return Crossmodal(
-        encoder.name, encoder.revision, encoder.device, encoder.grid, 1 + encoder.registers, look, **facts
-    )
+    return Crossmodal(encoder.name, encoder.revision, encoder.device, encoder.grid, encoder.first_patch, look, **facts)

@@ -172,12 +172,15 @@ class Encoder:
     @torch.inference_mode()
     def tail(self, z: Tensor, residual: Tensor, channels: Tensor | None = None) -> Tensor:
         """From gated head outputs [n, h, d_k] and residuals [n, d] to unit vectors, float32 [n, dim]."""
-        hidden = self.layers[-1].tail(z, residual, channels)
-        return F.normalize(self.project(self.norm(hidden)).float(), dim=-1)
+        return self._feature(self.layers[-1].tail(z, residual, channels))
+
+    def _feature(self, cls: Tensor) -> Tensor:
+        """From CLS tokens behind the last block [n, d] to unit vectors, float32 [n, dim]."""
+        return F.normalize(self.project(self.norm(cls)).float(), dim=-1)
 
     def plain(self, tokens: Tensor) -> Tensor:
         """From the last block's output [B, T, d] to unit vectors, float32 [B, dim]; gradients pass, for training."""
-        return F.normalize(self.project(self.norm(tokens[:, 0])).float(), dim=-1)
+        return self._feature(tokens[:, 0])
 
     @torch.inference_mode()
     def patches(self, prefix: Prefix) -> Tensor:

@@ -8,6 +8,7 @@ from foir.encoders import Card, encoder
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
+    from foir.encoders.block import Layer
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # name: repository, width, heads, blocks, patch, width of the joint space
@@ -57,18 +58,7 @@ def wrap(model: Any, name: str, revision: str, *, projected: bool = False) -> En
         projected: Take the feature behind the projection to the joint space with text.
     """
     from foir.encoders.base import Encoder
-    from foir.encoders.block import Layer, Mlp, identity
-
-    def opened(layer: Any) -> Layer:
-        a = layer.self_attn
-        return Layer(
-            heads=a.num_heads,
-            norm1=layer.layer_norm1,
-            qkv=lambda u: (a.q_proj(u), a.k_proj(u), a.v_proj(u)),
-            out=a.out_proj,
-            norm2=layer.layer_norm2,
-            ffn=Mlp((layer.mlp.fc1,), layer.mlp.activation_fn, layer.mlp.fc2),
-        )
+    from foir.encoders.block import identity
 
     model.eval().requires_grad_(False)
     vision = model.vision_model
@@ -85,4 +75,19 @@ def wrap(model: Any, name: str, revision: str, *, projected: bool = False) -> En
         mean=MEAN,
         std=STD,
         module=model,
+    )
+
+
+def opened(layer: Any) -> Layer:
+    """A block as CLIP and SigLIP have it in transformers."""
+    from foir.encoders.block import Layer, Mlp
+
+    a = layer.self_attn
+    return Layer(
+        heads=a.num_heads,
+        norm1=layer.layer_norm1,
+        qkv=lambda u: (a.q_proj(u), a.k_proj(u), a.v_proj(u)),
+        out=a.out_proj,
+        norm2=layer.layer_norm2,
+        ffn=Mlp((layer.mlp.fc1,), layer.mlp.activation_fn, layer.mlp.fc2),
     )

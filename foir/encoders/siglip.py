@@ -39,19 +39,8 @@ def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Enco
 
 def wrap(model: Any, name: str, revision: str) -> Encoder:
     """Open a transformers SiglipVisionModel, whatever its width."""
-    from foir.encoders.block import Layer, Mlp
+    from foir.encoders.clip import opened
     from foir.encoders.pooled import Pooled
-
-    def opened(layer: Any) -> Layer:
-        a = layer.self_attn
-        return Layer(
-            heads=a.num_heads,
-            norm1=layer.layer_norm1,
-            qkv=lambda u: (a.q_proj(u), a.k_proj(u), a.v_proj(u)),
-            out=a.out_proj,
-            norm2=layer.layer_norm2,
-            ffn=Mlp((layer.mlp.fc1,), layer.mlp.activation_fn, layer.mlp.fc2),
-        )
 
     model.eval().requires_grad_(False)
     grid = model.config.image_size // model.config.patch_size
