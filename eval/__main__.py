@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     report.set_defaults(run=_report)
     bench = commands.add_parser("bench", help="measure what things cost")
-    bench.add_argument("name", choices=["reprompt", "query-db", "cost", "feedback", "index", "mao"])
+    bench.add_argument("name", choices=["reprompt", "query-db", "cost", "feedback", "index", "mao", "page", "load"])
     bench.set_defaults(run=_bench)
     return parser
 
@@ -186,7 +186,16 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    from eval import bench_cost, bench_feedback, bench_index, bench_mao, bench_query_db, bench_reprompt
+    from eval import (
+        bench_cost,
+        bench_feedback,
+        bench_index,
+        bench_load,
+        bench_mao,
+        bench_page,
+        bench_query_db,
+        bench_reprompt,
+    )
 
     benches = {
         "reprompt": bench_reprompt,
@@ -195,6 +204,8 @@ def _bench(args: argparse.Namespace) -> None:
         "feedback": bench_feedback,
         "index": bench_index,
         "mao": bench_mao,
+        "page": bench_page,
+        "load": bench_load,
     }
     print(benches[args.name].main())
 

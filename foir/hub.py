@@ -132,7 +132,15 @@ def opened(repo: str, sha: str, name: str) -> AbstractContextManager[Any]:
     return file
 
 
-def upload(repo: str, folder: Path, message: str, *, private: bool = False, replaces: Sequence[str] = ()) -> str:
+def upload(
+    repo: str,
+    folder: Path,
+    message: str,
+    *,
+    private: bool = False,
+    replaces: Sequence[str] = (),
+    space: bool = False,
+) -> str:
     """Commit a folder's files to a data set repository, which is made where there is none; returns the commit.
 
     Args:
@@ -141,26 +149,58 @@ def upload(repo: str, folder: Path, message: str, *, private: bool = False, repl
         message: Of the commit.
         private: Make the repository private if it is made.
         replaces: Patterns of files that are removed from it unless the folder holds them.
+        space: It is not a data set, but a Space that is there.
 
     Raises:
         Unavailable: Not allowed, or the connection broke; uploading again goes on behind what was sent.
     """
     from huggingface_hub import HfApi
 
-    with reachable(f"The data set {repo}", "cannot be written"):
+    kind = "space" if space else "dataset"
+    with reachable(f"The {'Space' if space else 'data set'} {repo}", "cannot be written"):
         api = HfApi()
-        _patiently(lambda: api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True))
+        if not space:
+            _patiently(lambda: api.create_repo(repo, repo_type=kind, private=private, exist_ok=True))
         return str(
             _patiently(
                 lambda: api.upload_folder(
                     repo_id=repo,
-                    repo_type="dataset",
+                    repo_type=kind,
                     folder_path=folder,
                     commit_message=message,
                     delete_patterns=list(replaces) or None,
                 )
             ).oid
         )
+
+
+def make_space(repo: str, *, private: bool = False) -> None:
+    """Make an empty Space that Gradio serves, unless it is there.
+
+    Raises:
+        Unavailable: Not allowed, or the Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with reachable(f"The Space {repo}", "cannot be made"):
+        create = partial(HfApi().create_repo, repo, repo_type="space", space_sdk="gradio", private=private)
+        _patiently(partial(create, exist_ok=True))
+
+
+def set_variable(repo: str, name: str, value: str | None) -> None:
+    """Set an environment variable of a Space, or remove it.
+
+    Raises:
+        Unavailable: Not allowed, or the Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with reachable(f"The Space {repo}", "cannot be set up"):
+        api = HfApi()
+        if value is not None:
+            _patiently(lambda: api.add_space_variable(repo, name, value))
+        elif name in _patiently(lambda: api.get_space_variables(repo)):
+            _patiently(lambda: api.delete_space_variable(repo, name))
 
 
 def _patiently(call: Callable[[], Any]) -> Any:

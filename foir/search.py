@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from foir import crossmodal, images, methods
+from foir import crossmodal, images, looking
 from foir.crossmodal import Crossmodal
-from foir.encoders.base import Encoder, Features
+from foir.encoders.base import Encoder
 from foir.errors import BadIndex, BadPrompt
 from foir.feedback import rules
 from foir.hits import Hits, Picture
@@ -21,23 +20,12 @@ from foir.images import Photo
 from foir.index import OBJECTS, Index, Space, exact
 from foir.index.made_by import check_same, encoder_of
 from foir.index.remote import located
-from foir.patches import PatchMask, rasterise
-from foir.prompts import Prompt, bounds
+from foir.patches import PatchMask
+from foir.prompts import Prompt
 from foir.scoring import Scorer, check_mode, wished
 from foir.segment import Outline, Segmenter, segmenter
-from foir.small_objects.cutting import close_up
 
 MAX_RESULTS = 1000
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """What the query picture says under its prompt."""
-
-    features: Features
-    mask: PatchMask
-    whole: bool
-    notes: tuple[str, ...]
 
 
 class Searcher:
@@ -194,12 +182,17 @@ class Searcher:
             raise BadPrompt("There is nothing to search for: give a picture or words.")
         wanted, unwanted, left_out = self._judged(liked, disliked, without)
         k = min(k, len(self.index) - len(left_out))
-        scorer, seen = self.scorer, None
+        scorer = self.scorer
+        seen: looking.Seen | None = None
         if mode == "small":
             scorer, mode = Scorer(self.encoder, self._objects()), "query"
-            seen = self._close(picture, prompt, method, options, rule, window)
+            if picture is None or prompt is None:
+                raise BadPrompt("To find a small thing, point at it.")
+            if method is not None or options:
+                raise BadPrompt("Small things are found in one way only: leave out the method and its options.")
+            seen = looking.close(self.encoder, picture, prompt, rule, window)
         elif picture is not None:
-            seen = self._look(picture, prompt, method, options, rule, window)
+            seen = looking.look(self.encoder, picture, prompt, method, options, rule, window)
         words = [crossmodal.one_text(wish) for wish in (text, minus) if wish is not None]
         said = self.crossmodal.words(words) if words else None
         judged = bool(wanted or unwanted)
@@ -231,51 +224,10 @@ class Searcher:
             notes=(() if seen is None else seen.notes) + (() if said is None else said.notes),
         )
 
-    def _look(
-        self,
-        picture: Picture,
-        prompt: Prompt | None,
-        method: str | None,
-        options: Mapping[str, Any] | None,
-        rule: str,
-        window: int,
-    ) -> _Seen:
-        """The query picture's feature under the prompt."""
-        method = method or ("cbir" if prompt is None else "phs")
-        if prompt is None and any(step.pointed for step in methods.chain(method)):
-            raise BadPrompt(f"The method {method} needs a point, a box, a stroke or a mask.")
-        mask = self.region(picture, prompt, rule=rule, window=window)
-        fitted = Prompt.box(0, 0, *picture.photo.size) if prompt is None else self._fit(picture, prompt)
-        intervention = methods.intervene(method, fitted, mask, options)
-        features = self.encoder.features(picture.photo.image, [intervention], picture.prefix)
-        return _Seen(features, mask, not intervention.reframes, picture.photo.notes + intervention.notes)
-
     def _objects(self) -> Space:
         if OBJECTS not in self.index.spaces:
             raise BadIndex("This index does not know the objects of its pictures: build it with --objects mao.")
         return self.index.space(OBJECTS)
-
-    def _close(
-        self,
-        picture: Picture | None,
-        prompt: Prompt | None,
-        method: str | None,
-        options: Mapping[str, Any] | None,
-        rule: str,
-        window: int,
-    ) -> _Seen:
-        """What is pointed at, cut out: its outline where a point or a stroke says no more than where it is."""
-        if picture is None or prompt is None:
-            raise BadPrompt("To find a small thing, point at it.")
-        if method is not None or options:
-            raise BadPrompt("Small things are found in one way only: leave out the method and its options.")
-        mask, fitted = self.region(picture, prompt, rule=rule, window=window), self._fit(picture, prompt)
-        if fitted.points or fitted.strokes:
-            pixels = picture.outline(fitted, mask)
-            mask = rasterise(Prompt(mask=pixels), picture.photo.size, self.encoder.grid, rule=rule)
-        image = close_up(picture.photo.image, bounds(mask.pixels))
-        features = self.encoder.finish(self.encoder.prefix(self.encoder.pixels([image])))
-        return _Seen(features, mask, False, picture.photo.notes)
 
     def _judged(self, liked: Sequence[int], disliked: Sequence[int], without: Sequence[int]) -> tuple[list[int], ...]:
         """Rows of judged and left out pictures, each once."""
@@ -293,14 +245,7 @@ class Searcher:
         Raises:
             BadPrompt: The prompt does not fit the picture.
         """
-        if prompt is None:
-            return PatchMask.everything(picture.photo.size, self.encoder.grid)
-        fitted = self._fit(picture, prompt)
-        return rasterise(fitted, picture.photo.size, self.encoder.grid, rule=rule, window=window)
-
-    @staticmethod
-    def _fit(picture: Picture, prompt: Prompt) -> Prompt:
-        return prompt.fit(picture.photo.size, orientation=picture.photo.orientation)
+        return looking.region(self.encoder, picture, prompt, rule, window)
 
 
 def _signs(text: str | None, minus: str | None) -> tuple[float, ...]:

@@ -67,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder for the copy")
     pull.add_argument("--revision", help="commit, tag or branch; the newest commit if left out")
     pull.set_defaults(run=_pull)
+    space = commands.add_parser("deploy-space", help="serve the page as a Space on the Hugging Face Hub")
+    space.add_argument("--repo", metavar="USER/NAME", required=True)
+    space.add_argument("--index", metavar="INDEX", help="hf://datasets/USER/NAME[@COMMIT]; the sample if left out")
+    space.add_argument("--private", action="store_true", help="make the Space private, if it is made")
+    space.set_defaults(run=_deploy_space)
     bench = commands.add_parser("bench", help="measure a whole build beside the encoder alone")
     bench.add_argument("folder", metavar="FOLDER", type=Path)
     bench.add_argument("--encoder", default="mini")
@@ -164,6 +169,12 @@ def _pull(args: argparse.Namespace) -> None:
 
     repo, revision = remote.parsed(args.repo) if args.repo.startswith("hf:") else (args.repo, None)
     print(remote.pull(repo, args.out, args.revision or revision))
+
+
+def _deploy_space(args: argparse.Namespace) -> None:
+    from index_build.space import deploy
+
+    print(deploy(args.repo, index=args.index, private=args.private))
 
 
 def _bench(args: argparse.Namespace) -> None:

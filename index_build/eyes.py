@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from foir import masks
-from foir.errors import Unavailable
+from foir.errors import BadIndex, Unavailable
 from foir.index import OBJECTS, Index, Object
 
 LARGEST = 12_000_000  # pixels of a picture whose objects are looked for
@@ -86,9 +86,11 @@ class Encoders:
             for name, encoder in encoders.items()
         }
         if objects:
+            from foir.small_objects import detect
             from foir.small_objects.represent import mode_of
 
-            way = json.dumps(mode_of(encoders["image"]).facts, sort_keys=True)
+            finder = detect.named(encoders["image"])
+            way = json.dumps({**mode_of(encoders["image"]).facts, "finder": finder}, sort_keys=True)
             self.made_by[OBJECTS] = replace(self.made_by["image"], way=way)
 
     def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
@@ -182,7 +184,7 @@ def of_index(index: Index, *, device: str, dtype: str) -> Encoders:
 
     Raises:
         Unavailable: A model cannot be loaded.
-        BadIndex: One gives other features now than when the index was made.
+        BadIndex: One gives other features now than when the index was made, or objects are found in another way.
     """
     from foir.index.made_by import check_same, encoder_of
 
@@ -193,4 +195,11 @@ def of_index(index: Index, *, device: str, dtype: str) -> Encoders:
             check_same(encoder, space)
             opened[space.encoder, space.revision] = encoder
     eyes = {name: opened[space.encoder, space.revision] for name, space in index.spaces.items() if name != OBJECTS}
-    return Encoders(eyes, objects=OBJECTS in index.spaces)
+    found = Encoders(eyes, objects=OBJECTS in index.spaces)
+    for name, space in index.spaces.items():
+        if found.made_by[name].way != space.way:
+            how = (
+                "are found in another way now than when it was made" if space.way else "do not say how they were found"
+            )
+            raise BadIndex(f"The index's {name} {how}: build it anew.")
+    return found

@@ -82,6 +82,7 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
                 by.probe,
                 shards=tuple(shard.vectors[name] for shard in made.shards if shard.vectors),
                 heads=tuple(shard.heads for shard in made.shards if shard.heads) if name == "image" else (),
+                way=by.way,
             )
             for name, by in eyes.made_by.items()
         }

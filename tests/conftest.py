@@ -100,10 +100,11 @@ def folder(tmp_path) -> Path:
 
 @crossmodal.crossmodal("toy-words")
 def build_toy_words(encoder):
-    """Words for the toy: a text is the toy's own feature of the made picture whose number it ends in ("thing 3")."""
+    """Words for the toy: a text is its feature of the made picture whose number the text ends in ("thing 3")."""
 
     def words(texts):
-        pictures = [scene(int(text.split()[-1])) for text in texts]
+        ends = [text.split()[-1] for text in texts]
+        pictures = [scene(int(end) if end.isdecimal() else len(end)) for end in ends]
         vectors = encoder.finish(encoder.prefix(encoder.pixels(pictures))).vectors.numpy()
         return crossmodal.Words(vectors, ("Only the first words were read.",) if len(texts[0]) > 40 else ())
 

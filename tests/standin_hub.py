@@ -41,6 +41,7 @@ class Hub:
         self.url = ""
         self.repos: dict[str, dict[str, dict[str, bytes]]] = {}  # files of each commit, the newest last: main
         self.private: set[str] = set()
+        self.variables: dict[str, dict[str, str]] = {}  # of Spaces
         self.stored: dict[str, bytes] = {}  # large files by SHA-256, uploaded before the commit that names them
         self.requests: list[Request] = []
         self.lock = threading.Lock()
@@ -127,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"" if self.command == "HEAD" else body)
 
-    do_GET = do_HEAD = do_POST = do_PUT = answer
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
 
     def log_message(self, format: str, *args: Any) -> None:
         """Leave the terminal alone: Hub.requests is the log."""
@@ -158,7 +159,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _create(self) -> Answer:
         asked = json.loads(self.sent)
         repo = f"{asked.get('organization') or 'tester'}/{asked['name']}"
-        answer = {"url": f"{self.hub.url}/{'datasets/' if asked.get('type') == 'dataset' else ''}{repo}"}
+        folder = {"dataset": "datasets/", "space": "spaces/"}.get(asked.get("type"), "")
+        if folder == "spaces/" and not asked.get("sdk"):
+            raise RefusedError(400, "", "A Space needs an SDK.")
+        answer = {"url": f"{self.hub.url}/{folder}{repo}"}
         if repo in self.hub.repos:
             return _json(answer | {"error": "You already created this repo"}, 409)
         attributes = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES)
@@ -219,6 +223,15 @@ class _Handler(BaseHTTPRequestHandler):
         commit = self.hub.add(repo, files, fresh=True)
         return _json({"commitOid": commit, "commitUrl": f"{self.hub.url}/datasets/{repo}/commit/{commit}"})
 
+    def _variables(self, repo: str) -> Answer:
+        kept = self.hub.variables.setdefault(self.hub.find(repo) and repo, {})
+        if self.command == "POST":
+            asked = json.loads(self.sent)
+            kept[asked["key"]] = asked["value"]
+        elif self.command == "DELETE":
+            del kept[json.loads(self.sent)["key"]]
+        return _json({name: {"key": name, "value": value} for name, value in kept.items()})
+
     def _resolve(self, repo: str, revision: str, path: str) -> Answer:
         commit, files = self.hub.find(repo, revision)
         if repo in self.hub.gated:  # only here: the Hub describes and lists a gated repository to everyone
@@ -240,8 +253,8 @@ class _Handler(BaseHTTPRequestHandler):
         return status, data[start:end], headers
 
 
-_API, _REVISION = r"/api/(?:datasets|models)/(?P<repo>[^/]+/[^/]+)", r"/(?P<revision>[^/]+)"
-_GIT, _LFS = r"/(?:datasets/)?(?P<repo>[^/]+/[^/]+)", r"/lfs/(?P<oid>[0-9a-f]{64})"
+_API, _REVISION = r"/api/(?:datasets|models|spaces)/(?P<repo>[^/]+/[^/]+)", r"/(?P<revision>[^/]+)"
+_GIT, _LFS = r"/(?:datasets/|spaces/)?(?P<repo>[^/]+/[^/]+)", r"/lfs/(?P<oid>[0-9a-f]{64})"
 ROUTES = (
     ("GET POST", f"/api/whoami-v2|/api/validate-yaml|{_LFS}/verify", _Handler._agree),
     ("POST", "/api/repos/create", _Handler._create),
@@ -251,6 +264,7 @@ ROUTES = (
     ("POST", rf"{_GIT}\.git/info/lfs/objects/batch", _Handler._lfs_batch),
     ("PUT", _LFS, _Handler._lfs_store),  # without a token: on the Hub this is a signed address elsewhere
     ("POST", f"{_API}/commit{_REVISION}", _Handler._commit),
+    ("GET POST DELETE", f"{_API}/variables", _Handler._variables),
     ("GET HEAD", f"{_GIT}/resolve{_REVISION}/(?P<path>.+)", _Handler._resolve),
 )
 

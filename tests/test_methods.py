@@ -295,7 +295,7 @@ def test_crop_of_a_pixel_still_encodes(toy, photo):
 def test_options_reach_the_method_that_knows_them_and_no_other(toy):
     with pytest.raises(BadPrompt, match="no option sigmoid"):
         intervene("foveal|phs", *pointed(toy), {"sigmoid": 1})
-    assert set(methods()["phs"].options) == {"h_on", "roi", "variant"}
+    assert set(methods()["phs"].options) == {"h_on", "roi", "variant", "keep", "drop"}
 
 
 @pytest.mark.parametrize(
@@ -331,3 +331,25 @@ def test_registering_imports_no_torch():
 def test_pictures_of_other_sizes_share_a_grid(toy):
     tall = scene(2, (90, 200))
     assert features(toy, tall, "phs", Prompt.box(0, 0, 10, 10)).vectors.shape == (1, 48)
+
+
+def test_heads_switched_by_hand_count_among_those_that_are_kept():
+    looks = torch.tensor([0.1, 0.4, 0.2, 0.3])
+    assert gate(looks, 2).on == (1, 3)
+    assert gate(looks, 2, keep=[0]).on == (0, 1)
+    assert gate(looks, 2, drop=[1]).on == (2, 3)
+    assert gate(looks, 2, keep=[0], drop=[1]).on == (0, 3)
+    assert gate(looks, 1, keep=[0, 2]).on == (0, 2)  # all that were asked for, even when more than h_on
+    assert gate(looks, 4, drop=[1, 2]).on == (0, 3)
+    assert gate(looks, 2, keep=[1], drop=[0]) == gate(looks, 2)
+    kept = gate(looks, 4, drop=[1])
+    assert kept.before == pytest.approx((4 / 3, 0, 4 / 3, 4 / 3))  # louder by the share that is on
+
+
+@pytest.mark.parametrize(
+    ("keep", "drop", "words"),
+    [([4], [], "no head 4"), ([], [-1], "no head -1"), ([1], [1], "on and off"), ([], [0, 1, 2, 3], "leave one on")],
+)
+def test_heads_that_cannot_be_switched_so(keep, drop, words):
+    with pytest.raises(BadPrompt, match=words):
+        gate(torch.tensor([0.1, 0.4, 0.2, 0.3]), 2, keep=keep, drop=drop)

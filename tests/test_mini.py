@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from foir import Prompt, Unavailable, encoders
 from foir.encoders.intervention import PLAIN
@@ -25,7 +26,6 @@ TINY = Settings(
     scene_batch=3,
     caption_epochs=1,
     caption_batch=4,
-    caption_pointing_epochs=1,
     caption_scenes=4,
 )
 
@@ -255,6 +255,10 @@ def test_a_small_training_runs_through_and_again_the_same(flickr, tmp_path, caps
     facts = towers.facts(tmp_path / "one" / towers.FILE.name)
     assert (facts["seed"], facts["photos"], facts["command"]) == ("3", "10", "python -m foir.mini.train --seed 3")
     assert json.loads(facts["settings"])["epochs"] == 1
+    with safe_open(tmp_path / "one" / caption.FILE.name, "pt") as opened:
+        told = json.loads(opened.metadata()["captioner"])["facts"]
+    revision = towers.image_tower(tmp_path / "one" / towers.FILE.name)[1]
+    assert told == facts | {"towers": revision}
     train.train(replace(TINY, epochs=2), flickr, tmp_path / "three", tmp_path / "work", seed=3, choose=True)
     assert "dev list, words to pictures: R@1" in capsys.readouterr().out
     assert towers.facts(tmp_path / "three" / towers.FILE.name)["photos"] == "7"

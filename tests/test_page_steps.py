@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from foir import BadImage, BadPrompt, Index, Searcher, crossmodal, encoders
+from foir import BadImage, BadPrompt, FoirError, Index, Prompt, Searcher, crossmodal, encoders
 from foir.index import Object
-from foir.page import EXPLAINED, Page
-from foir.session import Settings
+from foir.page import Page
+from foir.page.session import Settings
+from foir.page.steps import EXPLAINED
+from foir.page.visitors import Visitors
 from index_build.pipeline import Plan, build
 from index_build.sources import Note
 from tests.conftest import draw, scene
@@ -87,15 +89,14 @@ def test_a_damaged_thumbnail_costs_its_own_card_only(page):
         results = page.explain(session)
     finally:
         path.write_bytes(data)
-    assert results["hits"][1]["url"] is None
     assert results["hits"][1]["heat"] is None
     assert results["hits"][0]["heat"] is not None
 
 
-def test_addresses_of_thumbnails_are_quoted(page):
-    url = page.start(PHS).results["hits"][0]["url"]
-    assert "#" not in url
-    assert "%23" in url
+def test_thumbnails_are_addressed_by_id_and_no_path_of_the_machine_is_told(page):
+    shown = page.start(PHS)
+    assert [hit["url"] for hit in shown.results["hits"]] == [f"thumb/{hit['id']}" for hit in shown.results["hits"]]
+    assert str(page.index.folder) not in json.dumps([shown.pointer, shown.results])
 
 
 def test_uploads_are_read_by_the_door_and_large_ones_refused(page):
@@ -136,7 +137,7 @@ def test_words_search_alone_until_they_are_joined_with_the_picture(speaking):
     assert said.results["hits"][0]["name"] == "05.png"
     assert said.pointer["prompt"]["boxes"] == ((10.0, 10.0, 90.0, 90.0),)  # the mark stays where it was
     assert said.pointer["heat"] is None
-    assert speaking.explain(said.session) == speaking.results(said.session)
+    assert speaking.explain(said.session) == speaking.panels.results(said.session)
     both = speaking.search(said.session, replace(PHS, text="thing 5", minus="thing 7", together=True))
     assert both.results["note"] == "Pictures with what you pointed at and “thing 5”, without “thing 7”, best first."
     assert all(hit["score"] is None for hit in both.results["hits"])
@@ -195,7 +196,7 @@ def test_judged_results_rank_again_and_can_be_taken_back(speaking):
 
 
 def test_only_what_was_not_shown_can_be_asked_for(speaking, monkeypatch):
-    monkeypatch.setattr("foir.page.RESULTS", 4)
+    monkeypatch.setattr("foir.page.steps.RESULTS", 4)
     first = speaking.choose(3, PHS)
     shown = {hit["id"] for hit in first.results["hits"]}
     fresh = speaking.refine(first.session, {"liked": [3], "disliked": [], "fresh": True}, PHS)
@@ -217,14 +218,14 @@ def test_judgements_that_are_none_are_refused(speaking, said):
 
 
 def test_the_map_shows_every_picture_once_and_groups_lead_to_pictures(speaking):
-    shown = speaking.map()
+    shown = speaking.panels.map()
     assert sorted(point[3] for point in shown["points"]) == list(range(len(speaking.index)))
     assert all(0 <= x <= 1 and 0 <= y <= 1 for x, y, _, _ in shown["points"])
     assert sum(group["size"] for group in shown["groups"]) == len(speaking.index)
     for number, group in enumerate(shown["groups"]):
         assert group["name"]
         assert [point[2] for point in shown["points"] if point[3] == group["id"]] == [number]
-    assert speaking.map() == shown
+    assert speaking.panels.map() == shown
     json.dumps(shown)
 
 
@@ -236,7 +237,7 @@ def test_the_tail_can_be_cut_off(speaking):
 
 
 def test_near_copies_are_folded_together(speaking, monkeypatch):
-    monkeypatch.setattr("foir.page.clustering.copies", lambda vectors: [0, 0, *range(2, len(vectors))])
+    monkeypatch.setattr("foir.page.panels.clustering.copies", lambda vectors: [0, 0, *range(2, len(vectors))])
     shown = speaking.choose(3, PHS)
     first, second = (item.file for item in shown.session.hits.items[:2])
     assert (shown.results["hits"][0]["name"], shown.results["hits"][0]["copies"]) == (first, [second])
@@ -260,3 +261,165 @@ def test_a_writer_is_loaded_by_name(page):
     searcher = Searcher.load(page.index, device="cpu", captions="toy-words")
     assert searcher.writer is not None
     assert searcher.caption(searcher.open(page.index.picture(page.index.item(0)))) == "picture of 1"
+
+
+def test_one_line_says_what_was_understood(page):
+    opened = page.choose(3, PHS)
+    assert opened.pointer["understood"] == ""  # nothing is pointed at
+    session = opened.session
+    box = page.point(session, {"boxes": [[0, 0, 80, 120]]}, session.token, PHS)  # half of a picture of 160 x 120
+    assert box.pointer["understood"].startswith("A box: 50 % of the picture, ")
+    assert "The 2 of 6 attention heads that look there most speak." in box.pointer["understood"]
+    marks = {"points": [[9, 9], [40, 40]], "strokes": [{"path": [[5, 5], [9, 9]], "width": 3}]}
+    several = page.point(session, marks, session.token, Settings("crop"))
+    assert several.pointer["understood"].startswith("2 points and a stroke: ")
+    assert "heads" not in several.pointer["understood"]
+
+
+def test_the_strip_shows_every_head_and_which_speak(page):
+    session = page.start(PHS).session
+    shown = page.heads(session)
+    assert [head["on"] for head in shown["heads"]] == [head in session.hits.heads for head in range(6)]
+    assert len({head["heat"] for head in shown["heads"]}) == 6 and not shown["fixed"]
+    plain = page.search(session, Settings("attention_mask")).session
+    assert page.heads(plain)["fixed"] and all(head["on"] for head in page.heads(plain)["heads"])
+    assert page.heads(page.search(session, Settings("crop")).session)["heads"] == []
+    assert page.heads(page.choose(3, PHS).session)["heads"] == []
+    json.dumps(shown)
+
+
+def switched(page, session, head, settings=PHS):
+    return page.force(session, head, session.token, settings)
+
+
+def test_a_head_switched_by_hand_stays_so_until_something_else_is_pointed_at(page):
+    first = page.start(PHS)
+    on, off = first.session.hits.heads[0], next(i for i in range(6) if i not in first.session.hits.heads)
+    without = switched(page, first.session, on)
+    assert on not in without.session.hits.heads and len(without.session.hits.heads) == 2
+    both = switched(page, without.session, off) if off not in without.session.hits.heads else without
+    assert on not in both.session.hits.heads and off in both.session.hits.heads
+    assert "attention heads speak" in both.pointer["understood"]
+    assert [head["forced"] for head in page.heads(both.session)["heads"]].count(True) == len(both.session.forced)
+    back = switched(page, switched(page, without.session, on).session, on)
+    assert on not in back.session.hits.heads  # left to the method, then switched off again
+    assert switched(page, without.session, on).session.hits.heads == first.session.hits.heads
+    marked = page.point(both.session, {"boxes": [[20, 10, 80, 70]]}, both.session.token, PHS)
+    assert not marked.session.forced
+
+
+@pytest.mark.parametrize("head", [6, -1, "1", None, True, 1.0])
+def test_heads_that_are_none_are_refused(page, head):
+    with pytest.raises(BadPrompt, match="no such head"):
+        switched(page, page.start(PHS).session, head)
+
+
+def test_heads_are_switched_only_where_they_are_chosen(page):
+    session = page.search(page.start(PHS).session, Settings("mask")).session
+    with pytest.raises(BadPrompt, match="picture changed"):
+        page.force(session, 0, "another", Settings("mask"))
+    with pytest.raises(BadPrompt, match="Heads can be switched"):
+        switched(page, session, 0, Settings("mask"))
+
+
+def test_the_last_head_cannot_be_switched_off(page):
+    session = page.start(Settings("phs", 1)).session
+    for head in range(5):
+        session = replace(session, forced={**session.forced, head: False})
+    session = page.search(session, Settings("phs", 1)).session
+    assert session.hits.heads == (5,)
+    with pytest.raises(BadPrompt, match="leave one on"):
+        switched(page, session, 5, Settings("phs", 1))
+
+
+def test_another_way_of_looking_stands_beside(page):
+    session = page.start(PHS).session
+    beside = page.compare(session, PHS, "attention_mask|phs")
+    alone = page.search(session, Settings("attention_mask|phs", 2)).results
+    assert beside["hits"] == alone["hits"] and beside["plain"]
+    assert beside["title"] == "Attention mask, then head selection"
+    with pytest.raises(BadPrompt, match="no method"):
+        page.compare(session, PHS, "nothing")
+    assert page.compare(page.choose(3, PHS).session, PHS, "crop") is None  # nothing is pointed at
+
+
+def test_why_a_result_is_one(page, speaking):
+    session = page.start(PHS).session
+    item, score = session.hits.items[2], session.hits.scores[2]
+    told = page.why(session, item.id)
+    assert told["id"] == item.id and told["heat"].startswith("data:image/png")
+    assert f"The whole is {100 * score:.1f} alike, of 100." in told["lines"]
+    named = [line for line in told["lines"] if line.startswith("Of the heads that were kept")]
+    assert len(named) == 1 and all(f"head {head + 1} (" in named[0] for head in session.hits.heads)
+    assert page.why(session, item.id)["asked"] != told["asked"]
+    for unknown in (99, "1", None):
+        with pytest.raises(BadPrompt, match="no longer among"):
+            page.why(session, unknown)
+    said = speaking.say(speaking.choose(3, PHS).session, replace(PHS, text="thing 5")).session
+    assert speaking.why(said, 5)["heat"] is None
+
+
+def test_of_the_picture_itself_every_kept_head_says_that_it_is_the_same(page):
+    session = page.choose(3, PHS).session
+    session = page.point(session, {"boxes": [[20, 10, 80, 70]]}, session.token, Settings("phs", 2)).session
+    lines = page.why(session, 3)["lines"]
+    assert lines[-1].count("(100)") == 2
+
+
+def test_a_click_can_mean_the_whole_thing(page):
+    session = page.choose(3, PHS).session
+    asked = {"points": [[80, 60]]}
+    window = page.point(session, asked, session.token, PHS)
+    thing = page.point(session, asked, session.token, replace(PHS, outline=True))
+    assert window.pointer["outline"] is None and thing.pointer["outline"].startswith("data:image/png")
+    assert "up to the outline of what it is on" in thing.pointer["understood"]
+    expected = session.picture.outline(
+        Prompt.point(80, 60), page.searcher.region(session.picture, Prompt.point(80, 60))
+    )
+    assert (thing.session.hits.mask.pixels == expected).all()
+    assert thing.pointer["prompt"]["points"] == ((80.0, 60.0),)  # the mark stays where it was
+    box = page.point(session, {"boxes": [[20, 10, 80, 70]]}, session.token, replace(PHS, outline=True))
+    assert box.pointer["outline"] is None  # a box says itself how far it goes
+    assert "outline" not in box.pointer["understood"]
+
+
+def test_why_speaks_of_what_was_asked_for(page, speaking):
+    said = speaking.say(speaking.choose(3, PHS).session, replace(PHS, text="thing 5")).session
+    lines = speaking.why(said, 5)["lines"]
+    assert any("thing 5" in line for line in lines) and not any("pointed" in line for line in lines)
+    judged = page.refine(page.choose(3, PHS).session, {"liked": [7], "disliked": []}, PHS).session
+    assert page.why(judged, 7)["lines"] == ["What you called right and wrong counts."]
+
+
+def test_words_may_not_be_endless(speaking):
+    opened = speaking.choose(3, PHS).session
+    for settings in (replace(PHS, text="x" * 301), replace(PHS, minus="x" * 301)):
+        with pytest.raises(BadPrompt, match="at most 300"):
+            speaking.say(opened, settings)
+
+
+def test_visitors_are_bounded_in_number_and_in_time(page, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("foir.page.visitors.time.monotonic", lambda: now[0])
+    visitors = Visitors(2, 10.0)
+    one, two, three = (page.choose(number, PHS).session for number in range(3))
+    assert visitors.find(visitors.keep(one)) is one
+    visitors.keep(two)
+    visitors.keep(replace(one, said=True))  # used again: the other is the oldest now
+    visitors.keep(three)
+    assert visitors.find(one.token).said and visitors.find(three.token) is three
+    for token in (two.token, None, "", "guessed"):
+        with pytest.raises(FoirError, match="choose your picture again"):
+            visitors.find(token)
+    now[0] = 9.0
+    visitors.keep(three)
+    now[0] = 11.0
+    with pytest.raises(FoirError):
+        visitors.find(one.token)
+    assert visitors.find(three.token) is three
+    assert visitors.keep(two, before=three.token) == two.token  # a visitor has one picture at a time
+    with pytest.raises(FoirError):
+        visitors.find(three.token)
+    visitors.forget(two.token)
+    visitors.forget(None)
+    assert not visitors._kept

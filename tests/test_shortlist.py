@@ -42,7 +42,8 @@ def space(opened):
     vectors = opened.tail(torch.from_numpy(z), torch.from_numpy(residual)).numpy()
     cut = [0, 300, 301, 700]
     parts = [(vectors[a:b], z[a:b], residual[a:b]) for a, b in zip(cut, cut[1:], strict=False)]
-    return Space(opened.name, opened.revision, np.empty(0), *(tuple(part) for part in zip(*parts, strict=True)))
+    shards, zs, residuals = (tuple(part) for part in zip(*parts, strict=True))
+    return Space(opened.name, opened.revision, np.empty(0), shards, zs, residuals)
 
 
 def queries(opened, space, gate):

@@ -10,11 +10,12 @@ from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, enco
 from foir.__main__ import main
 from foir.index import OBJECTS, Object
 from foir.page import Page
+from foir.page.session import Settings
 from foir.playroom import compose
 from foir.segment.boxes import iou
-from foir.session import Settings
 from foir.small_objects import detect
 from foir.small_objects.cutting import Thing, close_up
+from foir.small_objects.mao import MODES
 from foir.small_objects.represent import embed, represent
 from index_build import change, upkeep
 from index_build.__main__ import main as index_build
@@ -173,6 +174,16 @@ def test_an_update_keeps_the_space(plan, tmp_path):
     after = Index.open(tmp_path / "index")
     assert len(after) == 4 and list(after.spaces) == ["image", OBJECTS]
     np.testing.assert_array_equal(np.concatenate(after.space(OBJECTS).shards)[:3], before)
+
+
+def test_an_update_notices_that_objects_are_found_in_another_way_now(plan, tmp_path, monkeypatch):
+    folder = draw(tmp_path / "pictures", 3)
+    build(Plan(folder, tmp_path / "index", "toy", objects="mao", device="cpu"))
+    scene(50).save(folder / "new.png")
+    monkeypatch.setitem(MODES, "paper", replace(MODES["paper"], steps=3))
+    with pytest.raises(BadIndex, match="objects are found in another way"):
+        change.update(tmp_path / "index", device="cpu")
+    assert len(Index.open(tmp_path / "index")) == 3
 
 
 def test_the_command_lines(tmp_path, capsys):

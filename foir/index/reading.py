@@ -84,12 +84,14 @@ def space(folder: Path, facts: Mapping[str, Any]) -> Space:
         shards=tuple(map_tensors(folder / name)["vectors"] for name in facts["shards"]),
         z=tuple(shard["z"] for shard in heads),
         residual=tuple(shard["residual"] for shard in heads),
+        way=facts.get("way", ""),
     )
     rows = [len(shard) for shard in made.shards]
     cached = [[len(part) for part in parts] for parts in (made.z, made.residual)]
     fits = (
         isinstance(made.encoder, str)
         and isinstance(made.revision, str)
+        and isinstance(made.way, str)
         and made.probe.ndim == 1
         and all(shard.shape[1:] == made.probe.shape for shard in made.shards)
         and (not heads or cached == [rows, rows])

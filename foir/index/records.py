@@ -37,6 +37,11 @@ class Item:
     bytes: int | None = None
     modified: int | None = None
 
+    @property
+    def name(self) -> str:
+        """What to call it: its caption, or its file where it has none."""
+        return self.caption or self.file
+
 
 @dataclass(frozen=True)
 class Object:
@@ -62,6 +67,7 @@ class Space:
         shards: Unit vectors, float16 or float32 [n, dim] each, memory-mapped, in item order.
         z: CLS head outputs per shard, [n, h, d_k]; empty without a head cache.
         residual: CLS residuals per shard, [n, d]; empty without a head cache.
+        way: How a vector stands for its picture, where it is not the picture's plain feature.
     """
 
     encoder: str
@@ -70,3 +76,4 @@ class Space:
     shards: tuple[np.ndarray, ...]
     z: tuple[np.ndarray, ...]
     residual: tuple[np.ndarray, ...]
+    way: str = ""

@@ -31,6 +31,7 @@ class SpaceFiles:
     probe: tuple[float, ...]
     shards: tuple[str, ...]
     heads: tuple[str, ...] = ()
+    way: str = ""
 
 
 def write_vectors(folder: Path, vectors: np.ndarray) -> str:

@@ -41,6 +41,7 @@ class Method:
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
+LONGEST = 4  # methods of a chain
 _register: dict[str, Method] = {}
 _Build = Callable[..., Intervention]
 
@@ -67,14 +68,22 @@ def chain(names: str) -> tuple[Method, ...]:
     """The methods of a chain such as "foveal|phs".
 
     Raises:
-        BadPrompt: A name is not registered.
+        BadPrompt: A name is not registered, or there are too many.
     """
     known = methods()
     parts = [name.strip() for name in names.split("|")]
+    if len(parts) > LONGEST:
+        raise BadPrompt(f"Chain at most {LONGEST} methods, not {len(parts)}.")
     for name in parts:
         if name not in known:
             raise BadPrompt(f"There is no method {name!r}; foir knows {', '.join(known)}.")
     return tuple(known[name] for name in parts)
+
+
+def title(names: str) -> str:
+    """What a menu calls a method or a chain."""
+    first, *rest = (step.title for step in chain(names))
+    return ", then ".join((first, *(title[:1].lower() + title[1:] for title in rest)))
 
 
 def intervene(names: str, prompt: Prompt, mask: PatchMask, options: Mapping[str, Any] | None = None) -> Intervention:
@@ -105,4 +114,4 @@ def intervene(names: str, prompt: Prompt, mask: PatchMask, options: Mapping[str,
     return whole
 
 
-__all__ = ["Method", "chain", "intervene", "method", "methods"]
+__all__ = ["Method", "chain", "intervene", "method", "methods", "title"]

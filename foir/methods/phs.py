@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from foir.encoders.intervention import HeadGate, Intervention
@@ -21,7 +22,14 @@ VARIANTS = ("before+scale", "before", "after", "after+scale", "identity")
 
 @method("phs", title="Head selection", summary="Keeps the attention heads that look where you point.")
 def phs(
-    prompt: Prompt, mask: PatchMask, *, h_on: int = 5, roi: str = "sum", variant: str = "before+scale"
+    prompt: Prompt,
+    mask: PatchMask,
+    *,
+    h_on: int = 5,
+    roi: str = "sum",
+    variant: str = "before+scale",
+    keep: Sequence[int] = (),
+    drop: Sequence[int] = (),
 ) -> Intervention:
     """Select the `h_on` heads of the last block with the most CLS attention on the prompt (Eqs 7-8, Tables A4, A5).
 
@@ -33,9 +41,12 @@ def phs(
         variant: What becomes of the other heads. "before+scale" zeroes them before W_o and scales the rest by h/h_on;
             "before" does not scale; "after" zeroes their channel chunks behind W_o, "after+scale" scales the rest;
             "identity" lets them see the CLS token only.
+        keep: Heads that a person wants on wherever they look; they count among the `h_on`. Not the paper's.
+        drop: Heads that a person wants off.
 
     Raises:
-        BadPrompt: Unknown `roi` or `variant`; more heads asked for than the encoder has (raised when it runs).
+        BadPrompt: Unknown `roi` or `variant`; more heads asked for than the encoder has, a head in `keep` or `drop`
+            that it has not or that is in both, or every head off (raised when it runs).
     """
     if roi not in ROI:
         raise BadPrompt(f"Unknown roi {roi!r}: use one of {', '.join(ROI)}.")
@@ -46,23 +57,34 @@ def phs(
     def select(block: Block, attention: Tensor) -> HeadGate:
         inside = attention[:, block.first_patch :][:, attention.new_tensor(region).bool()]
         looks = inside.sum(-1) if roi == "sum" else inside.amax(-1)
-        return gate(looks, h_on, variant)
+        return gate(looks, h_on, variant, keep, drop)
 
     return Intervention(heads=select)
 
 
-def gate(looks: Tensor, h_on: int, variant: str = "before+scale") -> HeadGate:
+def gate(
+    looks: Tensor, h_on: int, variant: str = "before+scale", keep: Sequence[int] = (), drop: Sequence[int] = ()
+) -> HeadGate:
     """The gate that keeps the `h_on` heads with the largest `looks` [h]; ties go to the lower head.
 
     Raises:
-        BadPrompt: `h_on` is not in 1..h (or -1..1-h).
+        BadPrompt: `h_on` is not in 1..h (or -1..1-h); see `phs`.
     """
     heads = len(looks)
     count = h_on if h_on > 0 else heads + h_on
     if not (1 <= count <= heads) or h_on == 0:
         raise BadPrompt(f"This encoder has {heads} heads: choose 1 to {heads} of them, not {h_on}.")
-    chosen = set(looks.sort(descending=True, stable=True).indices[:count].tolist())
-    loud = heads / count if variant.endswith("+scale") else 1.0
+    for head in (*keep, *drop):
+        if head not in range(heads):
+            raise BadPrompt(f"This encoder has the heads 0 to {heads - 1}, and no head {head}.")
+    if both := set(keep) & set(drop):
+        raise BadPrompt(f"Head {min(both)} cannot be on and off at once.")
+    ranked = looks.sort(descending=True, stable=True).indices.tolist()
+    others = [head for head in ranked if head not in keep and head not in drop]
+    chosen = {*keep, *others[: max(0, count - len(set(keep)))]}
+    if not chosen:
+        raise BadPrompt("Every head is off: leave one on.")
+    loud = heads / len(chosen) if variant.endswith("+scale") else 1.0
     factors = tuple(loud if i in chosen else 0.0 for i in range(heads))
     ones = (1.0,) * heads
     if variant == "identity":

@@ -127,10 +127,11 @@ def _split(x: Tensor) -> Tensor:
     return x.view(*x.shape[:-1], HEADS, -1).transpose(1, 2)
 
 
-def write(model: Captioner, file: Path = FILE) -> None:
-    """Keep the captioner in float16 with its vocabulary."""
+def write(model: Captioner, facts: dict[str, str], file: Path = FILE) -> None:
+    """Keep the captioner in float16, with its vocabulary and how it came about in the file's header."""
     state = {name: tensor.half().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, file, {"words": json.dumps(model.words)})
+    # One entry: several would come in any order.
+    save_file(state, file, {"captioner": json.dumps({"words": model.words, "facts": facts})})
 
 
 def load(file: Path = FILE) -> Captioner:
@@ -141,7 +142,7 @@ def load(file: Path = FILE) -> Captioner:
     """
     try:
         with safe_open(file, "pt") as opened:
-            model = Captioner(json.loads(opened.metadata()["words"]))
+            model = Captioner(json.loads(opened.metadata()["captioner"])["words"])
             model.load_state_dict({name: opened.get_tensor(name).float() for name in opened.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise Unavailable(

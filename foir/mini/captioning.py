@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,71 +30,50 @@ NAMED = 3  # most things of a scene that its caption names; a list of all would 
 _Said = list[list[int]]  # a caption's words each
 
 
-def learn_captions(settings: Settings, given: Lessons, photos: Photos, encoder: Encoder, seed: int, out: Path) -> None:
-    """Train a captioner on the tokens that the finished image tower gives its last block, and write it to `out`.
-
-    First it learns to speak, with one thing pointed at in half of the scenes; then it learns on with many pointed
-    at in all of them.
-    """
+def learn_captions(
+    settings: Settings, given: Lessons, photos: Photos, encoder: Encoder, seed: int
+) -> caption.Captioner:
+    """A captioner, trained on the tokens that the finished image tower gives its last block."""
     torch.manual_seed(seed)
     words = caption.vocabulary(
         (text for row in given.rows for text in photos.captions[row]), _scene_words(given.scenes)
     )
-    file = out / caption.FILE.name
-    caption.write(caption.Captioner(words), file)
-    school = _School(settings, given, photos, encoder, caption.load(file))
-    school.term(
-        settings.caption_epochs, settings.caption_rate, pointed=settings.caption_scenes // 2, each=1, seed=[seed, 1]
-    )
-    caption.write(school.writer, file)
-    point_out(settings, given, photos, encoder, seed, out)
-
-
-def point_out(settings: Settings, given: Lessons, photos: Photos, encoder: Encoder, seed: int, out: Path) -> None:
-    """The second term, on the captioner that `out` holds after the first."""
-    file = out / caption.FILE.name
-    school = _School(settings, given, photos, encoder, caption.load(file))
-    rate, each = settings.caption_rate / 2, settings.caption_things
-    school.term(settings.caption_pointing_epochs, rate, pointed=settings.caption_scenes, each=each, seed=[seed, 2])
-    caption.write(school.writer, file)
+    school = _School(settings, given, photos, encoder, caption.Captioner(words), np.random.default_rng([seed, 1]))
+    school.learn()
+    return school.writer
 
 
 class _School:
     """The captioner in training; each method is one kind of lesson and returns its loss."""
 
     def __init__(
-        self, settings: Settings, given: Lessons, photos: Photos, encoder: Encoder, writer: caption.Captioner
+        self,
+        settings: Settings,
+        given: Lessons,
+        photos: Photos,
+        encoder: Encoder,
+        writer: caption.Captioner,
+        rng: np.random.Generator,
     ) -> None:
-        self.settings, self.given = settings, given
-        self.writer = writer.to(given.device).requires_grad_(True)
-        self.rng = np.random.default_rng(0)
+        self.settings, self.given, self.rng = settings, given, rng
+        self.writer = writer.to(given.device)
         self.said = {row: [writer.encode(text) for text in photos.captions[row]] for row in given.rows.tolist()}
         deep = partial(_deep, encoder, given.device)
         self.whole, self.composed = (deep(kept.tokens) for kept in (given, given.scenes))
         self.places = [_place(text) for text in given.scenes.captions]
         self.filled = np.array([row for row, (_, what) in enumerate(given.scenes.things) if len(what)])
 
-    def term(self, epochs: int, rate: float, *, pointed: int, each: int, seed: list[int]) -> None:
-        """Learn for some epochs; what stays is the running average.
-
-        Args:
-            epochs: Passes over the photos.
-            rate: Peak learning rate.
-            pointed: Scenes a step on which something is pointed at.
-            each: How many things on each of them, one at a time.
-            seed: Of everything random.
-        """
-        self.rng = np.random.default_rng(seed)
-        torch.manual_seed(seed[0] + seed[1])
-        settings, rows = self.settings, self.given.rows
+    def learn(self) -> None:
+        """Train the captioner in place; what stays is the running average."""
+        settings, rows, epochs = self.settings, self.given.rows, self.settings.caption_epochs
         steps = len(rows) // settings.caption_batch
-        groups = [{"params": list(self.writer.parameters()), "lr": rate}]
+        groups = [{"params": list(self.writer.parameters()), "lr": settings.caption_rate}]
         optimiser = Optimiser(groups, epochs * steps, decay=settings.decay, clip=1.0, memory=settings.memory)
         for epoch in range(epochs):
             started, total = time.perf_counter(), 0.0
             self.writer.train()
             for places in self.rng.permutation(len(rows))[: steps * settings.caption_batch].reshape(steps, -1):
-                scenes = self.scenes(pointed, each) + self.named(settings.caption_scenes // 2)
+                scenes = self.scenes(settings.caption_scenes) + self.named(settings.caption_scenes // 2)
                 loss = self.photos(np.sort(places)) + settings.caption_scene_weight * scenes
                 optimiser.step(loss)
                 total += loss.item()
@@ -128,12 +106,12 @@ class _School:
             texts.append([self.writer.encode(f"{listed} {self.places[row]}")])
         return self._loss(self.writer.pooler(floats(self.composed[rows], self.given.device)), texts)
 
-    def scenes(self, count: int, each: int) -> Tensor:
-        """Scenes on which one thing is pointed at, which is named; the same scene with `each` of its things."""
+    def scenes(self, count: int) -> Tensor:
+        """Scenes on which one thing is pointed at, which is named; every scene with some of its things in turn."""
         given, all_sprites = self.given.scenes, sprites()
         chosen: list[tuple[int, int]] = []
         for row in self.rng.choice(self.filled, min(count, len(self.filled)), replace=False).tolist():
-            things = self.rng.permutation(len(given.things[row][1]))[:each]
+            things = self.rng.permutation(len(given.things[row][1]))[: self.settings.caption_things]
             chosen += [(row, int(thing)) for thing in things]
         texts = []
         for row, thing in chosen:

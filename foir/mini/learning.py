@@ -42,10 +42,8 @@ class Settings:
         memory: Decay of the running average of the weights, which is what is kept.
         caption_epochs: Passes of the captioner over the photos.
         caption_batch: Photos a step of it.
-        caption_pointing_epochs: Passes of its second term, in which more is pointed at.
-        caption_scenes: Scenes a step of it: in the first term half of them are pointed at, in the second all; half as
-            many more are only named.
-        caption_things: Things on each scene that are pointed at in the second term, one at a time.
+        caption_scenes: Scenes a step of it on which something is pointed at; half as many more are only named.
+        caption_things: Things on each of these scenes that are pointed at, one at a time.
         caption_scene_weight: Weight of their loss beside the photos'.
         caption_texts: Captions of each photo that a step of it sees.
         caption_kept: Share of a photo's tokens that a step of it sees.
@@ -69,13 +67,12 @@ class Settings:
     head_rate: float = 1e-3
     decay: float = 0.05
     memory: float = 0.99
-    caption_epochs: int = 7
+    caption_epochs: int = 5
     caption_batch: int = 32
-    caption_pointing_epochs: int = 2
     caption_scenes: int = 16
-    caption_things: int = 3
+    caption_things: int = 2
     caption_scene_weight: float = 0.5
-    caption_texts: int = 3
+    caption_texts: int = 2
     caption_kept: float = 0.5
     caption_rate: float = 1e-3
 

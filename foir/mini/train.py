@@ -23,7 +23,7 @@ from foir import encoders, hub
 from foir.encoders import dinov2
 from foir.encoders.base import Encoder
 from foir.errors import FoirError
-from foir.mini import lessons, towers, trunk
+from foir.mini import caption, lessons, towers, trunk
 from foir.mini.captioning import learn_captions
 from foir.mini.learning import Lessons, Settings, learn_towers, log
 from foir.mini.lessons import Photos, Read
@@ -89,7 +89,8 @@ def train(
     }
     towers.write(image, text, facts, out / towers.FILE.name)
     image, revision = towers.image_tower(out / towers.FILE.name)
-    learn_captions(settings, given, photos, image.opened(revision).to(device, torch.float32), seed, out)
+    writer = learn_captions(settings, given, photos, image.opened(revision).to(device, torch.float32), seed)
+    caption.write(writer, facts | {"towers": revision}, out / caption.FILE.name)
     log(f"done after {time.perf_counter() - started:.0f} s, towers {revision}")
     if choose:
         log(_dev(photos, image.to("cpu").opened(revision), towers.text_head(out / towers.FILE.name)))

@@ -26,6 +26,7 @@ RULES = Path(__file__).parents[1] / "assets" / "mini" / "regions.json"
 TILES = 3  # along each side at most
 COMPONENTS = 32  # of the patches' features that the tree sees
 COLOUR = 3.0  # weight of a patch's mean colour beside them
+PLACES = 64  # that are looked at of what is pointed at
 LARGEST = 0.6  # share of the picture that a region may cover
 APART = 0.4  # of two regions that overlap more (IoU) the better one is kept
 PARTS = ("mean", "scale", "weights", "bias")
@@ -283,8 +284,10 @@ class Grower:
         def pointed(prompt: Prompt, mask: PatchMask) -> np.ndarray:
             ys, xs = np.nonzero(mask.pixels)
             places = clicks(prompt, image.size) or [(float(xs.mean()), float(ys.mean()))]
-            regions = [region for x, y in places if (region := grown.at(x, y)) is not None]
-            outline = np.logical_or.reduce([region.mask for region in regions]) if regions else mask.pixels
+            outline = np.zeros_like(mask.pixels)
+            for x, y in places[:PLACES]:
+                if (region := grown.at(x, y)) is not None:
+                    outline |= region.mask
             return outline if outline.any() else mask.pixels
 
         return pointed

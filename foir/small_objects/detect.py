@@ -77,6 +77,15 @@ class Owl:
         return [Thing(thing.box, mask if mask.any() else None) for thing, mask in zip(things, masks, strict=True)]
 
 
+def named(encoder: Encoder) -> str:
+    """What finds the objects for an encoder, told before it is loaded.
+
+    Raises:
+        Unavailable: See `Proposals`.
+    """
+    return Proposals(encoder).name if encoder.name == "mini" else OWL
+
+
 def load(encoder: Encoder) -> Detector:
     """The detector for an encoder: its own regions for `mini`, OWLv2 with SAM for all others.
 

@@ -310,3 +310,95 @@ def test_a_small_thing_is_looked_for_alone(browser, tmp_path):
 
 def test_the_sample_has_no_vectors_of_objects_and_does_not_offer_them(visit):
     assert not visit().get_by_label("It is a small thing: look for it alone").is_visible()
+
+
+def test_one_line_says_what_was_understood(visit):
+    page = visit()
+    line = page.inner_text(".understood")
+    assert re.fullmatch(r"A box: \d+ % of the picture, \d+ of its 256 patches\. The 5 of 12 attention heads .*", line)
+    page.click("[data-do=clear]")
+    page.wait_for_function("document.querySelector('.understood').textContent === ''")
+
+
+def test_heads_are_shown_and_switched_by_hand(visit):
+    page = visit()
+    page.get_by_text("What the heads see").click()
+    page.wait_for_selector(".heads button")
+    on = ".heads button[aria-pressed=true]"
+    assert page.locator(".heads button").count() == 12 and page.locator(on).count() == 5
+    head = page.locator(on).first.get_attribute("aria-label")
+    new_results(page, page.locator(on).first.click)
+    switched = page.get_by_role("button", name=f"{head}, switched by hand")
+    switched.wait_for()
+    assert switched.get_attribute("aria-pressed") == "false" and page.locator(on).count() == 5
+    assert "5 of 12 attention heads speak" in page.inner_text(".understood")
+    new_results(page, switched.click)
+    page.get_by_role("button", name=head, exact=True).wait_for()
+    new_results(page, lambda: page.locator(".tries button").nth(1).click())
+    page.wait_for_function("document.querySelectorAll('.heads button.forced').length === 0")
+
+
+def test_every_result_says_why(visit):
+    page = visit()
+    why = page.locator(".hit .why").nth(10)
+    why.click()
+    dialog = page.get_by_role("dialog")
+    dialog.wait_for()
+    text = dialog.inner_text()
+    assert names(page)[10] in text and "Of the heads that were kept" in text
+    page.wait_for_function("document.querySelector('dialog .photo').naturalWidth > 100")
+    assert dialog.locator(".heat").is_visible()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+    assert page.evaluate("document.activeElement.classList.contains('why')")
+    why.press("Enter")  # by keyboard, and the same one again
+    dialog.wait_for()
+    dialog.get_by_role("button", name="Close").click()
+    dialog.wait_for(state="hidden")
+
+
+def test_two_ways_of_looking_side_by_side(visit):
+    page = visit()
+    page.get_by_text("Fine-tuning").click()
+    page.get_by_label("Compare with").click()
+    page.get_by_role("option", name="Crop").click()
+    page.wait_for_selector("#beside .hit img.photo")
+    assert page.inner_text("#beside .note").startswith("Crop: Pictures with what you pointed at")
+    assert page.locator("#beside .hit").count() >= 20 and page.locator("#beside .liked").count() == 0
+    left, right = (page.locator(part).bounding_box() for part in ("#results", "#beside"))
+    assert left["x"] + left["width"] <= right["x"] + 1 and abs(left["y"] - right["y"]) < 5
+    page.locator("#results .liked").nth(1).click()
+    new_results(page, lambda: page.get_by_role("button", name="Search again with this").click())
+    assert page.locator("#beside .judged").is_hidden()
+    before = page.inner_text("#beside .grid")
+    new_results(page, lambda: page.locator(".tries button").nth(1).click())
+    page.wait_for_function("before => document.querySelector('#beside .grid').innerText !== before", arg=before)
+    page.get_by_label("Compare with").click()
+    page.get_by_role("option", name="nothing").click()
+    page.wait_for_selector("#beside", state="hidden")
+
+
+def test_a_click_can_mean_the_whole_thing(visit):
+    page = visit()
+    page.get_by_text("Fine-tuning").click()
+    page.get_by_label("A click means the whole thing, up to its outline").check()
+    page.click("[data-tool=point]")
+    thing = max(compose("gallery", 0).things, key=lambda t: t.share)
+    x0, y0, x1, y1 = np.array(thing.box) / (640, 480, 640, 480)
+    area = canvas_box(page)
+    x, y = area["x"] + area["width"] * (x0 + x1) / 2, area["y"] + area["height"] * (y0 + y1) / 2
+    new_results(page, lambda: page.mouse.click(x, y))
+    page.wait_for_function("document.querySelector('.understood').textContent.includes('up to the outline')")
+    assert page.locator(".stage .outline").is_visible()
+
+
+def test_of_two_strokes_in_haste_the_second_is_searched(visit):
+    page = visit()
+    page.wait_for_selector(".hit .heat")
+    page.locator(".tries button").nth(1).click()
+    page.locator(".tries button").nth(2).click()
+    page.wait_for_timeout(4000)
+    hasty = names(page)
+    new_results(page, lambda: page.locator(".tries button").nth(0).click())
+    new_results(page, lambda: page.locator(".tries button").nth(2).click())
+    assert names(page) == hasty

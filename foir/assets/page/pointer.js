@@ -4,6 +4,7 @@
 const stage = element.querySelector(".stage");
 const photo = stage.querySelector("img.photo");
 const heat = stage.querySelector("img.heat");
+const outline = stage.querySelector("img.outline");
 const canvas = stage.querySelector("canvas");
 const pen = canvas.getContext("2d");
 const tools = [...element.querySelectorAll("[data-tool]")];
@@ -92,6 +93,9 @@ function show() {
   }
   heat.hidden = !value.heat;
   if (value.heat) heat.src = value.heat;
+  outline.hidden = !value.outline;
+  if (value.outline) outline.src = value.outline;
+  element.querySelector(".understood").textContent = value.understood || "";
   draw();
 }
 

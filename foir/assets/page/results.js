@@ -1,6 +1,7 @@
 // The found pictures. Value from the server: {hits: [{id, url, score, name, heat, copies}], note, opinion: {liked, disliked},
-// rounds}. A chosen hit is sent as a "select" event with its id, judgements as a "submit" event, {liked, disliked, fresh} or
-// {undo}. Built with DOM calls only: names come from strangers.
+// rounds}, with {title, plain} where they stand beside others to be compared. A chosen hit is sent as a "select" event with its
+// id, "why" as a "click" event with it, judgements as a "submit" event, {liked, disliked, fresh} or {undo}. Built with DOM calls
+// only: names come from strangers.
 const grid = element.querySelector(".grid");
 const note = element.querySelector(".note");
 const judged = element.querySelector(".judged");
@@ -25,7 +26,7 @@ function count() {
   judged.querySelector("span").textContent = `${liked.size} right, ${disliked.size} wrong`;
   undo.hidden = !(props.value && props.value.rounds);
   refine.disabled = JSON.stringify(told()) === applied && !fresh.checked;
-  judged.hidden = !liked.size && !disliked.size && undo.hidden;
+  judged.hidden = Boolean(props.value && props.value.plain) || (!liked.size && !disliked.size && undo.hidden);
 }
 
 refine.addEventListener("click", () => trigger("submit", { ...told(), fresh: fresh.checked }));
@@ -39,8 +40,8 @@ function make(tag, className, attributes = {}) {
   return node;
 }
 
-function card(hit) {
-  const node = make("figure", "hit");
+function card(hit, plain) {
+  const node = make("figure", "hit", { "data-id": hit.id });
   const frame = make("div", "frame");
   frame.append(make("img", "photo", hit.url ? { src: hit.url, alt: hit.name, loading: "lazy" } : { alt: hit.name }));
   if (hit.heat) frame.append(make("img", "heat", { src: hit.heat, alt: "" }));
@@ -60,13 +61,17 @@ function card(hit) {
     button.setAttribute("aria-pressed", sides[side].has(hit.id));
     button.addEventListener("click", () => judge(side, hit.id, buttons));
     buttons[side] = button;
-    opinions.append(button);
+    if (!plain) opinions.append(button);
   }
   if (hit.copies && hit.copies.length) {
     name.textContent = `${hit.name} and ${hit.copies.length} near ${hit.copies.length > 1 ? "copies" : "copy"}`;
     name.title = [hit.name, ...hit.copies].join("\n");
   }
+  const why = make("button", "why", { type: "button", "aria-label": `Why this one: ${hit.name}` });
+  why.textContent = "Why?";
+  why.addEventListener("click", () => trigger("click", { id: hit.id }));
   line.append(name, score);
+  if (!plain) frame.append(why);
   opinions.append(again);
   node.append(frame, line, opinions);
   return node;
@@ -74,7 +79,7 @@ function card(hit) {
 
 function show() {
   const value = props.value || { hits: [], note: "" };
-  note.textContent = value.note;
+  note.textContent = value.title ? `${value.title}: ${value.note}` : value.note;
   const opinion = value.opinion || { liked: [], disliked: [] };
   const now = JSON.stringify([value.note, value.rounds, value.hits.map((hit) => hit.id)]);
   if (now !== search) {
@@ -85,7 +90,14 @@ function show() {
     fresh.checked = false;
   }
   count();
-  grid.replaceChildren(...value.hits.map(card));
+  const held = document.activeElement, focused = grid.contains(held) && held.closest(".hit").dataset.id;
+  grid.replaceChildren(...value.hits.map((hit) => card(hit, Boolean(value.plain))));
+  if (focused) refocus(focused, held.classList[0]); // heat maps that arrive late redraw the cards
+}
+
+function refocus(id, name) {
+  const button = grid.querySelector(`.hit[data-id="${id}"] .${name}`);
+  if (button) button.focus();
 }
 
 watch("value", show);

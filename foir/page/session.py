@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from foir.hits import Hits, Picture
 
 JUDGED = 1000  # most results that can be called right, and wrong
+WORDS = 300  # characters a text may have
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Settings:
         mix: Weight of words beside what is pointed at, 0 to 1.
         least: Results less alike than this cosine are cut off; only where scores are cosines.
         small: What is pointed at is looked for alone, among the objects of every picture.
+        outline: A click or a stroke means the whole thing that it is on, up to its outline.
     """
 
     method: str = "phs"
@@ -41,11 +43,19 @@ class Settings:
     mix: float = 0.5
     least: float = 0.0
     small: bool = False
+    outline: bool = False
 
     @property
     def words(self) -> dict[str, str]:
-        """The words that say something."""
-        return {name: said.strip() for name, said in (("text", self.text), ("minus", self.minus)) if said.strip()}
+        """The words that say something.
+
+        Raises:
+            BadPrompt: They are too many.
+        """
+        said = {name: text.strip() for name, text in (("text", self.text), ("minus", self.minus)) if text.strip()}
+        if any(len(text) > WORDS for text in said.values()):
+            raise BadPrompt(f"Say it in at most {WORDS} characters.")
+        return said
 
 
 @dataclass(frozen=True)
@@ -77,26 +87,30 @@ class Session:
     Attributes:
         picture: The opened picture.
         name: What to call it.
-        shown: It as the browser gets it, a data URL, and that version's size.
+        shown: It as the browser gets it, a JPEG file, and that version's size.
         tries: Known things on it, worth pointing at.
         token: Names this opening of the picture, so that no mark drawn on another is taken for it.
         prompt: What is pointed at.
+        forced: Heads that were switched by hand, on or off, for what is pointed at.
         said: The last wish was in words, not a mark on the picture.
         words: What was searched for in words, "text" and "minus".
         small: It was looked for alone, as a small thing.
+        outlined: The search took it for the whole thing that was clicked, up to its outline.
         hits: What was found.
         opinions: What was judged so far, one entry for each time of refining; the last holds all of it.
     """
 
     picture: Picture
     name: str
-    shown: tuple[str, tuple[int, int]]
+    shown: tuple[bytes, tuple[int, int]]
     tries: tuple[Mapping[str, Any], ...] = ()
     token: str = field(default_factory=lambda: uuid4().hex)
     prompt: Prompt | None = None
+    forced: Mapping[int, bool] = field(default_factory=dict)
     said: bool = False
     words: Mapping[str, str] = field(default_factory=dict)
     small: bool = False
+    outlined: bool = False
     hits: Hits | None = None
     opinions: tuple[Opinion, ...] = ()
 
