@@ -251,7 +251,7 @@ def launch(page: Page) -> gr.Blocks:
             neutral_hue="stone",
             font=["system-ui", "sans-serif"],  # Gradio's own choice would be fetched from the network
             font_mono=["ui-monospace", "monospace"],
-        ),
+        ).set(body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300"),  # for contrast
         css=asset("page.css"),
         app_kwargs={"routes": pictures(page), "middleware": [Middleware(Guard)]},
         mcp_server=True,
