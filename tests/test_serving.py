@@ -166,12 +166,12 @@ def test_the_page_itself_and_opening_it_from_elsewhere_are_not(served):
 @pytest.mark.parametrize(
     ("host", "answer"),
     [("localhost:7860", 200), ("192.168.1.5:7860", 200), ("[::1]:7860", 200), ("look.hf.space", 200),
-     ("mine.example", 200), ("elsewhere.example", 403), ("127.0.0.1.elsewhere.example", 403), ("", 403)],
+     ("mine.example", 200), ("a.tunnel.example", 200), ("tunnel.example", 403), ("elsewhere.example", 403), ("127.0.0.1.elsewhere.example", 403), ("", 403)],
 )  # fmt: skip
 def test_only_names_that_are_known_lead_here(monkeypatch, host, answer):
     """Any site can let its own name lead to this machine; its pages would be of one origin with the page."""
     monkeypatch.setenv("SPACE_HOST", "look.hf.space")
-    monkeypatch.setenv("FOIR_HOSTS", "mine.example, Other.example")
+    monkeypatch.setenv("FOIR_HOSTS", "mine.example, Other.example, .tunnel.example")
     guard = Guard(PlainTextResponse("in"))
     asked = httpx.Request("GET", "http://127.0.0.1/", headers={"Host": host})
     assert anyio.run(asking, guard, asked).status_code == answer

@@ -94,16 +94,16 @@ class Guard:
         try:
             ipaddress.ip_address(name)
         except ValueError:
-            return name in self.names or name.endswith(".localhost")
+            return name in self.names or name.endswith(tuple(known for known in self.names if known.startswith(".")))
         return True
 
 
 def _names() -> set[str]:
-    """Names under which this machine may be asked for, lower case."""
+    """Names under which this machine may be asked for, lower case; one with a leading dot stands for all below it."""
     own = socket.gethostname()
     said: list[Any] = [os.environ.get("SPACE_HOST"), os.environ.get("GRADIO_SERVER_NAME"), own, f"{own}.local"]
     said += os.environ.get("FOIR_HOSTS", "").split(",")
-    return {"localhost", *(name.strip().lower() for name in said if name and name.strip())}
+    return {"localhost", ".localhost", *(name.strip().lower() for name in said if name and name.strip())}
 
 
 def _foreign(headers: Headers) -> bool:
