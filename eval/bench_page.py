@@ -18,7 +18,7 @@ from foir.errors import Unavailable
 from foir.index import Index
 from foir.page import Page
 
-ROUNDS = 15
+ROUNDS = 9
 PARTS = ("encode", "prompt", "search", "gallery")
 # From the end of the next stroke or click to the frame after other results are there with their pictures loaded.
 WATCH = """() => new Promise((painted) => {
@@ -93,8 +93,7 @@ def _measure(address: str, chromium: str, spent: dict[str, list[float]]) -> list
                 painted = visit.evaluate_handle(f"({{ done: ({WATCH})() }})")
                 act(number)
                 totals.append((visit.evaluate("async (watch) => await watch.done", painted), dict(_sums(spent))))
-                visit.wait_for_selector("#results .hit .heat")
-                visit.wait_for_timeout(3000)  # the sentence follows the heat maps
+                visit.wait_for_timeout(4000)  # heat maps and sentences follow
             lines.append(_line(name, totals[1:]))
         empty = _empty(browser.new_page())
         lines.append(f"| an empty call of Gradio | {empty:.0f} | {empty:.0f} |" + " |" * len(PARTS))
