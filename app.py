@@ -139,6 +139,15 @@ def build(page: Page) -> gr.Blocks:
             return page.why(visit(now), chosen_id(event))
 
         @told
+        def compare(now: str | None, other: str, *chosen: Any) -> Any:
+            beside = page.compare(visit(now), Settings(*chosen), other) if now and other else None
+            return gr.update(value=beside, visible=beside is not None)
+
+        @told
+        def unfold(now: str | None) -> Any:
+            return True, page.heads(visit(now)) if now else gr.skip()
+
+        @told
         def details(
             now: str | None, where: bool, seen: bool, other: str, lean: float, *chosen: Any, whole: bool = False
         ) -> Any:
@@ -151,8 +160,8 @@ def build(page: Page) -> gr.Blocks:
                 yield page.explain(session), same, same, same
             if seen:
                 yield same, page.heads(session), same, same
-            beside = page.compare(session, Settings(*chosen), other) if other else None
-            yield same, same, gr.update(value=beside, visible=beside is not None), same
+            if other:
+                yield same, same, compare(now, other, *chosen), same
             yield same, same, same, page.describe(session, lean) if whole else page.point_out(session, lean)
 
         def details_of_another(*given: Any) -> Any:
@@ -193,10 +202,10 @@ def build(page: Page) -> gr.Blocks:
         for event in searched:
             event.success(details, asked, told_of, **HIDDEN)
         folded.expand(page.panels.map, None, [chart], **HIDDEN)
-        looking.expand(lambda: True, None, [seen], **HIDDEN).success(details, asked, told_of, **HIDDEN)
+        looking.expand(unfold, [session], [seen, heads_part], **HIDDEN)
         looking.collapse(lambda: False, None, [seen], **HIDDEN)
         results.click(tell_why, [session], [why], **EACH)
-        other.input(details, asked, told_of, **LATEST)
+        other.input(compare, [session, other, *settings], [beside], **LATEST)
         lean.release(point_out, [session, lean], [says], **LATEST)
         for_programs = Endpoints(lambda: page.searcher)
         for answer in (for_programs.search, for_programs.search_text, for_programs.caption, for_programs.feedback):

@@ -53,9 +53,9 @@ def floats(block: np.ndarray) -> np.ndarray:
 
 
 def take(shards: Sequence[np.ndarray], rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Some rows, whichever shards they lie in, float32 [n, dim]."""
+    """Some rows, whichever shards they lie in, float32 [n, ...]: vectors, or what else is kept of each picture."""
     ends = np.cumsum([len(shard) for shard in shards])
-    taken = np.empty((len(rows), shards[0].shape[1]), np.float32)
+    taken = np.empty((len(rows), *shards[0].shape[1:]), np.float32)
     for place, row in enumerate(rows):
         at = int(np.searchsorted(ends, row, side="right"))
         taken[place] = shards[at][row - (ends[at - 1] if at else 0)]

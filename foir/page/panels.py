@@ -127,9 +127,7 @@ class Panels:
         space, hits = self.index.space("image"), session.hits
         if hits is None or hits.features is None or not space.z or not hits.heads:
             return []
-        row, ends = self.index.row(item.id), np.cumsum([len(shard) for shard in space.z])
-        at = int(np.searchsorted(ends, row, side="right"))
-        theirs = np.asarray(space.z[at][row - (ends[at - 1] if at else 0)], np.float32)
+        theirs = exact.take(space.z, [self.index.row(item.id)])[0]
         ours = hits.features.z[0].float().cpu().numpy()
         lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
         alike = (ours * theirs).sum(1) / np.maximum(lengths, 1e-12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -166,8 +166,7 @@ class Page:
         """The results again, with where the pointed thing is on the first of them."""
         if session.hits is None:
             return self.panels.results(session)
-        items = session.hits.items[:EXPLAINED]
-        return self.panels.results(session, [self._heat(session, item) for item in items])
+        return self.panels.results(session, self._heats(session, session.hits.items[:EXPLAINED]))
 
     def heads(self, session: Session) -> dict[str, Any]:
         """What each attention head looks at on the query picture."""
@@ -181,21 +180,24 @@ class Page:
         """
         for item, score in () if session.hits is None else zip(session.hits.items, session.hits.scores, strict=True):
             if item.id == id:
-                return self.panels.why(session, item, float(score), self._heat(session, item))
+                return self.panels.why(session, item, float(score), *self._heats(session, [item]))
         raise BadPrompt("That picture is no longer among the results.")
 
-    def _heat(self, session: Session, item: Item) -> np.ndarray | None:
-        """Where the pointed thing may be on a result."""
+    def _heats(self, session: Session, items: Sequence[Item]) -> list[np.ndarray | None]:
+        """Where the pointed thing may be on each of some results."""
         from foir import explain
 
         if session.hits is None or session.hits.mask is None or session.prompt is None:
-            return None
+            return [None] * len(items)
         encoder = self.searcher.encoder
         wanted = explain.region_vector(encoder, session.picture.prefix, session.hits.mask)
-        try:
-            return explain.hit_heat(encoder, wanted, self._patches(item.id))
-        except (BadIndex, BadImage):
-            return None  # its thumbnail is damaged: the card stays without a heat map
+        heats: list[np.ndarray | None] = []
+        for item in items:
+            try:
+                heats.append(explain.hit_heat(encoder, wanted, self._patches(item.id)))
+            except (BadIndex, BadImage):
+                heats.append(None)  # its thumbnail is damaged: the card stays without a heat map
+        return heats
 
     def describe(self, session: Session, lean: float) -> dict[str, str]:
         """What the model says of the open picture and of what is pointed at; see `point_out`."""
