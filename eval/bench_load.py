@@ -20,9 +20,9 @@ from typing import Any
 
 import foir
 from foir.errors import Unavailable
+from foir.page.library import SAMPLE
 
 ROOT = Path(foir.__file__).parents[1]
-PLAYROOM = ROOT / "foir" / "assets" / "playroom"
 CLIENTS, CROWD, SECONDS = 32, 48, 60.0
 QUERIES, WARM = 1000, 200  # one after the other, and after how many memory is looked at first
 PICTURES = 600  # of the sample gallery
@@ -66,7 +66,7 @@ def served() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
-    address, command = f"http://127.0.0.1:{port}", [sys.executable, "app.py", "--index", str(PLAYROOM)]
+    address, command = f"http://127.0.0.1:{port}", [sys.executable, "app.py", "--index", str(SAMPLE)]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:  # noqa: S603
         try:
             for _ in range(240):

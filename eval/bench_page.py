@@ -16,7 +16,8 @@ import app
 from foir import Searcher, looking
 from foir.errors import Unavailable
 from foir.index import Index
-from foir.page import Page
+from foir.page import Library, Page
+from foir.page.library import SAMPLE
 
 ROUNDS = 9
 PARTS = ("encode", "prompt", "search", "gallery")
@@ -53,10 +54,10 @@ def main() -> str:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         raise Unavailable("The page is measured in Chromium, which is not installed here.")
-    index = Index.open(app.PLAYROOM)
-    page = Page(index, lambda: Searcher.load(index))
-    spent: dict[str, list[float]] = defaultdict(list)
-    blocks = app.launch(page)
+    index = Index.open(SAMPLE)
+    library = Library([SAMPLE], lambda _, key: Page(index, lambda: Searcher.load(index), key))
+    page, spent = library.page(), defaultdict[str, list[float]](list)
+    blocks = app.launch(library)
     try:
         with _timed(page, spent):
             lines = _measure(str(blocks.local_url), chromium, spent)

@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     pull.set_defaults(run=_pull)
     space = commands.add_parser("deploy-space", help="serve the page as a Space on the Hugging Face Hub")
     space.add_argument("--repo", metavar="USER/NAME", required=True)
-    space.add_argument("--index", metavar="INDEX", help="hf://datasets/USER/NAME[@COMMIT]; the sample if left out")
+    space.add_argument(
+        "--index", metavar="INDEX", nargs="+", default=[], help="hf://datasets/USER/NAME[@COMMIT]; else the sample"
+    )
     space.add_argument("--private", action="store_true", help="make the Space private, if it is made")
     space.set_defaults(run=_deploy_space)
     bench = commands.add_parser("bench", help="measure a whole build beside the encoder alone")
@@ -174,7 +176,7 @@ def _pull(args: argparse.Namespace) -> None:
 def _deploy_space(args: argparse.Namespace) -> None:
     from index_build.space import deploy
 
-    print(deploy(args.repo, index=args.index, private=args.private))
+    print(deploy(args.repo, indexes=args.index, private=args.private))
 
 
 def _bench(args: argparse.Namespace) -> None:

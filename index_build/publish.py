@@ -7,7 +7,6 @@ card, and the removal of what only the old index used. So every commit of the re
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -94,28 +93,27 @@ def _present(repo: str) -> _There:
 
 def card(index: Index, repo: str) -> str:
     """The repository's card: what this is, what made it, whose pictures they are, how to use it."""
-    items = index.items()
     spaces = "\n".join(
         f"| `{name}` | {space.encoder} | `{space.revision}` | {len(space.probe)} | {'yes' if space.z else 'no'} |"
         for name, space in index.spaces.items()
     )
     licences = "\n".join(
         f"| {source or 'not stated'} | {licence or 'not stated'} | {count} |"
-        for (source, licence), count in Counter((item.source, item.licence) for item in items).most_common()
+        for source, licence, count in index.origins()
     )
     return f"""---
 pretty_name: {repo.split("/")[-1]}
 license: other
 tags: [foir, image-retrieval, index]
 viewer: false
-size_categories: [{_size(len(items))}]
+size_categories: [{_size(len(index))}]
 ---
 
 {MADE}
 
 # {repo.split("/")[-1]}
 
-An index of {len(items)} pictures for search that looks where you point, made with foir. It holds vectors and small
+An index of {len(index)} pictures for search that looks where you point, made with foir. It holds vectors and small
 previews, not the pictures themselves; {len(index.rejected())} files were left out because they could not be read
 (`*-rejected.jsonl` gives the reasons).
 

@@ -21,24 +21,25 @@ LEFT_OUT = {"pytest", "playwright", "axe-playwright-python", "pycocotools", "pyc
 FREE = {"torch"}  # a Space's hardware brings its own
 
 
-def deploy(repo: str, *, index: str | None = None, private: bool = False) -> str:
+def deploy(repo: str, *, indexes: Sequence[str] = (), private: bool = False) -> str:
     """Make a Space that serves the page, or bring it up to date.
 
     Args:
         repo: "owner/name" of the Space; HF_TOKEN must allow writing to it.
-        index: `hf://datasets/USER/NAME[@COMMIT]` that it opens; the sample if left out.
+        indexes: `hf://datasets/USER/NAME[@COMMIT]` of the collections that it offers; the sample if left out.
         private: Make the Space private, if it is made.
 
     Returns:
         Its address.
 
     Raises:
-        BadIndex: The index cannot be opened.
-        Unavailable: Index or Hub cannot be reached, or the Hub refuses.
+        BadIndex: An index cannot be opened.
+        Unavailable: An index or the Hub cannot be reached, or the Hub refuses.
     """
-    names = () if index is None else tuple(space.encoder for space in Index.open(located(index)).spaces.values())
+    opened = [Index.open(located(index)) for index in indexes]
+    names = [space.encoder for index in opened for space in index.spaces.values()]
     hub.make_space(repo, private=private)
-    hub.set_variable(repo, "FOIR_INDEX", index)
+    hub.set_variable(repo, "FOIR_INDEX", ",".join(indexes) or None)
     with tempfile.TemporaryDirectory() as temporary:
         stage = Path(temporary)
         for name in CODE:

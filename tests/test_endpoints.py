@@ -6,6 +6,7 @@ import io
 import pytest
 
 from foir import BadImage, BadIndex, BadPrompt, FoirError, Index, Prompt, Searcher, encoders
+from foir.page import Library, Page
 from foir.page.endpoints import MOST, Endpoints
 from foir.page.session import WORDS
 from index_build.pipeline import Plan, build
@@ -21,7 +22,7 @@ def searcher(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ask(searcher):
-    return Endpoints(lambda: searcher)
+    return Endpoints(Library([searcher.index.folder], lambda _, key: Page(searcher.index, lambda: searcher, key)))
 
 
 def encoded(image):
@@ -48,8 +49,9 @@ def test_a_picture_of_ones_own_and_one_of_the_collection(ask, searcher):
     own = encoded(scene(3))
     assert found(ask.search(own, boxes=[BOX], k=5, heads=2)) == told(same)
     assert found(ask.search(f"data:image/png;base64,{own}", boxes=[BOX], k=5, heads=2)) == told(same)
-    whole = ask.search(item=3, k=1)[0]
-    assert whole["id"] == 3 and whole["thumbnail"] == "/thumb/3" and whole["file"] == whole["name"]
+    [key] = (collection["key"] for collection in ask.collections())
+    whole = ask.search(item=3, k=1, collection=key)[0]
+    assert whole["id"] == 3 and whole["thumbnail"] == f"/thumb/{key}/3" and whole["file"] == whole["name"]
 
 
 def test_words_modes_and_judgements(ask, searcher):
@@ -77,6 +79,7 @@ def test_a_caption_is_a_sentence_or_nothing(ask):
         ("search", {"picture": "/etc/passwd"}, BadImage, ""),
         ("search", {"picture": base64.b64encode(b"no picture").decode()}, BadImage, ""),
         ("search", {"picture": {"path": "/etc/passwd"}}, BadPrompt, "picture"),
+        ("search", {"item": 1, "collection": "/etc"}, BadPrompt, "no such collection"),
         ("search", {"item": 99}, BadIndex, "no picture with id 99"),
         ("search", {"item": "x"}, BadPrompt, "item"),
         ("search", {"item": 1, "k": MOST + 1}, BadPrompt, f"1 to {MOST}"),

@@ -27,7 +27,7 @@ def page(tmp_path_factory):
     notes = {"00.png": Note("A scene.", objects=(box, replace(box, name="small", box=(0.0, 0.0, 9.0, 9.0))))}
     build(Plan(root / "pictures #1", root / "index #1", "toy", heads=True, device="cpu", notes=notes))
     index = Index.open(root / "index #1")
-    return Page(index, lambda: Searcher(index, encoders.load("toy", device="cpu")))
+    return Page(index, lambda: Searcher(index, encoders.load("toy", device="cpu")), "few")
 
 
 def test_it_starts_with_the_most_prominent_known_thing_pointed_at(page):
@@ -95,7 +95,7 @@ def test_a_damaged_thumbnail_costs_its_own_card_only(page):
 
 def test_thumbnails_are_addressed_by_id_and_no_path_of_the_machine_is_told(page):
     shown = page.start(PHS)
-    assert [hit["url"] for hit in shown.results["hits"]] == [f"thumb/{hit['id']}" for hit in shown.results["hits"]]
+    assert [hit["url"] for hit in shown.results["hits"]] == [f"thumb/few/{hit['id']}" for hit in shown.results["hits"]]
     assert str(page.index.folder) not in json.dumps([shown.pointer, shown.results])
 
 

@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse
 import app
 from eval import bench_load
 from foir import FoirError, Index, Searcher, encoders
-from foir.page import Page, events
+from foir.page import Library, Page, events
 from foir.page.serving import BODY, Guard
 from foir.page.session import Settings
 from index_build.pipeline import Plan, build
@@ -34,12 +34,17 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Served:
-    """A page that is served: its address, its index, the folder that Gradio keeps files in, and the page."""
+    """A page that is served: its address, its index, the folder that Gradio keeps files in, the collections."""
 
     address: str
     index: Index
     files: Path
-    page: Page
+    library: Library
+
+    @property
+    def thumb(self):
+        """Where its thumbnails are served."""
+        return f"{self.address}/thumb/{self.library.first}"
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +57,10 @@ def served(tmp_path_factory):
     patch.setenv("GRADIO_TEMP_DIR", str(root / "files"))
     patch.setattr(app, "SWEEP", 1)
     patch.setattr(app, "HOUR", 3)
-    page = Page(index, lambda: Searcher(index, encoders.load("toy-words", device="cpu")))
-    blocks = app.launch(page)
-    yield Served(str(blocks.local_url).rstrip("/"), index, root / "files", page)
+    searcher = Searcher(index, encoders.load("toy-words", device="cpu"))
+    library = Library([index.folder], lambda _, key: Page(index, lambda: searcher, key))
+    blocks = app.launch(library)
+    yield Served(str(blocks.local_url).rstrip("/"), index, root / "files", library)
     blocks.close()
     patch.undo()
 
@@ -76,9 +82,9 @@ def encoded(number):
     return base64.b64encode(out.getvalue()).decode()
 
 
-def test_programs_see_four_typed_endpoints_and_none_of_the_pages_own(client):
+def test_programs_see_typed_endpoints_and_none_of_the_pages_own(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
-    assert set(named) == {"/search", "/search_text", "/caption", "/feedback"}
+    assert set(named) == {"/collections", "/search", "/search_text", "/caption", "/feedback"}
     asked = {p["parameter_name"]: p for p in named["/search"]["parameters"]}
     assert asked["boxes"]["type"] == {
         "oneOf": [{"type": "null"}, {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}]
@@ -103,7 +109,7 @@ def test_what_is_no_question_gets_its_sentence(client):
         client.predict(item=1, boxes="<b>all</b>", api_name="/search")
 
 
-def test_agents_find_the_same_four_as_tools(served):
+def test_agents_find_the_same_as_tools(served):
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
@@ -118,8 +124,10 @@ def test_agents_find_the_same_four_as_tools(served):
             return tools, name, await session.call_tool(name, {"text": "a red thing", "k": 2})
 
     tools, name, answer = apart(talk)
-    ours = [tool for tool in tools.values() if re.search(r"(search|search_text|caption|feedback)$", tool.name)]
-    assert len(ours) == len(tools) == 4
+    ours = [
+        tool for tool in tools.values() if re.search(r"(collections|search|search_text|caption|feedback)$", tool.name)
+    ]
+    assert len(ours) == len(tools) == 5
     described = tools[name].inputSchema["properties"]["text"]["description"]
     assert "What to look for" in described
     assert len(ast.literal_eval(answer.content[0].text)) == 2
@@ -152,7 +160,7 @@ OTHERS = [
         ("POST", "/gradio_api/queue/join"),
         ("POST", "/gradio_api/upload"),
         ("POST", "/gradio_api/mcp/"),
-        ("GET", "/thumb/0"),
+        ("GET", "/thumb/sample/0"),
         ("GET", "/config"),
     ],
 )
@@ -243,13 +251,13 @@ def test_nothing_runs_beside_the_queue(served):
 
 
 def test_a_visitors_picture_is_served_to_who_knows_its_token_as_long_as_it_is_kept(served):
-    address, page = served.address, served.page
-    session = page.choose(3, Settings("phs", 2)).session
+    address, visitors = served.address, served.library.visitors
+    session = served.library.page().choose(3, Settings("phs", 2)).session
     assert httpx.get(f"{address}/photo/{session.token}").status_code == 404
-    page.visitors.keep(session)
+    visitors.keep(session)
     answer = httpx.get(f"{address}/photo/{session.token}")
     assert answer.headers["content-type"] == "image/jpeg" and answer.content == session.shown[0]
-    page.visitors.forget(session.token)
+    visitors.forget(session.token)
     for token in (session.token, "guessed", "a/b"):
         assert httpx.get(f"{address}/photo/{token}").status_code == 404
 
@@ -270,27 +278,28 @@ def test_no_file_can_be_read(served, path):
     named = path.format(index=index.folder, thumb=index.thumb(index.item(0)))
     for prefix in ("/gradio_api/file=", "/file=", "/gradio_api/stream/", "/thumb/", "/thumb/../../"):
         assert httpx.get(address + prefix + named).status_code in (403, 404, 405), prefix
+    assert httpx.get(f"{address}/thumb/other/0").status_code == 404
     for id in ("-1", "999", "0.0", "x"):
-        assert httpx.get(f"{address}/thumb/{id}").status_code == 404
+        assert httpx.get(f"{served.thumb}/{id}").status_code == 404
 
 
 def test_a_damaged_thumbnail_is_not_served(served):
-    address, index = served.address, served.index
+    index = served.index
     path = index.thumb(index.item(index.row(7)))
     data = path.read_bytes()
     try:
         path.write_bytes(b"damaged")
-        assert httpx.get(f"{address}/thumb/7").status_code == 404
+        assert httpx.get(f"{served.thumb}/7").status_code == 404
     finally:
         path.write_bytes(data)
-    assert httpx.get(f"{address}/thumb/7").status_code == 200
+    assert httpx.get(f"{served.thumb}/7").status_code == 200
 
 
 def test_requests_that_are_too_large_are_refused(served):
     address = served.address
     large = httpx.post(f"{address}/gradio_api/call/search", content=b"x" * (BODY + 1))
     assert large.status_code == 413
-    assert httpx.get(f"{address}/thumb/0").status_code == 200
+    assert httpx.get(f"{served.thumb}/0").status_code == 200
 
 
 def test_uploaded_files_are_limited_and_gone_soon(served):
@@ -317,14 +326,14 @@ def test_an_upload_that_was_read_is_gone_at_once(tmp_path):
 
 def test_what_a_visitor_looks_at_is_forgotten(served):
     """Gradio keeps a token only, and tells when it drops it."""
-    page = Page(served.index, lambda: served.page.searcher)
-    states = [block for block in app.build(page).blocks.values() if isinstance(block, gr.State)]
+    library = Library([served.index.folder], lambda _, key: served.library.page())
+    states = [block for block in app.build(library).blocks.values() if isinstance(block, gr.State)]
     state = next(state for state in states if state.time_to_live == 3)
-    token = page.visitors.keep(page.choose(3, Settings("phs", 2)).session)
-    assert page.visitors.find(token)
+    token = library.visitors.keep(library.page().choose(3, Settings("phs", 2)).session)
+    assert library.visitors.find(token)
     state.delete_callback(token)
     with pytest.raises(FoirError):
-        page.visitors.find(token)
+        library.visitors.find(token)
 
 
 def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypatch):
@@ -339,7 +348,7 @@ def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypa
         return slowly(*given, **how)
 
     monkeypatch.setattr(searcher, "search", search)
-    blocks = app.launch(Page(index, lambda: searcher))
+    blocks = app.launch(Library([index.folder], lambda _, key: Page(index, lambda: searcher, key)))
     try:
         clients = [Client(blocks.local_url, verbose=False) for _ in range(8)]
         jobs = [client.submit(item=number, k=24, api_name="/search") for number, client in enumerate(clients)]

@@ -46,7 +46,7 @@ def test_a_space_holds_the_page_and_what_it_needs_and_nothing_else(hub_server, c
 def test_a_space_opens_the_index_it_was_given_and_fetches_its_weights_while_it_is_built(hub_server, tmp_path):
     build(Plan(draw(tmp_path / "pictures", 3), tmp_path / "index", "toy", device="cpu"))
     address = publish(tmp_path / "index", "tester/index")
-    space.deploy("tester/look", index=address)
+    space.deploy("tester/look", indexes=[address])
     assert hub_server.variables["tester/look"] == {"FOIR_INDEX": address}
     hub_server.add("tester/look", {"foir/methods/gone.py": b"", "notes.md": b"mine"})
     space.deploy("tester/look")
@@ -56,7 +56,7 @@ def test_a_space_opens_the_index_it_was_given_and_fetches_its_weights_while_it_i
     matter = front(space.card(["dinov2-base-reg", "mini", "openclip:ViT-B-16/openai", "dinov2-base-reg"]))
     assert matter["preload_from_hub"] == [encoders.card("dinov2-base-reg").weights]
     with pytest.raises(Unavailable):
-        space.deploy("tester/look", index="hf://datasets/tester/nothing")
+        space.deploy("tester/look", indexes=["hf://datasets/tester/nothing"])
 
 
 def test_what_the_hub_refuses_is_one_sentence(hub_server, capsys):
@@ -81,7 +81,7 @@ for name in {refused}:
     sys.modules[name] = None  # as if it were not installed
 import app
 from foir import Prompt, Searcher
-searcher = Searcher.load(app.PLAYROOM)
+searcher = Searcher.load(app.SAMPLE)
 picture = searcher.open(searcher.index.picture(searcher.index.item(0)))
 assert searcher.search(picture, Prompt.box(20, 20, 90, 90), text="a boat").items
 assert searcher.caption(picture)

@@ -41,10 +41,10 @@ def located(address: str | Path) -> Path:
         Unavailable: It cannot be fetched, and no copy is here.
         BadIndex: What was fetched is not what its manifest names, and no copy is here.
     """
+    out = home(address)
     if not str(address).startswith("hf:"):
-        return Path(address)
+        return out
     repo, revision = parsed(str(address))
-    out = hub.caches() / "indexes" / "--".join([*repo.split("/"), *([revision] if revision else [])])
     try:
         pull(repo, out, revision)
     except FoirError as error:
@@ -52,6 +52,18 @@ def located(address: str | Path) -> Path:
             raise
         warnings.warn(f"{error} The copy of an earlier time is used.", stacklevel=2)
     return out
+
+
+def home(address: str | Path) -> Path:
+    """The folder where an index is, or where the copy of one on the Hub will be; see `located`.
+
+    Raises:
+        Unavailable: It is no address.
+    """
+    if not str(address).startswith("hf:"):
+        return Path(address)
+    repo, revision = parsed(str(address))
+    return hub.caches() / "indexes" / "--".join([*repo.split("/"), *([revision] if revision else [])])
 
 
 def parsed(address: str) -> tuple[str, str | None]:

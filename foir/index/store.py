@@ -142,6 +142,17 @@ class Index:
         """What was left out: `file` and `reason` of each."""
         return list(self._rejected)
 
+    def origins(self) -> list[tuple[str | None, str | None, int]]:
+        """Where the pictures come from, under which licence, and how many of them, the most frequent first."""
+        counted = self._items.group_by(["source", "licence"]).aggregate([([], "count_all")])
+        rows = [(row["source"], row["licence"], int(row["count_all"])) for row in counted.to_pylist()]
+        return sorted(rows, key=lambda row: -row[2])
+
+    @property
+    def bytes(self) -> int:
+        """What its vectors and tables take on disk; thumbnails come on top."""
+        return sum((self.folder / name).stat().st_size for name in self.manifest["files"])
+
     def thumbs(self) -> set[str]:
         """The digests of all thumbnails."""
         return set(self._items["thumb"].to_pylist())

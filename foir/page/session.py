@@ -89,6 +89,7 @@ class Session:
         name: What to call it.
         shown: It as the browser gets it, a JPEG file, and that version's size.
         tries: Known things on it, worth pointing at.
+        collection: Key of the collection that is searched.
         token: Names this opening of the picture, so that no mark drawn on another is taken for it.
         prompt: What is pointed at.
         forced: Heads that were switched by hand, on or off, for what is pointed at.
@@ -104,6 +105,7 @@ class Session:
     name: str
     shown: tuple[bytes, tuple[int, int]]
     tries: tuple[Mapping[str, Any], ...] = ()
+    collection: str = ""
     token: str = field(default_factory=lambda: uuid4().hex)
     prompt: Prompt | None = None
     forced: Mapping[int, bool] = field(default_factory=dict)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from foir import images, methods
 from foir.errors import BadImage, BadIndex, BadPrompt, Unavailable
 from foir.index import Index, Item
+from foir.page.offer import Offer
 from foir.page.panels import Panels, encoded
 from foir.page.session import Opinion, Session, Settings, Shown
-from foir.page.visitors import Visitors
 from foir.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -33,16 +33,17 @@ REMEMBERED = 256  # pictures whose patches are kept for heat maps
 class Page:
     """The steps behind the page. They share one Searcher, which loads while the page is already up."""
 
-    def __init__(self, index: Index, load: Callable[[], Searcher]) -> None:
+    def __init__(self, index: Index, load: Callable[[], Searcher], key: str = "") -> None:
         """Start loading.
 
         Args:
             index: The index, for what needs no model.
             load: Gives the Searcher on it.
+            key: Names the collection among others.
         """
-        self.index = index
+        self.index, self.key, self.offer = index, key, Offer.of(index)
         self._searcher: Future[Searcher] = ThreadPoolExecutor(1).submit(load)
-        self.panels, self.visitors = Panels(index), Visitors()
+        self.panels = Panels(index, key)
         self._patches = lru_cache(maxsize=REMEMBERED)(self._read_patches)
 
     @property
@@ -230,7 +231,7 @@ class Page:
     def _open(self, photo: Photo, name: str, tries: tuple[Mapping[str, Any], ...] = ()) -> Session:
         small = photo.image.copy()
         small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-        return Session(self.searcher.open(photo), name, (encoded(small, "JPEG"), small.size), tries)
+        return Session(self.searcher.open(photo), name, (encoded(small, "JPEG"), small.size), tries, self.key)
 
     def _tries(self, item: Item, photo: Photo) -> tuple[Mapping[str, Any], ...]:
         """Known things of a picture worth pointing at, largest first, each name once, boxes in the photo's pixels."""

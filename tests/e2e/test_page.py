@@ -9,7 +9,7 @@ from PIL import Image
 from foir.playroom import compose
 from index_build.pipeline import Plan, build
 from index_build.playroom import note as known
-from tests.conftest import scene
+from tests.conftest import draw, scene
 from tests.e2e.conftest import serve
 
 POINTED = "what you pointed at"
@@ -402,3 +402,47 @@ def test_of_two_strokes_in_haste_the_second_is_searched(visit):
     new_results(page, lambda: page.locator(".tries button").nth(0).click())
     new_results(page, lambda: page.locator(".tries button").nth(2).click())
     assert names(page) == hasty
+
+
+def test_a_folder_becomes_a_collection_beside_the_sample(browser, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    draw(tmp_path / "my <b>pictures", 5)
+    with serve(tmp_path) as address:
+        page = browser.new_page()
+        errors = []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.goto(address)
+        page.wait_for_selector(".hit .heat", timeout=60_000)
+        assert "600 pictures" in page.inner_text(".about-collection")
+        page.get_by_text("Map of the collection").click()
+        page.wait_for_selector(".groups button")
+        page.get_by_role("button", name="Pictures of your own").click()
+        page.fill("#source textarea, #source input", str(tmp_path / "none"))
+        page.click("#go")
+        assert "There is no folder" in page.wait_for_selector(".toast-body").inner_text()
+        page.fill("#source textarea, #source input", str(tmp_path / "my <b>pictures"))
+        page.click("#go")
+        page.wait_for_selector(".adding progress")
+        page.get_by_role("button", name="Stop").click()
+        page.wait_for_function("document.querySelector('.adding').textContent.includes('go on from there')")
+        assert "600 pictures" in page.inner_text(".about-collection")
+        page.click("#go")
+        page.wait_for_function("document.querySelector('.about-collection').textContent.startsWith('5 pictures')")
+        page.wait_for_function("document.querySelectorAll('#results .hit').length === 5")
+        assert sorted(names(page)) == [f"0{number}.png" for number in range(5)]
+        assert page.locator(".adding").is_hidden() and not page.locator(".groups button").first.is_visible()
+        new_results(page, lambda: drag(page, [(0.3, 0.3), (0.7, 0.7)]))
+        assert POINTED in note(page)
+        page.click("#collection input")
+        new_results(page, lambda: page.get_by_role("option", name="Sample").click())
+        page.wait_for_function("document.querySelector('.about-collection').textContent.startsWith('600 pictures')")
+        assert POINTED in note(page) and len(names(page)) == 24
+        assert errors == []
+        page.close()
+        page = browser.new_page()  # who comes later finds both
+        page.goto(address)
+        page.wait_for_selector(".hit .heat", timeout=60_000)
+        page.click("#collection input")
+        new_results(page, lambda: page.get_by_role("option", name="my <b>pictures").click())
+        assert len(names(page)) == 5
+        page.close()
