@@ -6,13 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from starlette.middleware import Middleware
 
-from foir import methods
+from foir import encoders, methods
 from foir.errors import FoirError
 from foir.index import Index
 from foir.index.remote import located
@@ -224,10 +225,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def opened(address: str | Path, key: str) -> Page:
         index = Index.open(located(address))
-        return Page(index, lambda: _load(index, args.captions), key)
+        load = partial(_load, index, args.captions)
+        if encoders.lent():  # models that will run beside such a GPU are loaded here and now, before the page is up
+            loaded = load()
+            return Page(index, lambda: loaded, key)
+        return Page(index, load, key)
 
     try:
         library = Library(args.index, opened, grows=alone())
+        for _, key in library.menu() if encoders.lent() else ():
+            library.page(key)
         blocks = launch(library)
     except FoirError as error:
         return _failed(error)

@@ -83,7 +83,7 @@ def test_a_damaged_thumbnail_costs_its_own_card_only(page):
     item = session.hits.items[1]
     path = page.index.thumb(item)
     data = path.read_bytes()
-    page._patches.cache_clear()
+    page._patches._kept.clear()
     try:
         path.write_bytes(b"damaged")
         results = page.explain(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from foir.errors import Unavailable
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
-MACHINERY = {"base", "block", "intervention", "pooled"}  # every other file here registers a family
+MACHINERY = {"base", "block", "borrowed", "intervention", "pooled"}  # every other file here registers a family
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -98,7 +99,7 @@ def load(
     Args:
         name: A registered name, such as "dinov2-base-reg", "clip-large", "openclip:ViT-B-32/laion2b_s34b_b79k", "mini".
         revision: Commit, tag or branch of the weights' repository; the newest if left out.
-        device: "cpu", "cuda", "mps", or "auto" for the fastest present.
+        device: "cpu", "cuda", "mps", or "auto" for the fastest present or lent (`lent`).
         dtype: "float32", "bfloat16" or "float16".
         pretrained: False gives the true architecture with seeded random weights, for tests and measurements.
 
@@ -110,7 +111,16 @@ def load(
     import torch
 
     built = found.build(found, name, revision, pretrained)
+    if device == "auto" and lent():
+        from foir.encoders import borrowed
+
+        return borrowed.borrowing(built, lambda: found.build(found, name, revision, pretrained))
     return built.to(present(device), getattr(torch, dtype))
+
+
+def lent() -> bool:
+    """Whether this machine lends its GPU call by call (see `foir.encoders.borrowed`)."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 def check_dtype(dtype: str) -> None:
@@ -131,7 +141,8 @@ def present(wanted: str) -> str:
     """
     import torch
 
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    own = torch.cuda.is_available() and not lent()  # it says yes where a GPU is only lent
+    here = {"cuda": own, "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return next(device for device, there in here.items() if there)
     if not here.get(wanted.split(":")[0], False):
@@ -139,4 +150,4 @@ def present(wanted: str) -> str:
     return wanted
 
 
-__all__ = ["Card", "card", "cards", "check_dtype", "encoder", "load", "present"]
+__all__ = ["Card", "card", "cards", "check_dtype", "encoder", "lent", "load", "present"]

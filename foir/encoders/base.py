@@ -74,6 +74,7 @@ class Encoder:
         std: Pixel standard deviation per channel.
         project: Map of the normed CLS token to the feature [.., dim]; identity for most.
         module: The library's model, whose parts the fields above are.
+        elsewhere: Does what `run` does on a device that is not this process's own (`foir.encoders.borrowed`).
     """
 
     name: str
@@ -90,6 +91,7 @@ class Encoder:
     module: torch.nn.Module = field(default_factory=torch.nn.Identity)
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    elsewhere: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     def to(self, device: str, dtype: torch.dtype) -> Encoder:
         """The encoder on another device and in another dtype; its module moves along."""
@@ -117,6 +119,12 @@ class Encoder:
     @torch.inference_mode()
     def prefix(self, pixels: Tensor) -> Prefix:
         """Run all but the prompt's part on normalised pixels [B, 3, size, size]: once per picture."""
+        deep, last = (self.elsewhere or self.run)(pixels)
+        return Prefix(deep, self.open(last))
+
+    @torch.inference_mode()
+    def run(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens before the last `KEPT_BLOCKS` blocks and before the last one, [B, T, d] both."""
         x = self.embed(pixels.to(self.device, self.dtype))
         split = max(len(self.layers) - KEPT_BLOCKS, 0)
         for layer in self.layers[:split]:
@@ -124,7 +132,7 @@ class Encoder:
         deep = x
         for layer in self.layers[split:-1]:
             x = layer(x)
-        return Prefix(deep, self.open(x))
+        return deep, x
 
     @torch.inference_mode()
     def finish(self, prefix: Prefix, interventions: Sequence[Intervention] = (PLAIN,)) -> Features:
@@ -193,7 +201,8 @@ class Encoder:
         y, x = np.mgrid[: self.size, : self.size].astype(np.float32) / self.size
         waves = np.stack([np.sin(9 * x + 4 * y), np.cos(7 * y - 3 * x), np.sin(20 * x * y)], -1)
         image = Image.fromarray((127.5 + 127 * waves).astype(np.uint8))
-        return self.finish(self.prefix(self.pixels([image]))).vectors[0].cpu().numpy()
+        own = replace(self, elsewhere=None)  # a device that is lent is not there yet when the encoder is checked
+        return self.finish(own.prefix(self.pixels([image]))).vectors[0].cpu().numpy()
 
     def open(self, tokens: Tensor) -> Block:
         """The last block with its CLS row laid open, from the tokens before it, [B, T, d]."""

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from foir import images, methods
-from foir.errors import BadImage, BadIndex, BadPrompt, Unavailable
+from foir.errors import BadPrompt, Unavailable
 from foir.index import Index, Item
 from foir.page.offer import Offer
 from foir.page.panels import Panels, encoded
+from foir.page.remembered import Patches
 from foir.page.session import Opinion, Session, Settings, Shown
 from foir.prompts import Prompt
 
@@ -27,7 +27,6 @@ RESULTS, EXPLAINED, TRIES = 24, 8, 6
 UPLOAD_PIXELS = 24_000_000  # a visitor's session keeps its picture in memory for a while
 UPLOAD_BYTES = 20_000_000
 SHOWN_SIDE = 1280  # longer side of the picture sent to the browser; coordinates stay those of the original
-REMEMBERED = 256  # pictures whose patches are kept for heat maps
 
 
 class Page:
@@ -44,7 +43,7 @@ class Page:
         self.index, self.key, self.offer = index, key, Offer.of(index)
         self._searcher: Future[Searcher] = ThreadPoolExecutor(1).submit(load)
         self.panels = Panels(index, key)
-        self._patches = lru_cache(maxsize=REMEMBERED)(self._read_patches)
+        self._patches = Patches(index)
 
     @property
     def searcher(self) -> Searcher:
@@ -192,13 +191,8 @@ class Page:
             return [None] * len(items)
         encoder = self.searcher.encoder
         wanted = explain.region_vector(encoder, session.picture.prefix, session.hits.mask)
-        heats: list[np.ndarray | None] = []
-        for item in items:
-            try:
-                heats.append(explain.hit_heat(encoder, wanted, self._patches(item.id)))
-            except (BadIndex, BadImage):
-                heats.append(None)  # its thumbnail is damaged: the card stays without a heat map
-        return heats
+        seen = self._patches.of(encoder, items)
+        return [None if patches is None else explain.hit_heat(encoder, wanted, patches) for patches in seen]
 
     def describe(self, session: Session, lean: float) -> dict[str, str]:
         """What the model says of the open picture and of what is pointed at; see `point_out`."""
@@ -242,10 +236,6 @@ class Page:
             x0, y0, x1, y1 = thing.box
             boxes.setdefault(thing.name, [x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y])
         return tuple({"name": name, "box": box} for name, box in list(boxes.items())[:TRIES])
-
-    def _read_patches(self, id: int) -> np.ndarray:
-        hit = self.searcher.open(self.index.thumb(self.index.item(self.index.row(id))))
-        return self.searcher.encoder.patches(hit.prefix)[0].cpu().numpy()
 
 
 def uploaded(data: bytes) -> Photo:
