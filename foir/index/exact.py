@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foir.index import mapped
+
 BLOCK = 4096  # rows turned to float32 at a time; larger copies cost more in fresh memory than in arithmetic
 PATH = "exact scan"
 SPARE = 32  # candidates taken of each shard beyond k
 ROUNDING = 1e-3  # how far a scan in half precision can be off: a unit query's rounding, and the sum's
+MANY = 65_536  # candidates; more of them are too much alike for a scan in half precision
 SMALL = 16_384  # rows; a smaller shard is scanned faster by one thread than shared among all
 
 
@@ -79,7 +82,7 @@ def fuse(parts: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
 
 def blocks(shards: Sequence[np.ndarray], rows: int = BLOCK) -> Iterable[np.ndarray]:
     """The shards in pieces of at most `rows` rows."""
-    for shard in shards:
+    for shard in mapped.passing(shards):
         for start in range(0, len(shard), rows):
             yield shard[start : start + rows]
 
@@ -112,23 +115,37 @@ def _best(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def _candidates(shards: Sequence[np.ndarray], query: np.ndarray, k: int) -> np.ndarray | None:
-    """Rows that hold the best k for certain, ascending; None where a scan cannot tell them from too many others."""
+    """Rows that hold the best k for certain, ascending; None where a scan cannot tell them from too many others.
+
+    However many shards there are, no more than `MANY` candidates are remembered beside those of one shard.
+    """
     from usearch.compiled import MetricKind
     from usearch.index import search
 
     if sum(map(len, shards)) <= k + SPARE:
         return None
-    rows, guesses, lost = [], [], -np.inf
-    start = 0
-    for shard in shards:
+    rows, guesses = np.empty(0, np.int64), np.empty(0, np.float32)
+    lost, start = -np.inf, 0
+    for shard in mapped.passing(shards):
         count = min(len(shard), k + SPARE)
         threads = 1 if len(shard) < SMALL else 0
         found = search(shard, query.astype(shard.dtype), count, MetricKind.IP, exact=True, threads=threads)
-        rows.append(found.keys.astype(np.int64) + start)
-        guesses.append(1 - found.distances)
+        guess = 1 - found.distances
         if count < len(shard):
-            lost = max(lost, float(guesses[-1].min()))  # no row that is not among these is guessed better
+            lost = max(lost, float(guess.min()))  # no row that is not among these is guessed better
+        likely = guess >= _least(guesses, k)
+        rows = np.concatenate([rows, found.keys[likely].astype(np.int64) + start])
+        guesses = np.concatenate([guesses, guess[likely]])
         start += len(shard)
-    guess, row = np.concatenate(guesses), np.concatenate(rows)
-    least = float(np.partition(guess, -k)[-k]) - 2 * ROUNDING
-    return None if lost >= least else np.sort(row[guess >= least])
+        if len(rows) > MANY:
+            likely = guesses >= _least(guesses, k)
+            rows, guesses = rows[likely], guesses[likely]
+            if len(rows) > MANY:
+                return None
+    likely = guesses >= _least(guesses, k)
+    return None if lost >= _least(guesses, k) else np.sort(rows[likely])
+
+
+def _least(guesses: np.ndarray, k: int) -> float:
+    """What a row must be guessed at to be among the best k of those guessed so far."""
+    return -np.inf if len(guesses) < k else float(np.partition(guesses, -k)[-k]) - 2 * ROUNDING

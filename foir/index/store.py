@@ -100,8 +100,13 @@ class Index:
         return [Item(**row) for row in self._items.to_pylist()]
 
     @cached_property
-    def _row_of_id(self) -> dict[int, int]:
-        return {id: row for row, id in enumerate(self._items["id"].to_pylist())}
+    def _rows_of_ids(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """All ids ascending, and their rows; None for these where ids count up by row, as a build gives them."""
+        ids = self._items["id"].to_numpy()
+        if (np.diff(ids) > 0).all():
+            return ids, None
+        order = np.argsort(ids)
+        return ids[order], order
 
     def row(self, id: int) -> int:
         """The row of an item id.
@@ -109,10 +114,11 @@ class Index:
         Raises:
             BadIndex: The index has no such item.
         """
-        row = self._row_of_id.get(id)
-        if row is None:
+        ids, rows = self._rows_of_ids
+        place = int(np.searchsorted(ids, id)) if -(2**63) <= id < 2**63 else len(ids)
+        if place == len(ids) or ids[place] != id:
             raise BadIndex(f"The index has no picture with id {id}.")
-        return row
+        return place if rows is None else int(rows[place])
 
     @cached_property
     def _objects_of(self) -> tuple[np.ndarray, np.ndarray]:

@@ -57,7 +57,7 @@ def write_thumb(folder: Path, jpeg: bytes) -> str:
 def finish(
     folder: Path,
     spaces: Mapping[str, SpaceFiles],
-    items: Sequence[Item],
+    items: Sequence[Item] | pa.Table,
     rejected: Sequence[Mapping[str, str]],
     root: str | None,
     objects: Sequence[Object] = (),
@@ -70,7 +70,7 @@ def finish(
     Args:
         folder: The index.
         spaces: Space name to the files already written.
-        items: One for each row of every space, in order.
+        items: One for each row of every space, in order; of very many a table of their schema.
         rejected: `{"file": ..., "reason": ...}` for what was left out.
         root: Path from the index to the indexed folder, or None.
         objects: Known objects of the pictures.
@@ -78,7 +78,8 @@ def finish(
         origin: Where a copy came from that was changed here; see `foir.index.remote`.
     """
     if next_id is None:
-        next_id = 1 + max((item.id for item in items), default=-1)
+        ids = items["id"].to_numpy() if isinstance(items, pa.Table) else [item.id for item in items]
+        next_id = 1 + int(max(ids, default=-1))
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in rejected)
     names = {
         "items": _write(folder, _parquet(items, ITEM_SCHEMA), "-items.parquet"),
@@ -133,9 +134,10 @@ def _write(folder: Path, data: bytes, suffix: str) -> str:
     return name
 
 
-def _parquet(rows: Sequence[Item] | Sequence[Object], schema: pa.Schema) -> bytes:
+def _parquet(rows: Sequence[Item] | Sequence[Object] | pa.Table, schema: pa.Schema) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema), sink, compression="zstd")
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    pq.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()
 
 

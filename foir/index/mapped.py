@@ -1,0 +1,29 @@
+"""Memory-mapped matrices: passing over ones that are larger than what may stay in memory."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+RESIDENT = 2**30  # bytes of matrices that a pass may leave in this process's memory
+
+
+def passing(shards: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """The shards, one after the other; of many the pages of each are given back when the next one is asked for."""
+    large = sum(shard.nbytes for shard in shards) > RESIDENT
+    for shard in shards:
+        yield shard
+        if large:
+            release(shard)
+
+
+def release(array: np.ndarray) -> None:
+    """Give back the pages of a mapped file; the system keeps them as long as it has room. Others' memory stays."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
