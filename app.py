@@ -61,14 +61,14 @@ def build(library: Library) -> gr.Blocks:
                     show_label=False,
                     placeholder="Say what you look for, or point at it",
                     max_length=WORDS,
+                    submit_btn="Find",
                     elem_id="words",
                     **begun["text"],
                 )
                 together = gr.Checkbox(label="Together with what I point at", elem_id="together", **begun["together"])
                 small = gr.Checkbox(label="It is a small thing: look for it alone", elem_id="small", **begun["small"])
                 pointer = _part("pointer", None)
-                says = _part("says", **begun["says"])
-                upload = gr.UploadButton("Use your own picture", type="filepath", elem_id="upload")
+                upload = gr.UploadButton("Point at a picture of your own", type="filepath", elem_id="upload")
             with gr.Column(min_width=320, elem_id="more"):
                 with gr.Accordion("Fine-tuning", open=False):
                     minus = gr.Textbox(label="Without", placeholder="what they should not show", **begun["minus"])
@@ -83,9 +83,11 @@ def build(library: Library) -> gr.Blocks:
                     where = gr.Checkbox(True, label="Show where the thing is on the first results")
                 with gr.Accordion("What the heads see", **begun["looking"]) as looking:
                     heads = _part("heads", {})
+                with gr.Accordion("In words", **begun["telling"]) as telling:
+                    says = _part("says", **begun["says"])
                 with gr.Accordion("Map of the collection", **begun["folded"]) as folded:
                     chart = _part("map", None)
-                with gr.Accordion("Pictures of your own", visible=grows, **begun["yours"]) as yours:
+                with gr.Accordion("Look in a folder of yours", visible=grows, **begun["yours"]) as yours:
                     source = gr.Textbox(label="A folder on this computer", info=OR_HUB, elem_id="source")
                     encoder = gr.Dropdown(
                         [(title, name) for name, title in choices().items()], value="mini", label=EYES
@@ -107,34 +109,35 @@ def build(library: Library) -> gr.Blocks:
                         elem_id="collection",
                     )
                     about = _part("about", **begun["about"])
-                with gr.Row():
+                with gr.Row(elem_id="sides"):
                     results = _part("results", {"hits": [], "note": "Warming up ..."})
                     beside = _part("results", name="beside", **begun["beside"])
         why = _part("why", {})
-        seen = gr.State(False)  # whether the heads are unfolded
+        seen, read = gr.State(False), gr.State(False)  # whether the heads are unfolded, and the sentences
         settings: list[Any] = [method, h_on, both, text, minus, together, mix, least, small, outline]
-        shown, current = [session, pointer, results], [session, *settings]
+        shown, current = [session, pointer, results, text], [session, *settings]
         controls = {
             "about": about, "text": text, "together": together, "small": small, "minus": minus, "mix": mix,
             "method": method, "other": other, "h_on": h_on, "both": both, "least": least, "lean": lean,
-            "outline": outline, "looking": looking, "folded": folded, "yours": yours, "beside": beside, "says": says,
+            "outline": outline, "looking": looking, "telling": telling, "folded": folded, "yours": yours,
+            "beside": beside, "says": says,
         }  # fmt: skip
 
         @told
         def enter(key: str, now: str | None) -> Any:
             entered = events.enter(key, now)
             begun = beginnings(library.page(key).offer)
-            return *entered, False, *(gr.update(**begun[name]) for name in controls)
+            return *entered[:3], False, False, *(gr.update(**begun[name]) for name in controls)
 
         opened = blocks.load(events.enter, [collection, session], shown, **HIDDEN)
         opened.failure(lambda: {"hits": [], "note": NOT_OPENED}, None, [results], queue=False, **HIDDEN)
         openings = [
             opened,
-            collection.change(enter, [collection, session], [*shown, seen, *controls.values()], **LATEST),
+            collection.change(enter, [collection, session], [*shown[:3], seen, read, *controls.values()], **LATEST),
             upload.upload(events.use, [upload, collection, *current], shown, **EACH),
             *(
                 part.select(events.choose, [collection, *current], shown, **EACH)
-                for part in (results, pointer, chart, beside)
+                for part in (results, pointer, chart, beside, why)
             ),
         ]
         searched = [
@@ -149,17 +152,17 @@ def build(library: Library) -> gr.Blocks:
             results.submit(events.refine, current, shown, **EACH),
             heads.select(events.force, current, shown, **EACH),
         ]
-        asked, told_of = [session, where, seen, other, lean, *settings], [results, heads, beside, says]
-        for event in openings:
-            event.success(events.details_of_another, asked, told_of, **HIDDEN)
-        for event in searched:
+        asked, told_of = [session, where, seen, read, other, lean, *settings], [results, heads, beside, says]
+        for event in (*openings, *searched):
             event.success(events.details, asked, told_of, **HIDDEN)
         folded.expand(events.chart, [collection], [chart], **HIDDEN)
         looking.expand(events.unfold, [session], [seen, heads], **HIDDEN)
         looking.collapse(lambda: False, None, [seen], **HIDDEN)
+        telling.expand(events.tell, [session, lean], [read, says], **HIDDEN)
+        telling.collapse(lambda: False, None, [read], **HIDDEN)
         results.click(events.why, [session], [why], **EACH)
         other.input(events.compare, [session, other, *settings], [beside], **LATEST)
-        lean.release(events.point_out, [session, lean], [says], **LATEST)
+        lean.release(events.lean, [session, read, lean], [says], **LATEST)
         if grows:
             gr.on([go.click, source.submit], events.add, [source, encoder, tiny], [collection, adding], **APART)
             blocks.load(events.follow, None, [collection, adding], **APART)
@@ -193,6 +196,7 @@ def beginnings(offer: Offer) -> dict[str, dict[str, Any]]:
         "lean": {"value": 1, "visible": words},
         "outline": {"value": settings.outline},
         "looking": {"open": False},
+        "telling": {"open": False},
         "folded": {"open": False},
         "yours": {"open": False},
         "says": {"value": {}},

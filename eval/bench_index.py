@@ -45,8 +45,8 @@ def main(rows: int = ROWS) -> str:
         reader.join()
     return "\n".join(
         [
-            f"{rows:,} rows of {queries.shape[1]} float16 in shards of {SHARD}, {size:.1f} GB with the table of pictures.",
-            f"The sample gallery is repeated, with noise of {JITTER} deviations a channel; {QUERIES} held-out scenes ask.",
+            f"{rows:,} rows of {queries.shape[1]} float16 in shards of {SHARD}, {size:.1f} GB with the tables.",
+            f"The sample gallery repeated, with noise of {JITTER} deviations a channel; {QUERIES} held-out scenes ask.",
             "",
             "| step | seconds |",
             "|---|---|",

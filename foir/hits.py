@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
@@ -63,5 +64,11 @@ class Hits:
 
     def at_least(self, score: float) -> Hits:
         """Those with at least this score: the irrelevant tail is cut off."""
-        keep = [place for place, own in enumerate(self.scores) if own >= score]
-        return replace(self, items=tuple(self.items[place] for place in keep), scores=self.scores[keep])
+        return self._only([place for place, own in enumerate(self.scores) if own >= score])
+
+    def but(self, id: int | None, k: int) -> Hits:
+        """The first k of them, without the picture of this id."""
+        return self._only([place for place, item in enumerate(self.items) if item.id != id][:k])
+
+    def _only(self, keep: Sequence[int]) -> Hits:
+        return replace(self, items=tuple(self.items[place] for place in keep), scores=self.scores[list(keep)])

@@ -143,8 +143,9 @@ class Searcher:
 
         Where there are several wishes, each is scored on the whole index and its scores are standardised (mean 0,
         deviation 1), since cosines between pictures spread otherwise than those between words and pictures. The sum is
-        (1 - mix) * picture + mix * (text - minus); without a picture, text - minus. With likes and dislikes, how
-        relevant they make a picture stands in the place of its likeness to the query picture, or beside the words.
+        (1 - mix) * picture + mix * (text - max(minus, 0)), without a picture text - max(minus, 0): a picture is no
+        better for showing even less of what is not wanted than others do. With likes and dislikes, how relevant they
+        make a picture stands in the place of its likeness to the query picture, or beside the words.
 
         Args:
             picture: From `open`; None searches by words alone.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from foir import Prompt, Searcher, encoders
+from foir import Prompt, Searcher, Unavailable, encoders
 from foir.encoders import borrowed
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
@@ -84,7 +84,7 @@ def test_a_search_borrows_once_a_picture_and_its_heat_maps_once_together(zero, t
 
 def test_models_that_borrow_nothing_stay_on_the_cpu(zero):
     assert encoders.present("auto") == "cpu"
-    with pytest.raises(encoders.Unavailable):
+    with pytest.raises(Unavailable):
         encoders.present("cuda")
 
 

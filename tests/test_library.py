@@ -177,7 +177,7 @@ def test_collections_are_added_where_only_this_machines_user_comes(monkeypatch, 
 def test_what_a_collection_offers():
     offer = Offer.of(Index.open(SAMPLE))
     assert (offer.words, offer.cached, offer.heads) == (True, True, 12)
-    assert offer.settings.method == "phs" and offer.settings.heads == 5
+    assert offer.settings.method == "attention_mask|phs" and offer.settings.heads == 5
     assert offer.about.startswith("600 pictures, ") and "seen by mini (MIT and Apache-2.0)" in offer.about
     assert "Microsoft Fluent 3D emoji (MIT)" in offer.about
 

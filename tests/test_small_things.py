@@ -211,7 +211,7 @@ def test_the_page_looks_for_a_small_thing(index, searcher):
     assert small.pointer["heat"] is None and plain.pointer["heat"] is not None
     assert "however small" in small.results["note"]
     assert [hit["id"] for hit in small.results["hits"]] != [hit["id"] for hit in plain.results["hits"]]
-    assert [hit["heat"] is not None for hit in page.explain(small.session)["hits"]] == [True] * 8
+    assert [hit["heat"] is not None for hit in page.explain(small.session)["hits"]] == [True] * 7
 
 
 def _png(image):

@@ -52,7 +52,7 @@ def _wrapped(run: Callable[..., Any]) -> Callable[..., Any]:
     """Declared while the page starts: a Space that wraps nothing is given no GPU."""
     import spaces  # brought by the Space
 
-    return spaces.GPU(duration=SECONDS)(run)  # type: ignore[no-any-return]
+    return spaces.GPU(duration=SECONDS)(run)
 
 
 if lent():

@@ -71,12 +71,17 @@ def best(values: np.ndarray, k: int) -> TopK:
 
 
 def fuse(parts: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
-    """The weighted sum of standard scores, float32 [n], of several wishes' raw scores [n]."""
+    """The weighted sum of standard scores, float32 [n], of several wishes' raw scores [n].
+
+    What is not wished for (a weight below 0) counts where it is more than usual; that a picture shows even less of it
+    than others do makes it no better.
+    """
     total = np.zeros(len(parts[0][1]), np.float32)
     for weight, scores in parts:
         spread = float(scores.std())
         if spread > 0:
-            total += weight * (scores - scores.mean()) / spread
+            standard = (scores - scores.mean()) / spread
+            total += weight * (np.maximum(standard, 0) if weight < 0 else standard)
     return total
 
 

@@ -102,7 +102,13 @@ class Events:
         self.library = library
 
     def _shown(self, outcome: Shown, now: str | None) -> Any:
-        return self.library.visitors.keep(outcome.session, now), outcome.pointer, outcome.results
+        """Session, pointer, results, and the words: those that were searched for and do not count any more go."""
+        try:
+            before = self.library.visitors.find(now).words.get("text")
+        except FoirError:
+            before = None
+        words = "" if before and "text" not in outcome.session.words else gr.skip()
+        return self.library.visitors.keep(outcome.session, now), outcome.pointer, outcome.results, words
 
     @told
     def enter(self, collection: str, now: str | None) -> Any:
@@ -180,16 +186,19 @@ class Events:
         return self.library.page(collection).panels.map()
 
     @told
-    def point_out(self, now: str | None, far: float) -> Any:
-        """The sentence about what is pointed at."""
+    def lean(self, now: str | None, read: bool, far: float) -> Any:
+        """The sentences, leaning further or less."""
         page, session = self.library.visit(now)
-        return page.point_out(session, far)
+        return page.describe(session, far) if read else gr.skip()
 
     @told
     def details(
-        self, now: str | None, where: bool, seen: bool, other: str, lean: float, *chosen: Any, whole: bool = False
+        self, now: str | None, where: bool, seen: bool, read: bool, other: str, lean: float, *chosen: Any
     ) -> Any:
-        """What is shown a moment after the results, part by part: heat maps, heads, the comparison, sentences."""
+        """What is shown a moment after the results, part by part: heat maps, heads, the comparison, sentences.
+
+        Heads and sentences are made where they are unfolded (`seen`, `read`).
+        """
         same = gr.skip()
         if now is None:
             return
@@ -200,12 +209,16 @@ class Events:
             yield same, page.heads(session), same, same
         if other:
             yield same, same, self.compare(now, other, *chosen), same
-        yield same, same, same, page.describe(session, lean) if whole else page.point_out(session, lean)
+        if read:
+            yield same, same, same, page.describe(session, lean)
 
     @told
-    def details_of_another(self, *given: Any) -> Any:
-        """The same after another picture was opened."""
-        yield from self.details(*given, whole=True)
+    def tell(self, now: str | None, lean: float) -> Any:
+        """The sentences, from now on."""
+        if not now:
+            return True, gr.skip()
+        page, session = self.library.visit(now)
+        return True, page.describe(session, lean)
 
     @told
     def add(self, said: str, encoder: str, small: bool) -> Any:
@@ -226,6 +239,7 @@ class Events:
         yield gr.skip(), errand.progress()
         if errand.arrived:
             key = self.library.add(errand.address, errand.title)
+            gr.Info(html.escape(f"{errand.title} is ready: its pictures are looked in now.", quote=False), duration=5)
             yield gr.update(choices=self.library.menu(), value=key), None
 
     def stop(self) -> None:

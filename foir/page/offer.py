@@ -11,6 +11,8 @@ from foir.page.session import Settings
 
 HEADS = 5  # kept, where the encoder has more
 FEW_HEADS = 6
+# Of a thing pointed at, `mini` finds the very same one best by both together (README, `eval run mini-pointing`).
+BOTH = "mini"
 UNKNOWN_HEADS = 16  # of encoders whose checkpoint alone knows
 WHOLE = 1000.0  # bytes of the next unit
 NAMED = 2  # sources that are named
@@ -42,7 +44,8 @@ class Offer:
         space = index.space("image")
         heads = space.z[0].shape[1] if space.z else encoders.card(space.encoder).heads or UNKNOWN_HEADS
         # Six heads are too few to tell things apart by choosing among them alone (PHS paper, Table 1, DINOv2-small).
-        method = "attention_mask|phs" if heads <= FEW_HEADS else "phs"
+        both = heads <= FEW_HEADS or space.encoder == BOTH
+        method = "attention_mask|phs" if both else "phs"
         return cls(
             words="text" in index.spaces,
             cached=bool(space.z),

@@ -78,7 +78,13 @@ class Panels:
             shown = None if hits.weighed else float(score)
             cards[i] = {**self._card(item), "score": shown, "heat": url, "copies": []}
         note = " ".join((_sentence(session), *hits.notes))
-        return {"hits": list(cards.values()), "note": note, "opinion": opinion, "rounds": len(session.opinions)}
+        return {
+            "hits": list(cards.values()),
+            "note": note,
+            "way": session.way,
+            "opinion": opinion,
+            "rounds": len(session.opinions),
+        }
 
     def heads(self, session: Session, encoder: Encoder) -> dict[str, Any]:
         """What each attention head looks at on the query picture, and which of them were kept."""
@@ -100,7 +106,11 @@ class Panels:
             }
             for head in range(encoder.heads)
         ]
-        note = "This way of looking keeps every head." if gate is None else "Bright is where a head looks."
+        note = (
+            "This way of looking keeps every head."
+            if gate is None
+            else "Bright is where a head looks, outlined are the heads that speak. Press one to switch it."
+        )
         about = {"token": session.token, "url": f"photo/{session.token}", "ratio": width / height}
         return {**about, "heads": heads, "fixed": gate is None, "note": note}
 
@@ -170,9 +180,8 @@ def understood(session: Session) -> str:
     marks = " and ".join(_counted(len(made), name) for name, made in counts if made)
     share = 100 * float(hits.mask.pixels.mean())
     size = f"{share:.0f} %" if share >= 1 else "less than 1 %"
-    patches = hits.mask.patches
     outlined = ", up to the outline of what it is on" if session.outlined else ""
-    line = f"{marks}{outlined}: {size} of the picture, {int(patches.sum())} of its {patches.size} patches."
+    line = f"{marks}{outlined}: {size} of the picture."
     if hits.heads is not None and hits.features is not None:
         heads = f"{len(hits.heads)} of {hits.features.z.shape[1]} attention heads"
         line += f" {heads} speak." if session.forced else f" The {heads} that look there most speak."

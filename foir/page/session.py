@@ -90,6 +90,7 @@ class Session:
         shown: It as the browser gets it, a JPEG file, and that version's size.
         tries: Known things on it, worth pointing at.
         collection: Key of the collection that is searched.
+        item: Its id, where it is a picture of the collection; it is no result of its own.
         token: Names this opening of the picture, so that no mark drawn on another is taken for it.
         prompt: What is pointed at.
         forced: Heads that were switched by hand, on or off, for what is pointed at.
@@ -97,6 +98,7 @@ class Session:
         words: What was searched for in words, "text" and "minus".
         small: It was looked for alone, as a small thing.
         outlined: The search took it for the whole thing that was clicked, up to its outline.
+        way: What the way of looking is called, where something is pointed at.
         hits: What was found.
         opinions: What was judged so far, one entry for each time of refining; the last holds all of it.
     """
@@ -106,6 +108,7 @@ class Session:
     shown: tuple[bytes, tuple[int, int]]
     tries: tuple[Mapping[str, Any], ...] = ()
     collection: str = ""
+    item: int | None = None
     token: str = field(default_factory=lambda: uuid4().hex)
     prompt: Prompt | None = None
     forced: Mapping[int, bool] = field(default_factory=dict)
@@ -113,6 +116,7 @@ class Session:
     words: Mapping[str, str] = field(default_factory=dict)
     small: bool = False
     outlined: bool = False
+    way: str = ""
     hits: Hits | None = None
     opinions: tuple[Opinion, ...] = ()
 

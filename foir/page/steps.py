@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from foir import images, methods
 from foir.errors import BadPrompt, Unavailable
 from foir.index import Index, Item
@@ -18,8 +20,6 @@ from foir.page.session import Opinion, Session, Settings, Shown
 from foir.prompts import Prompt
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from foir.images import Photo
     from foir.search import Searcher
 
@@ -123,17 +123,21 @@ class Page:
             method=settings.method if prompt is not None and not small else None,
             options=_options(session, settings) if prompt is not None and not small else {},
             mode="small" if small else "query-db" if prompt is not None and settings.both else "query",
-            k=RESULTS,
+            k=RESULTS + 1,
             liked=session.opinion.liked,
             disliked=session.opinion.disliked,
             without=session.opinion.without,
         )
+        hits = hits.but(None if alone else session.item, RESULTS)
         if settings.least and not hits.weighed:
             hits = hits.at_least(settings.least)
-        session = replace(session, hits=hits, words=words, small=small, outlined=outlined)
+        way = "" if prompt is None or small else methods.title(settings.method)
+        session = replace(session, hits=hits, words=words, small=small, outlined=outlined, way=way)
         heat = None
         if prompt is not None and hits.features is not None and hits.seen_whole:
             heat = explain.query_heat(self.searcher.encoder, hits.features)
+            if hits.mask is not None:  # what is pointed at is never veiled itself
+                heat = np.maximum(heat, hits.mask.patches)
         return Shown(session, self.panels.pointer(session, heat), self.panels.results(session))
 
     def force(self, session: Session, head: Any, token: str, settings: Settings) -> Shown:
@@ -195,23 +199,20 @@ class Page:
         return [None if patches is None else explain.hit_heat(encoder, wanted, patches) for patches in seen]
 
     def describe(self, session: Session, lean: float) -> dict[str, str]:
-        """What the model says of the open picture and of what is pointed at; see `point_out`."""
-        whole = self.searcher.caption(session.picture) if self._writes() else None
-        return {**self.point_out(session, lean), "whole": whole or ""}
-
-    def point_out(self, session: Session, lean: float) -> dict[str, str]:
-        """What the model says of what is pointed at; nothing where it writes no captions or can only see the whole.
+        """What the model says of the open picture, and of what is pointed at; nothing where it writes no captions.
 
         Args:
             session: What is looked at.
-            lean: How far the sentence leans, as a multiple of what the model itself would choose.
+            lean: How far the second sentence leans, as a multiple of what the model itself would choose.
         """
-        said = None
-        if session.prompt is not None and lean and self._writes():
-            with suppress(Unavailable):  # some models write, but cannot be steered
-                strength = lean * (self.searcher.writer or self.searcher.crossmodal).strength
-                said = self.searcher.caption(session.picture, session.prompt, strength=strength)
-        return {"token": session.token, "pointed": said or ""}
+        whole = pointed = None
+        if self._writes():
+            whole = self.searcher.caption(session.picture)
+            if session.prompt is not None and lean:
+                with suppress(Unavailable):  # some models write, but cannot be steered
+                    strength = lean * (self.searcher.writer or self.searcher.crossmodal).strength
+                    pointed = self.searcher.caption(session.picture, session.prompt, strength=strength)
+        return {"whole": whole or "", "pointed": pointed or ""}
 
     def _writes(self) -> bool:
         """Whether there is a model that could write captions."""
@@ -220,12 +221,14 @@ class Page:
     def _open_item(self, id: int) -> Session:
         item = self.index.item(self.index.row(id))
         photo = images.read(self.index.picture(item))
-        return self._open(photo, item.name, self._tries(item, photo))
+        return self._open(photo, item.name, self._tries(item, photo), id)
 
-    def _open(self, photo: Photo, name: str, tries: tuple[Mapping[str, Any], ...] = ()) -> Session:
+    def _open(
+        self, photo: Photo, name: str, tries: tuple[Mapping[str, Any], ...] = (), item: int | None = None
+    ) -> Session:
         small = photo.image.copy()
         small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-        return Session(self.searcher.open(photo), name, (encoded(small, "JPEG"), small.size), tries, self.key)
+        return Session(self.searcher.open(photo), name, (encoded(small, "JPEG"), small.size), tries, self.key, item)
 
     def _tries(self, item: Item, photo: Photo) -> tuple[Mapping[str, Any], ...]:
         """Known things of a picture worth pointing at, largest first, each name once, boxes in the photo's pixels."""

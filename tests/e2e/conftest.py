@@ -81,8 +81,7 @@ def visit(browser, server):
         page.goto(server)
         page.wait_for_selector(".hit img.photo", timeout=60_000)
         page.wait_for_selector(".tries button")
-        # The sentence is the last to come: from here on nothing moves away under the mouse.
-        page.wait_for_function("document.querySelectorAll('.says span')[1].textContent !== ''", timeout=60_000)
+        page.wait_for_selector(".hit .heat", timeout=60_000)  # the last to come: nothing moves under the mouse now
         return page
 
     yield go

@@ -31,7 +31,7 @@ def test_the_page_as_it_opens(visit, width):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_everything_unfolded_and_judged(visit, width):
     page = visit(width)
-    for name in ("Fine-tuning", "What the heads see", "Map of the collection"):
+    for name in ("Fine-tuning", "What the heads see", "In words", "Map of the collection", "Look in a folder of yours"):
         unfold(page, name)
     page.wait_for_selector(".heads button")
     page.wait_for_selector(".groups button")

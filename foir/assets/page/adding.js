@@ -6,12 +6,12 @@ button.addEventListener("click", () => trigger("click"));
 
 function said({ title, running, done, total, problem }) {
   if (problem) return `${title}: ${problem}`;
-  if (!running) return `${title}: stopped. Open it again to go on from there.`;
+  if (!running) return `${title}: stopped. Look in it again to go on; of every thousand pictures the last ones are done again.`;
   return total ? `${title}: ${done.toLocaleString()} of ${total.toLocaleString()}` : `${title}: getting ready ...`;
 }
 
 function show() {
-  const value = props.value;
+  const value = props.value, appears = box.hidden && value;
   box.hidden = !value;
   if (!value) return;
   line.textContent = said(value);
@@ -20,6 +20,7 @@ function show() {
     bar.max = value.total;
     bar.value = value.done;
   } else bar.removeAttribute("value");
+  if (appears) box.scrollIntoView({ block: "nearest" });
 }
 
 watch("value", show);

@@ -82,6 +82,7 @@ function show() {
   stage.style.aspectRatio = `${value.width} / ${value.height}`;
   stage.style.setProperty("--ratio", value.width / value.height);
   if (value.token && value.token !== shownToken) {
+    if (shownToken && stage.getBoundingClientRect().top < 0) element.scrollIntoView({ block: "start", behavior: "smooth" });
     shownToken = value.token;
     photo.src = value.url;
     photo.alt = value.name || "your picture";
@@ -144,11 +145,12 @@ function finish(mark) {
 function begin([x, y]) {
   if (tool === "box") drawing = { ...nothing(), boxes: [[x, y, x, y]] };
   if (tool === "brush") drawing = { ...nothing(), strokes: [{ path: [[x, y]], width: brush() }] };
-  if (tool === "point") finish({ ...nothing(), points: [[x, y]] });
+  if (tool === "point") drawing = { ...nothing(), points: [[x, y]] };
 }
 
 function extend([x, y]) {
   if (!drawing) return;
+  if (drawing.points.length) drawing.points[0] = [x, y];
   if (drawing.boxes.length) drawing.boxes[0].splice(2, 2, x, y);
   if (drawing.strokes.length) drawing.strokes[0].path.push([x, y]);
   draw();
@@ -158,8 +160,12 @@ function end() {
   if (!drawing) return;
   const [box] = drawing.boxes;
   const small = Math.max(picture().width, picture().height) / 100;
-  if (box && Math.abs(box[2] - box[0]) < small && Math.abs(box[3] - box[1]) < small) {
+  const sides = box ? [Math.abs(box[2] - box[0]), Math.abs(box[3] - box[1])] : [];
+  if (box && Math.max(...sides) < small) {
     finish({ ...nothing(), points: [[box[0], box[1]]] }); // a click with the box tool means a point
+  } else if (box && Math.min(...sides) < small) {
+    drawing = null; // a finger that meant to scroll
+    draw();
   } else finish(drawing);
 }
 
@@ -192,7 +198,10 @@ canvas.addEventListener("keydown", (event) => {
   } else if (event.key === " " || event.key === "Enter") {
     cursor ||= [width / 2, height / 2];
     if (drawing) end();
-    else begin(cursor);
+    else {
+      begin(cursor);
+      if (tool === "point") end();
+    }
   } else if (event.key === "Escape") {
     if (drawing) drawing = null;
     else clear();
@@ -200,11 +209,16 @@ canvas.addEventListener("keydown", (event) => {
   event.preventDefault();
   draw();
 });
+const keys = element.querySelector(".keys");
 canvas.addEventListener("focus", () => {
+  keys.hidden = !canvas.matches(":focus-visible");
   if (canvas.matches(":focus-visible")) cursor ||= [picture().width / 2, picture().height / 2];
   draw();
 });
-canvas.addEventListener("blur", draw);
+canvas.addEventListener("blur", () => {
+  keys.hidden = true;
+  draw();
+});
 
 function clear() {
   if (isEmpty(marks)) return;
@@ -218,6 +232,7 @@ for (const button of tools)
   button.addEventListener("click", () => {
     tool = button.dataset.tool;
     for (const other of tools) other.setAttribute("aria-pressed", String(other === button));
+    canvas.classList.toggle("taps", tool === "point"); // a swipe scrolls past
   });
 element.querySelector("[data-do=undo]").addEventListener("click", () => {
   if (!history.length) return;

@@ -45,6 +45,7 @@ function card(hit, plain) {
   const frame = make("div", "frame");
   frame.append(make("img", "photo", hit.url ? { src: hit.url, alt: hit.name, loading: "lazy" } : { alt: hit.name }));
   if (hit.heat) frame.append(make("img", "heat", { src: hit.heat, alt: "" }));
+  if (!plain) frame.addEventListener("click", () => trigger("click", { id: hit.id }));
   const line = make("figcaption", "line");
   const name = make("span", "name", { title: hit.name });
   name.textContent = hit.name;
@@ -69,7 +70,6 @@ function card(hit, plain) {
   }
   const why = make("button", "why", { type: "button", "aria-label": `Why this one: ${hit.name}` });
   why.textContent = "Why?";
-  why.addEventListener("click", () => trigger("click", { id: hit.id }));
   line.append(name, score);
   if (!plain) frame.append(why);
   opinions.append(again);
@@ -79,21 +79,36 @@ function card(hit, plain) {
 
 function show() {
   const value = props.value || { hits: [], note: "" };
+  note.dataset.way = value.way || "";
   note.textContent = value.title ? `${value.title}: ${value.note}` : value.note;
   const opinion = value.opinion || { liked: [], disliked: [] };
   const now = JSON.stringify([value.note, value.rounds, value.hits.map((hit) => hit.id)]);
   if (now !== search) {
     // what is judged but not sent yet survives heat maps that arrive late, not another search
     search = now;
+    const typing = document.activeElement;
+    if (matchMedia("(hover: none)").matches && typing && typing.closest("#words")) typing.blur(); // its keyboard hides half
     for (const side of ["liked", "disliked"]) sides[side] = new Set(opinion[side]);
     applied = JSON.stringify(told());
     fresh.checked = false;
   }
   count();
+  jump.textContent = `${value.hits.length} pictures \u2193`;
   const held = document.activeElement, focused = grid.contains(held) && held.closest(".hit").dataset.id;
   grid.replaceChildren(...value.hits.map((hit) => card(hit, Boolean(value.plain))));
+  lead();
   if (focused) refocus(focused, held.classList[0]); // heat maps that arrive late redraw the cards
 }
+
+// Where the results are further down than the screen, a button leads to them.
+const jump = element.querySelector(".jump");
+jump.addEventListener("click", () => note.scrollIntoView({ block: "start", behavior: "smooth" }));
+let below = false;
+const lead = () => { jump.hidden = !below || Boolean(props.value && props.value.plain) || !grid.childElementCount; };
+new IntersectionObserver(([seen]) => {
+  below = !seen.isIntersecting && seen.boundingClientRect.top > 0;
+  lead();
+}, { rootMargin: "0px 0px -30% 0px" }).observe(grid);
 
 function refocus(id, name) {
   const button = grid.querySelector(`.hit[data-id="${id}"] .${name}`);

@@ -1,4 +1,5 @@
-// Why a result is one. Value from the server: {id, name, url, heat, lines, asked}; it opens when it comes. Made with DOM calls
+// Why a result is one. Value from the server: {id, name, url, heat, lines, asked}; it opens when it comes. To
+// search with it is sent as a "select" event with its id. Made with DOM calls
 // only: names come from strangers.
 const dialog = element.querySelector("dialog");
 const [photo, heat] = dialog.querySelectorAll("img");
@@ -21,7 +22,11 @@ function show() {
   if (!dialog.open) dialog.showModal();
 }
 
-dialog.querySelector("button").addEventListener("click", () => dialog.close());
+dialog.querySelector("[data-do=close]").addEventListener("click", () => dialog.close());
+dialog.querySelector("[data-do=search]").addEventListener("click", () => {
+  trigger("select", { id: props.value.id });
+  dialog.close();
+});
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
 dialog.addEventListener("close", () => {
   const opener = document.querySelector(`#results .hit[data-id="${props.value.id}"] .why`); // the cards may be others by now
