@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
     bench = commands.add_parser("bench", help="measure what things cost")
     bench.add_argument(
-        "name", choices=["reprompt", "query-db", "cost", "feedback", "index", "large", "mao", "page", "load"]
+        "name", choices=["reprompt", "query-db", "cost", "feedback", "index", "large", "cluster", "mao", "page", "load"]
     )
     bench.set_defaults(run=_bench)
     return parser
@@ -189,6 +189,7 @@ def _report(args: argparse.Namespace) -> None:
 
 def _bench(args: argparse.Namespace) -> None:
     from eval import (
+        bench_cluster,
         bench_cost,
         bench_feedback,
         bench_index,
@@ -206,6 +207,7 @@ def _bench(args: argparse.Namespace) -> None:
         "feedback": bench_feedback.main,
         "index": bench_index.main,
         "large": bench_index.large,
+        "cluster": bench_cluster.main,
         "mao": bench_mao.main,
         "page": bench_page.main,
         "load": bench_load.main,

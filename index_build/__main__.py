@@ -35,13 +35,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m index_build", description="Builds indexes that foir searches.")
     commands = parser.add_subparsers(required=True)
     build = commands.add_parser("build", help="index pictures; run it again to finish a killed build")
-    build.add_argument("source", metavar="SOURCE", help="a folder, or hf://datasets/USER/NAME of a known data set")
+    build.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder, hf://datasets/USER/NAME of a known data set, a pattern of files or of "
+        "parquet tables with pictures, also on shared storage (s3://bucket/**/*.jpg)",
+    )
     build.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder to write the index to")
     build.add_argument("--encoder", default="mini", help="mini (default), dinov2-base-reg, clip-large, ...")
     build.add_argument("--text", metavar="NAME", help="model for search by words; mini brings its own")
     build.add_argument("--objects", metavar="mao", help="keep a vector of all objects of a picture, to find small ones")
     build.add_argument("--revision", help="commit, tag or branch of the encoder's weights")
     build.add_argument("--heads", action="store_true", help="keep a head cache, for query-db mode")
+    build.add_argument("--ray", metavar="ADDRESS", help="build on a Ray cluster; local for one on this machine")
     _computing(build)
     build.set_defaults(run=_build)
     update = commands.add_parser("update", help="take in what was added to, changed in or removed from the folder")
@@ -109,8 +115,13 @@ def _build(args: argparse.Namespace) -> None:
         from index_build.parquet import Tables
 
         source = Tables(*parsed(args.source))
+    elif "://" in args.source or any(sign in args.source for sign in "*?[") or args.source.endswith(".parquet"):
+        from index_build.storage import stored
+
+        source = stored(args.source)
     plan = Plan(
-        source, args.out, args.encoder, args.heads, args.text, args.objects, args.revision, args.device, args.dtype
+        source, args.out, args.encoder, args.heads, args.text, args.objects, args.revision, args.device, args.dtype,
+        ray=args.ray,
     )  # fmt: skip
     built = build(plan)
     for entry in built.rejected:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
 
 from foir import images
 from foir.errors import BadImage
@@ -19,6 +18,7 @@ from foir.index import Item, Object
 from index_build.sources import Raw, shown
 
 AHEAD = 32  # pictures decoded before the encoder asks for them
+Pixels = Callable[[Image.Image, Sequence[Object]], Any]
 
 
 @dataclass(frozen=True)
@@ -30,54 +30,54 @@ class Decoded:
     pixels: Any
 
 
+@dataclass(frozen=True)
+class Rejected:
+    """One that cannot be read, and why."""
+
+    file: str
+    reason: str
+
+
 def decoded(
-    pictures: Iterable[Raw],
-    pixels: Callable[[Image.Image, Sequence[Object]], Any],
-    keep_thumb: Callable[[Image.Image], str],
-    rejected: list[dict[str, str]],
-    bar: tqdm,
-) -> Iterator[Decoded]:
-    """Readable pictures in their order, decoded a little ahead of the encoder.
+    pictures: Iterable[Raw], pixels: Pixels, keep_thumb: Callable[[Image.Image], str]
+) -> Iterator[Decoded | Rejected]:
+    """Pictures in their order, decoded a little ahead of the encoder.
 
     Args:
         pictures: As a source gives them.
         pixels: What the encoders want of a picture and of the objects known on it.
-        keep_thumb: Keeps a picture's thumbnail and gives its digest.
-        rejected: What cannot be read is added here, with the reason.
-        bar: Counts the pictures.
+        keep_thumb: Keeps a picture's thumbnail and gives its digest; called on many threads.
     """
 
-    def decode(raw: Raw) -> Decoded:
-        if shown(raw.name) != raw.name:
-            raise BadImage(f"{shown(raw.name)} has a name that is not UTF-8: rename the file.")
-        size, modified = _stamp(raw.data)
-        photo = images.read(raw.data)
-        note = raw.note
-        item = Item(raw.id, raw.name, *photo.size, note.caption, note.source, note.licence, keep_thumb(photo.image),
-                    size, modified)  # fmt: skip
-        return Decoded(item, note.objects, pixels(photo.image, note.objects))
+    def decode(raw: Raw) -> Decoded | Rejected:
+        try:
+            return _decode(raw, pixels, keep_thumb)
+        except BadImage as error:
+            return Rejected(shown(raw.name), str(error))
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        ahead: deque[tuple[Raw, Future[Decoded]]] = deque()
-
-        def first() -> Iterator[Decoded]:
-            raw, made = ahead.popleft()
-            try:
-                yield made.result()
-            except BadImage as error:
-                rejected.append({"file": shown(raw.name), "reason": str(error)})
-            bar.update()
-
+        ahead: deque[Future[Decoded | Rejected]] = deque()
         try:
             for raw in pictures:
-                ahead.append((raw, pool.submit(decode, raw)))
+                ahead.append(pool.submit(decode, raw))
                 if len(ahead) > AHEAD:
-                    yield from first()
+                    yield ahead.popleft().result()
             while ahead:
-                yield from first()
+                yield ahead.popleft().result()
         finally:
-            for _, waiting in ahead:
+            for waiting in ahead:
                 waiting.cancel()
+
+
+def _decode(raw: Raw, pixels: Pixels, keep_thumb: Callable[[Image.Image], str]) -> Decoded:
+    if shown(raw.name) != raw.name:
+        raise BadImage(f"{shown(raw.name)} has a name that is not UTF-8: rename the file.")
+    size, modified = _stamp(raw.data)
+    photo = images.read(raw.data)
+    note = raw.note
+    item = Item(raw.id, raw.name, *photo.size, note.caption, note.source, note.licence, keep_thumb(photo.image),
+                size, modified)  # fmt: skip
+    return Decoded(item, note.objects, pixels(photo.image, note.objects))
 
 
 def _stamp(data: Path | bytes) -> tuple[int | None, int | None]:

@@ -68,6 +68,21 @@ class Eyes(Protocol):
         """A batch of pictures, encoded."""
 
 
+@dataclass(frozen=True)
+class Frames:
+    """What encoders want of a picture, without the encoders: side, mean and deviation for each, and whether objects."""
+
+    windows: tuple[tuple[int, tuple[float, ...], tuple[float, ...]], ...]
+    objects: bool
+
+    def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
+        """Tensors, one for each encoder; then, for the space of objects, the picture with what is known."""
+        from foir.encoders.base import squeezed
+
+        tensors = tuple(squeezed(image, *window) for window in self.windows)
+        return (*tensors, _reduced(image, known)) if self.objects else tensors
+
+
 class Encoders:
     """The registered encoders. Spaces that share one share its work."""
 
@@ -80,6 +95,7 @@ class Encoders:
         """
         self.encoders, self.objects = encoders, objects
         self.different = list({id(encoder): encoder for encoder in encoders.values()}.values())
+        self.frames = Frames(tuple((e.size, e.mean, e.std) for e in self.different), objects)
         probes = [tuple(encoder.probe().tolist()) for encoder in self.different]
         self.made_by = {
             name: MadeBy(encoder.name, encoder.revision, probes[self.different.index(encoder)])
@@ -94,9 +110,8 @@ class Encoders:
             self.made_by[OBJECTS] = replace(self.made_by["image"], way=way)
 
     def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
-        """Tensors, one for each different encoder; then, for the space of objects, the picture with what is known."""
-        tensors = tuple(encoder.pixels([image])[0] for encoder in self.different)
-        return (*tensors, _reduced(image, known)) if self.objects else tensors
+        """See `Frames.pixels`."""
+        return self.frames.pixels(image, known)
 
     def see(self, pixels: Sequence[Any]) -> Seen:
         """Encode a batch."""

@@ -7,11 +7,11 @@ read again what its finished shards hold.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,13 +67,32 @@ RECIPES = {
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """A row group: its file, its place there, and its rows, counted through all tables."""
 
     file: str
     number: int
     start: int
     rows: int
+
+
+class Grouped(Protocol):
+    """Tables whose row groups are read one at a time."""
+
+    groups: list[Group]
+    wanted: Sequence[str]  # the columns that are read
+
+    def told(self) -> Any:
+        """What fixes every byte of them, as JSON holds it."""
+
+    def opened(self, file: str) -> AbstractContextManager[Any]:
+        """One of the tables, to be read."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Around reading: what fails is told in one sentence."""
+
+    def pictures(self, table: pa.Table, schema: pa.Schema, group: Group) -> Iterator[tuple[bytes, str, Note]]:
+        """Of each row of a group its picture, its name, and what is known of it."""
 
 
 class Tables:
@@ -91,7 +110,8 @@ class Tables:
         if repo not in RECIPES:
             raise Unavailable(f"foir has no recipe for the data set {repo}; it has recipes for {', '.join(RECIPES)}.")
         self.repo, self.recipe, self.sha = repo, RECIPES[repo], hub.commit(repo, revision)
-        self.groups: list[_Group] = []
+        self.groups: list[Group] = []
+        self.wanted = ("image", *self.recipe.columns)
         start = 0
         with _readable(repo):
             files = [file for file in hub.listed(repo, self.sha) if fnmatch(file, self.recipe.files)]
@@ -100,22 +120,43 @@ class Tables:
                     table = pq.ParquetFile(opened)
                     for number in range(table.metadata.num_row_groups):
                         rows = table.metadata.row_group(number).num_rows
-                        self.groups.append(_Group(file, number, start, rows))
+                        self.groups.append(Group(file, number, start, rows))
                         start += rows
         self.count = start
+
+    def told(self) -> Any:
+        """The commit fixes every byte."""
+        return [self.repo, self.sha]
+
+    def opened(self, file: str) -> AbstractContextManager[Any]:
+        """One of the tables."""
+        return hub.opened(self.repo, self.sha, file)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Say in one sentence what fails on the way."""
+        return _readable(self.repo)
+
+    def pictures(self, table: pa.Table, schema: pa.Schema, group: Group) -> Iterator[tuple[bytes, str, Note]]:
+        """Of each row its picture, its name, and what is known of it."""
+        from datasets import Features
+
+        rows = table.select(self.recipe.columns).to_pylist()
+        named = self.recipe.named(rows, Features.from_arrow_schema(schema))
+        for picture, (name, note) in zip(table["image"], named, strict=True):
+            yield picture.as_py()["bytes"] or b"", name, note
 
     def runs(self, size: int) -> Sequence[Run]:
         """Rows in their order; ids are their places."""
         if not self.count:
             raise Unavailable(f"The data set {self.repo} holds no tables that its recipe knows.")
-        return [_Rows(self, start, min(start + size, self.count)) for start in range(0, self.count, size)]
+        return [Rows(self, start, min(start + size, self.count)) for start in range(0, self.count, size)]
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """A run of rows."""
+class Rows:
+    """A run of rows of some tables."""
 
-    tables: Tables
+    tables: Grouped
     start: int
     end: int
 
@@ -123,27 +164,26 @@ class _Rows:
         return self.end - self.start
 
     def facts(self) -> Any:
-        """The commit fixes every byte."""
-        return [self.tables.repo, self.tables.sha, self.start, self.end]
+        """What fixes every byte of the tables, and which rows these are."""
+        return [*self.tables.told(), self.start, self.end]
 
     def pictures(self) -> Iterator[Raw]:
         """Read the row groups that hold the rows, one after the other."""
-        from datasets import Features
-
-        recipe, repo = self.tables.recipe, self.tables.repo
-        with _readable(repo):
+        with self.tables.reading():
             for group in self.tables.groups:
                 first, last = max(self.start, group.start), min(self.end, group.start + group.rows)
                 if first >= last:
                     continue
-                with hub.opened(repo, self.tables.sha, group.file) as opened:
-                    table = pq.ParquetFile(opened)
-                    rows = table.read_row_group(group.number, columns=["image", *recipe.columns])
-                features = Features.from_arrow_schema(table.schema_arrow)
-                named = recipe.named(rows.select(recipe.columns).to_pylist(), features)
+                with self.tables.opened(group.file) as opened:
+                    file = pq.ParquetFile(opened)
+                    table, schema = (
+                        file.read_row_group(group.number, columns=list(self.tables.wanted)),
+                        file.schema_arrow,
+                    )
+                rows = list(self.tables.pictures(table, schema, group))
                 for row in range(first - group.start, last - group.start):
-                    data = rows["image"][row].as_py()["bytes"]
-                    yield Raw(group.start + row, named[row][0], data or b"", named[row][1])
+                    data, name, note = rows[row]
+                    yield Raw(group.start + row, name, data, note)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from foir.errors import Unavailable
@@ -14,7 +15,7 @@ from foir.index.lock import alone
 from foir.index.sweep import sweep
 from index_build import eyes as sight
 from index_build.eyes import Eyes
-from index_build.shards import PARTIAL, make
+from index_build.shards import PARTIAL, Hands, make
 from index_build.sources import Folder, Note, Source
 
 SHARD = 1024  # pictures a shard covers, and what a killed build can lose
@@ -26,7 +27,8 @@ class Plan:
 
     `heads` keeps a head cache. `text` names the model whose joint space with words is kept too; None keeps the
     encoder's own where it has one. `objects` "mao" keeps a vector that stands for all objects of a picture. `notes` go
-    by relative file name; a `portable` index does not remember where the pictures lay.
+    by relative file name; a `portable` index does not remember where the pictures lay. `ray` is the address of a
+    cluster that does the work, "local" for one on this machine (`index_build.cluster`).
     """
 
     pictures: Path | Source
@@ -41,6 +43,7 @@ class Plan:
     notes: Mapping[str, Note] = field(default_factory=dict)
     thumb_side: int = 320
     portable: bool = False
+    ray: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,24 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
     """
     source = plan.pictures if not isinstance(plan.pictures, Path) else Folder(plan.pictures, plan.out, plan.notes)
     runs = source.runs(SHARD)
-    eyes = eyes or sight.opened(
-        plan.encoder, plan.text, plan.objects, revision=plan.revision, device=plan.device, dtype=plan.dtype
-    )  # fmt: skip
+    opened = partial(
+        sight.opened,
+        plan.encoder,
+        plan.text,
+        plan.objects,
+        revision=plan.revision,
+        device=plan.device,
+        dtype=plan.dtype,
+    )
+    hands: Hands | None = None
+    if plan.ray is not None:
+        from index_build import cluster
+
+        eyes = here = opened()
+        hands = cluster.hands(plan.ray, here.frames, opened, plan.out, plan.thumb_side)
+    eyes = eyes or opened()
     with alone(plan.out, make=True):
-        made = make(plan.out, eyes, runs, heads=plan.heads, thumb_side=plan.thumb_side, dtype=plan.dtype)
+        made = make(plan.out, eyes, runs, heads=plan.heads, thumb_side=plan.thumb_side, dtype=plan.dtype, hands=hands)
         items = [item for shard in made.shards for item in shard.items]
         rejected = (*source.rejected, *(entry for shard in made.shards for entry in shard.rejected))
         if not items:

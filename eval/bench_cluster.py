@@ -1,0 +1,97 @@
+"""Flickr8k indexed on one machine and on a Ray cluster that loses a worker in the middle, compared row by row."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from foir import hub
+from foir.errors import Unavailable
+from foir.index import Index
+from index_build.pipeline import Plan, build
+from index_build.shards import PARTIAL
+
+ACTOR = b"Seeing"  # in the name that Ray gives the process of an actor that encodes
+
+
+def main() -> str:
+    """Measure with `mini`; returns a Markdown table.
+
+    Raises:
+        Unavailable: The photos of Flickr8k are not at hand.
+    """
+    photos = hub.photos() / "flickr8k" / "images"
+    if not photos.is_dir():
+        raise Unavailable(f"There are no photos of Flickr8k at {photos}.")
+    with tempfile.TemporaryDirectory() as temporary:
+        seconds = {}
+        plans = {name: Plan(photos, Path(temporary) / name, "mini", heads=True) for name in ("one", "many")}
+        started = time.perf_counter()
+        build(plans["one"])
+        seconds["one machine"] = time.perf_counter() - started
+        runs = len(Index.open(plans["one"].out).space("image").shards)
+        killer = Killer(plans["many"].out, runs // 2)
+        started = time.perf_counter()
+        built = build(Plan(photos, plans["many"].out, "mini", heads=True, ray="local"))
+        seconds["a Ray cluster on the same machine, one worker killed"] = time.perf_counter() - started
+        far, same = compared(Index.open(plans["many"].out), Index.open(plans["one"].out))
+    return "\n".join(
+        [
+            "| build | seconds |",
+            "|---|---|",
+            *(f"| {name} | {time:.0f} |" for name, time in seconds.items()),
+            "",
+            f"{built.pictures} pictures, {len(built.rejected)} left out; worker {killer.killed} was killed after "
+            f"{runs // 2} of {runs} shards. Every picture is in its row, with id, size and thumbnail; of {same[1]} rows "
+            f"{same[0]} have the very same numbers, the largest difference of a number is {far:.1e}.",
+        ]
+    )
+
+
+class Killer:
+    """Kills one process that encodes, once so many shards are there."""
+
+    def __init__(self, out: Path, shards: int) -> None:
+        self.killed: int | None = None
+        self._out, self._shards = out, shards
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def _wait(self) -> None:
+        while self.killed is None:
+            if len(list((self._out / PARTIAL).glob("*.json"))) >= self._shards:
+                for entry in Path("/proc").iterdir():
+                    try:
+                        named = (entry / "cmdline").read_bytes() if entry.name.isdecimal() else b""
+                    except OSError:
+                        continue
+                    if named.startswith(b"ray::") and ACTOR in named and self.killed is None:
+                        self.killed = int(entry.name)
+                        os.kill(self.killed, signal.SIGKILL)
+            time.sleep(0.1)
+
+
+def compared(ours: Index, theirs: Index) -> tuple[float, tuple[int, int]]:
+    """The largest difference of two indexes' numbers, and how many rows are the very same, of how many.
+
+    Raises:
+        Unavailable: A row is of another picture.
+    """
+    facts = [
+        [(item.id, item.file, item.width, item.height, item.thumb) for item in index.items()]
+        for index in (ours, theirs)
+    ]
+    if facts[0] != facts[1] or ours.rejected() != theirs.rejected():
+        raise Unavailable("The two indexes are not of the same pictures.")
+    far, same = 0.0, 0
+    mine, other = ours.space("image"), theirs.space("image")
+    for parts in zip(mine.shards, other.shards, mine.z, other.z, strict=True):
+        a, b, c, d = (np.asarray(part, np.float32).reshape(len(part), -1) for part in parts)
+        far = max(far, float(np.abs(a - b).max()))
+        same += int(((a == b).all(1) & (c == d).all(1)).sum())
+    return far, (same, len(ours))
