@@ -15,8 +15,8 @@ from starlette.middleware import Middleware
 
 from foir import encoders, methods
 from foir.errors import FoirError
-from foir.index import Index
-from foir.index.remote import located
+from foir.index.opening import open_index
+from foir.index.protocol import IndexLike
 from foir.page import Library, Page
 from foir.page.endpoints import Endpoints
 from foir.page.errand import choices
@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def opened(address: str | Path, key: str) -> Page:
-        index = Index.open(located(address))
+        index = open_index(address)
         load = partial(_load, index, args.captions)
         if encoders.lent():  # models that will run beside such a GPU are loaded here and now, before the page is up
             loaded = load()
@@ -279,7 +279,7 @@ def launch(library: Library) -> gr.Blocks:
     return blocks
 
 
-def _load(index: Index, captions: str | None) -> Searcher:
+def _load(index: IndexLike, captions: str | None) -> Searcher:
     from foir import Searcher
 
     return Searcher.load(index, captions=captions)

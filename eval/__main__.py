@@ -63,7 +63,20 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
     bench = commands.add_parser("bench", help="measure what things cost")
     bench.add_argument(
-        "name", choices=["reprompt", "query-db", "cost", "feedback", "index", "large", "cluster", "mao", "page", "load"]
+        "name",
+        choices=[
+            "reprompt",
+            "query-db",
+            "cost",
+            "feedback",
+            "index",
+            "large",
+            "cluster",
+            "milvus",
+            "mao",
+            "page",
+            "load",
+        ],
     )
     bench.set_defaults(run=_bench)
     return parser
@@ -195,6 +208,7 @@ def _bench(args: argparse.Namespace) -> None:
         bench_index,
         bench_load,
         bench_mao,
+        bench_milvus,
         bench_page,
         bench_query_db,
         bench_reprompt,
@@ -208,6 +222,7 @@ def _bench(args: argparse.Namespace) -> None:
         "index": bench_index.main,
         "large": bench_index.large,
         "cluster": bench_cluster.main,
+        "milvus": bench_milvus.main,
         "mao": bench_mao.main,
         "page": bench_page.main,
         "load": bench_load.main,

@@ -48,7 +48,7 @@ def main() -> str:
             *(f"| {name} | {time:.0f} |" for name, time in seconds.items()),
             "",
             f"{built.pictures} pictures, {len(built.rejected)} left out; worker {killer.killed} was killed after "
-            f"{runs // 2} of {runs} shards. Every picture is in its row, with id, size and thumbnail; of {same[1]} rows "
+            f"{runs // 2} of {runs} shards. Each picture is in its row, with id, size and thumbnail; of {same[1]} rows "
             f"{same[0]} have the very same numbers, the largest difference of a number is {far:.1e}.",
         ]
     )

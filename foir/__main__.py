@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("index", metavar="INDEX", help="folder made by index_build, or hf://datasets/USER/NAME")
     search.add_argument("image", metavar="IMAGE", type=Path, nargs="?", help="the picture to point at")
     search.add_argument("--text", metavar="WORDS", help="what to look for, alone or beside what is pointed at")
+    search.add_argument("--only", metavar="FIELD=VALUE", action="append", default=[], help="such as licence=MIT")
     search.add_argument("--minus", metavar="WORDS", help="what the results should not show")
     search.add_argument("--mix", metavar="W", type=float, default=0.5, help="weight of words, 0 to 1 (0.5)")
     _add_pointing(search)
@@ -99,6 +100,7 @@ def _search(args: argparse.Namespace) -> None:
         options={} if args.heads is None else {"h_on": args.heads},
         mode=args.mode,
         k=args.k,
+        only=_pairs(args.only),
     )
     for note in hits.notes:
         print(f"foir: {note}", file=sys.stderr)
@@ -120,6 +122,18 @@ def _caption(args: argparse.Namespace) -> None:
     if prompt is not None:
         print(f"pointed\t{model.say(tokens, photo, prompt, args.strength)}")
     print(("" if prompt is None else "whole\t") + model.say(tokens, photo))
+
+
+def _pairs(said: Sequence[str]) -> dict[str, str | int]:
+    """FIELD=VALUE, each.
+
+    Raises:
+        BadPrompt: One is not that.
+    """
+    for pair in said:
+        if "=" not in pair:
+            raise BadPrompt(f"--only takes FIELD=VALUE, not {pair}.")
+    return {pair.split("=", 1)[0]: pair.split("=", 1)[1] for pair in said}
 
 
 def _explain(searcher: Searcher, picture: Picture, hits: Hits, out: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foir import clustering
-from foir.index import Index, exact
+from foir.index.protocol import IndexLike
 
 POINTS = 3000  # most pictures on a map; of a larger collection an even sample
 CLUSTERS = 12
@@ -32,11 +32,10 @@ class Atlas:
     centres: tuple[int, ...]
 
 
-def chart(index: Index, clusters: int = CLUSTERS, points: int = POINTS) -> Atlas:
+def chart(index: IndexLike, clusters: int = CLUSTERS, points: int = POINTS) -> Atlas:
     """Draw the map of an index's pictures as they are pointed at."""
-    rows = np.unique(np.linspace(0, len(index) - 1, min(points, len(index))).astype(int))
-    vectors = exact.take(index.space("image").shards, rows.tolist())
-    items = [index.item(int(row)) for row in rows]
+    items = index.some(points)
+    vectors = index.vectors("image", [item.id for item in items])
     found = clustering.kmeans(vectors, clusters)
     middles = [np.flatnonzero(found == cluster) for cluster in range(int(found.max()) + 1)]
     centres = [rows_[np.argmax(vectors[rows_] @ vectors[rows_].mean(0))] for rows_ in middles]

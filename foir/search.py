@@ -17,21 +17,24 @@ from foir.errors import BadIndex, BadPrompt
 from foir.feedback import rules
 from foir.hits import Hits, Picture
 from foir.images import Photo
-from foir.index import OBJECTS, Index, Space, exact
+from foir.index import OBJECTS, Space, exact
 from foir.index.made_by import check_same, encoder_of
-from foir.index.remote import located
+from foir.index.opening import open_index
+from foir.index.protocol import IndexLike
 from foir.patches import PatchMask
 from foir.prompts import Prompt
 from foir.scoring import Scorer, check_mode, wished
 from foir.segment import Outline, Segmenter, segmenter
 
 MAX_RESULTS = 1000
+NEAR = 1000  # pictures that a database is asked for, where its own order is not the last word
+LEARNT = 8  # of the pictures called right, those whose neighbours it is asked for too
 
 
 class Searcher:
     """Searches one index with the models that made it. Holds no state of any user; safe to share between threads."""
 
-    def __init__(self, index: Index, encoder: Encoder, writer: Crossmodal | None = None) -> None:
+    def __init__(self, index: IndexLike, encoder: Encoder, writer: Crossmodal | None = None) -> None:
         """Bind an index to its encoder; the model for words is loaded when words are first searched for.
 
         Args:
@@ -52,7 +55,7 @@ class Searcher:
 
     @classmethod
     def load(
-        cls, index: Index | Path | str, *, device: str = "auto", dtype: str = "float32", captions: str | None = None
+        cls, index: IndexLike | Path | str, *, device: str = "auto", dtype: str = "float32", captions: str | None = None
     ) -> Searcher:
         """Load the encoder that an index names; the index may be open already, a folder, or an address on the Hub.
 
@@ -62,7 +65,7 @@ class Searcher:
             BadIndex: The index is damaged or was made by other weights.
             Unavailable: The encoder's weights are not at hand.
         """
-        index = index if isinstance(index, Index) else Index.open(located(index))
+        index = open_index(index) if isinstance(index, Path | str) else index
         writer = None if captions is None else crossmodal.load(captions, device=device, dtype=dtype)
         return cls(index, encoder_of(index.space("image"), device, dtype), writer)
 
@@ -138,6 +141,7 @@ class Searcher:
         disliked: Sequence[int] = (),
         feedback: str = "nn_ratio",
         without: Sequence[int] = (),
+        only: Mapping[str, str | int] | None = None,
     ) -> Hits:
         """Find pictures that hold what is pointed at, or what words say, or both.
 
@@ -165,6 +169,10 @@ class Searcher:
             disliked: Ids of pictures that were wrong.
             feedback: One of `foir.feedback.rules()`.
             without: Ids of pictures to leave out, such as those that were shown before.
+            only: Fields of pictures and what they must be, such as {"licence": "MIT"} (`foir.index.protocol.FIELDS`).
+
+        Of an index that is kept in Milvus, what is found near the wishes is scored in the place of the whole index, and
+        standardised over that.
 
         Raises:
             BadPrompt: The prompt, the words, method, an option, the mode, mix or k makes no sense.
@@ -181,12 +189,14 @@ class Searcher:
             raise BadPrompt(f"The weight of words lies between 0 and 1, not at {mix}.")
         if picture is None and (prompt is not None or text is None):
             raise BadPrompt("There is nothing to search for: give a picture or words.")
-        wanted, unwanted, left_out = self._judged(liked, disliked, without)
-        k = min(k, len(self.index) - len(left_out))
-        scorer = self.scorer
+        if set(liked) & set(disliked):
+            raise BadPrompt(f"The picture {min(set(liked) & set(disliked))} is called right and wrong at once.")
         seen: looking.Seen | None = None
+        pointed = "image"
         if mode == "small":
-            scorer, mode = Scorer(self.encoder, self._objects()), "query"
+            pointed, mode = OBJECTS, "query"
+            if OBJECTS not in self.index.spaces:
+                raise BadIndex("This index does not know the objects of its pictures: build it with --objects mao.")
             if picture is None or prompt is None:
                 raise BadPrompt("To find a small thing, point at it.")
             if method is not None or options:
@@ -196,26 +206,49 @@ class Searcher:
             seen = looking.look(self.encoder, picture, prompt, method, options, rule, window)
         words = [crossmodal.one_text(wish) for wish in (text, minus) if wish is not None]
         said = self.crossmodal.words(words) if words else None
-        judged = bool(wanted or unwanted)
-        if seen is not None and said is None and not judged and not left_out:
+        judged = bool(liked or disliked)
+        whole = seen is not None and said is None and not judged and not without and not only
+        wishes: dict[str, list[np.ndarray]] = {}
+        if seen is not None:
+            wishes[pointed] = [seen.features.vectors[0].cpu().numpy()]
+        if said is not None or seen is None:
+            wishes["text"] = [] if said is None or text is None else [said.vectors[0]]
+        if liked:
+            space = "text" if seen is None else pointed
+            wishes[space] += list(self.index.vectors(space, list(liked)[-LEARNT:]))
+        near = self.index.near(
+            wishes,
+            k + len(without) if whole and mode == "query" else max(NEAR, 2 * k + len(without)),
+            ids=[*liked, *disliked],
+            heads=mode == "query-db",
+            only=only,
+        )
+        own = near is self.index and pointed == "image"
+        scorer = self.scorer if own else Scorer(self.encoder, near.space(pointed)) if seen is not None else None
+        wanted, unwanted = (sorted({near.row(id) for id in ids}) for ids in (liked, disliked))
+        left_out = sorted({near.row(id) for id in without if near is self.index or id in near} | near.others(only))
+        if len(left_out) == len(near):
+            raise BadPrompt("No picture is left to be found.")
+        k = min(k, len(near) - len(left_out))
+        if whole and seen is not None and scorer is not None:
             top, weighed = scorer.nearest(seen.features, mode, k), False
         else:
             parts: list[tuple[float, np.ndarray]] = []
-            if seen is not None:
+            if seen is not None and scorer is not None:
                 rows, vector = scorer.rows(seen.features, mode), seen.features.vectors[0].cpu().numpy()
                 parts.append((1 - mix, wished(rows, vector, wanted, unwanted, feedback)))
             elif judged:
-                parts.append((1.0, wished(self.index.space("text").shards, None, wanted, unwanted, feedback)))
+                parts.append((1.0, wished(near.space("text").shards, None, wanted, unwanted, feedback)))
             share = 1.0 if seen is None else mix
             for wish, sign in zip(() if said is None else said.vectors, _signs(text, minus), strict=True):
-                parts.append((sign * share, exact.scores(self.index.space("text").shards, wish)))
+                parts.append((sign * share, exact.scores(near.space("text").shards, wish)))
             weighed = judged or len(parts) > 1
             scores = exact.fuse(parts) if len(parts) > 1 else parts[0][1]
             scores[left_out] = -np.inf
             top = exact.best(scores, k)
         gate = None if seen is None else seen.features.gates[0]
         return Hits(
-            items=tuple(self.index.item(int(row)) for row in top.rows[0]),
+            items=tuple(near.item(int(row)) for row in top.rows[0]),
             scores=top.scores[0],
             features=None if seen is None else seen.features,
             mask=None if seen is None else seen.mask,
@@ -224,21 +257,6 @@ class Searcher:
             seen_whole=seen is not None and seen.whole,
             notes=(() if seen is None else seen.notes) + (() if said is None else said.notes),
         )
-
-    def _objects(self) -> Space:
-        if OBJECTS not in self.index.spaces:
-            raise BadIndex("This index does not know the objects of its pictures: build it with --objects mao.")
-        return self.index.space(OBJECTS)
-
-    def _judged(self, liked: Sequence[int], disliked: Sequence[int], without: Sequence[int]) -> tuple[list[int], ...]:
-        """Rows of judged and left out pictures, each once."""
-        both = set(liked) & set(disliked)
-        if both:
-            raise BadPrompt(f"The picture {min(both)} is called right and wrong at once.")
-        rows = tuple(sorted({self.index.row(id) for id in ids}) for ids in (liked, disliked, without))
-        if len(rows[2]) == len(self.index):
-            raise BadPrompt("Every picture of the collection is left out.")
-        return rows
 
     def region(self, picture: Picture, prompt: Prompt | None, *, rule: str = "any", window: int = 3) -> PatchMask:
         """The patches and pixels a prompt means on a picture; the whole picture for None.

@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--objects", metavar="mao", help="keep a vector of all objects of a picture, to find small ones")
     build.add_argument("--revision", help="commit, tag or branch of the encoder's weights")
     build.add_argument("--heads", action="store_true", help="keep a head cache, for query-db mode")
+    build.add_argument("--store", metavar="milvus:URI", help="keep the rows in Milvus in the place of files")
     build.add_argument("--ray", metavar="ADDRESS", help="build on a Ray cluster; local for one on this machine")
     _computing(build)
     build.set_defaults(run=_build)
@@ -121,7 +122,7 @@ def _build(args: argparse.Namespace) -> None:
         source = stored(args.source)
     plan = Plan(
         source, args.out, args.encoder, args.heads, args.text, args.objects, args.revision, args.device, args.dtype,
-        ray=args.ray,
+        ray=args.ray, store=args.store,
     )  # fmt: skip
     built = build(plan)
     for entry in built.rejected:

@@ -111,7 +111,7 @@ class Tables:
             raise Unavailable(f"foir has no recipe for the data set {repo}; it has recipes for {', '.join(RECIPES)}.")
         self.repo, self.recipe, self.sha = repo, RECIPES[repo], hub.commit(repo, revision)
         self.groups: list[Group] = []
-        self.wanted = ("image", *self.recipe.columns)
+        self.wanted: Sequence[str] = ("image", *self.recipe.columns)
         start = 0
         with _readable(repo):
             files = [file for file in hub.listed(repo, self.sha) if fnmatch(file, self.recipe.files)]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from foir.errors import Unavailable
-from foir.index import writer
+from foir.errors import BadIndex, Unavailable
+from foir.index import Index, writer
+from foir.index.format import manifest_digest, read_manifest
 from foir.index.lock import alone
+from foir.index.store import STORE
 from foir.index.sweep import sweep
 from index_build import eyes as sight
 from index_build.eyes import Eyes
@@ -29,6 +33,7 @@ class Plan:
     encoder's own where it has one. `objects` "mao" keeps a vector that stands for all objects of a picture. `notes` go
     by relative file name; a `portable` index does not remember where the pictures lay. `ray` is the address of a
     cluster that does the work, "local" for one on this machine (`index_build.cluster`).
+    `store` is where the rows are kept in the place of files, "milvus:URI" (`index_build.milvus`).
     """
 
     pictures: Path | Source
@@ -44,6 +49,7 @@ class Plan:
     thumb_side: int = 320
     portable: bool = False
     ray: str | None = None
+    store: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
         Unavailable: The source holds no readable picture, the index cannot be written, another build is at work on it,
             or an encoder cannot be loaded.
     """
+    kept = None if plan.store is None else _uri(plan.store)
     source = plan.pictures if not isinstance(plan.pictures, Path) else Folder(plan.pictures, plan.out, plan.notes)
     runs = source.runs(SHARD)
     opened = partial(
@@ -108,7 +115,30 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
         if remembered is None:
             items = [replace(item, bytes=None, modified=None) for item in items]
         objects = [thing for shard in made.shards for thing in shard.objects]
-        writer.finish(plan.out, spaces, items, rejected, remembered, objects, next_id=sum(map(len, runs)))
+        manifest = writer.described(plan.out, spaces, items, rejected, remembered, objects, next_id=sum(map(len, runs)))
+        if kept is None:
+            writer.put(plan.out, manifest)
+        else:
+            _send(plan.out, manifest, kept)
         shutil.rmtree(plan.out / PARTIAL)
         sweep(plan.out)
     return Built(len(items), rejected, made.resumed)
+
+
+def _uri(store: str) -> str:
+    from index_build import milvus
+
+    return milvus.uri_of(store)
+
+
+def _send(out: Path, manifest: dict[str, Any], uri: str) -> None:
+    """Keep the rows elsewhere; until the last step the index is the one that was there before, here and there."""
+    from index_build import milvus
+
+    before = None
+    with suppress(BadIndex):
+        before = read_manifest(out).get(STORE)
+    name = f"foir_{manifest_digest(manifest)[:16]}"
+    writer.put(out, milvus.send(Index.of(out, manifest), uri, name))
+    if before and before["collection"] != name:
+        milvus.drop(before["uri"], before["collection"])

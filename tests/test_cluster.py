@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from foir import Index, Unavailable
+from foir.index import writer
 from index_build import pipeline, shards
 from index_build.__main__ import main
 from index_build.pipeline import Plan, build
@@ -91,14 +92,14 @@ def test_a_cluster_makes_the_same_index(small, pictures, tmp_path, killed):
 def test_a_cluster_goes_on_behind_the_shards_that_are_there(small, pictures, tmp_path, monkeypatch):
     pytest.importorskip("ray")
     build(Plan(pictures, tmp_path / "one", "mini", device="cpu"))
-    made = shards.writer.replace
+    made = writer.replace
 
     def stop(path, data, **how):
         made(path, data, **how)
         if path.parent.name == PARTIAL:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(shards.writer, "replace", stop)
+    monkeypatch.setattr(writer, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
         build(Plan(pictures, tmp_path / "many", "mini", device="cpu"))
     monkeypatch.undo()
@@ -119,7 +120,12 @@ def test_an_index_is_the_same_whoever_gets_the_batches(small, pictures, tmp_path
     """Pictures that cannot be read keep their place in a batch, so it does not depend on them."""
     seen = []
     own = shards.batch_of
-    monkeypatch.setattr(shards, "batch_of", lambda some, made: seen.append(len(some)) or own(some, made))
+
+    def counted(some, made):
+        seen.append(len(some))
+        return own(some, made)
+
+    monkeypatch.setattr(shards, "batch_of", counted)
     build(Plan(pictures, tmp_path / "index", "toy", device="cpu"))
     assert seen == [3, 3, 2, 3, 3, 2, 3, 3, 2, 2]
 

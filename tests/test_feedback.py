@@ -129,7 +129,7 @@ def test_what_was_seen_can_be_left_out(searcher, picture):
     plain = ids(searcher.search(picture, BOX, k=14))
     rest = searcher.search(picture, BOX, k=14, without=plain[:4])
     assert ids(rest) == plain[4:]
-    with pytest.raises(BadPrompt, match="left out"):
+    with pytest.raises(BadPrompt, match="No picture is left"):
         searcher.search(picture, BOX, without=range(14))
 
 

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foir.errors import BadIndex, FoirError, Unavailable
-from foir.index import reading
+from foir.index import exact, reading
 from foir.index.format import ITEM_SCHEMA, read_manifest, thumb_intact, thumb_name, used_files
+from foir.index.protocol import narrowed
 from foir.index.records import Item, Object, Space
 from foir.index.verified import check
 
+STORE = "store"  # in the manifest of an index whose rows are kept elsewhere
 _UNFIT = (
     KeyError,
     TypeError,
@@ -65,6 +68,8 @@ class Index:
     @classmethod
     def of(cls, folder: Path, manifest: Mapping[str, Any]) -> Index:
         """Open the index that a manifest describes, whether it is in place or not; see `open`."""
+        if STORE in manifest:
+            raise BadIndex(f"The rows of the index {folder} are kept in {manifest[STORE]['uri']}, not in files.")
         try:
             check(folder, manifest["files"])
             unlisted = used_files(manifest) - set(manifest["files"])
@@ -95,6 +100,47 @@ class Index:
         """The picture in a row of the matrices."""
         return Item(**{name: self._items[name][row].as_py() for name in ITEM_SCHEMA.names})
 
+    def get(self, id: int) -> Item:
+        """The picture of an id; see `row`."""
+        return self.item(self.row(id))
+
+    def some(self, count: int) -> list[Item]:
+        """So many pictures, evenly over the rows, or all where there are no more."""
+        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+        return [self.item(int(row)) for row in rows]
+
+    def vectors(self, name: str, ids: Sequence[int]) -> np.ndarray:
+        """Some pictures' unit vectors in a space, float32 [n, dim]; see `row` and `space`."""
+        return exact.take(self.space(name).shards, [self.row(id) for id in ids])
+
+    def outputs(self, id: int) -> np.ndarray:
+        """A picture's CLS head outputs of the head cache, float32 [h, d_k]."""
+        return exact.take(self.space().z, [self.row(id)])[0]
+
+    def near(
+        self,
+        wishes: Mapping[str, Sequence[np.ndarray]],
+        count: int,
+        *,
+        ids: Sequence[int] = (),
+        heads: bool = False,
+        only: Mapping[str, str | int] | None = None,
+    ) -> Index:
+        """Itself: all of it can be searched (`foir.index.protocol.IndexLike`)."""
+        return self
+
+    def others(self, only: Mapping[str, str | int] | None) -> set[int]:
+        """Rows of pictures that are not what results are narrowed to.
+
+        Raises:
+            BadPrompt: See `foir.index.protocol.narrowed`.
+        """
+        outside: set[int] = set()
+        for name, value in narrowed(only).items():
+            fits = pc.fill_null(pc.equal(self._items[name], value), False)
+            outside |= set(np.flatnonzero(~fits.to_numpy()).tolist())
+        return outside
+
     def items(self) -> list[Item]:
         """All pictures, in the matrices' order."""
         return [Item(**row) for row in self._items.to_pylist()]
@@ -107,6 +153,11 @@ class Index:
             return ids, None
         order = np.argsort(ids)
         return ids[order], order
+
+    def __contains__(self, id: int) -> bool:
+        ids, _ = self._rows_of_ids
+        place = int(np.searchsorted(ids, id))
+        return place < len(ids) and bool(ids[place] == id)
 
     def row(self, id: int) -> int:
         """The row of an item id.

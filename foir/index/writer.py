@@ -54,7 +54,12 @@ def write_thumb(folder: Path, jpeg: bytes) -> str:
     return digest
 
 
-def finish(
+def finish(folder: Path, *given: Any, **how: Any) -> None:
+    """Write items, rejected files and the manifest, as `described` takes them: from then on the index is another."""
+    put(folder, described(folder, *given, **how))
+
+
+def described(
     folder: Path,
     spaces: Mapping[str, SpaceFiles],
     items: Sequence[Item] | pa.Table,
@@ -64,8 +69,8 @@ def finish(
     *,
     next_id: int | None = None,
     origin: str | None = None,
-) -> None:
-    """Write items, rejected files and the manifest; until the last step readers see the index that was there before.
+) -> dict[str, Any]:
+    """Write items and rejected files; returns the manifest, which makes them the index when it is put in place.
 
     Args:
         folder: The index.
@@ -87,7 +92,7 @@ def finish(
         "rejected": _write(folder, lines.encode(), "-rejected.jsonl"),
     }
     shards = [name for space in spaces.values() for name in (*space.shards, *space.heads)]
-    manifest = {
+    return {
         "format": FORMAT,
         **names,
         "root": root,
@@ -96,7 +101,6 @@ def finish(
         "spaces": {name: asdict(space) for name, space in spaces.items()},
         "files": {name: {"sha256": digest(folder / name)} for name in (*names.values(), *shards) if name},
     }
-    put(folder, manifest)
 
 
 def put(folder: Path, manifest: Mapping[str, Any]) -> None:

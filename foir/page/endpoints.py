@@ -222,7 +222,7 @@ class Endpoints:
         if item is None:
             opened = searcher.open(uploaded(_bytes(picture)))
         else:
-            opened = searcher.open(searcher.index.picture(searcher.index.item(searcher.index.row(item))))
+            opened = searcher.open(searcher.index.picture(searcher.index.get(item)))
         return searcher, opened, None if prompt.empty else prompt
 
     def _found(self, hits: "Hits", collection: str) -> list[Found]:

@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 
 from foir import encoders
-from foir.index import OBJECTS, Index
+from foir.index import OBJECTS
+from foir.index.protocol import IndexLike
 from foir.page.session import Settings
 
 HEADS = 5  # kept, where the encoder has more
@@ -39,7 +40,7 @@ class Offer:
     about: str
 
     @classmethod
-    def of(cls, index: Index) -> Offer:
+    def of(cls, index: IndexLike) -> Offer:
         """Read it off an index."""
         space = index.space("image")
         heads = space.z[0].shape[1] if space.z else encoders.card(space.encoder).heads or UNKNOWN_HEADS
@@ -56,7 +57,7 @@ class Offer:
         )
 
 
-def _about(index: Index) -> str:
+def _about(index: IndexLike) -> str:
     seen = index.space("image").encoder
     line = f"{len(index):,} pictures, {_size(index.bytes)}, seen by {seen} ({encoders.card(seen).licence})."
     known = [(source, licence) for source, licence, _ in index.origins() if source or licence][:NAMED]

@@ -13,7 +13,8 @@ from uuid import uuid4
 import numpy as np
 
 from foir import atlas, clustering
-from foir.index import Index, Item, exact
+from foir.index import Item
+from foir.index.protocol import IndexLike
 from foir.page.session import Session
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from foir.encoders.base import Encoder
 
-SAMPLES = 6
+SAMPLES, SPREAD = 6, 60  # pictures to begin with, chosen of so many
 HEAT_SIDE = 48  # heat maps travel small and are scaled up smoothly by the browser
 OUTLINE_SIDE = 480
 TINT = (255, 181, 46, 110)
@@ -31,11 +32,11 @@ AGREEING = 3  # heads that are named as those which find a result most alike
 class Panels:
     """The values of the page's parts. Holds no state of any visitor."""
 
-    def __init__(self, index: Index, key: str) -> None:
+    def __init__(self, index: IndexLike, key: str) -> None:
         """Bind them to an index, the collection of this key, and choose a few pictures of it to begin with."""
         self.index, self._key = index, key
-        rows = random.Random(7).sample(range(len(index)), min(SAMPLES, len(index)))  # noqa: S311 - a choice of pictures
-        self._samples = [index.item(row) for row in rows]
+        choice = index.some(SPREAD)
+        self._samples = random.Random(7).sample(choice, min(SAMPLES, len(choice)))  # noqa: S311 - a choice of pictures
 
     def pointer(self, session: Session, heat: np.ndarray | None) -> dict[str, Any]:
         """The picture to point at, what is pointed at, and what else could be opened."""
@@ -66,8 +67,7 @@ class Panels:
         if hits is None:
             return {"hits": [], "note": ""}
         opinion = {"liked": session.opinion.liked, "disliked": session.opinion.disliked}
-        rows = [self.index.row(item.id) for item in hits.items]
-        firsts = clustering.copies(exact.take(self.index.space("image").shards, rows))
+        firsts = clustering.copies(self.index.vectors("image", [item.id for item in hits.items]))
         cards: dict[int, dict[str, Any]] = {}
         for i, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True)):
             if firsts[i] != i:
@@ -137,7 +137,7 @@ class Panels:
         space, hits = self.index.space("image"), session.hits
         if hits is None or hits.features is None or not space.z or not hits.heads:
             return []
-        theirs = exact.take(space.z, [self.index.row(item.id)])[0]
+        theirs = self.index.outputs(item.id)
         ours = hits.features.z[0].float().cpu().numpy()
         lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
         alike = (ours * theirs).sum(1) / np.maximum(lengths, 1e-12)

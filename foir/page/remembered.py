@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from foir import images
 from foir.errors import BadImage, BadIndex
-from foir.index import Index, Item
+from foir.index import Item
+from foir.index.protocol import IndexLike
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,7 @@ MOST = 256
 class Patches:
     """Unit vectors of the patches of an index's thumbnails, by picture. Safe to share between threads."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: IndexLike) -> None:
         """Remember nothing yet."""
         self._index, self._lock = index, Lock()
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()

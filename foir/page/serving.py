@@ -31,7 +31,7 @@ def pictures(library: Library) -> list[Route]:
     def thumb(request: Request) -> Response:
         try:
             index = library.page(request.path_params["collection"]).index
-            file = index.thumb(index.item(index.row(request.path_params["id"])))
+            file = index.thumb(index.get(request.path_params["id"]))
         except FoirError:  # no such picture, or its file is damaged: its card stays without it
             return PlainTextResponse("There is no such thumbnail.", 404)
         return FileResponse(file, headers={"Cache-Control": "private, max-age=600"})

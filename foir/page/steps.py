@@ -12,7 +12,8 @@ import numpy as np
 
 from foir import images, methods
 from foir.errors import BadPrompt, Unavailable
-from foir.index import Index, Item
+from foir.index import Item
+from foir.index.protocol import IndexLike
 from foir.page.offer import Offer
 from foir.page.panels import Panels, encoded
 from foir.page.remembered import Patches
@@ -32,7 +33,7 @@ SHOWN_SIDE = 1280  # longer side of the picture sent to the browser; coordinates
 class Page:
     """The steps behind the page. They share one Searcher, which loads while the page is already up."""
 
-    def __init__(self, index: Index, load: Callable[[], Searcher], key: str = "") -> None:
+    def __init__(self, index: IndexLike, load: Callable[[], Searcher], key: str = "") -> None:
         """Start loading.
 
         Args:
@@ -52,7 +53,7 @@ class Page:
 
     def start(self, settings: Settings) -> Shown:
         """Open on a picture of the index with its most prominent thing pointed at, where things are known."""
-        session = self._open_item(self.index.item(0).id)
+        session = self._open_item(self.index.some(1)[0].id)
         prompt = Prompt.box(*session.tries[0]["box"]) if session.tries else None
         return self.search(replace(session, prompt=prompt), settings)
 
@@ -219,7 +220,7 @@ class Page:
         return self.searcher.writer is not None or "text" in self.index.spaces
 
     def _open_item(self, id: int) -> Session:
-        item = self.index.item(self.index.row(id))
+        item = self.index.get(id)
         photo = images.read(self.index.picture(item))
         return self._open(photo, item.name, self._tries(item, photo), id)
 
