@@ -221,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--index",
         nargs="+",
-        default=os.environ.get("FOIR_INDEX", "").split(",") if os.environ.get("FOIR_INDEX") else [SAMPLE],
+        default=[said.strip() for said in os.environ.get("FOIR_INDEX", "").split(",") if said.strip()] or [SAMPLE],
         help="folders made by index_build, or hf://datasets/USER/NAME; by default FOIR_INDEX, else the sample",
     )
     parser.add_argument("--captions", metavar="MODEL", help="writes captions: blip2-captions, coca (the index's own)")

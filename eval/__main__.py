@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,22 @@ from foir.errors import FoirError, Unavailable
 
 RESULTS = Path("results")
 NO_DATA = "none"
+
+
+BENCHES = {
+    "reprompt": "bench_reprompt",
+    "query-db": "bench_query_db",
+    "cost": "bench_cost",
+    "feedback": "bench_feedback",
+    "index": "bench_index",
+    "large": "bench_index:large",
+    "cluster": "bench_cluster",
+    "milvus": "bench_milvus",
+    "scale": "bench_scale",
+    "mao": "bench_mao",
+    "page": "bench_page",
+    "load": "bench_load",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,19 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure what things cost")
     bench.add_argument(
         "name",
-        choices=[
-            "reprompt",
-            "query-db",
-            "cost",
-            "feedback",
-            "index",
-            "large",
-            "cluster",
-            "milvus",
-            "mao",
-            "page",
-            "load",
-        ],
+        choices=BENCHES,
     )
     bench.set_defaults(run=_bench)
     return parser
@@ -201,33 +206,8 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    from eval import (
-        bench_cluster,
-        bench_cost,
-        bench_feedback,
-        bench_index,
-        bench_load,
-        bench_mao,
-        bench_milvus,
-        bench_page,
-        bench_query_db,
-        bench_reprompt,
-    )
-
-    benches = {
-        "reprompt": bench_reprompt.main,
-        "query-db": bench_query_db.main,
-        "cost": bench_cost.main,
-        "feedback": bench_feedback.main,
-        "index": bench_index.main,
-        "large": bench_index.large,
-        "cluster": bench_cluster.main,
-        "milvus": bench_milvus.main,
-        "mao": bench_mao.main,
-        "page": bench_page.main,
-        "load": bench_load.main,
-    }
-    print(benches[args.name]())
+    module, _, name = BENCHES[args.name].partition(":")
+    print(getattr(importlib.import_module(f"eval.{module}"), name or "main")())
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main() -> str:
     """Count for each DINOv2 size; returns a Markdown table."""
     table = next(experiment for experiment in EXPERIMENTS if experiment.name == "phs-table1")
     methods = [row.method for row in table.rows]
-    decode = _decode_ms()
+    decode = decode_ms()
     seconds, memory = _ranked()  # first: a large encoder would hide what it takes
     lines = [
         f"COCO: {GALLERY} gallery pictures, {PICTURES} query pictures, {PROMPTS} boxes; rows {', '.join(methods)}.",
@@ -71,19 +71,21 @@ def counted(encoder: Encoder, methods: list[str]) -> tuple[float, float, Feature
     started = time.perf_counter()
     made = encoder.finish(encoder.prefix(pixels))
     spent = time.perf_counter() - started
-    picture = _operations(lambda: encoder.finish(encoder.prefix(pixels)))
+    picture = operations(lambda: encoder.finish(encoder.prefix(pixels)))
     steps = [[intervene(method, prompt, mask)] for method in methods]
-    prompts = sum(_operations(partial(encoder.features, image, step, prefix)) for step in steps)
+    prompts = sum(operations(partial(encoder.features, image, step, prefix)) for step in steps)
     return picture, prompts, made, picture / spent
 
 
-def _operations(once: Callable[[], object]) -> float:
+def operations(once: Callable[[], object]) -> float:
+    """Floating-point operations of a call, as PyTorch counts them."""
     with FlopCounterMode(display=False) as counter:
         once()
     return float(counter.get_total_flops())
 
 
-def _decode_ms() -> float:
+def decode_ms() -> float:
+    """Milliseconds of a core to read a photo and to squeeze it."""
     photo = compose("held-out", 1, size=(640, 480)).image
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", quality=90)

@@ -48,7 +48,7 @@ def main() -> str:
         [
             *lines,
             "",
-            f"{ROWS:,} rows of {queries.shape[1]}: the sample gallery repeated, with noise of {JITTER} deviations a channel,",
+            f"{ROWS:,} rows of {queries.shape[1]}: the sample repeated, with noise of {JITTER} deviations a channel,",
             f"so copies count; {QUERIES} held-out scenes ask, one after the other. In: with the graph built.",
         ]
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from weakref import WeakMethod
 
 import numpy as np
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 from foir import crossmodal, images, looking
 from foir.crossmodal import Crossmodal
 from foir.encoders.base import Encoder
-from foir.errors import BadIndex, BadPrompt
+from foir.errors import BadIndex, BadPrompt, Unavailable
 from foir.feedback import rules
 from foir.hits import Hits, Picture
 from foir.images import Photo
@@ -28,7 +29,7 @@ from foir.segment import Outline, Segmenter, segmenter
 
 MAX_RESULTS = 1000
 NEAR = 1000  # pictures that a database is asked for, where its own order is not the last word
-LEARNT = 8  # of the pictures called right, those whose neighbours it is asked for too
+LEARNT = 3  # of the pictures called right, those whose neighbours it is asked for too
 
 
 class Searcher:
@@ -95,7 +96,15 @@ class Searcher:
             BadImage: It cannot be read.
         """
         photo = source if isinstance(source, Photo) else images.read(source)
-        return Picture(photo, self.encoder.prefix(self.encoder.pixels([photo.image])), self._segment)
+        alive = WeakMethod(self._segment)  # a picture that a visitor looks at must not keep models in memory
+
+        def segment(image: Image.Image) -> Outline:
+            own = alive()
+            if own is None:
+                raise Unavailable("This collection was closed in the meantime: open the picture again.")
+            return own(image)
+
+        return Picture(photo, self.encoder.prefix(self.encoder.pixels([photo.image])), segment)
 
     def _segment(self, image: Image.Image) -> Outline:
         with self._growing:
@@ -169,7 +178,7 @@ class Searcher:
             disliked: Ids of pictures that were wrong.
             feedback: One of `foir.feedback.rules()`.
             without: Ids of pictures to leave out, such as those that were shown before.
-            only: Fields of pictures and what they must be, such as {"licence": "MIT"} (`foir.index.protocol.FIELDS`).
+            only: Fields of pictures and what they must be, such as {"licence": "MIT"} (`foir.index.records.FIELDS`).
 
         Of an index that is kept in Milvus, what is found near the wishes is scored in the place of the whole index, and
         standardised over that.
@@ -226,10 +235,11 @@ class Searcher:
         own = near is self.index and pointed == "image"
         scorer = self.scorer if own else Scorer(self.encoder, near.space(pointed)) if seen is not None else None
         wanted, unwanted = (sorted({near.row(id) for id in ids}) for ids in (liked, disliked))
-        left_out = sorted({near.row(id) for id in without if near is self.index or id in near} | near.others(only))
-        if len(left_out) == len(near):
+        hidden = near.others(only)
+        hidden[[near.row(id) for id in without if near is self.index or id in near]] = True
+        if hidden.all():
             raise BadPrompt("No picture is left to be found.")
-        k = min(k, len(near) - len(left_out))
+        k = min(k, int((~hidden).sum()))
         if whole and seen is not None and scorer is not None:
             top, weighed = scorer.nearest(seen.features, mode, k), False
         else:
@@ -244,7 +254,7 @@ class Searcher:
                 parts.append((sign * share, exact.scores(near.space("text").shards, wish)))
             weighed = judged or len(parts) > 1
             scores = exact.fuse(parts) if len(parts) > 1 else parts[0][1]
-            scores[left_out] = -np.inf
+            scores[hidden] = -np.inf
             top = exact.best(scores, k)
         gate = None if seen is None else seen.features.gates[0]
         return Hits(

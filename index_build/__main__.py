@@ -116,6 +116,8 @@ def _build(args: argparse.Namespace) -> None:
         from index_build.parquet import Tables
 
         source = Tables(*parsed(args.source))
+    elif Path(args.source).is_dir():
+        pass
     elif "://" in args.source or any(sign in args.source for sign in "*?[") or args.source.endswith(".parquet"):
         from index_build.storage import stored
 
@@ -157,13 +159,13 @@ def _tell(index: Path, done: Changed) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from foir.index import Index
+    from foir.index.opening import open_index
     from index_build.upkeep import damages
 
     found = damages(args.index)
     if found:
         raise BadIndex("\nindex_build: ".join(found))
-    print(f"{len(Index.open(args.index))} pictures, every byte as it was published")
+    print(f"{len(open_index(args.index))} pictures, every byte as it was published")
 
 
 def _gc(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from foir.index.store import STORE
 ROWS = 500  # of one insert
 CHARACTERS = {"file": 4096, "caption": 32768, "source": 4096, "licence": 4096, "thumb": 64}
 PREFIX = "milvus:"
+KNOWN, MOST_KNOWN = 60_000, 200  # characters of JSON that a row holds, and objects that surely fit into them
 # What each search costs is the index's; the graph finds more of the true neighbours the wider it is built.
 INDEX = {"index_type": "HNSW", "metric_type": "IP", "params": {"M": 32, "efConstruction": 360}}
 
@@ -34,13 +36,13 @@ def uri_of(store: str) -> str:
     return uri if "://" in uri else str(Path(uri).resolve())
 
 
-def send(index: Index, uri: str, name: str) -> dict[str, Any]:
+def send(index: Index, uri: str, collection: str) -> dict[str, Any]:
     """Keep an index's rows in a new collection.
 
     Args:
         index: In files.
         uri: Of Milvus.
-        name: Of the collection; what has this name is a sending that was killed, and is dropped.
+        collection: Its name.
 
     Returns:
         The manifest of an index that is kept there.
@@ -51,26 +53,27 @@ def send(index: Index, uri: str, name: str) -> dict[str, Any]:
     client = connected(uri)
     cached = bool(index.space().z)
     with answering(uri):
-        if client.has_collection(name):
-            client.drop_collection(name)
-        client.create_collection(name, schema=_schema(client, index, cached))
+        client.create_collection(collection, schema=_schema(client, index, cached))
         with tqdm(total=len(index), unit="picture", desc="send") as bar:
             for rows in _rows(index, cached):
-                client.insert(name, rows)
+                client.insert(collection, rows)
                 bar.update(len(rows))
-        client.flush(name)
+        client.flush(collection)
         params = client.prepare_index_params()
         for space in index.spaces:
             params.add_index(space, **INDEX)
-        client.create_index(name, params)
-        client.load_collection(name)
-    return _manifest(index, uri, name, cached)
+        client.create_index(collection, params)
+        client.load_collection(collection)
+    return _manifest(index, uri, collection, cached)
 
 
-def drop(uri: str, name: str) -> None:
-    """Remove a collection that no index names any more."""
-    with answering(uri):
-        connected(uri).drop_collection(name)
+def drop(collections: Sequence[Mapping[str, str]]) -> None:
+    """Remove collections that no index names any more, where they are still there."""
+    for gone in collections:
+        with answering(gone["uri"]):
+            client = connected(gone["uri"])
+            if client.has_collection(gone["collection"]):
+                client.drop_collection(gone["collection"])
 
 
 def _schema(client: Any, index: Index, cached: bool) -> Any:
@@ -108,6 +111,8 @@ def _rows(index: Index, cached: bool) -> Iterator[list[dict[str, Any]]]:
             for place in range(part.stop - first):
                 item = index.item(start + first + place)
                 known = [_told(thing) for thing in index.objects(item.id)]
+                if len(json.dumps(known)) > KNOWN:  # outlines are what is long
+                    known = [{**thing, "mask": None} for thing in known][:MOST_KNOWN]
                 own = {name: values[place].tolist() for name, values in vectors.items()}
                 rows.append({"id": item.id, **_facts(item), "known": known or None, **own})
             yield rows

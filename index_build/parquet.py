@@ -6,9 +6,10 @@ read again what its finished shards hold.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,6 +61,7 @@ def _flickr(rows: Sequence[_Row], features: Mapping[str, Any]) -> list[_Named]:
     return [(row["filename"], Note(next(iter(row["caption"]), None), "Flickr30K", terms)) for row in rows]
 
 
+AT_ONCE = 64  # rows read at a time: pictures can be large
 RECIPES = {
     "detection-datasets/coco": Recipe("data/train-*.parquet", ("image_id", "objects"), _coco),
     "lmms-lab/flickr30k": Recipe("data/test-*.parquet", ("caption", "filename"), _flickr),
@@ -79,7 +81,6 @@ class Group:
 class Grouped(Protocol):
     """Tables whose row groups are read one at a time."""
 
-    groups: list[Group]
     wanted: Sequence[str]  # the columns that are read
 
     def told(self) -> Any:
@@ -124,6 +125,10 @@ class Tables:
                         start += rows
         self.count = start
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a run takes to another machine: it has its own groups."""
+        return {**self.__dict__, "groups": []}
+
     def told(self) -> Any:
         """The commit fixes every byte."""
         return [self.repo, self.sha]
@@ -149,14 +154,15 @@ class Tables:
         """Rows in their order; ids are their places."""
         if not self.count:
             raise Unavailable(f"The data set {self.repo} holds no tables that its recipe knows.")
-        return [Rows(self, start, min(start + size, self.count)) for start in range(0, self.count, size)]
+        return cut(self, self.groups, self.count, size)
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A run of rows of some tables."""
+    """A run of rows of some tables, and the row groups that hold them."""
 
     tables: Grouped
+    groups: tuple[Group, ...]
     start: int
     end: int
 
@@ -168,22 +174,32 @@ class Rows:
         return [*self.tables.told(), self.start, self.end]
 
     def pictures(self) -> Iterator[Raw]:
-        """Read the row groups that hold the rows, one after the other."""
+        """Read the row groups one after the other, a few rows at a time."""
         with self.tables.reading():
-            for group in self.tables.groups:
-                first, last = max(self.start, group.start), min(self.end, group.start + group.rows)
-                if first >= last:
-                    continue
+            for group in self.groups:
                 with self.tables.opened(group.file) as opened:
-                    file = pq.ParquetFile(opened)
-                    table, schema = (
-                        file.read_row_group(group.number, columns=list(self.tables.wanted)),
-                        file.schema_arrow,
-                    )
-                rows = list(self.tables.pictures(table, schema, group))
-                for row in range(first - group.start, last - group.start):
-                    data, name, note = rows[row]
-                    yield Raw(group.start + row, name, data, note)
+                    file, row = pq.ParquetFile(opened), group.start
+                    for batch in file.iter_batches(AT_ONCE, [group.number], columns=list(self.tables.wanted)):
+                        if row < self.end and row + len(batch) > self.start:
+                            table = pa.Table.from_batches([batch])
+                            some = self.tables.pictures(table, file.schema_arrow, replace(group, start=row))
+                            for place, (data, name, note) in enumerate(some, row):
+                                if self.start <= place < self.end:
+                                    yield Raw(place, name, data, note)
+                        row += len(batch)
+                        if row >= self.end:
+                            break
+
+
+def cut(tables: Grouped, groups: Sequence[Group], count: int, size: int) -> list[Run]:
+    """Rows in runs, each with the groups it needs."""
+    begins = [group.start for group in groups]
+    runs: list[Run] = []
+    for start in range(0, count, size):
+        end = min(start + size, count)
+        own = groups[max(0, bisect_right(begins, start) - 1) : bisect_left(begins, end)]
+        runs.append(Rows(tables, tuple(own), start, end))
+    return runs
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -10,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from foir.errors import BadIndex, Unavailable
 from foir.index import Index, writer
-from foir.index.format import manifest_digest, read_manifest
+from foir.index.format import read_manifest
 from foir.index.lock import alone
-from foir.index.store import STORE
+from foir.index.store import RETIRED, STORE
 from foir.index.sweep import sweep
 from index_build import eyes as sight
 from index_build.eyes import Eyes
@@ -89,7 +91,7 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
         from index_build import cluster
 
         eyes = here = opened()
-        hands = cluster.hands(plan.ray, here.frames, opened, plan.out, plan.thumb_side)
+        hands = cluster.hands(plan.ray, here.frames, opened, here.made_by, plan.out, plan.thumb_side)
     eyes = eyes or opened()
     with alone(plan.out, make=True):
         made = make(plan.out, eyes, runs, heads=plan.heads, thumb_side=plan.thumb_side, dtype=plan.dtype, hands=hands)
@@ -116,29 +118,40 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
             items = [replace(item, bytes=None, modified=None) for item in items]
         objects = [thing for shard in made.shards for thing in shard.objects]
         manifest = writer.described(plan.out, spaces, items, rejected, remembered, objects, next_id=sum(map(len, runs)))
-        if kept is None:
-            writer.put(plan.out, manifest)
-        else:
-            _send(plan.out, manifest, kept)
+        retired = _collections(plan.out)
+        if kept is not None:
+            manifest = _sent(plan.out, manifest, kept)
+        writer.put(plan.out, manifest | ({RETIRED: retired} if retired else {}))
         shutil.rmtree(plan.out / PARTIAL)
         sweep(plan.out)
     return Built(len(items), rejected, made.resumed)
 
 
 def _uri(store: str) -> str:
+    """The address of a store, which answers; before anything is encoded."""
+    from foir.index.milvus import connected
     from index_build import milvus
 
-    return milvus.uri_of(store)
+    uri = milvus.uri_of(store)
+    connected(uri)
+    return uri
 
 
-def _send(out: Path, manifest: dict[str, Any], uri: str) -> None:
-    """Keep the rows elsewhere; until the last step the index is the one that was there before, here and there."""
-    from index_build import milvus
-
-    before = None
+def _collections(out: Path) -> list[dict[str, str]]:
+    """The collections of the index that was here before: whoever has it open goes on with them, until `gc`."""
     with suppress(BadIndex):
-        before = read_manifest(out).get(STORE)
-    name = f"foir_{manifest_digest(manifest)[:16]}"
-    writer.put(out, milvus.send(Index.of(out, manifest), uri, name))
-    if before and before["collection"] != name:
-        milvus.drop(before["uri"], before["collection"])
+        before = read_manifest(out)
+        return [*before.get(RETIRED, []), *([before[STORE]] if STORE in before else [])]
+    return []
+
+
+def _sent(out: Path, manifest: dict[str, Any], uri: str) -> dict[str, Any]:
+    """Keep the rows in a new collection; what a killed sending left is dropped first."""
+    from index_build import milvus
+
+    note = out / PARTIAL / "sending"
+    with suppress(OSError, ValueError):
+        milvus.drop([json.loads(note.read_text())])
+    sending = {"uri": uri, "collection": f"foir_{uuid4().hex}"}
+    writer.replace(note, json.dumps(sending).encode())
+    return milvus.send(Index.of(out, manifest), **sending)

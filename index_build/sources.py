@@ -120,7 +120,9 @@ def cut(
     folder: Path, named: Sequence[tuple[int, str]], size: int, notes: Mapping[str, Note] | None = None
 ) -> list[Run]:
     """Runs of files that have their ids already."""
-    return [Files(folder, tuple(named[i : i + size]), notes or {}) for i in range(0, len(named), size)]
+    runs = [tuple(named[start : start + size]) for start in range(0, len(named), size)]
+    known = notes or {}
+    return [Files(folder, run, {name: known[name] for _, name in run if name in known}) for run in runs]
 
 
 def listing(folder: Path, out: Path) -> tuple[list[str], list[dict[str, str]]]:

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from foir.errors import Unavailable
-from index_build.parquet import Group, Rows
+from foir.errors import FoirError, Unavailable
+from index_build.parquet import Group, cut
 from index_build.sources import SUFFIXES, Note, Raw, Run
 
 PICTURE, NAME, CAPTION = (
@@ -41,12 +41,11 @@ class Glob:
         """List them."""
         self.pattern = pattern
         with _reachable(pattern):
-            fs, names = _listed(pattern)
-            facts = fs.glob(fs._strip_protocol(pattern), detail=True)
+            fs, facts = _listed(pattern)
         base = _base(fs._strip_protocol(pattern))
         self.files = [
             _File(fs.unstrip_protocol(name), PurePosixPath(name).relative_to(base).as_posix(), _stamp(facts[name]))
-            for name in names
+            for name in facts
             if PurePosixPath(name).suffix.lower() in SUFFIXES
         ]
 
@@ -79,15 +78,20 @@ class _Stored:
         return [self.start, [[file.url, file.name, file.stamp] for file in self.files]]
 
     def pictures(self) -> Iterator[Raw]:
-        """Read one after the other; one that cannot be read is an empty one."""
+        """Read one after the other; one that is gone is an empty one.
+
+        Raises:
+            Unavailable: The storage does not answer: nothing is left out for that.
+        """
         import fsspec
 
         for id, file in enumerate(self.files, self.start):
-            try:
-                with fsspec.open(file.url, "rb") as opened:
-                    data = opened.read()
-            except OSError:
-                data = b""
+            with _reachable(file.url):
+                try:
+                    with fsspec.open(file.url, "rb") as opened:
+                        data = opened.read()
+                except FileNotFoundError:
+                    data = b""
             yield Raw(id, file.name, data)
 
 
@@ -101,9 +105,9 @@ class Tables:
         """List them and their row groups, and find the columns."""
         self.pattern = pattern
         with _reachable(pattern):
-            fs, names = _listed(pattern)
-            self.urls = [fs.unstrip_protocol(name) for name in names]
-            self.stamps = [_stamp(fs.info(name)) for name in names]
+            fs, facts = _listed(pattern)
+            self.urls = [fs.unstrip_protocol(name) for name in facts]
+            self.stamps = [_stamp(info) for info in facts.values()]
             self.groups: list[Group] = []
             start = 0
             for url in self.urls:
@@ -123,7 +127,11 @@ class Tables:
         """Rows in their order; ids are their places."""
         if not self.count:
             raise Unavailable(f"{self.pattern} names no tables with rows.")
-        return [Rows(self, start, min(start + size, self.count)) for start in range(0, self.count, size)]
+        return cut(self, self.groups, self.count, size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a run takes to another machine: it has its own groups."""
+        return {**self.__dict__, "groups": []}
 
     def told(self) -> Any:
         """Addresses, and what the storage says of size and change."""
@@ -145,9 +153,13 @@ class Tables:
         for place, row in enumerate(table.to_pylist()):
             held = row[picture]
             data = held.get("bytes") if isinstance(held, Mapping) else held
-            own = row[name] if name else held.get("path") if isinstance(held, Mapping) else None
-            plain = f"{PurePosixPath(group.file).stem}-{group.number}-{place}"
-            yield data or b"", str(own or plain), Note(row[caption] if caption else None)
+            own = row.get(name) if name else held.get("path") if isinstance(held, Mapping) else None
+            plain = f"{PurePosixPath(group.file).stem}-{group.start + place}"
+            yield data or b"", str(own or plain), Note(row.get(caption) if caption else None)
+
+
+def _text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _columns(schema: pa.Schema, pattern: str) -> tuple[str, str | None, str | None]:
@@ -164,15 +176,16 @@ def _columns(schema: pa.Schema, pattern: str) -> tuple[str, str | None, str | No
     picture = first(PICTURE, holds)
     if picture is None:
         raise Unavailable(f"The tables {pattern} have no column of pictures: call it one of {', '.join(PICTURE)}.")
-    return picture, first(NAME, pa.types.is_string), first(CAPTION, pa.types.is_string)
+    return picture, first(NAME, _text), first(CAPTION, _text)
 
 
-def _listed(pattern: str) -> tuple[Any, list[str]]:
-    """The file system of a pattern, and the files it names, sorted."""
+def _listed(pattern: str) -> tuple[Any, dict[str, Mapping[str, Any]]]:
+    """The file system of a pattern, and the files it names with what it says of them, sorted."""
     from fsspec.core import url_to_fs
 
     fs, path = url_to_fs(pattern)
-    return fs, sorted(fs.glob(path))
+    found = fs.glob(path, detail=True)
+    return fs, {name: found[name] for name in sorted(found) if found[name].get("type") == "file"}
 
 
 def _base(path: str) -> str:
@@ -191,6 +204,8 @@ def _stamp(info: Mapping[str, Any]) -> str:
 def _reachable(pattern: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, ImportError, pa.ArrowException) as error:
+    except FoirError:
+        raise
+    except Exception as error:  # each storage has errors of its own
         said = str(error).strip().splitlines()
         raise Unavailable(f"{pattern} cannot be read: {said[0] if said else type(error).__name__}.") from error

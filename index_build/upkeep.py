@@ -10,9 +10,11 @@ from typing import Any
 from tqdm import tqdm
 
 from foir.errors import BadIndex
-from foir.index import Index
+from foir.index import Index, writer
 from foir.index.format import read_manifest, thumb_intact, thumb_name, verify
 from foir.index.lock import alone
+from foir.index.opening import open_index
+from foir.index.store import RETIRED
 from foir.index.sweep import sweep
 from index_build.shards import PARTIAL
 
@@ -42,7 +44,10 @@ def _damages(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
             found.append(str(error))
     if found:
         return found  # without the list of items there are no thumbnails to look for
-    for digest in tqdm(sorted(Index.open(folder).thumbs()), "thumbnails", unit="file"):
+    index = open_index(folder)
+    if not isinstance(index, Index):
+        return []  # its rows are looked after by Milvus; opening it counted them
+    for digest in tqdm(sorted(index.thumbs()), "thumbnails", unit="file"):
         if not thumb_intact(folder, digest):
             found.append(f"The thumbnail {thumb_name(digest)} is missing or damaged: rebuild the index.")
     return found
@@ -55,8 +60,14 @@ def gc(folder: Path) -> int:
         BadIndex: There is no index, or it is damaged; nothing is removed then.
         Unavailable: It cannot be written, or a build is at work on it.
     """
-    Index.open(folder)
+    open_index(folder)
     with alone(folder):
+        manifest = read_manifest(folder)
+        if retired := manifest.pop(RETIRED, []):
+            from index_build import milvus
+
+            milvus.drop(retired)
+            writer.put(folder, manifest)
         before = sum(path.is_file() for path in folder.rglob("*"))
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
         sweep(folder)

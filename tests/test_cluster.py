@@ -169,7 +169,7 @@ def test_tables_with_pictures_make_an_index(tmp_path, form, capsys):
     items = Index.open(tmp_path / "index").items()
     assert [item.id for item in items] == [0, 1, 3, 4, 5, 6]
     assert [item.caption for item in items] == [f"number {n}" for n in (0, 1, 3, 4, 5, 6)]
-    assert items[0].file == ("a-0-0" if form == "bytes" else "00.png")
+    assert items[0].file == ("a-0" if form == "bytes" else "00.png")
 
 
 @pytest.mark.parametrize(
@@ -189,3 +189,35 @@ def test_what_is_no_source_gets_one_sentence(tmp_path, source, words, capsys):
     assert main(["build", asked, "--out", str(tmp_path / "index"), "--encoder", "toy"]) == 1
     told = capsys.readouterr().err
     assert words in told and "Traceback" not in told
+
+
+def _failing(*given, **how):
+    raise Unavailable("The weights are not on this worker.")
+
+
+def test_what_fails_on_a_worker_is_told_in_its_sentence(small, pictures, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    from index_build import cluster
+
+    own = cluster.hands
+    monkeypatch.setattr(cluster, "hands", lambda address, frames, eyes, *rest: own(address, frames, _failing, *rest))
+    with pytest.raises(Unavailable, match="not on this worker") as caught:
+        build(Plan(pictures, tmp_path / "many", "mini", device="cpu", ray="local"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(tmp_path):
+    folder = draw(tmp_path / "[2020] *.parquet", 2)
+    assert main(["build", str(folder), "--out", str(tmp_path / "index"), "--encoder", "toy"]) == 0
+    assert len(Index.open(tmp_path / "index")) == 2
+
+
+def test_storage_that_does_not_answer_leaves_nothing_out(tmp_path, monkeypatch):
+    source = stored(f"{draw(tmp_path / 'pictures', 3)}/*.png")
+
+    def broken(*given, **how):
+        raise PermissionError("no access")
+
+    monkeypatch.setattr("fsspec.open", broken)
+    with pytest.raises(Unavailable, match="no access"):
+        build(Plan(source, tmp_path / "index", "toy", device="cpu"))

@@ -176,13 +176,17 @@ def test_building_again_takes_the_old_ones_place(tmp_path, capsys):
     assert main([*asked, store]) == 0
     second = json.loads((tmp_path / "kept" / "manifest.json").read_text())["store"]
     client = connected(uri_of(store))
-    assert client.list_collections() == [second["collection"]] and first != second
+    assert set(client.list_collections()) == {first["collection"], second["collection"]} and first != second
     assert len(open_index(tmp_path / "kept")) == 3 and len(before) == 4
+    assert before.get(0).file == "00.png"  # who has the old one open goes on with it
+    assert main(["verify", str(tmp_path / "kept")]) == 0
+    assert main(["gc", str(tmp_path / "kept")]) == 0
+    assert client.list_collections() == [second["collection"]] and len(open_index(tmp_path / "kept")) == 3
     with pytest.raises((BadIndex, Unavailable)):
         before.get(0)
-    for command in ("update", "verify", "gc"):
-        assert main([command, str(tmp_path / "kept")]) == 1
-        assert "not in files" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["update", str(tmp_path / "kept")]) == 1
+    assert "not in files" in capsys.readouterr().err
     client.drop_collection(second["collection"])
     with pytest.raises(BadIndex, match="build the index again"):
         open_index(tmp_path / "kept")
@@ -199,6 +203,37 @@ def test_without_its_client_a_sentence_says_what_to_install(tmp_path, monkeypatc
     from foir.index import milvus
 
     monkeypatch.setitem(sys.modules, "pymilvus", None)
-    milvus.connected.cache_clear()
     with pytest.raises(Unavailable, match=r"requirements-scale\.txt"):
-        milvus.connected("x.db")
+        milvus.connected("another.db")
+
+
+def test_a_sending_that_was_killed_leaves_the_old_index_and_is_dropped_later(tmp_path, monkeypatch):
+    pytest.importorskip("milvus_lite")
+    from foir.index.milvus import connected
+    from index_build import milvus
+
+    pictures = draw(tmp_path / "pictures", 4)
+    plan = Plan(pictures, tmp_path / "kept", "toy", device="cpu", store=f"milvus:{tmp_path / 'photos.db'}")
+    build(plan)
+    client = connected(uri_of(str(plan.store)))
+    [old] = client.list_collections()
+    (pictures / "00.png").unlink()
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(milvus, "_manifest", killed)  # everything was sent
+        with pytest.raises(KeyboardInterrupt):
+            build(plan)
+    assert len(client.list_collections()) == 2 and len(open_index(tmp_path / "kept")) == 4
+    build(plan)
+    assert len(client.list_collections()) == 2 and old in client.list_collections()  # until gc
+    assert len(open_index(tmp_path / "kept")) == 3
+
+
+def test_some_pictures_are_spread_over_all(both):
+    index = open_index(both[1])
+    ids = [item.id for item in index.some(6)]
+    assert ids[0] <= 2 and ids[-1] >= COUNT - 3 and max(b - a for a, b in zip(ids, ids[1:], strict=False)) <= 14
+    assert len(index.some(1)) == 1

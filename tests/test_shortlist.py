@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from foir import encoders
+from foir import Prompt, encoders
 from foir.encoders.intervention import HeadGate
 from foir.index import Space, head_cache
 from foir.index.shortlist import Shortlist
+from tests.conftest import speaking_searcher
 
 GATES = (
     HeadGate((3.0, 0.0, 0.0, 3.0, 0.0, 0.0)),
@@ -95,3 +96,20 @@ def test_with_all_heads_on_the_guess_is_the_score(opened, space):
     for vector in queries(opened, space, gate):
         best = np.sort(np.argsort(-(vectors @ vector), kind="stable")[:50])
         np.testing.assert_array_equal(stage.candidates(gate, vector, 50), best)
+
+
+def test_of_very_many_pictures_query_db_looks_at_those_that_are_near(tmp_path, monkeypatch):
+    """The same as an index of those alone; here they are all."""
+    searcher = speaking_searcher(tmp_path, 30)
+    picture = searcher.open(searcher.index.picture(searcher.index.get(3)))
+    how: Any = {"prompt": Prompt.box(20, 10, 80, 70), "mode": "query-db", "options": {"h_on": 2}, "k": 5}
+    asked: list[Any] = [{}, {"text": "thing 6"}, {"liked": [7], "disliked": [9]}, {"without": [3]}]
+    whole = [searcher.search(picture, **how, **more) for more in asked]
+    monkeypatch.setattr("foir.index.store.CACHED", 10)
+    near = [searcher.search(picture, **how, **more) for more in asked]
+    for ours, theirs in zip(near, whole, strict=True):
+        assert ours.items == theirs.items
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
+    part = searcher.index.near({"image": [searcher.index.vectors("image", [3])[0]]}, 4, ids=[9], heads=True)
+    assert 4 <= len(part) <= 5 and 3 in part and 9 in part
+    assert part.get(9) == searcher.index.get(9)

@@ -18,8 +18,7 @@ import pyarrow as pa
 
 from foir.errors import BadIndex, Unavailable
 from foir.index.format import ITEM_SCHEMA, OBJECT_SCHEMA, read_manifest
-from foir.index.protocol import narrowed
-from foir.index.records import Item, Object, Space
+from foir.index.records import Item, Object, Space, narrowed
 from foir.index.store import Index
 
 FACTS = tuple(name for name in ITEM_SCHEMA.names if name != "id")
@@ -52,7 +51,10 @@ class MilvusIndex:
     @classmethod
     def open(cls, folder: Path) -> MilvusIndex:
         """Open the index whose manifest is in a folder; see `__init__`."""
-        return cls(folder, read_manifest(folder))
+        try:
+            return cls(folder, read_manifest(folder))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise BadIndex(f"The index {folder} does not fit its own manifest: build it again.") from error
 
     def __len__(self) -> int:
         return int(self.manifest["count"])
@@ -69,11 +71,15 @@ class MilvusIndex:
 
     def some(self, count: int) -> list[Item]:
         """See `IndexLike`."""
-        spread = 2 * min(count, len(self))  # some ids are of pictures that could not be read
-        ids = np.unique(np.linspace(0, self.manifest["next_id"] - 1, spread).astype(int))
-        found = self._found([*ids.tolist(), *range(min(count, AT_ONCE))], FACTS)
-        chosen = found[:: max(1, len(found) // count)][:count]
-        return [_item(row) for row in chosen]
+        wanted = min(count, len(self))
+        ids = np.unique(np.linspace(0, self.manifest["next_id"] - 1, 2 * wanted).astype(int))  # some cannot be read
+        found = self._found(ids.tolist(), FACTS)
+        if len(found) < min(wanted, 1 + wanted // 2):
+            with answering(self.manifest["store"]["uri"]):
+                most = min(wanted, MOST)
+                found = self._client.query(self._name, filter="id >= 0", output_fields=["id", *FACTS], limit=most)
+        places = np.unique(np.linspace(0, len(found) - 1, min(wanted, len(found))).astype(int))
+        return [_item(found[place]) for place in places]
 
     def objects(self, id: int) -> tuple[Object, ...]:
         """See `IndexLike`."""
@@ -117,7 +123,9 @@ class MilvusIndex:
         only: Mapping[str, str | int] | None = None,
     ) -> Index:
         """See `IndexLike`."""
-        where = " and ".join(f"{name} == {json.dumps(value)}" for name, value in narrowed(only).items())
+        where = " and ".join(
+            f"{name} == {json.dumps(value, ensure_ascii=False)}" for name, value in narrowed(only).items()
+        )
         wanted = set(ids)
         with answering(self.manifest["store"]["uri"]):
             for name, vectors in wishes.items():
@@ -179,7 +187,9 @@ class MilvusIndex:
 
 @lru_cache
 def connected(uri: str) -> Any:
-    """The client of a Milvus: a file of milvus-lite, or the address of a cluster (MILVUS_TOKEN is honoured).
+    """The client of a Milvus: a file of milvus-lite, or the address of a cluster.
+
+    MILVUS_TOKEN goes to the address that MILVUS_URI names and to no other: an index's folder may come from anywhere.
 
     Raises:
         Unavailable: The client is not installed, or nothing answers.
@@ -193,7 +203,8 @@ def connected(uri: str) -> Any:
         raise Unavailable("Milvus's client is not installed: pip install -r requirements-scale.txt.") from error
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what it would print is raised too
     with answering(uri):
-        return MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", ""))
+        own = uri.rstrip("/") == os.environ.get("MILVUS_URI", "").rstrip("/")
+        return MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", "") if own else "")
 
 
 @contextmanager

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from foir.errors import BadPrompt
 from foir.index.records import Item, Object, Space
 
 if TYPE_CHECKING:
     from foir.index.store import Index
-
-FIELDS = ("file", "caption", "source", "licence", "width", "height")  # that results can be narrowed to
 
 
 class IndexLike(Protocol):
@@ -85,22 +82,5 @@ class IndexLike(Protocol):
             count: How many pictures for each of them.
             ids: Pictures that have to be there too.
             heads: The head cache is needed.
-            only: Fields of pictures (`FIELDS`) and what they must be; see also `Index.others`.
+            only: Fields of pictures (`foir.index.records.FIELDS`) and what they must be; see also `Index.others`.
         """
-
-
-def narrowed(only: Mapping[str, str | int] | None) -> dict[str, str | int]:
-    """Fields and what they must be, checked.
-
-    Raises:
-        BadPrompt: A field is none, or is a number that is none.
-    """
-    checked: dict[str, str | int] = {}
-    for name, value in (only or {}).items():
-        if name not in FIELDS:
-            raise BadPrompt(f"Results cannot be narrowed to {name!r}: use one of {', '.join(FIELDS)}.")
-        number = name in ("width", "height")
-        if number and not str(value).isdecimal():
-            raise BadPrompt(f"The {name} of a picture is a number of pixels, not {value!r}.")
-        checked[name] = int(value) if number else str(value)
-    return checked

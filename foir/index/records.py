@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from foir.errors import BadPrompt
+
+FIELDS = ("file", "caption", "source", "licence", "width", "height")  # of pictures, that results can be narrowed to
 OBJECTS = "objects"  # the space whose vectors stand for all objects of a picture
 
 
@@ -77,3 +81,20 @@ class Space:
     z: tuple[np.ndarray, ...]
     residual: tuple[np.ndarray, ...]
     way: str = ""
+
+
+def narrowed(only: Mapping[str, str | int] | None) -> dict[str, str | int]:
+    """Fields and what they must be, checked.
+
+    Raises:
+        BadPrompt: A field is none, or is a number that is none.
+    """
+    checked: dict[str, str | int] = {}
+    for name, value in (only or {}).items():
+        if name not in FIELDS:
+            raise BadPrompt(f"Results cannot be narrowed to {name!r}: use one of {', '.join(FIELDS)}.")
+        number = name in ("width", "height")
+        if number and not str(value).isdecimal():
+            raise BadPrompt(f"The {name} of a picture is a number of pixels, not {value!r}.")
+        checked[name] = int(value) if number else str(value)
+    return checked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import pyarrow.compute as pc
 from foir.errors import BadIndex, FoirError, Unavailable
 from foir.index import exact, reading
 from foir.index.format import ITEM_SCHEMA, read_manifest, thumb_intact, thumb_name, used_files
-from foir.index.protocol import narrowed
-from foir.index.records import Item, Object, Space
+from foir.index.records import Item, Object, Space, narrowed
 from foir.index.verified import check
 
+CACHED = 2_000_000  # pictures of which every head cache is looked at, in memory
+RETIRED = "retired"  # collections of its older states
 STORE = "store"  # in the manifest of an index whose rows are kept elsewhere
 _UNFIT = (
     KeyError,
@@ -126,19 +128,40 @@ class Index:
         heads: bool = False,
         only: Mapping[str, str | int] | None = None,
     ) -> Index:
-        """Itself: all of it can be searched (`foir.index.protocol.IndexLike`)."""
-        return self
+        """Itself: all of it can be searched. Of very many pictures, whose head cache is too large, those that are near.
 
-    def others(self, only: Mapping[str, str | int] | None) -> set[int]:
-        """Rows of pictures that are not what results are narrowed to.
+        See `foir.index.protocol.IndexLike`.
+        """
+        if not heads or len(self) <= CACHED:
+            return self
+        rows = {self.row(id) for id in ids}
+        for name, vectors in wishes.items():
+            for vector in vectors:
+                rows |= set(exact.search(self.space(name).shards, vector[None], count).rows[0].tolist())
+        return self._part(sorted(rows))
+
+    def _part(self, rows: Sequence[int]) -> Index:
+        """Some rows of it, in memory."""
+
+        def part(shards: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+            return (exact.take(shards, rows),) if shards else ()
+
+        spaces = {
+            name: replace(space, shards=part(space.shards), z=part(space.z), residual=part(space.residual))
+            for name, space in self.spaces.items()
+        }
+        return Index(self.folder, self.manifest, self._items.take(rows), self._objects, self._rejected, spaces)
+
+    def others(self, only: Mapping[str, str | int] | None) -> np.ndarray:
+        """Which rows are of pictures that are not what results are narrowed to, bool [n].
 
         Raises:
-            BadPrompt: See `foir.index.protocol.narrowed`.
+            BadPrompt: See `foir.index.records.narrowed`.
         """
-        outside: set[int] = set()
+        outside = np.zeros(len(self), bool)
         for name, value in narrowed(only).items():
             fits = pc.fill_null(pc.equal(self._items[name], value), False)
-            outside |= set(np.flatnonzero(~fits.to_numpy()).tolist())
+            outside |= ~fits.to_numpy(zero_copy_only=False) if isinstance(fits, pa.BooleanArray) else ~fits.to_numpy()
         return outside
 
     def items(self) -> list[Item]:

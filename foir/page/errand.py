@@ -11,7 +11,7 @@ import io
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -25,6 +25,7 @@ from foir.index.remote import home, parsed
 ROOT = Path(__file__).parents[2]
 BAR = re.compile(r"(\d+)/(\d+) \[")
 SAYS = "index_build: "
+Arrived = Callable[[str | Path, str], str]
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,16 @@ class Progress:
 class Errand:
     """A collection on its way."""
 
-    def __init__(self, title: str, address: str | Path, command: Sequence[str]) -> None:
+    def __init__(self, title: str, address: str | Path, command: Sequence[str], arrived: Arrived) -> None:
         """Set out.
 
         Args:
             title: What the collection is called.
             address: Where it will be.
             command: Arguments of `python -m index_build`.
+            arrived: Takes the collection in when it is there, and gives its key.
         """
-        self.title, self.address = title, address
+        self.title, self.address, self.key, self._arrived = title, address, "", arrived
         self._done, self._total, self._said, self._stopped = 0, 0, "It ended before it was done.", False
         self._process = subprocess.Popen(  # noqa: S603 - a list, so no shell reads what a visitor typed
             [sys.executable, "-m", "index_build", *command],
@@ -64,7 +66,7 @@ class Errand:
         self._listener.start()
 
     @classmethod
-    def to(cls, said: str, encoder: str, *, small: bool) -> Errand:
+    def to(cls, said: str, encoder: str, *, small: bool, arrived: Arrived) -> Errand:
         """Set out for a folder or for an address on the Hub; see `Library.send`.
 
         Raises:
@@ -74,23 +76,28 @@ class Errand:
         said = said.strip()
         if said.startswith("hf:"):
             parsed(said)
-            return cls(said.removeprefix("hf://datasets/"), said, ["pull", said, "--out", str(home(said))])
-        folder = Path(said).expanduser()
-        if not said or not folder.is_dir():
-            raise BadPrompt(f"There is no folder {said}." if said else "Name a folder.")
-        folder = folder.resolve()
+            return cls(said.removeprefix("hf://datasets/"), said, ["pull", said, "--out", str(home(said))], arrived)
+        if not said:
+            raise BadPrompt("Name a folder.")
+        try:
+            folder = Path(said).expanduser().resolve()
+            there = folder.is_dir() and (folder / MANIFEST).exists() in (True, False)
+        except (OSError, RuntimeError, ValueError):
+            there = False
+        if not there:
+            raise BadPrompt(f"There is no folder {said}, or it cannot be read.")
         if (folder / MANIFEST).exists():  # an index already
-            return cls(folder.name, folder, ["verify", str(folder)])
+            return cls(folder.name, folder, ["verify", str(folder)], arrived)
         if encoder not in choices():
             raise BadPrompt("There is no such encoder.")
         key = hashlib.sha256(f"{folder}\n{encoder}\n{small}".encode()).hexdigest()[:12]
         out = hub.caches() / "indexes" / f"{folder.name}-{key}"
         if (out / MANIFEST).exists():
-            return cls(folder.name, out, ["update", str(out)])
+            return cls(folder.name, out, ["update", str(out)], arrived)
         words = [] if encoder == "mini" else ["--text", "mini"]
         objects = ["--objects", "mao"] if small else []
         build = ["build", str(folder), "--out", str(out), "--encoder", encoder, "--heads", *words, *objects]
-        return cls(folder.name, out, build)
+        return cls(folder.name, out, build, arrived)
 
     @property
     def running(self) -> bool:
@@ -99,8 +106,8 @@ class Errand:
 
     @property
     def arrived(self) -> bool:
-        """Whether it came to a good end."""
-        return not self.running and self._process.returncode == 0
+        """Whether it came to a good end, and was taken in."""
+        return not self.running and bool(self.key)
 
     def progress(self) -> Progress:
         """How far it is now."""
@@ -122,7 +129,8 @@ class Errand:
                     self._done, self._total = int(found[1]), int(found[2])
                 elif line.startswith(SAYS):
                     self._said = line.removeprefix(SAYS).strip()
-        self._process.wait()
+        if self._process.wait() == 0:
+            self.key = self._arrived(self.address, self.title)
 
 
 def choices() -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from foir.errors import BadImage, FoirError
+from foir.errors import BadImage, BadPrompt, FoirError
 from foir.page.library import Library
 from foir.page.session import Settings, Shown
 from foir.page.steps import UPLOAD_BYTES
@@ -124,7 +124,10 @@ class Events:
     @told
     def choose(self, event: gr.EventData, collection: str, now: str | None, *chosen: Any) -> Any:
         """Open a picture of the collection."""
-        page = self.library.page(collection)
+        try:
+            page, _ = self.library.visit(now)  # the results that were pressed are of this one
+        except FoirError:
+            page = self.library.page(collection)
         return self._shown(page.choose(chosen_id(event), Settings(*chosen)), now)
 
     @told
@@ -221,8 +224,10 @@ class Events:
         return True, page.describe(session, lean)
 
     @told
-    def add(self, said: str, encoder: str, small: bool) -> Any:
-        """Set out for another collection, then as `follow`."""
+    def add(self, request: gr.Request, said: str, encoder: str, small: bool) -> Any:
+        """Set out for another collection, then as `follow`; not for who comes through a proxy."""
+        if any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers):
+            raise BadPrompt("Collections are added on the machine that serves the page.")
         self.library.send(said, encoder, small=small)
         yield from self.follow()
 
@@ -231,16 +236,16 @@ class Events:
         """The collections, and how far the one is that is on its way; it is looked in as soon as it is there."""
         errand = self.library.errand
         yield gr.update(choices=self.library.menu()), None
-        if errand is None or not errand.running:
+        if errand is None or not (errand.running or errand.progress().problem):
             return
         while errand.running:
             yield gr.skip(), errand.progress()
             time.sleep(LOOKS)
-        yield gr.skip(), errand.progress()
-        if errand.arrived:
-            key = self.library.add(errand.address, errand.title)
-            gr.Info(html.escape(f"{errand.title} is ready: its pictures are looked in now.", quote=False), duration=5)
-            yield gr.update(choices=self.library.menu(), value=key), None
+        if not errand.arrived:
+            yield gr.skip(), errand.progress()
+            return
+        gr.Info(html.escape(f"{errand.title} is ready: its pictures are looked in now.", quote=False), duration=5)
+        yield gr.update(choices=self.library.menu(), value=errand.key), None
 
     def stop(self) -> None:
         """Give up the collection that is on its way."""

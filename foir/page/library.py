@@ -15,7 +15,7 @@ from foir.page.session import Session
 from foir.page.steps import Page
 from foir.page.visitors import Visitors
 
-OPEN = 4  # collections with their models in memory
+OPEN = 4  # collections with their models in memory; all that were named at first stay open
 SAMPLE = Path(__file__).parents[1] / "assets" / "playroom"
 
 
@@ -35,7 +35,8 @@ class Library:
         self._open, self.grows = page, grows
         self._known: dict[str, tuple[str, str | Path]] = {}
         self._pages: OrderedDict[str, Page] = OrderedDict()
-        self._lock, self._opening = Lock(), Lock()
+        self._lock, self._opening, self._sending = Lock(), Lock(), Lock()
+        self._most = max(OPEN, len(addresses))
         self.visitors = Visitors()
         self.errand: Errand | None = None
         self.first = [self.add(address) for address in addresses][0]
@@ -72,7 +73,7 @@ class Library:
                 page = self._open(self._known[key][1], key)
                 with self._lock:
                     self._pages[key] = page
-                    while len(self._pages) > OPEN:
+                    while len(self._pages) > self._most:
                         self._pages.popitem(last=False)
         return page
 
@@ -107,10 +108,10 @@ class Library:
         """
         if not self.grows:
             raise BadPrompt("Collections are added on the machine that serves the page.")
-        with self._lock:
+        with self._sending:
             if self.errand is not None and self.errand.running:
                 raise BadPrompt("One collection at a time: wait for it, or stop it.")
-            self.errand = Errand.to(said, encoder, small=small)
+            self.errand = Errand.to(said, encoder, small=small, arrived=self.add)
             return self.errand
 
 

@@ -37,7 +37,7 @@ class Patches:
         missing = [(id, picture) for id, picture in pictures.items() if picture is not None]
         if missing:
             made = encoder.patches(encoder.prefix(encoder.pixels([picture for _, picture in missing]))).cpu().numpy()
-            found |= {id: each for (id, _), each in zip(missing, made, strict=True)}
+            found |= {id: each.copy() for (id, _), each in zip(missing, made, strict=True)}
         with self._lock:
             for id, each in found.items():
                 self._kept[id] = each

@@ -109,7 +109,8 @@ def alone() -> bool:
     if said:
         return said == "yes"
     served = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
-    named = os.environ.get("SPACE_ID") or os.environ.get("SPACE_HOST") or os.environ.get("FOIR_HOSTS")
+    named = os.environ.get("SPACE_ID") or os.environ.get("SPACE_HOST")
+    named = named or os.environ.get("FOIR_HOSTS") or os.environ.get("GRADIO_ROOT_PATH")
     return served in LOOPBACK and not named
 
 
