@@ -28,6 +28,7 @@ from index_build.shards import Batch, Hands, batch_of, batched
 from index_build.sources import Files, Run
 
 LOCAL = "local"
+DECODING = 0.5  # CPUs of a decoder; Ray fuses stages that ask for the same, and who encodes should not wait for files
 BLOCK = 16 * 2**20  # bytes that go from stage to stage at once: about a batch
 
 
@@ -105,7 +106,7 @@ def _rows(
     share: dict[str, Any] = {"num_gpus": 1} if cards else {"num_cpus": 1}
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=actors)
     listed = ray.data.from_items([{"run": pickle.dumps(run)} for run in runs], override_num_blocks=len(runs))
-    pictures = listed.flat_map(partial(_decode, frames, thumb_side), num_cpus=1)
+    pictures = listed.flat_map(partial(_decode, frames, thumb_side), num_cpus=DECODING)
     return iter(pictures.map(_Seeing, fn_constructor_args=(eyes, made_by), compute=pool, **share).iter_rows())
 
 
