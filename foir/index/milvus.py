@@ -22,6 +22,9 @@ from foir.index.records import Item, Object, Space, narrowed
 from foir.index.store import Index
 
 FACTS = tuple(name for name in ITEM_SCHEMA.names if name != "id")
+# Of 100,000 rows the true hundred are found (recall 1.00) where the graph is searched this wide; by its own width 0.72 of
+# them are, in the same time (`eval bench milvus`).
+WIDTH = 1000
 AT_ONCE = 1000  # rows of one request
 MOST = 16_000  # results of one search; Milvus allows 16,384
 
@@ -126,7 +129,7 @@ class MilvusIndex:
         where = " and ".join(
             f"{name} == {json.dumps(value, ensure_ascii=False)}" for name, value in narrowed(only).items()
         )
-        wanted = set(ids)
+        wanted, most = set(ids), min(count, MOST, len(self))
         with answering(self.manifest["store"]["uri"]):
             for name, vectors in wishes.items():
                 if not len(vectors):
@@ -136,8 +139,8 @@ class MilvusIndex:
                     data=[np.asarray(vector, np.float32).tolist() for vector in vectors],
                     anns_field=name,
                     filter=where,
-                    limit=min(count, MOST, len(self)),
-                    search_params={"metric_type": "IP"},
+                    limit=most,
+                    search_params={"metric_type": "IP", "params": {"ef": max(WIDTH, most)}},
                 )
                 wanted |= {hit["id"] for hits in found for hit in hits}
         fields = [*FACTS, *wishes, *(["z", "residual"] if heads and self.space().z else [])]
