@@ -22,8 +22,8 @@ from foir.index.records import Item, Object, Space, narrowed
 from foir.index.store import Index
 
 FACTS = tuple(name for name in ITEM_SCHEMA.names if name != "id")
-# Of 100,000 rows the true hundred are found (recall 1.00) where the graph is searched this wide; by its own width 0.72 of
-# them are, in the same time (`eval bench milvus`).
+# Searched this wide, the graph gives the true hundred of 100,000 rows (recall 1.00); by its own width it gives 0.72 of
+# them, in the same time (`eval bench milvus`).
 WIDTH = 1000
 AT_ONCE = 1000  # rows of one request
 MOST = 16_000  # results of one search; Milvus allows 16,384
