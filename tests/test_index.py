@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from foir import Index, Prompt, Searcher, methods
 from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate, Intervention
 from foir.errors import BadIndex, BadPrompt
-from foir.index import Item, Space, exact, head_cache, writer
+from foir.index import Item, Space, exact, head_cache, mapped, writer
+from foir.index.format import map_tensors
 from foir.patches import rasterise
 from index_build import pipeline
 from index_build.pipeline import Plan, build
@@ -329,3 +331,41 @@ def test_two_pictures_with_one_id_are_no_index(tmp_path):
     writer.finish(tmp_path, {"image": space}, [item, *others[:1], item], [], None)
     with pytest.raises(BadIndex, match="does not fit"):
         Index.open(tmp_path)
+
+
+def resident(path):
+    """Bytes of a mapped file that this process holds in memory."""
+    held, ours = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ", 1)[0]:
+            ours = line.rstrip().endswith(str(path))
+        elif ours and line.startswith("Rss:"):
+            held += 1024 * int(line.split()[1])
+    return held
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("large", [False, True])
+def test_mapped_shards_equal_one_and_of_many_no_pages_stay(tmp_path, monkeypatch, count, large):
+    rows, queries = unit(200_000, 64), unit(count, 64, seed=1)
+    monkeypatch.setattr(mapped, "RESIDENT", 1 if large else 2**30)
+    names = [writer.write_vectors(tmp_path, part) for part in np.split(rows, [30_000, 31_500, 190_000])]
+    shards = [map_tensors(tmp_path / name)["vectors"] for name in names]
+    found = exact.search(shards, queries, 25)
+    one = exact.search([rows.astype(np.float16)], queries, 25)
+    assert np.array_equal(found.rows, one.rows) and np.array_equal(found.scores, one.scores)
+    held = [resident(tmp_path / name) for name in names]
+    taken = sum(shard.nbytes for shard in shards)
+    assert sum(held) < taken / 2 if large else sum(held) >= taken
+    assert np.array_equal(np.concatenate(shards), rows.astype(np.float16))  # and they can be read again
+
+
+def test_what_a_scan_remembers_is_bounded(monkeypatch):
+    """Of too many rows that are nearly the same no scan in half precision can choose: the product decides."""
+    monkeypatch.setattr(exact, "MANY", 60)
+    rows = np.tile(unit(1, 32), (4000, 1)) + 1e-4 * np.random.default_rng(0).normal(size=(4000, 32)).astype(np.float32)
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    query = unit(1, 32)
+    assert exact._candidates(np.split(rows, 8), query[0], 10) is None
+    scores, best = brute_force(np.split(rows, 8), query, 10)
+    assert np.array_equal(exact.search(np.split(rows, 8), query, 10).rows, best)

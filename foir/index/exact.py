@@ -62,6 +62,9 @@ def take(shards: Sequence[np.ndarray], rows: Sequence[int] | np.ndarray) -> np.n
     for place, row in enumerate(rows):
         at = int(np.searchsorted(ends, row, side="right"))
         taken[place] = shards[at][row - (ends[at - 1] if at else 0)]
+    if mapped.large(shards):
+        for at in set(np.searchsorted(ends, rows, side="right").tolist()):
+            mapped.release(shards[at])  # a system maps far more around a row than the row
     return taken
 
 

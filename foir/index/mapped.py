@@ -13,11 +13,16 @@ RESIDENT = 2**30  # bytes of matrices that a pass may leave in this process's me
 
 def passing(shards: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     """The shards, one after the other; of many the pages of each are given back when the next one is asked for."""
-    large = sum(shard.nbytes for shard in shards) > RESIDENT
+    much = large(shards)
     for shard in shards:
         yield shard
-        if large:
+        if much:
             release(shard)
+
+
+def large(shards: Sequence[np.ndarray]) -> bool:
+    """Whether they are too large to stay in memory."""
+    return sum(shard.nbytes for shard in shards) > RESIDENT
 
 
 def release(array: np.ndarray) -> None:
