@@ -104,6 +104,8 @@ def _read(folder: Path, queries: np.ndarray, answer: Connection) -> None:
         started = time.perf_counter()
         index = Index.open(folder)
         seconds[step] = time.perf_counter() - started
+        if not step.endswith("again"):
+            del index
     table = _memory("RssAnon")
     shards = index.space("image").shards
     started = time.perf_counter()

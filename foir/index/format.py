@@ -141,9 +141,12 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
 
     One map serves all tensors, since each holds a file descriptor for as long as it lives.
     """
+    with path.open("rb") as file:  # read, not mapped: a system can map a whole file around one byte that is looked at
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError("a header longer than its file")
+        header: dict[str, Any] = json.loads(file.read(length))
     whole = np.memmap(str(path), np.uint8, "r")  # of a Path, NumPy would resolve every part
-    length = int.from_bytes(whole[:8].tobytes(), "little")
-    header: dict[str, Any] = json.loads(whole[8 : 8 + length].tobytes())
     tensors = {}
     for name, facts in header.items():
         if name != "__metadata__":
