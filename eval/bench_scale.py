@@ -8,15 +8,12 @@ import numpy as np
 
 from eval.bench_cost import FLOAT32, REACHED, decode_ms, operations
 from foir import encoders
-from foir.index import Index, exact
+from foir.index import Index
 from foir.page.library import SAMPLE
 from foir.playroom import compose
 
 ENCODERS = ("mini", "dinov2-small-reg", "dinov2-base-reg", "dinov2-large-reg", "clip-base", "clip-large")
 SIZES = (10**5, 10**7, 10**9)
-TABLE = 150  # bytes of a picture's row in memory: id, name, size, digest of its thumbnail
-SCANNED = 2**21  # rows of the scan that is timed
-K = 24
 
 
 def main() -> str:
@@ -26,8 +23,7 @@ def main() -> str:
     decode = decode_ms()
     picture = compose("held-out", 0).image
     lines = [
-        f"A thumbnail takes {thumbs / 1e3:.0f} kB (60 of the sample), a row of the table {TABLE} bytes in memory;",
-        f"to read and squeeze a photo takes {decode:.1f} ms of a core.",
+        f"A thumbnail takes {thumbs / 1e3:.0f} kB (60 of the sample), reading a photo {decode:.1f} ms of a core.",
         "",
         "| encoder | GFLOP a picture | pictures a second here | vector, head cache: bytes | "
         + " | ".join(f"{size:.0e} pictures: vectors, with head cache, thumbnails; H200 hours" for size in SIZES)
@@ -49,26 +45,7 @@ def main() -> str:
             for size in SIZES
         ]
         lines.append(f"| {name} | {count / 1e9:.1f} | {rate:.2g} | {vector}, {cache} | " + " | ".join(cells) + " |")
-    seconds, bytes_ = _scan()
-    lines += [
-        "",
-        f"A scan in memory reads {bytes_ / seconds / 1e9:.1f} GB a second here ({SCANNED:,} rows of 384 float16).",
-    ]
     return "\n".join(lines)
-
-
-def _scan() -> tuple[float, int]:
-    """Seconds of a query over made-up rows, and their bytes."""
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((SCANNED // 64, 384), np.float32)
-    rows = np.tile((rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16), (64, 1))
-    rows[:, 0] += rng.standard_normal(len(rows)).astype(np.float16) / 50  # else too many are the very same
-    query = rng.standard_normal((1, 384), np.float32)
-    query /= np.linalg.norm(query)
-    exact.search([rows], query, K)
-    started = time.perf_counter()
-    exact.search([rows], query, K)
-    return time.perf_counter() - started, rows.nbytes
 
 
 def _bytes(count: float) -> str:
