@@ -38,9 +38,9 @@ EYES = "Seen by"
 OR_HUB = "or hf://datasets/USER/NAME, an index on the Hub"
 NOT_OPENED = "This page could not open just now. Load it again in a moment."
 HIDDEN: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "model", "api_visibility": "private"}
+APART: dict[str, Any] = HIDDEN | {"concurrency_id": "adding", "concurrency_limit": None}
 
 # While a search runs, what carries data of its own waits in line; of the controls it is the last state that counts.
-APART: dict[str, Any] = HIDDEN | {"concurrency_id": "adding", "concurrency_limit": None}
 EACH, LATEST = HIDDEN | {"trigger_mode": "multiple"}, HIDDEN | {"trigger_mode": "always_last"}
 
 

@@ -111,19 +111,11 @@ class Tables:
         if repo not in RECIPES:
             raise Unavailable(f"foir has no recipe for the data set {repo}; it has recipes for {', '.join(RECIPES)}.")
         self.repo, self.recipe, self.sha = repo, RECIPES[repo], hub.commit(repo, revision)
-        self.groups: list[Group] = []
         self.wanted: Sequence[str] = ("image", *self.recipe.columns)
-        start = 0
         with _readable(repo):
             files = [file for file in hub.listed(repo, self.sha) if fnmatch(file, self.recipe.files)]
-            for file in files:
-                with hub.opened(repo, self.sha, file) as opened:
-                    table = pq.ParquetFile(opened)
-                    for number in range(table.metadata.num_row_groups):
-                        rows = table.metadata.row_group(number).num_rows
-                        self.groups.append(Group(file, number, start, rows))
-                        start += rows
-        self.count = start
+            self.groups = grouped(files, self.opened)
+        self.count = sum(group.rows for group in self.groups)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a run takes to another machine: it has its own groups."""
@@ -189,6 +181,19 @@ class Rows:
                         row += len(batch)
                         if row >= self.end:
                             break
+
+
+def grouped(files: Sequence[str], opened: Callable[[str], AbstractContextManager[Any]]) -> list[Group]:
+    """The row groups of some tables, in order."""
+    groups: list[Group] = []
+    start = 0
+    for name in files:
+        with opened(name) as file:
+            facts = pq.ParquetFile(file).metadata
+        for number in range(facts.num_row_groups):
+            groups.append(Group(name, number, start, facts.row_group(number).num_rows))
+            start += groups[-1].rows
+    return groups
 
 
 def cut(tables: Grouped, groups: Sequence[Group], count: int, size: int) -> list[Run]:

@@ -10,8 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from foir import encoders, hub
-from foir.index import Index
-from foir.index.remote import located
+from foir.index.opening import open_index
 
 ROOT = Path(__file__).parents[1]
 CODE = ("app.py", "foir", "LICENSE", "NOTICE")
@@ -36,7 +35,7 @@ def deploy(repo: str, *, indexes: Sequence[str] = (), private: bool = False) -> 
         BadIndex: An index cannot be opened.
         Unavailable: An index or the Hub cannot be reached, or the Hub refuses.
     """
-    opened = [Index.open(located(index)) for index in indexes]
+    opened = [open_index(index) for index in indexes]
     names = [space.encoder for index in opened for space in index.spaces.values()]
     hub.make_space(repo, private=private)
     hub.set_variable(repo, "FOIR_INDEX", ",".join(indexes) or None)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foir.errors import FoirError, Unavailable
-from index_build.parquet import Group, cut
+from index_build.parquet import Group, cut, grouped
 from index_build.sources import SUFFIXES, Note, Raw, Run
 
 PICTURE, NAME, CAPTION = (
@@ -108,16 +108,8 @@ class Tables:
             fs, facts = _listed(pattern)
             self.urls = [fs.unstrip_protocol(name) for name in facts]
             self.stamps = [_stamp(info) for info in facts.values()]
-            self.groups: list[Group] = []
-            start = 0
-            for url in self.urls:
-                with self.opened(url) as file:
-                    table = pq.ParquetFile(file)
-                    for number in range(table.metadata.num_row_groups):
-                        rows = table.metadata.row_group(number).num_rows
-                        self.groups.append(Group(url, number, start, rows))
-                        start += rows
-            self.count = start
+            self.groups = grouped(self.urls, self.opened)
+            self.count = sum(group.rows for group in self.groups)
             if self.urls:
                 with self.opened(self.urls[0]) as file:
                     self.columns = _columns(pq.read_schema(file), pattern)

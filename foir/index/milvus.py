@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +88,18 @@ class MilvusIndex:
         """See `IndexLike`."""
         return _objects(self._rows([id], ["known"])[0])
 
+    @cached_property
+    def _files(self) -> Index:
+        """What lies in the folder, without any row."""
+        return self._local([], {})
+
     def thumb(self, item: Item) -> Path:
         """See `IndexLike`."""
-        return Index.thumb(self._local([], {}), item)
+        return self._files.thumb(item)
 
     def picture(self, item: Item) -> Path:
         """See `IndexLike`."""
-        return Index.picture(self._local([], {}), item)
+        return self._files.picture(item)
 
     def vectors(self, name: str, ids: Sequence[int]) -> np.ndarray:
         """See `IndexLike`."""
@@ -239,7 +244,8 @@ def _space(facts: Mapping[str, Any]) -> Space:
 
 
 def _item(row: Mapping[str, Any]) -> Item:
-    return Item(**{name: row.get(name) for name in ITEM_SCHEMA.names})  # type: ignore[arg-type]
+    facts: dict[str, Any] = {name: row.get(name) for name in ITEM_SCHEMA.names}
+    return Item(**facts)
 
 
 def _objects(row: Mapping[str, Any]) -> tuple[Object, ...]:

@@ -161,7 +161,7 @@ class Index:
         outside = np.zeros(len(self), bool)
         for name, value in narrowed(only).items():
             fits = pc.fill_null(pc.equal(self._items[name], value), False)
-            outside |= ~fits.to_numpy(zero_copy_only=False) if isinstance(fits, pa.BooleanArray) else ~fits.to_numpy()
+            outside |= ~fits.to_numpy()
         return outside
 
     def items(self) -> list[Item]:
@@ -178,9 +178,7 @@ class Index:
         return ids[order], order
 
     def __contains__(self, id: int) -> bool:
-        ids, _ = self._rows_of_ids
-        place = int(np.searchsorted(ids, id))
-        return place < len(ids) and bool(ids[place] == id)
+        return self._row(id) is not None
 
     def row(self, id: int) -> int:
         """The row of an item id.
@@ -188,10 +186,16 @@ class Index:
         Raises:
             BadIndex: The index has no such item.
         """
+        row = self._row(id)
+        if row is None:
+            raise BadIndex(f"The index has no picture with id {id}.")
+        return row
+
+    def _row(self, id: int) -> int | None:
         ids, rows = self._rows_of_ids
         place = int(np.searchsorted(ids, id)) if -(2**63) <= id < 2**63 else len(ids)
         if place == len(ids) or ids[place] != id:
-            raise BadIndex(f"The index has no picture with id {id}.")
+            return None
         return place if rows is None else int(rows[place])
 
     @cached_property

@@ -81,12 +81,12 @@ class Errand:
             raise BadPrompt("Name a folder.")
         try:
             folder = Path(said).expanduser().resolve()
-            there = folder.is_dir() and (folder / MANIFEST).exists() in (True, False)
+            there, indexed = folder.is_dir(), (folder / MANIFEST).exists()
         except (OSError, RuntimeError, ValueError):
             there = False
         if not there:
             raise BadPrompt(f"There is no folder {said}, or it cannot be read.")
-        if (folder / MANIFEST).exists():  # an index already
+        if indexed:  # an index already
             return cls(folder.name, folder, ["verify", str(folder)], arrived)
         if encoder not in choices():
             raise BadPrompt("There is no such encoder.")
