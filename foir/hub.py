@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +23,9 @@ class Absent(Unavailable):
 
 
 PAUSES = (1.0, 3.0, 9.0)  # seconds between tries
+NAME = r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_.-]*"  # of an owner, a repository, a revision; safe in a path and in a URL
+GLOB = "*?[]"  # the client would take a name with one of these for a pattern
+REPOSITORY, REVISION, COMMIT = re.compile(f"{NAME}/{NAME}"), re.compile(NAME), re.compile("[0-9a-f]{40}")
 
 
 def photos() -> Path:
@@ -32,6 +36,18 @@ def photos() -> Path:
 def caches() -> Path:
     """Where foir keeps what it could make or fetch again: XDG_CACHE_HOME/foir, by default ~/.cache/foir."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foir"
+
+
+def check_address(repo: str, revision: str | None = None) -> None:
+    """Refuse what is no plain name of a repository or of a revision.
+
+    Raises:
+        Unavailable: It is none.
+    """
+    if not REPOSITORY.fullmatch(repo):
+        raise Unavailable(f"{repo!r} is no name of a repository (owner/name).")
+    if revision is not None and not REVISION.fullmatch(revision):
+        raise Unavailable(f"{revision!r} is no commit, tag or branch that foir asks for.")
 
 
 def weights(repo: str, revision: str | None = None, *, code: bool = False) -> tuple[Path, str]:
@@ -49,6 +65,8 @@ def weights(repo: str, revision: str | None = None, *, code: bool = False) -> tu
         Unavailable: Neither cached nor reachable, gated, or without weights.
     """
     from huggingface_hub import snapshot_download
+
+    check_address(repo, revision)
 
     def fetch(*patterns: str) -> Path:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
@@ -86,6 +104,7 @@ def commit(repo: str, revision: str | None = None) -> str:
     """
     from huggingface_hub import HfApi
 
+    check_address(repo, revision)
     with reachable(f"The data set {repo}"):
         return str(_patiently(lambda: HfApi().dataset_info(repo, revision=revision).sha))
 
@@ -107,6 +126,9 @@ def dataset(repo: str, sha: str, names: Sequence[str], *, again: bool = False) -
     """
     from huggingface_hub import snapshot_download
 
+    check_address(repo, sha)
+    if any(sign in name for name in names for sign in GLOB):
+        raise Unavailable(f"The data set {repo} names a file with a sign of a pattern in it.")
     with reachable(f"The data set {repo}"):
         fetch = partial(snapshot_download, repo, repo_type="dataset", revision=sha, force_download=again)
         return Path(_patiently(partial(fetch, allow_patterns=list(names))))
@@ -120,6 +142,7 @@ def listed(repo: str, sha: str) -> list[str]:
     """
     from huggingface_hub import HfApi
 
+    check_address(repo, sha)
     with reachable(f"The data set {repo}"):
         return sorted(HfApi().list_repo_files(repo, repo_type="dataset", revision=sha))
 
@@ -128,6 +151,7 @@ def opened(repo: str, sha: str, name: str) -> AbstractContextManager[Any]:
     """A file of a data set repository at a commit, open for reading; only what is read of it is fetched."""
     from huggingface_hub import HfFileSystem
 
+    check_address(repo, sha)
     file: AbstractContextManager[Any] = HfFileSystem().open(f"datasets/{repo}@{sha}/{name}", "rb")
     return file
 
@@ -156,6 +180,7 @@ def upload(
     """
     from huggingface_hub import HfApi
 
+    check_address(repo)
     kind = "space" if space else "dataset"
     with reachable(f"The {'Space' if space else 'data set'} {repo}", "cannot be written"):
         api = HfApi()
@@ -182,6 +207,7 @@ def make_space(repo: str, *, private: bool = False) -> None:
     """
     from huggingface_hub import HfApi
 
+    check_address(repo)
     with reachable(f"The Space {repo}", "cannot be made"):
         create = partial(HfApi().create_repo, repo, repo_type="space", space_sdk="gradio", private=private)
         _patiently(partial(create, exist_ok=True))

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
-from foir.errors import BadIndex, Unavailable
-from foir.index import Index, writer
-from foir.index.format import read_manifest
+from foir.errors import Unavailable
+from foir.index import writer
 from foir.index.lock import alone
-from foir.index.store import RETIRED, STORE
 from foir.index.sweep import sweep
 from index_build import eyes as sight
+from index_build import milvus_collections
 from index_build.eyes import Eyes
 from index_build.shards import PARTIAL, Hands, make
 from index_build.sources import Folder, Note, Source
@@ -118,10 +113,9 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
             items = [replace(item, bytes=None, modified=None) for item in items]
         objects = [thing for shard in made.shards for thing in shard.objects]
         manifest = writer.described(plan.out, spaces, items, rejected, remembered, objects, next_id=sum(map(len, runs)))
-        retired = _collections(plan.out)
         if kept is not None:
-            manifest = _sent(plan.out, manifest, kept)
-        writer.put(plan.out, manifest | ({RETIRED: retired} if retired else {}))
+            manifest = milvus_collections.send(plan.out, manifest, kept)
+        writer.put(plan.out, manifest)
         shutil.rmtree(plan.out / PARTIAL)
         sweep(plan.out)
     return Built(len(items), rejected, made.resumed)
@@ -135,23 +129,3 @@ def _uri(store: str) -> str:
     uri = milvus.uri_of(store)
     connected(uri)
     return uri
-
-
-def _collections(out: Path) -> list[dict[str, str]]:
-    """The collections of the index that was here before: whoever has it open goes on with them, until `gc`."""
-    with suppress(BadIndex):
-        before = read_manifest(out)
-        return [*before.get(RETIRED, []), *([before[STORE]] if STORE in before else [])]
-    return []
-
-
-def _sent(out: Path, manifest: dict[str, Any], uri: str) -> dict[str, Any]:
-    """Keep the rows in a new collection; what a killed sending left is dropped first."""
-    from index_build import milvus
-
-    note = out / PARTIAL / "sending"
-    with suppress(OSError, ValueError):
-        milvus.drop([json.loads(note.read_text())])
-    sending = {"uri": uri, "collection": f"foir_{uuid4().hex}"}
-    writer.replace(note, json.dumps(sending).encode())
-    return milvus.send(Index.of(out, manifest), **sending)

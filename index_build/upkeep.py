@@ -10,12 +10,12 @@ from typing import Any
 from tqdm import tqdm
 
 from foir.errors import BadIndex
-from foir.index import Index, writer
+from foir.index import Index
 from foir.index.format import read_manifest, thumb_intact, thumb_name, verify
 from foir.index.lock import alone
 from foir.index.opening import open_index
-from foir.index.store import RETIRED
 from foir.index.sweep import sweep
+from index_build import milvus_collections
 from index_build.shards import PARTIAL
 
 
@@ -62,12 +62,7 @@ def gc(folder: Path) -> int:
     """
     open_index(folder)
     with alone(folder):
-        manifest = read_manifest(folder)
-        if retired := manifest.pop(RETIRED, []):
-            from index_build import milvus
-
-            milvus.drop(retired)
-            writer.put(folder, manifest)
+        milvus_collections.drop_unused(folder)
         before = sum(path.is_file() for path in folder.rglob("*"))
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
         sweep(folder)

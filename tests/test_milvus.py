@@ -192,6 +192,25 @@ def test_building_again_takes_the_old_ones_place(tmp_path, capsys):
         open_index(tmp_path / "kept")
 
 
+def test_gc_drops_no_collection_that_only_the_folder_names(tmp_path):
+    """What a manifest says was left behind may be anybody's live collection; only this machine's record counts."""
+    pytest.importorskip("milvus_lite")
+    from foir.index.format import manifest_digest
+    from foir.index.milvus import connected
+
+    pictures = draw(tmp_path / "pictures", 4)
+    store = f"milvus:{tmp_path / 'photos.db'}"
+    build(Plan(pictures, tmp_path / "mine", "toy", device="cpu", store=store))
+    build(Plan(pictures, tmp_path / "theirs", "toy", device="cpu"))
+    path = tmp_path / "theirs" / "manifest.json"
+    live = json.loads((tmp_path / "mine" / "manifest.json").read_text())["store"]
+    manifest = json.loads(path.read_text()) | {"retired": [live]}
+    path.write_text(json.dumps(manifest | {"digest": manifest_digest(manifest)}))
+    assert main(["gc", str(tmp_path / "theirs")]) == 0
+    assert connected(uri_of(store)).list_collections() == [live["collection"]]
+    assert len(open_index(tmp_path / "mine")) == 4
+
+
 @pytest.mark.parametrize("store", ["photos.db", "milvus:", "redis:x"])
 def test_what_is_no_store_is_refused(tmp_path, store, capsys):
     pictures = draw(tmp_path / "pictures", 2)

@@ -13,8 +13,9 @@ import pytest
 
 from foir import BadIndex, Index, Searcher, Unavailable, hub
 from foir.__main__ import main as search
-from foir.index import remote
+from foir.index import Space, remote
 from foir.index.format import manifest_digest
+from foir.index.made_by import encoder_of
 from index_build.__main__ import main
 from index_build.change import update
 from index_build.pipeline import Plan, build
@@ -146,7 +147,21 @@ def test_an_address_with_a_commit_stays_at_it(made, hub_server):
     assert len(Index.open(remote.located(f"hf://datasets/{REPO}"))) == 7
 
 
-@pytest.mark.parametrize("address", ["hf://models/a/b", "hf://datasets/a", "hf://datasets/a/b/c", "hf://datasets/a/b@"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hf://models/a/b",
+        "hf://datasets/a",
+        "hf://datasets/a/b/c",
+        "hf://datasets/a/b@",
+        "hf://datasets/a/b@../../x",
+        "hf://datasets/a/b@..",
+        "hf://datasets/a/b@refs/pr/7",
+        "hf://datasets/a/..",
+        "hf://datasets/a/*",
+        "hf://datasets/a/b@\uff41",
+    ],
+)
 def test_other_addresses_are_refused_in_one_sentence(address, capsys):
     assert search(["search", address, "--text", "a dog"]) == 1
     assert "no address of an index" in capsys.readouterr().err
@@ -247,7 +262,57 @@ MADE_UP = {
     "a file without a digest": lambda manifest: manifest | {"files": {}},
     "no spaces": lambda manifest: {key: value for key, value in manifest.items() if key != "spaces"},
     "thumbnails elsewhere": lambda manifest: manifest | {"thumbs": ["../thumbs.parquet"]},
+    "a file of another name": lambda manifest: _renamed(manifest, ".bashrc"),
+    "a pattern for a name": lambda manifest: _renamed(manifest, "*"),
 }
+
+
+def _renamed(manifest, name):
+    """The manifest with a thumbnails' table of another name, whose digest it gives."""
+    table = manifest["thumbs"][0]
+    return manifest | {"thumbs": [name], "files": manifest["files"] | {name: manifest["files"][table]}}
+
+
+def test_only_the_keys_that_a_copy_needs_are_pulled(made, hub_server, tmp_path):
+    publish(made, REPO)
+    published = json.loads(hub_server.files(REPO)["manifest.json"])
+    strange = {"retired": [{"uri": "http://localhost:1", "collection": "mine"}], "store": {"uri": "x"}, "root": "/"}
+    manifest = published | strange
+    manifest["spaces"]["image"]["command"] = "rm"
+    hub_server.add(REPO, {"manifest.json": json.dumps(manifest | {"digest": manifest_digest(manifest)}).encode()})
+    remote.pull(REPO, tmp_path / "copy")
+    copy = Index.open(tmp_path / "copy").manifest
+    assert set(copy) == {
+        "format", "items", "objects", "rejected", "next_id", "spaces", "files", "root", "origin", "changed", "digest",
+    }  # fmt: skip
+    assert copy["root"] is None and "command" not in copy["spaces"]["image"]
+    assert content(tmp_path / "copy") == content(made)
+
+
+def test_a_folder_with_other_files_is_not_pulled_into(made, hub_server, tmp_path, capsys):
+    publish(made, REPO)
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".bashrc").write_text("mine")
+    assert main(["pull", REPO, "--out", str(home)]) == 1
+    refuse(capsys, "holds no index", ".bashrc")
+    assert [path.name for path in home.iterdir()] == [".bashrc"]
+
+
+@pytest.mark.parametrize("revision", ["main", "refs/pr/7", "../../x", "0" * 39])
+def test_an_index_names_weights_by_commit_only(revision):
+    space = Space("dinov2-small-reg", revision, np.zeros(384, np.float32), (), (), ())
+    with pytest.raises(BadIndex, match="no commit"):
+        encoder_of(space, "cpu", "float32")
+
+
+@pytest.mark.parametrize("name", ["*", "[a-z]*", "a?"])
+def test_the_hub_is_never_asked_for_a_pattern_of_files(made, hub_server, name):
+    publish(made, REPO)
+    asked = len(hub_server.requests)
+    with pytest.raises(Unavailable, match="pattern"):
+        hub.dataset(REPO, hub_server.find(REPO)[0], [name])
+    assert len(hub_server.requests) == asked
 
 
 @pytest.mark.parametrize("what", MADE_UP)
@@ -295,8 +360,8 @@ def test_many_thumbnails_lie_in_several_tables(made, hub_server, tmp_path, monke
 
 def test_a_damaged_table_of_thumbnails_is_named(made, hub_server, tmp_path, monkeypatch):
     publish(made, REPO)
-    fetched = hub.dataset(REPO, hub_server.find(REPO)[0], ["*thumbs.parquet"])
-    table = next(iter(fetched.glob("*thumbs.parquet")))
+    name = next(name for name in hub_server.files(REPO) if name.endswith("-thumbs.parquet"))
+    table = hub.dataset(REPO, hub_server.find(REPO)[0], [name]) / name
     other = pq.read_table(table).rename_columns(["digest", "picture"])
     broken = tmp_path / table.name
     pq.write_table(other, broken)

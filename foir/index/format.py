@@ -27,9 +27,8 @@ from foir.errors import BadIndex, Unavailable
 FORMAT = 1
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 64 * 2**20  # a larger one is none
-OURS = re.compile(
-    r"(manifest\.json|[0-9a-f]{32}(-heads|-items|-objects|-rejected|-thumbs)?\.(safetensors|parquet|jsonl))(\.\d+(\.\d+)?\.part)?"
-)  # fmt: skip
+CONTENT_NAME = re.compile(r"[0-9a-f]{32}(-heads|-items|-objects|-rejected|-thumbs)?\.(safetensors|parquet|jsonl)")
+OURS = re.compile(rf"(manifest\.json|{CONTENT_NAME.pattern})(\.\d+(\.\d+)?\.part)?")
 OUR_THUMBS = re.compile(r"thumbs/[0-9a-f]{2}/[0-9a-f]{64}\.jpg(\.\d+\.\d+\.part)?")
 ITEM_SCHEMA = pa.schema(
     [

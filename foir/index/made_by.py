@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foir import encoders
+from foir import encoders, hub
 from foir.encoders.base import Encoder
 from foir.errors import BadIndex
 from foir.index.records import Space
@@ -15,9 +15,12 @@ def encoder_of(space: Space, device: str, dtype: str) -> Encoder:
 
     Raises:
         Unavailable: Its weights are not at hand.
+        BadIndex: It names no commit.
     """
     # Weights that ship with a package, or have a tag for a name, have no revision to ask the Hub for.
-    pinned = None if space.encoder == "mini" or ":" in space.encoder else space.revision
+    pinned = space.revision if hub.REPOSITORY.fullmatch(encoders.card(space.encoder).weights) else None
+    if pinned is not None and not hub.COMMIT.fullmatch(pinned):
+        raise BadIndex(f"The index names {pinned!r} as the weights of {space.encoder}, which is no commit.")
     return encoders.load(space.encoder, revision=pinned, device=device, dtype=dtype)
 
 

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,15 @@ import pyarrow.parquet as pq
 from foir import hub, images
 from foir.errors import BadImage, BadIndex, FoirError, Unavailable
 from foir.index import writer
-from foir.index.format import MANIFEST, read_manifest, thumb_name, used_files, verify
+from foir.index.format import CONTENT_NAME, MANIFEST, OURS, read_manifest, thumb_name, used_files, verify
 from foir.index.lock import alone
 from foir.index.store import Index
 from foir.index.sweep import sweep
 
-ADDRESS = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^@]+))?/?")
+ADDRESS = re.compile(rf"hf://datasets/({hub.NAME}/{hub.NAME})(?:@({hub.NAME}))?/?", re.ASCII)
+# What of a repository's manifest is taken over; all else in it is left behind.
+KEYS = ("format", "items", "objects", "rejected", "next_id")
+SPACE_KEYS = ("encoder", "revision", "probe", "shards", "heads", "way")
 THUMB_BYTES, THUMB_PIXELS = 2 * 2**20, 4_000_000
 THUMB_SCHEMA = pa.schema([("digest", pa.string()), ("jpeg", pa.binary())])
 
@@ -91,27 +95,29 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
 
     Raises:
         Unavailable: It cannot be fetched, or `out` cannot be written.
-        BadIndex: It is no index, or holds something else than its manifest names, also when fetched anew.
+        BadIndex: It is no index, or holds something else than its manifest names, also when fetched anew; or `out`
+            holds files that are of no index.
     """
     sha = hub.commit(repo, revision)
     origin = f"hf://datasets/{repo}@{sha}"
     if _whole_copy(out, repo, origin):
         return origin
+    _refuse_foreign(out)
     try:
-        manifest = read_manifest(hub.dataset(repo, sha, [MANIFEST]))
-        names = _names(manifest)
+        published = read_manifest(hub.dataset(repo, sha, [MANIFEST]))
+        tables = list(published.get("thumbs", []))
+        manifest = _own_manifest(published, origin)
+        names = sorted({*manifest["files"], *tables})
+        digests = {name: {"sha256": _digest(published, name)} for name in names}
     except (BadIndex, KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadIndex(f"The data set {repo} holds no index of foir.") from error
     fetched = hub.dataset(repo, sha, names)
     for name in names:
-        _check(repo, sha, fetched, name, manifest["files"][name])
+        _check(repo, sha, fetched, name, digests[name])
     with alone(out, make=True, patient=True):  # another one may pull into it just now
         if _whole_copy(out, repo, origin):
             return origin
-        tables = manifest.pop("thumbs", [])
-        files = {name: facts for name, facts in manifest["files"].items() if name not in tables}
-        manifest |= {"files": files, "root": None, "origin": origin, "changed": False}
-        for name in files:
+        for name in manifest["files"]:
             _place(fetched / name, out / name)
         wanted = Index.of(out, manifest).thumbs()  # an index that cannot be opened takes no other's place
         for name in tables:
@@ -121,14 +127,38 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
     return origin
 
 
-def _names(manifest: dict[str, Any]) -> list[str]:
-    """The files of an index in a repository; each has a digest, and none lies elsewhere."""
-    names = sorted(used_files(manifest) | set(manifest.get("thumbs", [])))
-    for name in names:
-        if Path(name).name != name or "\0" in name or not isinstance(manifest["files"][name]["sha256"], str):
-            raise BadIndex("a file without a digest, or outside the repository")
-    manifest["files"] = {name: manifest["files"][name] for name in names}
-    return names
+def _own_manifest(published: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """A fresh manifest from those keys of a published one that a copy needs."""
+    spaces = {
+        str(name): {key: facts[key] for key in SPACE_KEYS if key in facts} for name, facts in published["spaces"].items()
+    }
+    manifest = {key: published[key] for key in KEYS} | {"spaces": spaces}
+    files = {name: {"sha256": _digest(published, name)} for name in sorted(used_files(manifest))}
+    return manifest | {"files": files, "root": None, "origin": origin, "changed": False}
+
+
+def _digest(published: Mapping[str, Any], name: str) -> str:
+    """The digest that a published manifest gives of a file of an index; a file of another name is refused."""
+    digest = published["files"][name]["sha256"]
+    if not CONTENT_NAME.fullmatch(name) or not isinstance(digest, str):
+        raise BadIndex("a file without a digest, or of a name that no index uses")
+    return digest
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder that holds no index but other files; what a broken pull left of one is no obstacle.
+
+    Raises:
+        BadIndex: It does.
+        Unavailable: It cannot be read.
+    """
+    try:
+        names = {path.name for path in out.iterdir()} if out.exists() else set()
+    except OSError as error:
+        raise Unavailable(f"The folder {out} cannot be read: {error.strerror or error}.") from error
+    foreign = sorted(name for name in names if name != "thumbs" and not OURS.fullmatch(name))
+    if MANIFEST not in names and foreign:
+        raise BadIndex(f"{out} is not empty and holds no index ({foreign[0]}): pull into another folder.")
 
 
 def _whole_copy(out: Path, repo: str, origin: str) -> bool:

@@ -20,7 +20,6 @@ from foir.index.records import Item, Object, Space, narrowed
 from foir.index.verified import check
 
 CACHED = 2_000_000  # pictures of which every head cache is looked at, in memory
-RETIRED = "retired"  # collections of its older states
 STORE = "store"  # in the manifest of an index whose rows are kept elsewhere
 _UNFIT = (
     KeyError,
