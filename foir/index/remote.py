@@ -130,7 +130,8 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
 def _own_manifest(published: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """A fresh manifest from those keys of a published one that a copy needs."""
     spaces = {
-        str(name): {key: facts[key] for key in SPACE_KEYS if key in facts} for name, facts in published["spaces"].items()
+        str(name): {key: facts[key] for key in SPACE_KEYS if key in facts}
+        for name, facts in published["spaces"].items()
     }
     manifest = {key: published[key] for key in KEYS} | {"spaces": spaces}
     files = {name: {"sha256": _digest(published, name)} for name in sorted(used_files(manifest))}
