@@ -14,19 +14,19 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from foir import encoders, methods
+from foir.app import Library, Page
+from foir.app.api import Endpoints
+from foir.app.capabilities import Offer
+from foir.app.collections import SAMPLE
+from foir.app.controller import UPLOAD_BYTES
+from foir.app.handlers import Events, answered, told
+from foir.app.jobs import choices
+from foir.app.server import Guard, alone, fetch_nothing, pictures
+from foir.app.session_store import HOUR
+from foir.app.sessions import WORDS
 from foir.errors import FoirError
-from foir.index.opening import open_index
+from foir.index.loader import open_index
 from foir.index.protocol import IndexLike
-from foir.page import Library, Page
-from foir.page.endpoints import Endpoints
-from foir.page.errand import choices
-from foir.page.events import Events, answered, told
-from foir.page.library import SAMPLE
-from foir.page.offer import Offer
-from foir.page.serving import Guard, alone, fetch_nothing, pictures
-from foir.page.session import WORDS
-from foir.page.steps import UPLOAD_BYTES
-from foir.page.visitors import HOUR
 
 if TYPE_CHECKING:
     from foir import Searcher

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from foir.errors import BadImage, BadIndex, BadPrompt, FoirError, Unavailable
 
 if TYPE_CHECKING:
-    from foir.hits import Hits, Picture
     from foir.images import Photo
     from foir.index import Index, Item
     from foir.prompts import Prompt, Stroke
-    from foir.search import Searcher
+    from foir.search.results import Hits, Picture
+    from foir.search.searcher import Searcher
 
 _LAZY = {
     "Hits": "hits",

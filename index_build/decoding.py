@@ -15,7 +15,7 @@ from PIL import Image
 from foir import images
 from foir.errors import BadImage
 from foir.index import Item, Object
-from index_build.sources import Raw, shown
+from index_build.sources.folder import Raw, shown
 
 AHEAD = 32  # pictures decoded before the encoder asks for them
 Pixels = Callable[[Image.Image, Sequence[Object]], Any]

@@ -11,7 +11,7 @@ from uuid import uuid4
 from foir.errors import BadIndex
 from foir.index import Index, local_record
 from foir.index.format import read_manifest
-from foir.index.store import STORE
+from foir.index.reader import STORE
 
 MADE = "collections"  # key of the record: every collection made for the index and not dropped yet
 SENDING = "sending"  # key of the record: the collection that a build fills, or was killed while it filled
@@ -31,17 +31,17 @@ def send(out: Path, manifest: Mapping[str, Any], uri: str) -> dict[str, Any]:
     Raises:
         Unavailable: Milvus does not take it.
     """
-    from index_build import milvus
+    from index_build import milvus_store
 
     record = local_record.read(out)
     left, made = record.get(SENDING), record.get(MADE, [])
     if left is not None and left == _current(out):
         made = [*made, left]  # it was killed after the manifest named it
     elif left is not None:
-        milvus.drop([left])
+        milvus_store.drop([left])
     sending = {"uri": uri, "collection": f"foir_{uuid4().hex}"}
     local_record.write(out, record | {MADE: made, SENDING: sending})
-    return milvus.send(Index.of(out, manifest), **sending)
+    return milvus_store.send(Index.of(out, manifest), **sending)
 
 
 def drop_unused(out: Path) -> None:
@@ -55,9 +55,9 @@ def drop_unused(out: Path) -> None:
     unused = [collection for collection in made if collection != current]
     if not unused:
         return
-    from index_build import milvus
+    from index_build import milvus_store
 
-    milvus.drop(unused)
+    milvus_store.drop(unused)
     rest = {key: value for key, value in record.items() if key not in (MADE, SENDING)}
     local_record.write(out, rest | {MADE: [collection for collection in made if collection == current]})
 

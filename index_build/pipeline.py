@@ -11,13 +11,13 @@ from pathlib import Path
 
 from foir.errors import Unavailable
 from foir.index import writer
+from foir.index.gc import sweep
 from foir.index.lock import alone
-from foir.index.sweep import sweep
-from index_build import eyes as sight
+from index_build import encoding as sight
 from index_build import milvus_collections
-from index_build.eyes import Eyes
+from index_build.encoding import Eyes
 from index_build.shards import PARTIAL, Hands, make
-from index_build.sources import Folder, Note, Source
+from index_build.sources.folder import Folder, Note, Source
 
 SHARD = 1024  # pictures a shard covers, and what a killed build can lose
 
@@ -29,8 +29,8 @@ class Plan:
     `heads` keeps a head cache. `text` names the model whose joint space with words is kept too; None keeps the
     encoder's own where it has one. `objects` "mao" keeps a vector that stands for all objects of a picture. `notes` go
     by relative file name; a `portable` index does not remember where the pictures lay. `ray` is the address of a
-    cluster that does the work, "local" for one on this machine (`index_build.cluster`).
-    `store` is where the rows are kept in the place of files, "milvus:URI" (`index_build.milvus`).
+    cluster that does the work, "local" for one on this machine (`index_build.ray_executor`).
+    `store` is where the rows are kept in the place of files, "milvus:URI" (`index_build.milvus_store`).
     """
 
     pictures: Path | Source
@@ -83,10 +83,10 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
     )
     hands: Hands | None = None
     if plan.ray is not None:
-        from index_build import cluster
+        from index_build import ray_executor
 
         eyes = here = opened()
-        hands = cluster.hands(plan.ray, here.frames, opened, here.made_by, plan.out, plan.thumb_side)
+        hands = ray_executor.hands(plan.ray, here.frames, opened, here.made_by, plan.out, plan.thumb_side)
     eyes = eyes or opened()
     with alone(plan.out, make=True):
         made = make(plan.out, eyes, runs, heads=plan.heads, thumb_side=plan.thumb_side, dtype=plan.dtype, hands=hands)
@@ -124,8 +124,8 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
 def _uri(store: str) -> str:
     """The address of a store, which answers; before anything is encoded."""
     from foir.index.milvus import connected
-    from index_build import milvus
+    from index_build import milvus_store
 
-    uri = milvus.uri_of(store)
+    uri = milvus_store.uri_of(store)
     connected(uri)
     return uri

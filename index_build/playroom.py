@@ -11,7 +11,7 @@ from foir import masks
 from foir.index import Object
 from foir.playroom import Scene, compose
 from index_build.pipeline import Built, Plan, build
-from index_build.sources import Note
+from index_build.sources.folder import Note
 
 SCENES = 600
 SOURCE = "composed by foir from Microsoft Fluent 3D emoji"

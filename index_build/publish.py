@@ -22,7 +22,7 @@ from foir.index import Index, writer
 from foir.index.format import MANIFEST, OURS, digest, thumb_name
 from foir.index.lock import alone
 from foir.index.remote import THUMB_SCHEMA
-from index_build.upkeep import damages
+from index_build.maintenance import damages
 
 THUMBS = 4096  # in a table: at most 10,000 files lie in a folder of the Hub
 MADE = "<!-- Written by foir at each publishing; without this line the card is yours and stays as it is. -->"

@@ -22,8 +22,8 @@ from foir import images
 from foir.index import Item, Object, writer
 from foir.index.format import digest, thumb_intact
 from index_build.decoding import Decoded, Rejected, decoded
-from index_build.eyes import Eyes, MadeBy, Seen
-from index_build.sources import Run
+from index_build.encoding import Eyes, MadeBy, Seen
+from index_build.sources.folder import Run
 
 BATCH = 16  # larger ones are slower on a CPU: their tensors no longer come from the allocator's pool
 PARTIAL = ".partial"

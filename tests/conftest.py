@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from foir import Searcher, crossmodal, encoders
-from foir.crossmodal import dual
+from foir import Searcher, encoders, image_text
 from foir.encoders import dinov2
+from foir.image_text import clip
 from index_build.pipeline import Plan, build
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -99,7 +99,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / "pictures"
 
 
-@crossmodal.crossmodal("toy-words")
+@image_text.crossmodal("toy-words")
 def build_toy_words(encoder):
     """Words for the toy: a text is its feature of the made picture whose number the text ends in ("thing 3")."""
 
@@ -107,7 +107,7 @@ def build_toy_words(encoder):
         ends = [text.split()[-1] for text in texts]
         pictures = [scene(int(end) if end.isdecimal() else len(end)) for end in ends]
         vectors = encoder.finish(encoder.prefix(encoder.pixels(pictures))).vectors.numpy()
-        return crossmodal.Words(vectors, ("Only the first words were read.",) if len(texts[0]) > 40 else ())
+        return image_text.Words(vectors, ("Only the first words were read.",) if len(texts[0]) > 40 else ())
 
     def caption(tokens, pull=None):
         pulled = "" if pull is None else f", {len(pull.objects.shares)} pulled by {pull.strength:g}"
@@ -116,4 +116,4 @@ def build_toy_words(encoder):
     def keys(tokens):
         return (encoder.open(tokens).keys,)
 
-    return dual.beside(encoder, words=words, caption=caption, keys=keys)
+    return clip.beside(encoder, words=words, caption=caption, keys=keys)

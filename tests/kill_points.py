@@ -21,8 +21,8 @@ from PIL import Image
 
 from foir.errors import BadIndex, Unavailable
 from foir.index import Index
-from index_build import change, pipeline, upkeep
-from index_build.eyes import MadeBy, Seen
+from index_build import maintenance, pipeline, update
+from index_build.encoding import MadeBy, Seen
 from index_build.shards import PARTIAL
 
 WRITING = os.O_WRONLY | os.O_RDWR
@@ -69,10 +69,10 @@ def operations(folder: Path, out: Path) -> dict[str, Callable[[], object]]:
     return {
         "build": lambda: pipeline.build(plan, eyes).resumed,
         "rebuild": lambda: pipeline.build(plan, eyes).resumed,
-        "update": lambda: change.update(out, eyes=eyes).added,
-        "add": lambda: change.add(out, [folder / "new"], eyes=eyes).added,
-        "remove": lambda: change.remove(out, ["02.png", "09.png"]).removed,
-        "gc": lambda: upkeep.gc(out),
+        "update": lambda: update.update(out, eyes=eyes).added,
+        "add": lambda: update.add(out, [folder / "new"], eyes=eyes).added,
+        "remove": lambda: update.remove(out, ["02.png", "09.png"]).removed,
+        "gc": lambda: maintenance.gc(out),
     }
 
 
@@ -130,7 +130,7 @@ def state(out: Path) -> str | None:
         if (out / "manifest.json").exists():
             raise AssertionError(f"a mixture: {error}") from error
         return None
-    damages = list(upkeep.damages(out))
+    damages = list(maintenance.damages(out))
     assert not damages, damages
     return str(digest)
 
@@ -149,7 +149,7 @@ def tried(name: str, base: Path, old: Path | None) -> int:
     before = None if old is None else state(out)
     assert child(work, lambda: None, told) == 0, told.read_text()
     after = state(out)
-    assert child(lambda: upkeep.gc(out), lambda: None, told) == 0, told.read_text()
+    assert child(lambda: maintenance.gc(out), lambda: None, told) == 0, told.read_text()
     whole = tree(out)
     moments = 0
     for torn in (False, True):
@@ -168,7 +168,7 @@ def tried(name: str, base: Path, old: Path | None) -> int:
             if name in {"build", "rebuild"} and now == before:
                 assert json.loads(told.read_text()) == finished, "a finished shard was made again"
             assert state(out) == after
-            assert child(lambda: upkeep.gc(out), lambda: None, told) == 0, told.read_text()
+            assert child(lambda: maintenance.gc(out), lambda: None, told) == 0, told.read_text()
             assert tree(out) == whole, (name, number)
     return moments
 
@@ -185,7 +185,7 @@ def main(folder: Path) -> None:
         moments[name] = tried(name, base, old)
     shutil.rmtree(base / "index")
     shutil.copytree(old, base / "index")
-    change.update(base / "index", eyes=StandIn())  # something for gc to remove
+    update.update(base / "index", eyes=StandIn())  # something for gc to remove
     shutil.rmtree(old)
     shutil.copytree(base / "index", old)
     moments["gc"] = tried("gc", base, old)

@@ -17,7 +17,7 @@ from PIL import Image
 from foir import images
 from foir.errors import Unavailable
 from foir.prompts import Prompt
-from foir.small_objects.cutting import Thing
+from foir.small_objects.crops import Thing
 
 _Set = TypeVar("_Set")
 Load = Callable[[], Image.Image]  # gives an upright RGB picture

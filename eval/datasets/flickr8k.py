@@ -6,7 +6,7 @@ import numpy as np
 
 from eval.datasets import Captioned, Load, captioned, file, needed
 from foir import hub
-from foir.mini.lessons import Photos
+from foir.mini.training.data import Photos
 
 
 @captioned("flickr8k")

@@ -11,7 +11,7 @@ from eval.datasets import Instances, Scene, Wanted, file, instances, needed
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.prompts import Box
-from foir.small_objects.cutting import Thing, close_up
+from foir.small_objects.crops import Thing, close_up
 
 PARTS = ("INSTRE-S1", "INSTRE-S2")  # one object a picture
 

@@ -12,7 +12,7 @@ from PIL import Image
 from eval.datasets import Instances, Load, Scene, Wanted, instances
 from foir.playroom import Scene as Composed
 from foir.playroom import Sprite, compose, sprites
-from foir.small_objects.cutting import Thing, close_up
+from foir.small_objects.crops import Thing, close_up
 
 SHARES = (0.005, 0.01, 0.02, 0.05)  # of the picture
 COUNTS = (1, 3, 6, 12, 2, 4, 8, 30)  # things on a scene, the needle among them

@@ -15,7 +15,7 @@ from eval.datasets import Instances, Scene, Wanted, file, instances, needed
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.prompts import bounds
-from foir.small_objects.cutting import Thing, close_up
+from foir.small_objects.crops import Thing, close_up
 
 FRAMES = 3  # of each video; its object is the first of each frame's masks
 # All that a pickled array of masks needs; anything else in the file is refused and never run.

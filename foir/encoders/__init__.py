@@ -112,14 +112,14 @@ def load(
 
     built = found.build(found, name, revision, pretrained)
     if device == "auto" and lent():
-        from foir.encoders import borrowed
+        from foir.encoders import zerogpu
 
-        return borrowed.borrowing(built, lambda: found.build(found, name, revision, pretrained))
+        return zerogpu.borrowing(built, lambda: found.build(found, name, revision, pretrained))
     return built.to(present(device), getattr(torch, dtype))
 
 
 def lent() -> bool:
-    """Whether this machine lends its GPU call by call (see `foir.encoders.borrowed`)."""
+    """Whether this machine lends its GPU call by call (see `foir.encoders.zerogpu`)."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 

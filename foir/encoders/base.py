@@ -74,7 +74,7 @@ class Encoder:
         std: Pixel standard deviation per channel.
         project: Map of the normed CLS token to the feature [.., dim]; identity for most.
         module: The library's model, whose parts the fields above are.
-        elsewhere: Does what `run` does on a device that is not this process's own (`foir.encoders.borrowed`).
+        elsewhere: Does what `run` does on a device that is not this process's own (`foir.encoders.zerogpu`).
     """
 
     name: str

@@ -40,7 +40,7 @@ def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Enco
 def wrap(model: Any, name: str, revision: str) -> Encoder:
     """Open a transformers SiglipVisionModel, whatever its width."""
     from foir.encoders.clip import opened
-    from foir.encoders.pooled import Pooled
+    from foir.encoders.patch_pooled import Pooled
 
     model.eval().requires_grad_(False)
     grid = model.config.image_size // model.config.patch_size

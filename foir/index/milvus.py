@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from foir.errors import BadIndex, Unavailable
 from foir.index.format import ITEM_SCHEMA, OBJECT_SCHEMA, read_manifest
+from foir.index.reader import Index
 from foir.index.records import Item, Object, Space, narrowed
-from foir.index.store import Index
 
 FACTS = tuple(name for name in ITEM_SCHEMA.names if name != "id")
 # Searched this wide, the graph gives the true hundred of 100,000 rows (recall 1.00); by its own width it gives 0.72 of

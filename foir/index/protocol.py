@@ -11,7 +11,7 @@ import numpy as np
 from foir.index.records import Item, Object, Space
 
 if TYPE_CHECKING:
-    from foir.index.store import Index
+    from foir.index.reader import Index
 
 
 class IndexLike(Protocol):

@@ -24,9 +24,9 @@ from foir import hub, images
 from foir.errors import BadImage, BadIndex, FoirError, Unavailable
 from foir.index import writer
 from foir.index.format import CONTENT_NAME, MANIFEST, OURS, read_manifest, thumb_name, used_files, verify
+from foir.index.gc import sweep
 from foir.index.lock import alone
-from foir.index.store import Index
-from foir.index.sweep import sweep
+from foir.index.reader import Index
 
 ADDRESS = re.compile(rf"hf://datasets/({hub.NAME}/{hub.NAME})(?:@({hub.NAME}))?/?", re.ASCII)
 # What of a repository's manifest is taken over; all else in it is left behind.

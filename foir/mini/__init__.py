@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 def build_trunk(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """The trunk alone, cut after N blocks ("mini-trunk:N"), as docs/mini.md measures it."""
     from foir.encoders import dinov2
-    from foir.mini import trunk
+    from foir.mini import backbone
 
     _only(name, revision, pretrained)
     blocks = name.partition(":")[2]
-    if blocks not in map(str, range(1, trunk.BLOCKS + 1)):
-        raise Unavailable(f"The trunk of mini has blocks 1 to {trunk.BLOCKS}, not {blocks!r}.")
-    return dinov2.wrap(trunk.load(int(blocks)), name, trunk.SHA256[:16])
+    if blocks not in map(str, range(1, backbone.BLOCKS + 1)):
+        raise Unavailable(f"The trunk of mini has blocks 1 to {backbone.BLOCKS}, not {blocks!r}.")
+    return dinov2.wrap(backbone.load(int(blocks)), name, backbone.SHA256[:16])
 
 
 @encoder(
@@ -34,10 +34,10 @@ def build_trunk(card: Card, name: str, revision: str | None, pretrained: bool) -
 )
 def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """The trunk with its last four blocks adapted here; its features lie in one space with words."""
-    from foir.mini import towers
+    from foir.mini import weights
 
     _only(name, revision, pretrained)
-    tower, made = towers.image_tower()
+    tower, made = weights.image_tower()
     return tower.opened(made)
 
 

@@ -23,18 +23,19 @@ from foir import encoders, hub
 from foir.encoders import dinov2
 from foir.encoders.base import Encoder
 from foir.errors import FoirError
-from foir.mini import caption, lessons, towers, trunk
-from foir.mini.captioning import learn_captions
-from foir.mini.learning import Lessons, Settings, learn_towers, log
-from foir.mini.lessons import Photos, Read
-from foir.mini.text import TextHead
+from foir.mini import backbone, captioner, weights
+from foir.mini.text_encoder import TextHead
+from foir.mini.training import data
+from foir.mini.training.captions import learn_captions
+from foir.mini.training.data import Photos, Read
+from foir.mini.training.trainer import Lessons, Settings, learn_towers, log
 from foir.playroom import sprites
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m foir.mini.train", description="Trains mini, the offline model.")
-    parser.add_argument("--out", type=Path, default=towers.FILE.parent, help="where the trained parts are written")
+    parser.add_argument("--out", type=Path, default=weights.FILE.parent, help="where the trained parts are written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     parser.add_argument("--work", type=Path, help="folder that keeps the trunk's tokens, 4 GB, for the next run")
@@ -77,7 +78,7 @@ def train(
     work.mkdir(parents=True, exist_ok=True)
     given = _lessons(settings, photos, used, work, device)
     log(f"{len(used)} photos read after {time.perf_counter() - started:.0f} s")
-    image, text = towers.ImageTower(), TextHead(towers.DIM)
+    image, text = weights.ImageTower(), TextHead(weights.DIM)
     learn_towers(settings, given, image, text, rng)
     facts = {
         "lists": photos.digest,
@@ -87,30 +88,30 @@ def train(
         "photos": str(len(used)),
         "torch": torch.__version__,
     }
-    towers.write(image, text, facts, out / towers.FILE.name)
-    image, revision = towers.image_tower(out / towers.FILE.name)
+    weights.write(image, text, facts, out / weights.FILE.name)
+    image, revision = weights.image_tower(out / weights.FILE.name)
     writer = learn_captions(settings, given, photos, image.opened(revision).to(device, torch.float32), seed)
-    caption.write(writer, facts | {"towers": revision}, out / caption.FILE.name)
+    captioner.write(writer, facts | {"towers": revision}, out / captioner.FILE.name)
     log(f"done after {time.perf_counter() - started:.0f} s, towers {revision}")
     if choose:
-        log(_dev(photos, image.to("cpu").opened(revision), towers.text_head(out / towers.FILE.name)))
+        log(_dev(photos, image.to("cpu").opened(revision), weights.text_head(out / weights.FILE.name)))
 
 
 def _lessons(settings: Settings, photos: Photos, used: np.ndarray, work: Path, device: str) -> Lessons:
-    frozen = dinov2.wrap(trunk.load(towers.FROZEN), "mini-trunk", trunk.SHA256[:16]).to(device, torch.float32)
+    frozen = dinov2.wrap(backbone.load(weights.FROZEN), "mini-trunk", backbone.SHA256[:16]).to(device, torch.float32)
     texts = [text for said in photos.captions for text in said]
     ends = np.cumsum([0, *(len(said) for said in photos.captions)])
-    scenes = lessons.scenes(frozen, settings.scenes, work)
+    scenes = data.scenes(frozen, settings.scenes, work)
     captions = Read.of(texts)
     kinds = sorted({sprite.category for sprite in sprites()})
     return Lessons(
         rows=used,
-        tokens=lessons.photo_tokens(frozen, photos, used, work),
-        parts=lessons.part_tokens(frozen, photos, used, work),
+        tokens=data.photo_tokens(frozen, photos, used, work),
+        parts=data.part_tokens(frozen, photos, used, work),
         captions=captions,
         alike=captions.means(),
         spoken=tuple(np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False)),
-        patchworks=lessons.patchworks(frozen, photos, used, settings.patchworks, work),
+        patchworks=data.patchworks(frozen, photos, used, settings.patchworks, work),
         scenes=scenes,
         names=Read.of([sprite.name for sprite in sprites()]),
         families=torch.tensor([kinds.index(sprite.category) for sprite in sprites()]),
@@ -123,7 +124,7 @@ def _lessons(settings: Settings, photos: Photos, used: np.ndarray, work: Path, d
 def _dev(photos: Photos, encoder: Encoder, text: TextHead) -> str:
     """Recall of the dev list's photos by their captions."""
     rows = photos.rows["dev"]
-    batches = [rows[start : start + lessons.BATCH] for start in range(0, len(rows), lessons.BATCH)]
+    batches = [rows[start : start + data.BATCH] for start in range(0, len(rows), data.BATCH)]
     pixels = (encoder.pixels([photos.picture(row) for row in batch]) for batch in batches)
     pictures = torch.cat([encoder.finish(encoder.prefix(batch)).vectors for batch in pixels])
     said = [(place, caption) for place, row in enumerate(rows) for caption in photos.captions[row]]

@@ -51,11 +51,11 @@ def segmenter(encoder: Encoder) -> Segmenter:
     """
     if os.environ.get("FOIR_SAM"):
         return load_sam(encoder.device).outline
-    from foir.segment import regions, similar
+    from foir.segment import regions, similar_patches
 
     if encoder.name == "mini":
         return regions.Grower(encoder).outline
-    return similar.Similar(encoder).outline
+    return similar_patches.Similar(encoder).outline
 
 
 __all__ = ["HUGE", "Outline", "Segmenter", "clicks", "load_sam", "segmenter"]

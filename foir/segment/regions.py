@@ -2,7 +2,7 @@
 
 The picture is looked at whole and in tiles near its own resolution. Ward's tree over neighbouring patches gives nested
 regions; one linear rule says how much a patch looks like a thing, another how much a region does. Both are learnt on
-composed scenes (`python -m foir.segment.learn_regions`), so that on photos they are a rough guide only.
+composed scenes (`python -m foir.segment.train_regions`), so that on photos they are a rough guide only.
 """
 
 from __future__ import annotations

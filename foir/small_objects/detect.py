@@ -13,7 +13,7 @@ from foir import hub, segment
 from foir.encoders.base import Encoder
 from foir.segment.boxes import suppress
 from foir.segment.regions import Grower
-from foir.small_objects.cutting import Thing
+from foir.small_objects.crops import Thing
 
 OWL = "google/owlv2-base-patch16-ensemble"
 OBJECT = 0.2  # objectness from which a box is kept (MaO spec, section 2)

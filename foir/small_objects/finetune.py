@@ -27,9 +27,9 @@ from tqdm import tqdm
 from foir import encoders
 from foir.encoders.base import Encoder
 from foir.errors import FoirError, Unavailable
-from foir.small_objects.cutting import Thing, cut
-from foir.small_objects.lessons import DATA, Lesson
+from foir.small_objects.crops import Thing, cut
 from foir.small_objects.mao import mean_vector
+from foir.small_objects.training_data import DATA, Lesson
 
 RANK, ALPHA, DROPOUT = 256, 32, 0.1
 RATE, LEAST, DECAY, DECAYS = 5e-5, 1e-6, 0.93, 50  # learning rate, its floor, and how often it shrinks in a run

@@ -1,0 +1,1 @@
+"""What things cost: benchmarks that print ratios of one run."""

@@ -1,0 +1,129 @@
+"""A million rows, or ten: how long an index takes to open and to be searched, memory-mapped, and in how much memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from foir import encoders
+from foir.app.collections import SAMPLE
+from foir.index import Index, writer
+from foir.index.digest_cache import SETTLED
+from foir.index.format import ITEM_SCHEMA
+from foir.playroom import compose
+from foir.ranking import exact
+
+ROWS, LARGE = 1_000_000, 10_000_000
+SHARD = 1024  # as many as a build makes it of
+QUERIES, K = 8, 100
+JITTER = 0.1  # of each channel's deviation
+
+
+def large() -> str:
+    """Measure ten million rows; takes 9 GB of disk."""
+    return main(LARGE)
+
+
+def main(rows: int = ROWS) -> str:
+    """Measure; returns a Markdown table."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write(folder, Index.open(SAMPLE), rows)
+        size = sum(path.stat().st_size for path in folder.iterdir()) / 2**30
+        queries = held_out(QUERIES)
+        ours, theirs = multiprocessing.Pipe()
+        # A process of its own, so that what writing took is not counted.
+        reader = multiprocessing.get_context("spawn").Process(target=_read, args=(folder, queries, theirs))
+        time.sleep(SETTLED + 0.5)  # a file this young is not put on record
+        reader.start()
+        told = ours.recv()
+        reader.join()
+    return "\n".join(
+        [
+            f"{rows:,} rows of {queries.shape[1]} float16 in shards of {SHARD}, {size:.1f} GB with the tables.",
+            f"The sample gallery repeated, with noise of {JITTER} deviations a channel; {QUERIES} held-out scenes ask.",
+            "",
+            "| step | seconds |",
+            "|---|---|",
+            *(f"| {step} | {seconds:.2f} |" for step, seconds in told["seconds"].items()),
+            "",
+            f"Recall@{K} of one query's scan against products in float32: {told['recall']:.4f}.",
+            f"Memory at its peak {told['peak']:.2f} GB, of which {told['table']:.2f} GB after opening.",
+        ]
+    )
+
+
+def write(folder: Path, sample: Index, rows: int, seed: int = 0) -> None:
+    """An index of the sample's vectors repeated to so many rows, each with its own noise; without thumbnails."""
+    rng = np.random.default_rng(seed)
+    space = sample.space("image")
+    vectors = np.concatenate([np.asarray(shard, np.float32) for shard in space.shards])
+    noise = JITTER * vectors.std(0)
+    shards = []
+    for start in range(0, rows, SHARD):
+        some = vectors[np.arange(start, min(start + SHARD, rows)) % len(vectors)]
+        some = some + noise * rng.standard_normal(some.shape, np.float32)
+        shards.append(writer.write_vectors(folder, some / np.linalg.norm(some, axis=1, keepdims=True)))
+    files = writer.SpaceFiles(space.encoder, space.revision, tuple(space.probe.tolist()), tuple(shards))
+    writer.finish(folder, {"image": files}, _table(rows, rng), [], None)
+
+
+def held_out(count: int) -> np.ndarray:
+    """The features of so many scenes that are in no index, float32 [count, dim]."""
+    encoder = encoders.load("mini", device="cpu")
+    pictures = [compose("held-out", number).image for number in range(count)]
+    made = [encoder.finish(encoder.prefix(encoder.pixels([picture]))) for picture in pictures]
+    return np.concatenate([features.vectors.cpu().numpy() for features in made])
+
+
+def _table(rows: int, rng: np.random.Generator) -> pa.Table:
+    """So many made-up pictures; each digest is another, as it would be."""
+    ids = np.arange(rows)
+    digests = pa.py_buffer(rng.bytes(32 * rows).hex().encode())
+    offsets = pa.py_buffer((64 * np.arange(rows + 1, dtype=np.int64)).tobytes())
+    thumbs = pa.LargeStringArray.from_buffers(rows, offsets, digests)
+    columns = {
+        "id": pa.array(ids),
+        "file": pa.array(f"folder-{row // 1000:05}/picture-{row:08}.jpg" for row in range(rows)),
+        "width": pa.array(np.full(rows, 640, np.int32)),
+        "height": pa.array(np.full(rows, 480, np.int32)),
+        "thumb": pa.chunked_array([thumbs[start : start + 10**6].cast(pa.string()) for start in range(0, rows, 10**6)]),
+    }
+    absent = {name: pa.nulls(rows, ITEM_SCHEMA.field(name).type) for name in ITEM_SCHEMA.names if name not in columns}
+    return pa.table({name: (columns | absent)[name] for name in ITEM_SCHEMA.names}, schema=ITEM_SCHEMA)
+
+
+def _read(folder: Path, queries: np.ndarray, answer: Connection) -> None:
+    seconds = {}
+    for step in ("opened for the first time, every byte verified", "opened again"):
+        started = time.perf_counter()
+        index = Index.open(folder)
+        seconds[step] = time.perf_counter() - started
+        if not step.endswith("again"):
+            del index
+    table = _memory("RssAnon")
+    shards = index.space("image").shards
+    started = time.perf_counter()
+    one = [exact.search(shards, query[None], K) for query in queries]
+    seconds["one query, scanned"] = (time.perf_counter() - started) / len(queries)
+    started = time.perf_counter()
+    whole = exact.search(shards, queries, K)  # several are a product in float32
+    seconds[f"{len(queries)} queries at once, a product"] = time.perf_counter() - started
+    started = time.perf_counter()
+    for row in one[0].rows[0]:
+        index.row(index.item(int(row)).id)
+    seconds[f"{K} results looked up"] = time.perf_counter() - started
+    recall = float(np.mean([np.isin(whole.rows[i], one[i].rows[0]).mean() for i in range(len(queries))]))
+    answer.send({"seconds": seconds, "recall": recall, "peak": _memory("VmHWM"), "table": table})
+
+
+def _memory(name: str) -> float:
+    """Of this process, in GB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**20

@@ -1,0 +1,1 @@
+"""Every experiment: its data and its runner."""

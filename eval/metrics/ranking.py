@@ -1,0 +1,84 @@
+"""The best k of a gallery for many queries, on the encoder's device, in blocks: memory stays one block's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foir.encoders.base import Encoder
+from foir.encoders.intervention import HeadGate
+from foir.errors import BadPrompt
+from foir.index import Space
+from foir.ranking import exact, head_cache
+from foir.ranking.shortlist import Shortlist
+
+QUERIES = 4096  # ranked at a time
+BLOCK = 32_768  # gallery rows compared at a time
+
+
+def rank(
+    encoder: Encoder,
+    gallery: Space,
+    mode: str,
+    gates: Sequence[HeadGate | None],
+    vectors: np.ndarray,
+    k: int,
+    shortlist: Shortlist | None = None,
+) -> np.ndarray:
+    """Rows of the k best pictures for each query [n, k], best first.
+
+    Args:
+        encoder: The gallery's encoder.
+        gallery: Its features, and for "query-db" its head cache.
+        mode: "query" compares plain features; "query-db" features under each query's own gate.
+        gates: One per query.
+        vectors: Unit vectors, float32 [n, dim].
+        k: How many.
+        shortlist: Of a large gallery on a CPU: "query-db" then works in two stages.
+    """
+    if mode == "query-db" and shortlist is not None:
+        found = [shortlist.search(_given(gate), vector, k).rows for gate, vector in zip(gates, vectors, strict=True)]
+        return np.concatenate(found)
+    groups: dict[HeadGate | None, list[int]] = {}
+    for i, gate in enumerate(gates):
+        groups.setdefault(gate if mode == "query-db" else None, []).append(i)
+    rows = np.empty((len(vectors), min(k, sum(map(len, gallery.shards)))), np.int64)
+    for gate, members in groups.items():
+        for start in range(0, len(members), QUERIES):
+            part = members[start : start + QUERIES]
+            if mode == "query-db":
+                blocks: Iterable[np.ndarray] = head_cache.features(encoder, gallery, gate)
+            else:
+                blocks = exact.blocks(gallery.shards, BLOCK)
+            rows[part] = nearest(blocks, vectors[part], k, encoder.device)
+    return rows
+
+
+def nearest(blocks: Iterable[np.ndarray], queries: np.ndarray, k: int, device: str) -> np.ndarray:
+    """Rows with the largest dot products [n, <= k] over blocks [rows, dim] that count on from one to the next."""
+    asked = torch.from_numpy(queries).to(device)
+    scores, rows = asked.new_empty(len(asked), 0), torch.empty(len(asked), 0, dtype=torch.long, device=device)
+    start = 0
+    for block in blocks:
+        found = asked @ torch.from_numpy(np.asarray(block, np.float32)).to(device).T
+        best = found.topk(min(k, found.shape[1]), -1)
+        scores, rows = _merged(torch.cat([scores, best.values], 1), torch.cat([rows, best.indices + start], 1), k)
+        start += len(block)
+    return rows.cpu().numpy()
+
+
+def _merged(scores: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of the candidates; equal scores in row order."""
+    by_row = rows.argsort(dim=-1, stable=True)
+    scores, rows = scores.gather(1, by_row), rows.gather(1, by_row)
+    order = scores.argsort(dim=-1, descending=True, stable=True)[:, :k]
+    return scores.gather(1, order), rows.gather(1, order)
+
+
+def _given(gate: HeadGate | None) -> HeadGate:
+    if gate is None:
+        raise BadPrompt("This method selects no heads, so there is nothing to show the gallery through.")
+    return gate

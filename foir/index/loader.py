@@ -1,0 +1,25 @@
+"""Opening an index, wherever it is and wherever its rows are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from foir.index.format import read_manifest
+from foir.index.protocol import IndexLike
+from foir.index.reader import STORE, Index
+from foir.index.remote import located
+
+
+def open_index(address: str | Path) -> IndexLike:
+    """Open a folder or `hf://datasets/USER/NAME[@REVISION]`.
+
+    Raises:
+        BadIndex: See `Index.open`.
+        Unavailable: See `foir.index.remote.located`; or Milvus, which holds its rows, does not answer.
+    """
+    folder = located(address)
+    if STORE in read_manifest(folder):
+        from foir.index.milvus import MilvusIndex
+
+        return MilvusIndex.open(folder)
+    return Index.open(folder)

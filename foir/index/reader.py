@@ -1,0 +1,266 @@
+"""Reading an index: `Index.open` verifies every file, then maps vectors and reads tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from foir.errors import BadIndex, FoirError, Unavailable
+from foir.index import tables
+from foir.index.digest_cache import check
+from foir.index.format import ITEM_SCHEMA, read_manifest, thumb_intact, thumb_name, used_files
+from foir.index.records import Item, Object, Space, narrowed
+from foir.ranking import exact
+
+CACHED = 2_000_000  # pictures of which every head cache is looked at, in memory
+STORE = "store"  # in the manifest of an index whose rows are kept elsewhere
+_UNFIT = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    pa.ArrowException,
+)
+
+
+class Index:
+    """An opened index. Immutable and safe to share between threads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Mapping[str, Any],
+        items: pa.Table,
+        objects: pa.Table,
+        rejected: Sequence[dict[str, str]],
+        spaces: Mapping[str, Space],
+    ) -> None:
+        self.folder, self.manifest, self.spaces = folder, manifest, spaces
+        self._items, self._objects, self._rejected = items, objects, rejected
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Index:
+        """Open and verify an index; see `foir.index.digest_cache` for what is not verified again.
+
+        Raises:
+            BadIndex: It is absent, of another format, incomplete, or any byte of it is not what was published.
+            Unavailable: It cannot be read.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        while True:
+            try:
+                return cls.of(folder, manifest)
+            except BadIndex:
+                read, manifest = manifest, read_manifest(folder)
+                if read == manifest:
+                    raise  # else it was changed in the meantime, and the files of its old state may be gone
+
+    @classmethod
+    def of(cls, folder: Path, manifest: Mapping[str, Any]) -> Index:
+        """Open the index that a manifest describes, whether it is in place or not; see `open`."""
+        if STORE in manifest:
+            raise BadIndex(f"The rows of the index {folder} are kept in {manifest[STORE]['uri']}, not in files.")
+        try:
+            check(folder, manifest["files"])
+            unlisted = used_files(manifest) - set(manifest["files"])
+            if unlisted:
+                raise BadIndex(f"The manifest of {folder} gives no digest of {min(unlisted)}: rebuild the index.")
+            tables.room_for_maps(len(manifest["files"]))
+            spaces = {name: tables.space(folder, facts) for name, facts in manifest["spaces"].items()}
+            rows = {sum(map(len, space.shards)) for space in spaces.values()}
+            if len(rows) != 1:
+                raise BadIndex(f"The spaces of the index {folder} have different numbers of vectors.")
+            items = tables.items(folder, manifest["items"], *rows)
+            objects = tables.objects(folder, manifest["objects"], len(items))
+            lines = (folder / manifest["rejected"]).read_text("utf-8").split("\n")
+            return cls(folder, manifest, items, objects, [json.loads(line) for line in lines if line], spaces)
+        except FoirError:
+            raise
+        except FileNotFoundError as error:  # it was there a moment ago
+            raise BadIndex(f"The index {folder} lacks a file: rebuild it.") from error
+        except OSError as error:
+            raise Unavailable(f"The index {folder} cannot be read: {error.strerror or error}.") from error
+        except _UNFIT as error:
+            raise BadIndex(f"The index {folder} does not fit its own manifest: rebuild it.") from error
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def item(self, row: int) -> Item:
+        """The picture in a row of the matrices."""
+        return Item(**{name: self._items[name][row].as_py() for name in ITEM_SCHEMA.names})
+
+    def get(self, id: int) -> Item:
+        """The picture of an id; see `row`."""
+        return self.item(self.row(id))
+
+    def some(self, count: int) -> list[Item]:
+        """So many pictures, evenly over the rows, or all where there are no more."""
+        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+        return [self.item(int(row)) for row in rows]
+
+    def vectors(self, name: str, ids: Sequence[int]) -> np.ndarray:
+        """Some pictures' unit vectors in a space, float32 [n, dim]; see `row` and `space`."""
+        return exact.take(self.space(name).shards, [self.row(id) for id in ids])
+
+    def outputs(self, id: int) -> np.ndarray:
+        """A picture's CLS head outputs of the head cache, float32 [h, d_k]."""
+        return exact.take(self.space().z, [self.row(id)])[0]
+
+    def near(
+        self,
+        wishes: Mapping[str, Sequence[np.ndarray]],
+        count: int,
+        *,
+        ids: Sequence[int] = (),
+        heads: bool = False,
+        only: Mapping[str, str | int] | None = None,
+    ) -> Index:
+        """Itself: all of it can be searched. Of very many pictures, whose head cache is too large, those that are near.
+
+        See `foir.index.protocol.IndexLike`.
+        """
+        if not heads or len(self) <= CACHED:
+            return self
+        rows = {self.row(id) for id in ids}
+        for name, vectors in wishes.items():
+            for vector in vectors:
+                rows |= set(exact.search(self.space(name).shards, vector[None], count).rows[0].tolist())
+        return self._part(sorted(rows))
+
+    def _part(self, rows: Sequence[int]) -> Index:
+        """Some rows of it, in memory."""
+
+        def part(shards: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+            return (exact.take(shards, rows),) if shards else ()
+
+        spaces = {
+            name: replace(space, shards=part(space.shards), z=part(space.z), residual=part(space.residual))
+            for name, space in self.spaces.items()
+        }
+        return Index(self.folder, self.manifest, self._items.take(rows), self._objects, self._rejected, spaces)
+
+    def others(self, only: Mapping[str, str | int] | None) -> np.ndarray:
+        """Which rows are of pictures that are not what results are narrowed to, bool [n].
+
+        Raises:
+            BadPrompt: See `foir.index.records.narrowed`.
+        """
+        outside = np.zeros(len(self), bool)
+        for name, value in narrowed(only).items():
+            fits = pc.fill_null(pc.equal(self._items[name], value), False)
+            outside |= ~fits.to_numpy()
+        return outside
+
+    def items(self) -> list[Item]:
+        """All pictures, in the matrices' order."""
+        return [Item(**row) for row in self._items.to_pylist()]
+
+    @cached_property
+    def _rows_of_ids(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """All ids ascending, and their rows; None for these where ids count up by row, as a build gives them."""
+        ids = self._items["id"].to_numpy()
+        if (np.diff(ids) > 0).all():
+            return ids, None
+        order = np.argsort(ids)
+        return ids[order], order
+
+    def __contains__(self, id: int) -> bool:
+        return self._row(id) is not None
+
+    def row(self, id: int) -> int:
+        """The row of an item id.
+
+        Raises:
+            BadIndex: The index has no such item.
+        """
+        row = self._row(id)
+        if row is None:
+            raise BadIndex(f"The index has no picture with id {id}.")
+        return row
+
+    def _row(self, id: int) -> int | None:
+        ids, rows = self._rows_of_ids
+        place = int(np.searchsorted(ids, id)) if -(2**63) <= id < 2**63 else len(ids)
+        if place == len(ids) or ids[place] != id:
+            return None
+        return place if rows is None else int(rows[place])
+
+    @cached_property
+    def _objects_of(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places in the table of objects in the order of their pictures' ids, and those ids."""
+        ids = self._objects["item"].to_numpy()
+        order = np.argsort(ids, kind="stable")
+        return order, ids[order]
+
+    def objects(self, id: int) -> tuple[Object, ...]:
+        """The known objects of a picture; none where the index was built without annotations."""
+        order, ids = self._objects_of
+        start, end = np.searchsorted(ids, [id, id + 1])
+        rows = self._objects.take(order[start:end]).to_pylist() if start < end else []
+        return tuple(Object(**{**row, "box": tuple(row["box"])}) for row in rows)
+
+    def space(self, name: str = "image") -> Space:
+        """A space by name.
+
+        Raises:
+            BadIndex: The index does not have it.
+        """
+        if name not in self.spaces:
+            raise BadIndex(f"The index has no {name!r} space; it has {', '.join(self.spaces) or 'none'}.")
+        return self.spaces[name]
+
+    def rejected(self) -> list[dict[str, str]]:
+        """What was left out: `file` and `reason` of each."""
+        return list(self._rejected)
+
+    def origins(self) -> list[tuple[str | None, str | None, int]]:
+        """Where the pictures come from, under which licence, and how many of them, the most frequent first."""
+        counted = self._items.group_by(["source", "licence"]).aggregate([([], "count_all")])
+        rows = [(row["source"], row["licence"], int(row["count_all"])) for row in counted.to_pylist()]
+        return sorted(rows, key=lambda row: -row[2])
+
+    @property
+    def bytes(self) -> int:
+        """What its vectors and tables take on disk; thumbnails come on top."""
+        return sum((self.folder / name).stat().st_size for name in self.manifest["files"])
+
+    def thumbs(self) -> set[str]:
+        """The digests of all thumbnails."""
+        return set(self._items["thumb"].to_pylist())
+
+    def thumb(self, item: Item) -> Path:
+        """The item's thumbnail file, checked against its digest.
+
+        Raises:
+            BadIndex: It is missing or not the file that was published.
+        """
+        if not thumb_intact(self.folder, item.thumb):
+            raise BadIndex(f"The thumbnail of {item.file} is missing or damaged: rebuild the index.")
+        return self.folder / thumb_name(item.thumb)
+
+    def picture(self, item: Item) -> Path:
+        """The item's own file where the indexed folder is still there, else its thumbnail.
+
+        Raises:
+            BadIndex: Neither is there.
+        """
+        root = self.manifest.get("root")
+        if root is not None:
+            base = (self.folder / root).resolve()
+            path = (base / item.file).resolve()
+            if path.is_relative_to(base) and path.is_file():
+                return path
+        return self.thumb(item)

@@ -1,0 +1,151 @@
+"""Captions by `mini`: learned queries pool the picture's tokens by cross-attention, a small decoder writes.
+
+The pooler's cross-attention (queries that do not depend on the picture, keys that do) is where a query perturbation can
+act. Words are those of the training captions, lower-cased runs of letters and digits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
+
+from foir.errors import Unavailable
+from foir.perturbation import beam_search
+
+FILE = Path(__file__).parents[1] / "assets" / "mini" / "captions.safetensors"
+PICTURE, WIDTH, HEADS, QUERIES, LAYERS = 384, 192, 6, 24, 2
+LONGEST = 24  # words
+THETA, STRENGTH = 0.5, 4.0  # of what pulls at the queries while they learn (at most twice as strong), and afterwards
+START, END, RARE = 0, 1, 2
+SPECIAL = ("<start>", "<end>", "<rare>")
+
+
+def tokens(text: str) -> list[str]:
+    """A caption's words."""
+    return re.findall(r"[a-z0-9]+(?:'[a-z]+)?", text.lower())
+
+
+def vocabulary(captions: Iterable[str], names: Iterable[str] = (), least: int = 4) -> list[str]:
+    """The special words, then, most frequent first, every word of a name or that captions use at least so often."""
+    counts = Counter(word for caption in captions for word in tokens(caption))
+    named = {word for name in names for word in tokens(name)}
+    counts.update(named)
+    often = sorted(counts.items(), key=lambda c: (-c[1], c[0]))
+    return [*SPECIAL, *(word for word, count in often if count >= least or word in named)]
+
+
+class Pooler(nn.Module):
+    """Attentional pooling: `QUERIES` learned queries attend to the picture's tokens, [B, T, 384] to [B, q, 192]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(QUERIES, WIDTH) * 0.5)
+        self.norm_queries, self.norm_keys = nn.LayerNorm(WIDTH), nn.LayerNorm(PICTURE)
+        self.q_proj = nn.Linear(WIDTH, WIDTH)
+        self.k_proj, self.v_proj = nn.Linear(PICTURE, WIDTH), nn.Linear(PICTURE, WIDTH)
+        self.o_proj = nn.Linear(WIDTH, WIDTH)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.ffn = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Pool."""
+        keys = self.norm_keys(picture)
+        q = _split(self.q_proj(self.norm_queries(self.queries).expand(len(picture), -1, -1)))
+        mixed = F.scaled_dot_product_attention(q, self.keys(keys), _split(self.v_proj(keys))).transpose(1, 2).flatten(2)
+        y = self.queries + self.o_proj(mixed)
+        return y + self.ffn(self.norm(y))
+
+    def keys(self, normed: Tensor) -> Tensor:
+        """What the queries are compared with, [B, h, T, D], from normed tokens.
+
+        A picture's keys are taken less their mean. No softmax notices, but a subspace of an object's keys does: it
+        spans what tells the object from the rest of the picture, not what all of the picture has in common.
+        """
+        keys = _split(self.k_proj(normed))
+        return keys - keys.mean(-2, keepdim=True)
+
+
+class Captioner(nn.Module):
+    """Pooler and decoder over a vocabulary."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        super().__init__()
+        self.words = list(words)
+        self.ids = {word: i for i, word in enumerate(words)}
+        self.pooler = Pooler()
+        self.embed = nn.Embedding(len(words), WIDTH)
+        self.places = nn.Parameter(torch.randn(LONGEST + 1, WIDTH) * 0.02)
+        layer = nn.TransformerDecoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.1, "gelu", batch_first=True, norm_first=True)
+        self.decoder = nn.TransformerDecoder(layer, LAYERS, nn.LayerNorm(WIDTH))
+        nn.init.normal_(self.embed.weight, std=WIDTH**-0.5)
+
+    def encode(self, caption: str) -> list[int]:
+        """Word ids with start and end, cut to the longest caption."""
+        inner = [self.ids.get(word, RARE) for word in tokens(caption)[: LONGEST - 1]]
+        return [START, *inner, END]
+
+    def forward(self, pooled: Tensor, ids: Tensor) -> Tensor:
+        """Logits of each next word, [B, n, words], for word ids [B, n] and pooled pictures [B, q, 192]."""
+        return self.logits(self.hidden(pooled, ids))
+
+    def hidden(self, pooled: Tensor, ids: Tensor) -> Tensor:
+        """The decoder's states [B, n, 192]."""
+        n = ids.shape[1]
+        x = self.embed(ids) * math.sqrt(WIDTH) + self.places[:n]
+        later = torch.triu(torch.full((n, n), -torch.inf, device=x.device), 1)
+        return self.decoder(x, pooled, tgt_mask=later, tgt_is_causal=True)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Of each word, [..., words], from states [..., 192]."""
+        return F.linear(hidden, self.embed.weight)
+
+    @torch.inference_mode()
+    def write(self, picture: Tensor) -> list[str]:
+        """One caption for each picture, from its tokens before the last block, [B, T, 384]; beam search."""
+        return [self._sentence(pooled[None]) for pooled in self.pooler(picture)]
+
+    def _sentence(self, pooled: Tensor) -> str:
+        def step(ids: Tensor) -> Tensor:
+            scores = self(pooled.expand(len(ids), -1, -1), ids.to(pooled.device))[:, -1].log_softmax(-1)
+            scores[:, [START, RARE]] = -torch.inf
+            return scores
+
+        return " ".join(self.words[i] for i in beam_search.search(step, START, END, LONGEST))
+
+
+def _split(x: Tensor) -> Tensor:
+    return x.view(*x.shape[:-1], HEADS, -1).transpose(1, 2)
+
+
+def write(model: Captioner, facts: dict[str, str], file: Path = FILE) -> None:
+    """Keep the captioner in float16, with its vocabulary and how it came about in the file's header."""
+    state = {name: tensor.half().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # One entry: several would come in any order.
+    save_file(state, file, {"captioner": json.dumps({"words": model.words, "facts": facts})})
+
+
+def load(file: Path = FILE) -> Captioner:
+    """The captioner, on the CPU in float32.
+
+    Raises:
+        Unavailable: Its file is missing or damaged.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            model = Captioner(json.loads(opened.metadata()["captioner"])["words"])
+            model.load_state_dict({name: opened.get_tensor(name).float() for name in opened.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise Unavailable(
+            f"The trained part {file} of mini is missing or damaged: restore it from the repository."
+        ) from error
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""Query perturbation: its maths, views of models whose queries are perturbed, beam search."""

@@ -1,0 +1,1 @@
+"""Everything that orders pictures: exact search, fusion of scores, the head cache, relevance feedback."""

@@ -1,0 +1,56 @@
+"""Query-DB PHS: score the whole database under the heads that the query selected, from the head cache, exactly.
+
+The database's attention does not depend on the query, so each picture's CLS head outputs z and residual are all that is
+needed: gate z, then output projection, FFN and norm on one token (18 d^2 operations a picture and head set).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from foir.encoders.base import Encoder
+from foir.encoders.intervention import HeadGate
+from foir.errors import BadIndex
+from foir.index.records import Space
+from foir.ranking.exact import TopK, blocks, merge
+
+BLOCK = 4096  # pictures finished at a time
+
+
+def search(encoder: Encoder, space: Space, gates: Sequence[HeadGate | None], queries: np.ndarray, k: int) -> TopK:
+    """Top-k of each query against the database as its own gate shows it; queries with equal gates share the work.
+
+    Args:
+        encoder: The space's encoder.
+        space: A space with a head cache.
+        gates: One per query; None is the plain feature.
+        queries: Unit vectors, float32 [n, dim].
+        k: How many.
+
+    Raises:
+        BadIndex: The space has no head cache.
+        BadPrompt: A gate needs what a head cache does not keep (the identity variant).
+    """
+    if not space.z:
+        raise BadIndex("This index has no head cache: build it with --heads to search in query-db mode.")
+    groups: dict[HeadGate | None, list[int]] = {}
+    for i, gate in enumerate(gates):
+        groups.setdefault(gate, []).append(i)
+    k = min(k, sum(map(len, space.shards)))
+    scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    for gate, members in groups.items():
+        found = merge((part @ queries[members].T for part in features(encoder, space, gate)), len(members), k)
+        scores[members], rows[members] = found.scores, found.rows
+    return TopK(scores, rows)
+
+
+def features(encoder: Encoder, space: Space, gate: HeadGate | None) -> Iterator[np.ndarray]:
+    """The database's unit vectors under a gate, float32 [<= 4096, dim] a block, in row order."""
+    for z, residual in zip(blocks(space.z, BLOCK), blocks(space.residual, BLOCK), strict=True):
+        outputs = torch.from_numpy(np.array(z)).to(encoder.device, encoder.dtype)
+        tokens = torch.from_numpy(np.array(residual)).to(encoder.device, encoder.dtype)
+        gated, channels = (outputs, None) if gate is None else gate.apply(outputs)
+        yield encoder.tail(gated, tokens, channels).cpu().numpy()

@@ -1,0 +1,106 @@
+"""What programs can ask: the answers are the Searcher's, and what is no question gets one sentence."""
+
+import base64
+import io
+
+import pytest
+
+from foir import BadImage, BadIndex, BadPrompt, FoirError, Index, Prompt, Searcher, encoders
+from foir.app import Library, Page
+from foir.app.api import MOST, Endpoints
+from foir.app.sessions import WORDS
+from index_build.pipeline import Plan, build
+from tests.conftest import draw, scene
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory):
+    root = tmp_path_factory.mktemp("endpoints")
+    build(Plan(draw(root / "pictures", 12), root / "index", "toy-words", heads=True, device="cpu"))
+    return Searcher(Index.open(root / "index"), encoders.load("toy-words", device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def ask(searcher):
+    return Endpoints(Library([searcher.index.folder], lambda _, key: Page(searcher.index, lambda: searcher, key)))
+
+
+def encoded(image):
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def told(hits):
+    return [(item.id, pytest.approx(float(score))) for item, score in zip(hits.items, hits.scores, strict=True)]
+
+
+def found(answer):
+    return [(hit["id"], hit["score"]) for hit in answer]
+
+
+BOX = [20.0, 10.0, 80.0, 70.0]
+
+
+def test_a_picture_of_ones_own_and_one_of_the_collection(ask, searcher):
+    picture = searcher.open(searcher.index.picture(searcher.index.item(3)))
+    same = searcher.search(picture, Prompt.box(*BOX), k=5, options={"h_on": 2})
+    assert found(ask.search(item=3, boxes=[BOX], k=5, heads=2)) == told(same)
+    own = encoded(scene(3))
+    assert found(ask.search(own, boxes=[BOX], k=5, heads=2)) == told(same)
+    assert found(ask.search(f"data:image/png;base64,{own}", boxes=[BOX], k=5, heads=2)) == told(same)
+    [key] = (collection["key"] for collection in ask.collections())
+    whole = ask.search(item=3, k=1, collection=key)[0]
+    assert whole["id"] == 3 and whole["thumbnail"] == f"/thumb/{key}/3" and whole["file"] == whole["name"]
+
+
+def test_words_modes_and_judgements(ask, searcher):
+    assert found(ask.search_text("a red thing", k=4)) == told(searcher.search(text="a red thing", k=4))
+    picture = searcher.open(searcher.index.picture(searcher.index.item(1)))
+    both = searcher.search(picture, Prompt.point(40, 40), text="red", minus="blue", mix=0.3, mode="query-db", k=4)
+    asked = {"item": 1, "points": [[40, 40]], "text": "red", "minus": "blue", "mix": 0.3, "mode": "query-db", "k": 4}
+    assert found(ask.search(**asked)) == told(both)
+    judged = searcher.search(picture, Prompt.box(*BOX), liked=[2], disliked=[4], without=[5, 6], k=4)
+    answer = ask.feedback([2], [4], item=1, boxes=[BOX], without=[5, 6], k=4)
+    assert found(answer) == told(judged)
+    assert not {5, 6} & {hit["id"] for hit in answer}
+
+
+def test_a_caption_is_a_sentence_or_nothing(ask):
+    assert isinstance(ask.caption(item=0), str)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "error", "words"),
+    [
+        ("search", {}, BadPrompt, "picture or the id"),
+        ("search", {"picture": "AAAA", "item": 1}, BadPrompt, "picture or the id"),
+        ("search", {"picture": "no base64!"}, BadImage, "base64"),
+        ("search", {"picture": "/etc/passwd"}, BadImage, ""),
+        ("search", {"picture": base64.b64encode(b"no picture").decode()}, BadImage, ""),
+        ("search", {"picture": {"path": "/etc/passwd"}}, BadPrompt, "picture"),
+        ("search", {"item": 1, "collection": "/etc"}, BadPrompt, "no such collection"),
+        ("search", {"item": 99}, BadIndex, "no picture with id 99"),
+        ("search", {"item": "x"}, BadPrompt, "item"),
+        ("search", {"item": 1, "k": MOST + 1}, BadPrompt, f"1 to {MOST}"),
+        ("search", {"item": 1, "k": 0}, BadPrompt, f"1 to {MOST}"),
+        ("search", {"item": 1, "mode": "all"}, BadPrompt, "mode"),
+        ("search", {"item": 1, "method": "nothing"}, BadPrompt, "nothing"),
+        ("search", {"item": 1, "boxes": [[1, 2]]}, BadPrompt, "boxes"),
+        ("search", {"item": 1, "boxes": "all"}, BadPrompt, "boxes"),
+        ("search", {"item": 1, "points": [[float("nan"), 1.0]]}, BadPrompt, ""),
+        ("search", {"item": 1, "text": "x" * (WORDS + 1)}, BadPrompt, f"{WORDS}"),
+        ("search", {"item": 1, "mix": "half"}, BadPrompt, "mix"),
+        ("search", {"item": 1, "boxes": [BOX], "heads": 99}, BadPrompt, "heads"),
+        ("search_text", {"text": " "}, BadPrompt, "nothing to search for"),
+        ("feedback", {"liked": [1], "disliked": [1], "item": 1}, BadPrompt, "right and wrong"),
+        ("feedback", {"liked": [[1]], "disliked": [], "item": 1}, BadPrompt, "liked"),
+        ("feedback", {"liked": [77], "disliked": [], "item": 1}, BadIndex, "77"),
+        ("caption", {"item": 1, "strength": "far"}, BadPrompt, "strength"),
+    ],
+)
+def test_what_is_no_question_gets_one_sentence(ask, name, asked, error, words):
+    with pytest.raises(error) as caught:
+        getattr(ask, name)(**asked)
+    assert isinstance(caught.value, FoirError)
+    assert words in str(caught.value) and str(caught.value).count("\n") == 0

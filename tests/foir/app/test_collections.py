@@ -1,0 +1,220 @@
+"""Collections: opened when they are chosen, added by a process of their own, only where that is allowed."""
+
+import shutil
+import time
+
+import pytest
+from PIL import Image
+
+from foir import BadIndex, BadPrompt, FoirError, Index, Searcher, Unavailable, encoders
+from foir.app import Library, Page
+from foir.app.capabilities import Offer
+from foir.app.collections import OPEN, SAMPLE
+from foir.app.jobs import Errand, choices
+from foir.app.server import alone
+from foir.app.sessions import Settings
+from foir.index.remote import home
+from index_build.pipeline import Plan, build
+from tests.conftest import draw, scene
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Indexes of six folders, of other sizes."""
+    root = tmp_path_factory.mktemp("collections")
+    for count in range(1, OPEN + 3):
+        build(Plan(draw(root / f"pictures-{count}", count), root / f"index-{count}", "toy", device="cpu"))
+    return [root / f"index-{count}" for count in range(1, OPEN + 3)]
+
+
+@pytest.fixture
+def opened():
+    """What was opened, in order."""
+    return []
+
+
+@pytest.fixture
+def library(folders, opened, toy):
+    def page(address, key):
+        opened.append(address)
+        index = Index.open(address)
+        return Page(index, lambda: Searcher(index, toy), key)
+
+    library = Library(folders[:1], page, grows=True)
+    for folder in folders[1:]:
+        library.add(folder)
+    return library
+
+
+def taken(address, title):
+    return "key"
+
+
+def unopened(address, key):
+    raise AssertionError("nothing is opened here")
+
+
+def arrived(errand, seconds=120):
+    deadline = time.monotonic() + seconds
+    while errand.running and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return errand.arrived
+
+
+def test_a_collection_is_opened_when_it_is_chosen_and_the_last_few_stay_open(library, folders, opened):
+    keys = [key for _, key in library.menu()]
+    assert [title for title, _ in library.menu()] == [folder.name for folder in folders] and opened == []
+    assert len(library.page().index) == 1 and library.page().key == library.first == keys[0]
+    for number, key in enumerate(keys, 1):
+        assert len(library.page(key).index) == number and library.page(key) is library.page(key)
+    assert opened == folders
+    library.page(keys[-1])
+    assert opened == folders
+    library.page(keys[0])
+    assert opened == [*folders, folders[0]]
+    with pytest.raises(BadPrompt, match="no such collection"):
+        library.page("../other")
+
+
+def test_a_visitor_stays_in_the_collection_that_was_entered(library):
+    keys = [key for _, key in library.menu()]
+    tokens = [library.visitors.keep(library.page(key).start(Settings("phs", 2)).session) for key in keys]
+    for number, (key, token) in enumerate(zip(keys, tokens, strict=True), 1):
+        page, session = library.visit(token)
+        assert page.key == session.collection == key
+        assert len(page.search(session, Settings("phs", 2)).results["hits"]) <= number
+        assert all(hit["url"].startswith(f"thumb/{key}/") for hit in page.panels.results(session)["hits"])
+
+
+def test_one_that_cannot_be_opened_says_so_and_the_others_stay(library, tmp_path):
+    key = library.add(tmp_path / "nothing")
+    with pytest.raises(BadIndex):
+        library.page(key)
+    assert len(library.page().index) == 1
+
+
+def test_one_that_changed_is_opened_anew(library, opened, folders):
+    before = library.page()
+    assert library.add(folders[0]) == library.first
+    assert library.page() is not before and opened == [folders[0], folders[0]]
+
+
+def test_a_folder_is_indexed_followed_and_taken_up_again(tmp_path, monkeypatch, library):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    pictures = draw(tmp_path / "my pictures", 3)
+    (pictures / "bad.jpg").write_bytes(b"no picture")
+    errand = library.send(f" {pictures} ", "mini", small=False)
+    assert errand.progress().running
+    with pytest.raises(BadPrompt, match="One collection at a time"):
+        library.send(str(pictures), "mini", small=False)
+    assert arrived(errand), errand.progress()
+    assert (errand.progress().done, errand.progress().total) == (4, 4)
+    index = Index.open(errand.address)
+    assert [item.file for item in index.items()] == ["00.png", "01.png", "02.png"] and index.space().z
+    key = errand.key
+    assert ("my pictures", key) in library.menu() and len(library.page(key).index) == 3
+    scene(9).save(pictures / "09.png")
+    again = library.send(str(pictures), "mini", small=False)
+    assert again.address == errand.address and arrived(again)
+    assert again.key == key and len(library.page(key).index) == 4
+    assert len(Index.open(again.address)) == 4
+
+
+def test_stopping_keeps_what_is_done_and_is_no_problem(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    errand = Errand.to(str(draw(tmp_path / "pictures", 3)), "mini", small=False, arrived=taken)
+    errand.stop()
+    assert not arrived(errand) and not errand.running
+    assert errand.progress().problem == ""
+
+
+def test_what_goes_wrong_is_told_in_its_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "bad.jpg").write_bytes(b"no picture")
+    errand = Errand.to(str(tmp_path / "bad"), "mini", small=False, arrived=taken)
+    assert not arrived(errand)
+    assert errand.progress().problem.startswith("None of the 1 pictures under")
+    for said, words in ((str(tmp_path / "none"), "no folder"), (" ", "Name a folder"), ("\0", "no folder")):
+        with pytest.raises(BadPrompt, match=words):
+            Errand.to(said, "mini", small=False, arrived=taken)
+    with pytest.raises(BadPrompt, match="no such encoder"):
+        Errand.to(str(tmp_path / "bad"), "--device", small=False, arrived=taken)
+    with pytest.raises(Unavailable, match="no address"):
+        Errand.to("hf://datasets/one", "mini", small=False, arrived=taken)
+
+
+def test_a_folder_that_is_an_index_is_checked_and_opened(folders, tmp_path):
+    errand = Errand.to(str(folders[1]), "mini", small=False, arrived=taken)
+    assert arrived(errand) and errand.address == folders[1].resolve()
+    shutil.copytree(folders[1], tmp_path / "damaged")
+    shard = next((tmp_path / "damaged").glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    errand = Errand.to(str(tmp_path / "damaged"), "mini", small=False, arrived=taken)
+    assert not arrived(errand) and "damaged" in errand.progress().problem
+
+
+def test_visitors_of_a_served_page_add_nothing(folders, tmp_path):
+    library = Library(folders, unopened)
+    with pytest.raises(FoirError, match="on the machine"):
+        library.send(str(tmp_path), "mini", small=False)
+    assert library.errand is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "own"),
+    [
+        ({}, True),
+        ({"GRADIO_SERVER_NAME": "localhost"}, True),
+        ({"GRADIO_SERVER_NAME": "0.0.0.0"}, False),
+        ({"SPACE_ID": "tester/look"}, False),
+        ({"FOIR_HOSTS": "look.example"}, False),
+        ({"FOIR_ADD": "no"}, False),
+        ({"FOIR_ADD": "yes", "GRADIO_SERVER_NAME": "0.0.0.0"}, True),
+    ],
+)
+def test_collections_are_added_where_only_this_machines_user_comes(monkeypatch, environment, own):
+    for name in ("GRADIO_SERVER_NAME", "SPACE_ID", "SPACE_HOST", "FOIR_HOSTS", "FOIR_ADD"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert alone() is own
+
+
+def test_what_a_collection_offers():
+    offer = Offer.of(Index.open(SAMPLE))
+    assert (offer.words, offer.cached, offer.heads) == (True, True, 12)
+    assert offer.settings.method == "attention_mask|phs" and offer.settings.heads == 5
+    assert offer.about.startswith("600 pictures, ") and "seen by mini (MIT and Apache-2.0)" in offer.about
+    assert "Microsoft Fluent 3D emoji (MIT)" in offer.about
+
+
+def test_few_heads_are_not_chosen_among_alone(folders):
+    offer = Offer.of(Index.open(folders[0]))
+    assert (offer.words, offer.cached, offer.objects, offer.heads) == (False, False, False, 6)
+    assert offer.settings.method == "attention_mask|phs"
+    assert "Pictures:" not in offer.about
+
+
+def test_the_menu_of_encoders_has_those_that_can_be_pointed():
+    names = choices()
+    assert "mini" in names and "dinov2-base-reg" in names and "siglip-base" not in names
+    assert not any(name.endswith(":") for name in names)
+    assert encoders.card("mini").licence in names["mini"]
+
+
+def test_addresses_on_the_hub_have_a_place_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    one, other = home("hf://datasets/tester/one"), home("hf://datasets/tester/one@v1")
+    assert one != other and one.is_relative_to(tmp_path) and home(SAMPLE) == SAMPLE
+    errand_to = Library(["hf://datasets/tester/one", SAMPLE], unopened)
+    assert [title for title, _ in errand_to.menu()] == ["tester/one", "Sample"]
+
+
+def test_pictures_of_a_collection_without_any_are_no_crash(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    (tmp_path / "empty").mkdir()
+    errand = Errand.to(str(tmp_path / "empty"), "mini", small=False, arrived=taken)
+    assert not arrived(errand) and errand.progress().problem
+    Image.new("RGB", (8, 8)).save(tmp_path / "empty" / "one.png")
+    assert arrived(Errand.to(str(tmp_path / "empty"), "mini", small=False, arrived=taken))

@@ -1,0 +1,258 @@
+"""An index whose rows are kept in Milvus: the same answers as from files, by the same Searcher and the same page."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, encoders
+from foir.app import Page
+from foir.app.sessions import Settings
+from foir.cli.main import main as ask
+from foir.index import Object
+from foir.index.loader import open_index
+from index_build.cli import main
+from index_build.milvus_store import uri_of
+from index_build.pipeline import Plan, build
+from index_build.sources.folder import Note
+from tests.conftest import draw
+
+COUNT = 40
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The same pictures as an index in files and as one in milvus-lite."""
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    root = tmp_path_factory.mktemp("milvus")
+    pictures = draw(root / "pictures", COUNT)
+    (pictures / "05.png").write_bytes(b"no picture")
+    box = Object(-1, (20.0, 10.0, 80.0, 70.0), None, "kind", None, 'a "thing"', None)
+    notes = {f"{n:02}.png": Note(f"Picture {n}.", "a source", "MIT" if n % 2 else None, (box,)) for n in range(COUNT)}
+    plan: Any = {"heads": True, "objects": "mao", "device": "cpu", "notes": notes}
+    build(Plan(pictures, root / "files", "toy-words", **plan))
+    build(Plan(pictures, root / "kept", "toy-words", store=f"milvus:{root / 'photos.db'}", **plan))
+    return root / "files", root / "kept"
+
+
+@pytest.fixture(scope="module")
+def searchers(both):
+    return [Searcher(open_index(folder), encoders.load("toy-words", device="cpu")) for folder in both]
+
+
+def answers(searcher, **how):
+    picture = (
+        searcher.open(searcher.index.picture(searcher.index.get(how.pop("item", 3)))) if how.pop("own", True) else None
+    )
+    hits = searcher.search(picture, how.pop("prompt", Prompt.box(20, 10, 80, 70) if picture else None), **how)
+    return [item.id for item in hits.items], hits.scores
+
+
+def test_the_folder_holds_no_vectors(both):
+    files, kept = both
+    names = {path.suffix for path in kept.iterdir() if path.is_file()}
+    assert names == {".json", ".jsonl"} and (kept / "thumbs").is_dir()
+    assert {path.suffix for path in files.iterdir() if path.is_file()} > names
+    with pytest.raises(BadIndex, match="kept in"):
+        Index.open(kept)
+
+
+def test_what_it_knows_is_the_same(both):
+    ours, theirs = open_index(both[1]), open_index(both[0])
+    assert len(ours) == len(theirs) == COUNT - 1
+    assert [ours.get(i) for i in (0, 3, 39)] == [theirs.get(i) for i in (0, 3, 39)]
+    assert ours.objects(0) == theirs.objects(0) != ()
+    assert ours.origins() == theirs.origins() and ours.bytes == theirs.bytes
+    for name in ("image", "text", "objects"):
+        np.testing.assert_allclose(ours.vectors(name, [7, 3]), theirs.vectors(name, [7, 3]), atol=1e-6)
+        assert ours.space(name).encoder == theirs.space(name).encoder and ours.space(name).way == theirs.space(name).way
+    np.testing.assert_allclose(ours.outputs(9), theirs.outputs(9), atol=1e-6)
+    assert ours.thumb(ours.get(3)).read_bytes() == theirs.thumb(theirs.get(3)).read_bytes()
+    assert ours.picture(ours.get(3)).name == "03.png"
+    some = ours.some(6)
+    assert len(some) == 6 and len({item.id for item in some}) == 6
+    assert {item.id for item in ours.some(1000)} == {item.id for item in theirs.some(1000)}
+    for unknown in (5, 99, -1):
+        with pytest.raises(BadIndex, match="no picture with id"):
+            ours.get(unknown)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"prompt": None},
+        {"mode": "query-db"},
+        {"mode": "small"},
+        {"own": False, "text": "thing 6"},
+        {"own": False, "text": "thing 6", "minus": "thing 7"},
+        {"text": "thing 6", "mix": 0.3},
+        {"liked": [7, 9], "disliked": [11]},
+        {"own": False, "text": "thing 6", "liked": [7]},
+        {"without": [3, 4, 8]},
+        {"only": {"licence": "MIT"}},
+        {"own": False, "text": "thing 6", "only": {"file": "06.png"}, "k": 3},
+        {"only": {"width": "160", "source": "a source"}},
+    ],
+    ids=str,
+)
+def test_every_search_finds_the_same(searchers, how):
+    files, kept = (answers(searcher, **{"k": 8, **how}) for searcher in searchers)
+    assert kept[0] == files[0] and len(files[0]) >= 1
+    np.testing.assert_allclose(kept[1], files[1], atol=2e-3)
+
+
+def test_results_are_narrowed_to_a_field(searchers, both, capsys):
+    for searcher in searchers:
+        found, _ = answers(searcher, k=100, only={"licence": "MIT"})
+        assert len(found) == COUNT // 2 - 1 and all(id % 2 for id in found)
+        with pytest.raises(BadPrompt, match="use one of file"):
+            answers(searcher, only={"id == 1 or id": "1"})
+        with pytest.raises(BadPrompt, match="number of pixels"):
+            answers(searcher, only={"width": "wide"})
+        with pytest.raises(BadPrompt, match="No picture is left"):
+            answers(searcher, only={"licence": 'MIT" or id > 0 or licence == "'})
+
+
+def test_the_command_line_narrows_too(both, capsys, monkeypatch):
+    asked = ["search", str(both[0]), "--text", "thing 6", "--device", "cpu", "--k", "50"]
+    assert ask([*asked, "--only", "licence=MIT"]) == 0
+    found = [int(line.split("\t")[2]) for line in capsys.readouterr().out.splitlines()]
+    assert found and all(id % 2 for id in found)
+    assert ask([*asked, "--only", "MIT"]) == 1
+    assert "FIELD=VALUE" in capsys.readouterr().err
+
+
+def test_the_page_does_not_know_the_difference(searchers):
+    pages = [Page(searcher.index, partial(Searcher, searcher.index, searcher.encoder), "few") for searcher in searchers]
+    shown = [page.start(Settings("phs", 2)) for page in pages]
+    one, other = ([(hit["id"], hit["name"], hit["url"]) for hit in each.results["hits"]] for each in shown)
+    assert one == other and shown[0].pointer["tries"] == shown[1].pointer["tries"] != ()
+    offers = [page.offer for page in pages]
+    assert offers[0] == offers[1] and offers[1].cached and offers[1].words and offers[1].objects
+    for page, each in zip(pages, shown, strict=True):
+        assert [hit["heat"] is not None for hit in page.explain(each.session)["hits"]][:3] == [True] * 3
+        assert page.why(each.session, each.results["hits"][0]["id"])["lines"][-1].startswith("Of the heads")
+        assert len(page.panels.map()["points"]) == COUNT - 1
+        judged = page.refine(each.session, {"liked": [7], "disliked": [9]}, Settings("phs", 2))
+        assert "as you judged" in judged.results["note"]
+
+
+def test_a_restart_loses_nothing(tmp_path):
+    """milvus-lite serves a file to one process at a time: one builds and ends, the next ones ask."""
+    pytest.importorskip("milvus_lite")
+    pictures, out = draw(tmp_path / "pictures", 6), tmp_path / "kept"
+
+    def run(*words):
+        command = [sys.executable, "-m", *words]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-500:]
+        return done.stdout
+
+    run("index_build", "build", str(pictures), "--out", str(out), "--store", f"milvus:{tmp_path / 'photos.db'}")
+    asked = ["foir", "search", str(out), str(pictures / "03.png"), "--box", "20,10,80,70", "--k", "6"]
+    first = run(*asked)
+    assert len(first.splitlines()) == 6 and run(*asked) == first
+
+
+def test_building_again_takes_the_old_ones_place(tmp_path, capsys):
+    pytest.importorskip("milvus_lite")
+    from foir.index.milvus import connected
+
+    pictures = draw(tmp_path / "pictures", 4)
+    asked = ["build", str(pictures), "--out", str(tmp_path / "kept"), "--encoder", "toy", "--store"]
+    store = f"milvus:{tmp_path / 'photos.db'}"
+    assert main([*asked, store]) == 0
+    first = json.loads((tmp_path / "kept" / "manifest.json").read_text())["store"]
+    before = open_index(tmp_path / "kept")
+    (pictures / "00.png").unlink()
+    assert main([*asked, store]) == 0
+    second = json.loads((tmp_path / "kept" / "manifest.json").read_text())["store"]
+    client = connected(uri_of(store))
+    assert set(client.list_collections()) == {first["collection"], second["collection"]} and first != second
+    assert len(open_index(tmp_path / "kept")) == 3 and len(before) == 4
+    assert before.get(0).file == "00.png"  # who has the old one open goes on with it
+    assert main(["verify", str(tmp_path / "kept")]) == 0
+    assert main(["gc", str(tmp_path / "kept")]) == 0
+    assert client.list_collections() == [second["collection"]] and len(open_index(tmp_path / "kept")) == 3
+    with pytest.raises((BadIndex, Unavailable)):
+        before.get(0)
+    capsys.readouterr()
+    assert main(["update", str(tmp_path / "kept")]) == 1
+    assert "not in files" in capsys.readouterr().err
+    client.drop_collection(second["collection"])
+    with pytest.raises(BadIndex, match="build the index again"):
+        open_index(tmp_path / "kept")
+
+
+def test_gc_drops_no_collection_that_only_the_folder_names(tmp_path):
+    """What a manifest says was left behind may be anybody's live collection; only this machine's record counts."""
+    pytest.importorskip("milvus_lite")
+    from foir.index.format import manifest_digest
+    from foir.index.milvus import connected
+
+    pictures = draw(tmp_path / "pictures", 4)
+    store = f"milvus:{tmp_path / 'photos.db'}"
+    build(Plan(pictures, tmp_path / "mine", "toy", device="cpu", store=store))
+    build(Plan(pictures, tmp_path / "theirs", "toy", device="cpu"))
+    path = tmp_path / "theirs" / "manifest.json"
+    live = json.loads((tmp_path / "mine" / "manifest.json").read_text())["store"]
+    manifest = json.loads(path.read_text()) | {"retired": [live]}
+    path.write_text(json.dumps(manifest | {"digest": manifest_digest(manifest)}))
+    assert main(["gc", str(tmp_path / "theirs")]) == 0
+    assert connected(uri_of(store)).list_collections() == [live["collection"]]
+    assert len(open_index(tmp_path / "mine")) == 4
+
+
+@pytest.mark.parametrize("store", ["photos.db", "milvus:", "redis:x"])
+def test_what_is_no_store_is_refused(tmp_path, store, capsys):
+    pictures = draw(tmp_path / "pictures", 2)
+    assert main(["build", str(pictures), "--out", str(tmp_path / "i"), "--encoder", "toy", "--store", store]) == 1
+    assert "is no store" in capsys.readouterr().err
+
+
+def test_without_its_client_a_sentence_says_what_to_install(tmp_path, monkeypatch):
+    from foir.index import milvus
+
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(Unavailable, match=r"requirements-scale\.txt"):
+        milvus.connected("another.db")
+
+
+def test_a_sending_that_was_killed_leaves_the_old_index_and_is_dropped_later(tmp_path, monkeypatch):
+    pytest.importorskip("milvus_lite")
+    from foir.index.milvus import connected
+    from index_build import milvus_store
+
+    pictures = draw(tmp_path / "pictures", 4)
+    plan = Plan(pictures, tmp_path / "kept", "toy", device="cpu", store=f"milvus:{tmp_path / 'photos.db'}")
+    build(plan)
+    client = connected(uri_of(str(plan.store)))
+    [old] = client.list_collections()
+    (pictures / "00.png").unlink()
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(milvus_store, "_manifest", killed)  # everything was sent
+        with pytest.raises(KeyboardInterrupt):
+            build(plan)
+    assert len(client.list_collections()) == 2 and len(open_index(tmp_path / "kept")) == 4
+    build(plan)
+    assert len(client.list_collections()) == 2 and old in client.list_collections()  # until gc
+    assert len(open_index(tmp_path / "kept")) == 3
+
+
+def test_some_pictures_are_spread_over_all(both):
+    index = open_index(both[1])
+    ids = [item.id for item in index.some(6)]
+    assert ids[0] <= 2 and ids[-1] >= COUNT - 3 and max(b - a for a, b in zip(ids, ids[1:], strict=False)) <= 14
+    assert len(index.some(1)) == 1

@@ -1,0 +1,717 @@
+"""Indexes that change: pictures that come and go, readers that look on, files known to be whole, and damaged ones."""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from foir import BadIndex, Index, Searcher, Unavailable, encoders, images
+from foir.index import Object, digest_cache, reader
+from foir.index.format import MANIFEST, manifest_digest, verify
+from index_build import maintenance, pipeline
+from index_build.cli import main
+from index_build.encoding import Encoders
+from index_build.maintenance import damages, gc
+from index_build.pipeline import Plan, build
+from index_build.sources.folder import Note, shown
+from index_build.update import Changed, add, remove, update
+from tests.conftest import draw, scene
+
+A, B = [f"a/{i:02}.png" for i in range(1, 10, 2)], [f"b/{i:02}.png" for i in range(0, 10, 2)]
+FILES = A + B  # their places are their ids
+NOTED = ("a/03.png", "b/04.png", "b/08.png")
+COMMANDS = ("verify", "add", "remove", "update", "gc")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """ "pictures", ten in two folders, and their "index" with heads, captions and objects, shards of 4, 4 and 2."""
+    base = tmp_path_factory.mktemp("change")
+    for name in FILES:
+        (base / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        scene(int(Path(name).stem)).save(base / "pictures" / name)
+    disc = (10.0, 20.0, 60.0, 80.0), None, "disc", None
+    notes = {name: Note(f"of {name}", "drawn", "CC0-1.0", (Object(-1, *disc, name, None),)) for name in NOTED}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "SHARD", 4)
+        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
+        build(Plan(base / "pictures", base / "index", "toy", heads=True, device="cpu", notes=notes))
+    return base
+
+
+@pytest.fixture(autouse=True)
+def small_and_apart(tmp_path, monkeypatch):
+    """Four pictures a shard, and a record of verified files of this test only."""
+    monkeypatch.setattr(pipeline, "SHARD", 4)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def out(made, tmp_path):
+    """A copy of the index, with its folder beside it, that a test may change."""
+    return shutil.copytree(made, tmp_path / "made") / "index"
+
+
+@pytest.fixture
+def pictures(out):
+    return out.parent / "pictures"
+
+
+@pytest.fixture(scope="module")
+def check(toy):
+    """Opens an index and finds every row of every space, and of the head cache, to be of its own file."""
+
+    @cache
+    def seen(model, data):
+        return model.finish(model.prefix(model.pixels([images.read(data).image])))
+
+    def checked(out, **models):
+        index = Index.open(out)
+        files = [out / index.manifest["root"] / item.file for item in index.items()]
+        for name, space in index.spaces.items():
+            own = [seen(models.get(name, toy), file.read_bytes()) for file in files]
+            near = np.concatenate(space.shards).astype(np.float32) @ np.stack([each.vectors[0] for each in own]).T
+            assert near.diagonal().min() > 0.999
+            assert (near - 2 * np.eye(len(near))).max() < 0.99
+            for part, stored in (("z", space.z), ("residual", space.residual)):
+                expected = np.stack([getattr(each, part)[0] for each in own])
+                assert not stored or np.allclose(np.concatenate(stored), expected, rtol=1e-2, atol=1e-2)
+        ids = [item.id for item in index.items()]
+        assert len(set(ids)) == len(ids) and max(ids) < index.manifest["next_id"]
+        stats = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        assert [(item.bytes, item.modified) for item in index.items()] == stats
+        assert list(damages(out)) == []
+        return index
+
+    return checked
+
+
+@pytest.fixture
+def no_encoder(monkeypatch):
+    monkeypatch.setattr(encoders, "load", lambda *args, **more: pytest.fail("an encoder is loaded"))
+
+
+def tree(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def by_name(out):
+    return {item.file: item for item in Index.open(out).items()}
+
+
+def ids(out):
+    return {file: item.id for file, item in by_name(out).items()}
+
+
+def left_out(out):
+    lines = (out / Index.open(out).manifest["rejected"]).read_text("utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def content(index):
+    """The bytes of each picture's vector."""
+    rows = np.concatenate(index.space().shards)
+    return {item.file: row.tobytes() for item, row in zip(index.items(), rows, strict=True)}
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+def refused(error, word):
+    """The message is one sentence and holds the word."""
+    text = str(error.value)
+    assert text.endswith(".") and ". " not in text and "\n" not in text and str(word) in text
+
+
+# Up to date with the folder.
+
+
+def test_an_update_takes_in_new_changed_touched_renamed_and_missing_files_and_leaves_the_others(out, pictures, check):
+    before = by_name(out)
+    scene(20).save(pictures / "new.png")
+    scene(21, (90, 70)).save(pictures / "a" / "03.png")
+    os.utime(pictures / "b" / "02.png", (1, 1))
+    (pictures / "a" / "01.png").rename(pictures / "z.png")
+    (pictures / "b" / "08.png").unlink()
+    assert update(out) == Changed(("new.png", "z.png"), ("a/03.png", "b/02.png"), ("a/01.png", "b/08.png"))
+    index, now = check(out), by_name(out)
+    same = set(FILES) - {"a/01.png", "a/03.png", "b/02.png", "b/08.png"}
+    assert {file: now[file] for file in same} == {file: before[file] for file in same}
+    fresh = {file: item.id for file, item in now.items() if file not in same}
+    assert fresh == {"a/03.png": 1, "b/02.png": 6, "new.png": 10, "z.png": 11}
+    item = now["a/03.png"]
+    assert (item.caption, item.source, item.licence, item.width, index.objects(1)) == (None, None, None, 90, ())
+    assert now["b/04.png"].caption == "of b/04.png"
+    assert [thing.name for id in range(12) for thing in index.objects(id)] == ["b/04.png"]
+    assert update(out) == Changed()
+
+
+def test_an_id_is_never_given_again(out, pictures, check):
+    remove(out, ["b/08.png"])
+    for id in (10, 11, 12):
+        update(out)
+        assert ids(out) == {file: id for id, file in enumerate(FILES[:-1])} | {"b/08.png": id}
+        (pictures / "b" / "08.png").unlink()
+        update(out)
+        scene(id).save(pictures / "b" / "08.png")
+    update(out)
+    check(out)
+
+
+@pytest.mark.parametrize(
+    "names", [["a/bad.png"], ["a/00.png", "b/02.png"], ["\n.png"], ["\x85.png"], ["\u2028.png"], ["\udcff.png"]]
+)
+def test_a_damaged_file_is_listed_and_tried_again_and_changes_nothing_else(out, pictures, check, names):
+    for seed, name in ((40, "a/000.png"), (41, "z.png")):
+        scene(seed).save(pictures / name)
+    for name in names:
+        try:
+            (pictures / name).write_bytes(b"junk")
+        except (OSError, UnicodeError):
+            pytest.skip("this file system takes no such names")
+        update(out)
+    assert ids(out).keys() >= {"a/000.png", "z.png"}
+    before, done = tree(out), update(out)
+    assert (done.added, done.renewed, done.removed, tree(out)) == ((), (), (), before)
+    assert sorted(entry["file"] for entry in done.rejected) == [shown(name) for name in names]
+    assert all("not a picture" in entry["reason"] or "not UTF-8" in entry["reason"] for entry in left_out(out))
+    for seed, name in enumerate(names):
+        scene(20 + seed).save(pictures / name)
+    assert list(update(out).added) == [name for name in names if name == shown(name)]
+    check(out)
+
+
+@pytest.mark.parametrize("change", [update, lambda out: add(out, [out.parent / "pictures/a/05.png"])])
+def test_a_picture_that_is_damaged_now_leaves_the_index_and_comes_back_as_another(out, pictures, check, change):
+    good = (pictures / "a" / "05.png").read_bytes()
+    (pictures / "a" / "05.png").write_bytes(good[: len(good) // 2])
+    done = change(out)
+    assert (done.added, done.renewed, done.removed) == ((), (), ("a/05.png",))
+    assert [entry["file"] for entry in left_out(out)] == ["a/05.png"]
+    assert {item.file for item in check(out).items()} == set(FILES) - {"a/05.png"}
+    (pictures / "a" / "05.png").write_bytes(good)
+    assert change(out) == Changed(added=("a/05.png",))
+    assert ids(out)["a/05.png"] >= 10 and left_out(out) == []
+    check(out)
+
+
+def test_where_nothing_changed_nothing_is_written_and_no_encoder_loaded(out, no_encoder):
+    before = tree(out)
+    assert update(out) == Changed()
+    assert tree(out) == before
+
+
+@pytest.mark.parametrize("change", [update, lambda out: add(out, [out.parent / "pictures"])])
+@pytest.mark.parametrize("case", ["missing", "a file", "no pictures"])
+def test_without_its_folder_or_pictures_in_it_the_index_stays_as_it_is(out, pictures, case, change, no_encoder):
+    before = tree(out)
+    pictures.rename(out.parent / "elsewhere")
+    if case == "a file":
+        pictures.touch()
+    elif case == "no pictures":
+        pictures.mkdir()
+        (pictures / "notes.txt").touch()
+        scene(0).save(pictures / ".hidden.png")
+    with pytest.raises(Unavailable) as error:
+        change(out)
+    refused(error, pictures)
+    assert tree(out) == before
+
+
+@pytest.fixture
+def closed(pictures, monkeypatch):
+    """Nobody may list the folder "a"; root, who runs some tests, could otherwise."""
+    real = os.scandir
+
+    def scandir(path):
+        if path == str(pictures / "a"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+def test_a_folder_that_cannot_be_listed_keeps_its_pictures(out, pictures, check, closed, monkeypatch):
+    before = ids(out)
+    scene(20).save(pictures / "b" / "new.png")
+    scene(21).save(pictures / "a" / "unseen.png")
+    (pictures / "b" / "00.png").unlink()
+    done = update(out)
+    assert (done.added, done.renewed, done.removed) == (("b/new.png",), (), ("b/00.png",))
+    assert ids(out) == {file: id for file, id in before.items() if file != "b/00.png"} | {"b/new.png": 10}
+    assert [entry["file"] for entry in left_out(out)] == ["a"] and "cannot be listed" in left_out(out)[0]["reason"]
+    manifest = check(out).manifest
+    update(out)
+    assert Index.open(out).manifest == manifest
+    monkeypatch.undo()
+    assert update(out) == Changed(added=("a/unseen.png",))
+    assert left_out(out) == []
+
+
+def test_whoever_updates_is_told_of_a_folder_that_cannot_be_listed(out, closed, capsys):
+    assert "left out a: The folder cannot be listed" in run(capsys, "update", out)[2]
+
+
+def test_an_index_in_its_folder_never_holds_its_own_thumbnails(tmp_path, check):
+    out = draw(tmp_path / "pictures", 3) / "sub" / "index"
+    build(Plan(tmp_path / "pictures", out, "toy", device="cpu"))
+    scene(20).save(tmp_path / "pictures" / "sub" / "new.png")
+    assert update(out) == Changed(added=("sub/new.png",))
+    assert add(out, [out.parent]) == Changed()
+    with pytest.raises(Unavailable):
+        add(out, [out])
+    assert update(out) == Changed() and len(check(out)) == 4
+
+
+def test_an_index_that_was_built_through_a_link_finds_its_folder(tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    build(Plan(draw(tmp_path / "pictures", 2), tmp_path / "link", "toy", device="cpu"))
+    assert update(tmp_path / "link") == Changed()
+
+
+@pytest.mark.parametrize("two", [False, True], ids=["one model", "two models"])
+def test_both_spaces_stay_aligned(tmp_path, toy, check, two):
+    pictures, out = draw(tmp_path / "pictures", 6), tmp_path / "index"
+    other = replace(toy, name="other", mean=(0.1, 0.9, 0.1)) if two else toy
+    eyes = Encoders({"image": toy, "text": other}) if two else None
+    build(Plan(pictures, out, "toy-words", heads=True, device="cpu"), eyes)
+    for step in range(3):
+        scene(20 + step).save(pictures / f"0{step}.png")
+        scene(30 + step).save(pictures / f"new{step}.png")
+        assert update(out, eyes=eyes).added == (*(["05.png"] if step else []), f"new{step}.png")
+        remove(out, ["05.png"])
+        spaces = check(out, text=other).manifest["spaces"]
+        assert (spaces["image"]["shards"] == spaces["text"]["shards"]) != two
+        assert spaces["image"]["heads"] and not spaces["text"]["heads"]
+
+
+# Some pictures only.
+
+
+@pytest.mark.parametrize(
+    ("change", "names", "added", "renewed", "removed"),
+    [
+        (add, ["x/1.png"], ["x/1.png"], [], []),
+        (add, ["x", "x/1.png", "a/../x/2.png"], ["x/1.png", "x/2.png"], [], []),
+        (add, ["b/00.png", "x/2.png", "a"], ["x/2.png"], ["a/03.png"], []),  # only one of them is another now
+        (add, ["."], ["x/1.png", "x/2.png", "y.png"], ["a/03.png"], []),
+        (remove, ["b/08.png", "a/01.png", "a/01.png"], [], [], ["a/01.png", "b/08.png"]),
+        (remove, ["a"], [], [], A),
+        (remove, ["a/", "./b/00.png"], [], [], [*A, "b/00.png"]),
+    ],
+)
+def test_what_is_named_changes_and_nothing_else(out, pictures, check, change, names, added, renewed, removed):
+    before, old = by_name(out), content(Index.open(out))
+    (pictures / "x").mkdir()
+    for seed, name in ((20, "x/1.png"), (21, "x/2.png"), (22, "y.png")):
+        scene(seed).save(pictures / name)
+    if renewed:
+        scene(23).save(pictures / "a/03.png")
+    done = change(out, [pictures / name for name in names] if change == add else names)
+    assert done == Changed(tuple(added), tuple(renewed), tuple(removed))
+    index, same = check(out), [file for file in FILES if file not in {*renewed, *removed}]
+    assert ids(out) == {file: id for id, file in enumerate([*FILES, *added]) if file not in removed}
+    assert {file: by_name(out)[file] for file in same} == {file: before[file] for file in same}
+    assert {file: content(index)[file] for file in same} == {file: old[file] for file in same}
+    assert [thing.name for id in range(10) for thing in index.objects(id)] == [file for file in NOTED if file in same]
+    assert all((pictures / name).is_file() for name in FILES)
+
+
+@pytest.mark.parametrize(
+    ("change", "names", "word"),
+    [(add, [name], name) for name in ("../outside.png", "nowhere.png", "../nowhere.png", "empty")]
+    + [(add, ["a", "nowhere.png"], "nowhere.png")]
+    + [(remove, [name], f"no picture {name}") for name in ("a/0", "01.png", "A/01.png", "x.png", "", "/", "..", "*")]
+    + [(remove, ["a/01.png", "x.png"], "x.png"), (remove, ["a", "b"], "Nothing of the index")],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(out, pictures, change, names, word, no_encoder):
+    (pictures / "empty").mkdir()
+    scene(20).save(out.parent / "outside.png")
+    before = tree(out)
+    with pytest.raises(Unavailable) as error:
+        change(out, [pictures / name for name in names] if change == add else names)
+    refused(error, word)
+    assert tree(out) == before
+
+
+@pytest.mark.parametrize("name", ["link.png", ".hidden.png", "picture"])
+def test_what_is_added_is_what_an_update_would_take(out, pictures, name):
+    if name == "link.png":
+        (pictures / name).symlink_to(pictures / "a" / "01.png")
+    else:
+        scene(20).save(pictures / name, "PNG")
+    try:
+        assert add(out, [pictures / name]) == Changed(added=(name,))
+    except Unavailable:  # to refuse is as good
+        return
+    assert update(out) == Changed()
+
+
+def test_a_portable_index_gives_pictures_up_and_takes_none(out, pictures, no_encoder):
+    rewrite(out, lambda manifest: manifest.update(root=None))
+    assert remove(out, ["a/01.png", "b"]) == Changed(removed=("a/01.png", *B))
+    assert ids(out) == {file: id for id, file in enumerate(A) if id} and Index.open(out).manifest["root"] is None
+    for change in (update, lambda out: add(out, [pictures / "b"])):
+        with pytest.raises(Unavailable) as error:
+            change(out)
+        refused(error, "remembers no folder")
+
+
+# Shards, and what a search finds.
+
+
+def test_many_small_changes_do_not_leave_many_shards(out, pictures, check):
+    def lengths():
+        space = Index.open(out).space()
+        assert [len(z) for z in space.z] == [len(shard) for shard in space.shards]
+        return [len(shard) for shard in space.shards]
+
+    before = Index.open(out).manifest["spaces"]["image"]
+    for i in range(9):
+        scene(20 + i).save(pictures / f"new{i}.png")
+        add(out, [pictures / f"new{i}.png"])
+    assert lengths() == [4, 4, 4, 4, 3]
+    now = check(out).manifest["spaces"]["image"]
+    assert [now[kind][:2] for kind in ("shards", "heads")] == [before[kind][:2] for kind in ("shards", "heads")]
+    for name in ("b/00.png", "new0.png", "new1.png", "b/02.png"):
+        remove(out, [name])
+    assert lengths() == [4, 4, 4, 3]
+    assert check(out).manifest["spaces"]["image"]["heads"][0] == before["heads"][0]
+    gc(out)
+    assert len(list(out.glob("*.safetensors"))) == 8
+    check(out)
+
+
+@pytest.mark.parametrize("mode", ["query", "query-db"])
+def test_a_reader_goes_on_with_what_it_opened_and_the_next_scores_unchanged_pictures_alike(out, pictures, toy, mode):
+    def found(searcher):
+        hits = searcher.search(searcher.open(pictures / "b" / "06.png"), mode=mode)
+        return dict(zip((item.file for item in hits.items), hits.scores.tolist(), strict=True))
+
+    index = Index.open(out)
+    reader, old = Searcher(index, toy), content(index)
+    before = found(reader)
+    for seed, name in ((20, "a/03.png"), (21, "0.png"), (22, "1.png")):
+        scene(seed).save(pictures / name)
+    update(out)
+    remove(out, ["a/09.png", "b/00.png"])
+    assert gc(out) > 0
+    assert content(index) == old and found(reader) == before
+    now, same = found(Searcher(Index.open(out), toy)), before.keys() - {"a/03.png", "a/09.png", "b/00.png"}
+    assert now.keys() == same | {"a/03.png", "0.png", "1.png"} and next(iter(now)) == "b/06.png"
+    assert {file: now[file] for file in same} == pytest.approx({file: before[file] for file in same}, abs=1e-6)
+    assert abs(now["a/03.png"] - before["a/03.png"]) > 1e-4
+
+
+def test_an_index_changed_step_by_step_holds_what_a_fresh_one_does(out, pictures):
+    random, fresh = np.random.default_rng(5), out.parent / "fresh"
+    for step in range(8):
+        names = random.permutation(sorted(map(str, pictures.rglob("*.png")))).tolist()
+        Path(names[0]).unlink()
+        Path(names[1]).rename(pictures / f"{step}-renamed.png")
+        for i, name in enumerate([*names[2:4], f"{pictures}/a/{step}.png", f"{pictures}/{step}.png"]):
+            scene(40 + 10 * step + i).save(name)
+        update(out)
+    build(Plan(pictures, fresh, "toy", heads=True, device="cpu"))
+    facts = [{file: replace(item, id=0) for file, item in by_name(each).items()} for each in (out, fresh)]
+    noted = {file: replace(item, caption=None, source=None, licence=None) for file, item in facts[0].items()}
+    assert noted == facts[1] and len(noted) == 18
+    stepped, anew = content(Index.open(out)), content(Index.open(fresh))
+    for file in anew:
+        one, two = (np.frombuffer(each[file], np.float16) for each in (stepped, anew))
+        assert np.allclose(one, two, atol=1e-3)
+
+
+# Readers.
+
+
+@pytest.mark.parametrize(
+    ("room", "after"), [(reader, "read_manifest"), (reader, "check"), (maintenance, "read_manifest")]
+)
+def test_a_reader_under_which_the_index_changes_sees_the_new_state(out, room, after, monkeypatch):
+    real = getattr(room, after)
+
+    def then_change(*args):
+        result = real(*args)
+        monkeypatch.setattr(room, after, real)
+        remove(out, ["a/01.png"])
+        gc(out)
+        return result
+
+    monkeypatch.setattr(room, after, then_change)
+    if room is maintenance:
+        assert list(damages(out)) == []
+    assert content(Index.open(out)).keys() == set(FILES) - {"a/01.png"}
+
+
+@pytest.mark.parametrize("settled", [-1.0, 2.0], ids=["files known", "files read"])
+def test_a_reader_sees_an_old_or_a_new_state_whenever_it_comes(out, pictures, toy, settled, monkeypatch):
+    monkeypatch.setattr(digest_cache, "SETTLED", settled)
+    eyes, done = Encoders({"image": toy}), threading.Event()
+
+    def state():
+        index = Index.open(out)
+        return index.manifest["digest"], content(index)
+
+    def look():
+        seen = [state()]
+        while not done.is_set():
+            seen.append(state())
+        return seen
+
+    states = dict([state()])
+    with ThreadPoolExecutor() as pool:
+        readers = [pool.submit(look) for _ in range(2)]
+        try:
+            for step in range(8):
+                scene(20 + step).save(pictures / FILES[step])
+                update(out, eyes=eyes)
+                states |= [state()]
+                gc(out)
+        finally:
+            done.set()
+    seen = [each for reader in readers for each in reader.result()]
+    assert len(states) == 9 and len({digest for digest, _ in seen}) > 2
+    assert all(found == states[digest] for digest, found in seen)
+
+
+# Every byte as it was published.
+
+
+def rewrite(out, change):
+    """Change a manifest and give it the digest it then needs."""
+    manifest = json.loads((out / MANIFEST).read_text())
+    change(manifest)
+    manifest["digest"] = manifest_digest(manifest)
+    (out / MANIFEST).write_text(json.dumps(manifest))
+
+
+def file_of(out, kind):
+    manifest = json.loads((out / MANIFEST).read_text())
+    space = manifest["spaces"]["image"]
+    return out / ({"manifest": MANIFEST, "vectors": space["shards"][1], "heads": space["heads"][-1]} | manifest)[kind]
+
+
+@pytest.fixture
+def full(out, pictures):
+    """An index with something in each of its files."""
+    (pictures / "bad.png").write_bytes(b"junk")
+    update(out)
+    return out
+
+
+def run(capsys, command, out):
+    more = {"add": [out.parent / "pictures" / "a" / "01.png"], "remove": ["b/00.png"]}.get(command, [])
+    status = main([command, str(out), *map(str, more), *(["--device", "cpu"] if command in ("add", "update") else [])])
+    return (status, *capsys.readouterr())
+
+
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+@pytest.mark.parametrize("kind", ["manifest", "vectors", "heads", "items", "objects", "rejected"])
+def test_verify_names_what_is_damaged_and_no_command_touches_it(full, kind, damage, capsys):
+    assert list(damages(full)) == []
+    damage(path := file_of(full, kind))
+    before = tree(full)
+    for command in COMMANDS:
+        status, printed, err = run(capsys, command, full)
+        assert (status, printed) == (1, "") and err.splitlines()[-1].startswith("index_build: ")
+        assert kind == "manifest" or path.name in err.splitlines()[-1]
+    assert tree(full) == before
+
+
+def test_verify_names_everything_that_is_damaged(out, capsys):
+    thumbs = [Index.open(out).thumb(item) for item in Index.open(out).items()[2:4]]
+    for wrong in (thumbs, [file_of(out, "vectors"), file_of(out, "items")]):
+        flip(wrong[0])
+        wrong[1].unlink()
+        assert len(list(damages(out))) == 2
+        status, printed, err = run(capsys, "verify", out)
+        lines = err.splitlines()[-2:]
+        assert (status, printed) == (1, "") and all(line.startswith("index_build: The ") for line in lines)
+        assert all(path.name in "".join(lines) for path in wrong)
+
+
+def test_verify_does_not_trust_the_record(out, tmp_path, monkeypatch):
+    monkeypatch.setattr(digest_cache, "SETTLED", -1.0)
+    Index.open(out)
+    flip(path := file_of(out, "vectors"))
+    (record,) = (tmp_path / "cache").rglob("*.json")
+    known, stat = json.loads(record.read_text()), path.stat()
+    known[path.name][1:] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    record.write_text(json.dumps(known))
+    Index.open(out)  # which does
+    assert path.name in "".join(damages(out))
+
+
+OTHER = {
+    "no files": lambda manifest: manifest.pop("files"),
+    "a list": lambda manifest: manifest.update(files=[]),
+    "no digest": lambda manifest: manifest["files"].update({manifest["items"]: {}}),
+    "no name": lambda manifest: manifest["files"].update({"\0": {"sha256": ""}}),
+    "not listed": lambda manifest: manifest["files"].pop(manifest["items"]),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_verify_says_so_where_the_manifest_has_other_facts(out, case, capsys):
+    rewrite(out, OTHER[case])
+    status, printed, err = run(capsys, "verify", out)
+    assert (status, printed) == (1, "") and err.splitlines()[-1].startswith("index_build: ")
+
+
+def test_each_command_says_in_a_line_what_it_did(full, pictures, capsys):
+    scene(20).save(pictures / "new.png")
+    hint = f"python -m index_build gc {full} removes what only the old state used\n"
+    status, printed, err = run(capsys, "update", full)
+    assert (status, printed) == (0, "1 pictures added, 0 encoded again, 0 removed\n")
+    assert err.splitlines()[-1].startswith("left out bad.png: bad.png is not a picture")
+    scene(21).save(pictures / "a" / "01.png")
+    assert run(capsys, "add", full)[:2] == (0, "0 pictures added, 1 encoded again, 0 removed\n" + hint)
+    assert run(capsys, "remove", full) == (0, "0 pictures added, 0 encoded again, 1 removed\n" + hint, "")
+    assert run(capsys, "verify", full)[:2] == (0, "10 pictures, every byte as it was published\n")
+    (full / "notes.txt").write_bytes(b"mine")
+    files, (status, printed, err) = len(tree(full)), run(capsys, "gc", full)
+    assert (status, printed, err) == (0, f"{files - len(tree(full))} files removed\n", "") and len(tree(full)) < files
+    index = Index.open(full)
+    assert {name for name in tree(full) if "/" not in name} == {MANIFEST, "notes.txt", *index.manifest["files"]}
+    assert {Path(name).stem for name in tree(full / "thumbs")} == index.thumbs()
+    assert run(capsys, "gc", full) == (0, "0 files removed\n", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_index_is_one_line_and_one_that_a_build_is_at_work_on_is_only_read(out, tmp_path, command, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "nowhere", tmp_path / "empty", tmp_path / "file"):
+        status, printed, err = run(capsys, command, path)
+        assert (status, printed, err.count("\n")) == (1, "", 1)
+        assert err.startswith("index_build: ") and str(path) in err
+    assert not (tmp_path / "nowhere").exists() and not list((tmp_path / "empty").iterdir())
+    before, held = tree(out), os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        told = run(capsys, command, out)
+        assert command == "verify" or told == (1, "", f"index_build: Another build is at work on {out}.\n")
+        assert tree(out) == before
+    finally:
+        os.close(held)
+    assert run(capsys, command, out)[0] == 0
+
+
+# What was verified on this machine already.
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The names of the files that are read whole when an index is opened; all count as settled."""
+    names: list[str] = []
+
+    def counted(folder, name, facts):
+        names.append(name)
+        verify(folder, name, facts)
+
+    monkeypatch.setattr(digest_cache, "verify", counted)
+    monkeypatch.setattr(digest_cache, "SETTLED", -1.0)
+    return names
+
+
+def read_by(out, reads):
+    """How many of the nine files are read whole to open an index, and then to open it again."""
+    counts = []
+    for _ in range(2):
+        reads.clear()
+        Index.open(out)
+        counts.append(len(reads))
+    return counts
+
+
+def test_a_second_opening_reads_no_file_and_one_after_a_change_the_new_ones(out, pictures, reads):
+    before, old = tree(out), set(Index.open(out).manifest["files"])
+    assert set(reads) == old and read_by(out, reads) == [0, 0] and tree(out) == before
+    scene(20).save(pictures / "new.png")
+    update(out)
+    reads.clear()
+    new = Index.open(out)
+    space = new.manifest["spaces"]["image"]
+    assert {space["shards"][-1], space["heads"][-1]} < set(reads) and not set(reads) & {*space["shards"][:2]}
+    assert read_by(out, reads) == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["vectors", "heads", "items", "objects", "rejected", "digest"])
+def test_a_changed_byte_is_noticed_though_size_and_time_are_the_old_ones(full, kind, reads):
+    Index.open(full)
+    if kind == "digest":
+        rewrite(full, lambda manifest: manifest["files"][manifest["items"]].update(sha256="0" * 64))
+    else:
+        path = file_of(full, kind)
+        stat = path.stat()
+        flip(path)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(BadIndex):
+        Index.open(full)
+
+
+def test_a_copied_index_is_read_whole_again(out, reads):
+    assert read_by(out, reads) == [9, 0]
+    copied = shutil.copytree(out, out.parent / "copied" / "index")
+    assert read_by(copied, reads) == [9, 0] and read_by(out, reads) == [0, 0]
+    shutil.rmtree(out)
+    shutil.copytree(copied, out)  # the same names, sizes and times at the same place
+    assert read_by(out, reads) == [9, 0]
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "record", [b"", b"{", b"[]", b"null", b"\xff", b'{"x": 1}', DEEP, "folder", "lost", "homeless"]
+)
+def test_a_damaged_record_is_written_anew_and_where_there_can_be_none_all_is_read(
+    out, tmp_path, record, reads, monkeypatch
+):
+    Index.open(out)
+    (path,) = (tmp_path / "cache").rglob("*.json")
+    if isinstance(record, bytes):
+        path.write_bytes(record)
+    elif record == "folder":
+        path.unlink()
+        (path / "in the way").mkdir(parents=True)
+    elif record == "lost":
+        shutil.rmtree(tmp_path / "cache")
+        (tmp_path / "cache").write_bytes(b"precious")
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert read_by(out, reads) == [9, 0 if isinstance(record, bytes) else 9]
+
+
+@pytest.mark.parametrize("slow", [0, 100], ids=["fast", "slow"])
+def test_files_that_are_young_when_they_are_looked_at_are_not_recorded(out, reads, slow, monkeypatch):
+    monkeypatch.setattr(digest_cache, "time", SimpleNamespace(time=lambda: time.time() + slow * len(reads)))
+    monkeypatch.setattr(digest_cache, "SETTLED", 60.0)
+    for path in out.iterdir():
+        os.utime(path, (1, 1))  # the inode's own time of change stays young
+    assert read_by(out, reads) == [9, 9]
+
+
+def test_a_change_leaves_the_records_of_a_killed_build(made, out, monkeypatch):
+    records = out / ".partial"
+    records.mkdir()
+    (records / "somebody.json").write_text("{}")
+    remove(out, [Index.open(out).item(0).file])
+    assert [path.name for path in records.iterdir()] == ["somebody.json"]
