@@ -230,14 +230,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     def opened(address: str | Path, key: str) -> Page:
         index = open_index(address)
         load = partial(_load, index, args.captions)
-        if encoders.lent():  # models that will run beside such a GPU are loaded here and now, before the page is up
+        if (
+            encoders.has_zerogpu()
+        ):  # models that will run beside such a GPU are loaded here and now, before the page is up
             loaded = load()
             return Page(index, lambda: loaded, key)
         return Page(index, load, key)
 
     try:
         library = Library(args.index, opened, grows=alone())
-        for _, key in library.menu() if encoders.lent() else ():
+        for _, key in library.menu() if encoders.has_zerogpu() else ():
             library.page(key)
         blocks = launch(library)
     except FoirError as error:

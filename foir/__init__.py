@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from foir.images import Photo
     from foir.index import Index, Item
     from foir.prompts import Prompt, Stroke
-    from foir.search.results import Hits, Picture
+    from foir.search.results import QueryImage, SearchResults
     from foir.search.searcher import Searcher
 
 _LAZY = {
-    "Hits": "hits",
+    "SearchResults": "search.results",
     "Index": "index",
     "Item": "index",
     "Photo": "images",
-    "Picture": "hits",
+    "QueryImage": "search.results",
     "Prompt": "prompts",
-    "Searcher": "search",
+    "Searcher": "search.searcher",
     "Stroke": "prompts",
 }
 
@@ -37,11 +37,11 @@ __all__ = [
     "BadIndex",
     "BadPrompt",
     "FoirError",
-    "Hits",
+    "SearchResults",
     "Index",
     "Item",
     "Photo",
-    "Picture",
+    "QueryImage",
     "Prompt",
     "Searcher",
     "Stroke",

@@ -56,7 +56,7 @@ def names(found: np.ndarray, captions: Sequence[str | None], words: int = 3) -> 
     return made
 
 
-def flat(vectors: np.ndarray) -> np.ndarray:
+def pca_2d(vectors: np.ndarray) -> np.ndarray:
     """Rows of float [n, d] on a plane, [n, 2] in 0..1: their two leading principal components."""
     centred = vectors - vectors.mean(0)
     _, directions = np.linalg.eigh(centred.T @ centred)
@@ -69,7 +69,7 @@ def _words(caption: str) -> set[str]:
     return {word for word in re.findall(r"[a-z]{3,}", caption.lower()) if word not in COMMON}
 
 
-def copies(vectors: np.ndarray, least: float = 0.97) -> list[int]:
+def near_duplicates(vectors: np.ndarray, least: float = 0.97) -> list[int]:
     """For each unit vector, best first, the place of the first one that it is nearly a copy of, or its own.
 
     Args:

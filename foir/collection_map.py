@@ -14,7 +14,7 @@ CLUSTERS = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Atlas:
+class CollectionMap:
     """A map.
 
     Attributes:
@@ -32,16 +32,16 @@ class Atlas:
     centres: tuple[int, ...]
 
 
-def chart(index: IndexLike, clusters: int = CLUSTERS, points: int = POINTS) -> Atlas:
+def build_map(index: IndexLike, clusters: int = CLUSTERS, points: int = POINTS) -> CollectionMap:
     """Draw the map of an index's pictures as they are pointed at."""
-    items = index.some(points)
+    items = index.sample(points)
     vectors = index.vectors("image", [item.id for item in items])
     found = clustering.kmeans(vectors, clusters)
     middles = [np.flatnonzero(found == cluster) for cluster in range(int(found.max()) + 1)]
     centres = [rows_[np.argmax(vectors[rows_] @ vectors[rows_].mean(0))] for rows_ in middles]
-    return Atlas(
+    return CollectionMap(
         np.array([item.id for item in items]),
-        clustering.flat(vectors),
+        clustering.pca_2d(vectors),
         found,
         tuple(clustering.names(found, [item.caption for item in items])),
         tuple(items[place].id for place in centres),

@@ -18,7 +18,7 @@ from typing import Any
 from foir.errors import Unavailable
 
 
-class Absent(Unavailable):
+class NotOnHub(Unavailable):
     """The Hub has no such repository or revision, or says so."""
 
 
@@ -28,12 +28,12 @@ GLOB = "*?[]"  # the client would take a name with one of these for a pattern
 REPOSITORY, REVISION, COMMIT = re.compile(f"{NAME}/{NAME}"), re.compile(NAME), re.compile("[0-9a-f]{40}")
 
 
-def photos() -> Path:
+def data_folder() -> Path:
     """The folder with real photos: FOIR_DATA, by default ../shared/data beside the checkout."""
     return Path(os.environ.get("FOIR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def caches() -> Path:
+def cache_folder() -> Path:
     """Where foir keeps what it could make or fetch again: XDG_CACHE_HOME/foir, by default ~/.cache/foir."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foir"
 
@@ -50,7 +50,7 @@ def check_address(repo: str, revision: str | None = None) -> None:
         raise Unavailable(f"{revision!r} is no commit, tag or branch that foir asks for.")
 
 
-def weights(repo: str, revision: str | None = None, *, code: bool = False) -> tuple[Path, str]:
+def download_weights(repo: str, revision: str | None = None, *, code: bool = False) -> tuple[Path, str]:
     """Fetch a model's configuration, vocabulary and weights, or find them in the local cache.
 
     Args:
@@ -71,7 +71,7 @@ def weights(repo: str, revision: str | None = None, *, code: bool = False) -> tu
     def fetch(*patterns: str) -> Path:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
 
-    with reachable(f"The weights {repo}"):
+    with hub_errors(f"The weights {repo}"):
         about = ("*.json", "*.txt", "*.model", *(("*.py",) if code else ()))
         folder = fetch(*about, "*.safetensors")
         if not any(folder.glob("*.safetensors")):
@@ -81,7 +81,7 @@ def weights(repo: str, revision: str | None = None, *, code: bool = False) -> tu
     return folder, folder.name
 
 
-def tables(repo: str) -> Path:
+def download_tables(repo: str) -> Path:
     """Fetch the parquet files of a data set's main branch, or find them in the local cache.
 
     Returns:
@@ -92,11 +92,11 @@ def tables(repo: str) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    with reachable(f"The data set {repo}"):
+    with hub_errors(f"The data set {repo}"):
         return Path(snapshot_download(repo, repo_type="dataset", allow_patterns=["*.parquet"]))
 
 
-def commit(repo: str, revision: str | None = None) -> str:
+def resolve_commit(repo: str, revision: str | None = None) -> str:
     """The commit that a branch or tag of a data set repository stands at, or the newest one.
 
     Raises:
@@ -105,11 +105,11 @@ def commit(repo: str, revision: str | None = None) -> str:
     from huggingface_hub import HfApi
 
     check_address(repo, revision)
-    with reachable(f"The data set {repo}"):
+    with hub_errors(f"The data set {repo}"):
         return str(_patiently(lambda: HfApi().dataset_info(repo, revision=revision).sha))
 
 
-def dataset(repo: str, sha: str, names: Sequence[str], *, again: bool = False) -> Path:
+def download_files(repo: str, sha: str, names: Sequence[str], *, again: bool = False) -> Path:
     """Fetch some files of a data set repository at a commit; what the local cache holds is not fetched again.
 
     Args:
@@ -129,12 +129,12 @@ def dataset(repo: str, sha: str, names: Sequence[str], *, again: bool = False) -
     check_address(repo, sha)
     if any(sign in name for name in names for sign in GLOB):
         raise Unavailable(f"The data set {repo} names a file with a sign of a pattern in it.")
-    with reachable(f"The data set {repo}"):
+    with hub_errors(f"The data set {repo}"):
         fetch = partial(snapshot_download, repo, repo_type="dataset", revision=sha, force_download=again)
         return Path(_patiently(partial(fetch, allow_patterns=list(names))))
 
 
-def listed(repo: str, sha: str) -> list[str]:
+def list_files(repo: str, sha: str) -> list[str]:
     """The files of a data set repository at a commit, sorted.
 
     Raises:
@@ -143,11 +143,11 @@ def listed(repo: str, sha: str) -> list[str]:
     from huggingface_hub import HfApi
 
     check_address(repo, sha)
-    with reachable(f"The data set {repo}"):
+    with hub_errors(f"The data set {repo}"):
         return sorted(HfApi().list_repo_files(repo, repo_type="dataset", revision=sha))
 
 
-def opened(repo: str, sha: str, name: str) -> AbstractContextManager[Any]:
+def open_file(repo: str, sha: str, name: str) -> AbstractContextManager[Any]:
     """A file of a data set repository at a commit, open for reading; only what is read of it is fetched."""
     from huggingface_hub import HfFileSystem
 
@@ -156,7 +156,7 @@ def opened(repo: str, sha: str, name: str) -> AbstractContextManager[Any]:
     return file
 
 
-def upload(
+def upload_folder(
     repo: str,
     folder: Path,
     message: str,
@@ -182,7 +182,7 @@ def upload(
 
     check_address(repo)
     kind = "space" if space else "dataset"
-    with reachable(f"The {'Space' if space else 'data set'} {repo}", "cannot be written"):
+    with hub_errors(f"The {'Space' if space else 'data set'} {repo}", "cannot be written"):
         api = HfApi()
         if not space:
             _patiently(lambda: api.create_repo(repo, repo_type=kind, private=private, exist_ok=True))
@@ -199,7 +199,7 @@ def upload(
         )
 
 
-def make_space(repo: str, *, private: bool = False) -> None:
+def create_space(repo: str, *, private: bool = False) -> None:
     """Make an empty Space that Gradio serves, unless it is there.
 
     Raises:
@@ -208,12 +208,12 @@ def make_space(repo: str, *, private: bool = False) -> None:
     from huggingface_hub import HfApi
 
     check_address(repo)
-    with reachable(f"The Space {repo}", "cannot be made"):
+    with hub_errors(f"The Space {repo}", "cannot be made"):
         create = partial(HfApi().create_repo, repo, repo_type="space", space_sdk="gradio", private=private)
         _patiently(partial(create, exist_ok=True))
 
 
-def set_variable(repo: str, name: str, value: str | None) -> None:
+def set_space_variable(repo: str, name: str, value: str | None) -> None:
     """Set an environment variable of a Space, or remove it.
 
     Raises:
@@ -221,7 +221,7 @@ def set_variable(repo: str, name: str, value: str | None) -> None:
     """
     from huggingface_hub import HfApi
 
-    with reachable(f"The Space {repo}", "cannot be set up"):
+    with hub_errors(f"The Space {repo}", "cannot be set up"):
         api = HfApi()
         if value is not None:
             _patiently(lambda: api.add_space_variable(repo, name, value))
@@ -254,7 +254,7 @@ def _status(error: BaseException | None) -> int | None:
 
 
 @contextmanager
-def reachable(what: str, failing: str = "cannot be fetched") -> Iterator[None]:
+def hub_errors(what: str, failing: str = "cannot be fetched") -> Iterator[None]:
     """Turn what the Hub and its client raise into one sentence about `what`.
 
     Raises:
@@ -267,7 +267,7 @@ def reachable(what: str, failing: str = "cannot be fetched") -> Iterator[None]:
     except errors.GatedRepoError as error:
         raise Unavailable(f"{what} is gated: ask for access on its page, and set HF_TOKEN.") from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise Absent(
+        raise NotOnHub(
             f"{what} is not on the Hub, or not for you, or has no such revision: if it is private, set HF_TOKEN."
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:

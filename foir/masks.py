@@ -28,7 +28,7 @@ def decode(counts: str, size: tuple[int, int]) -> np.ndarray:
     return flat.reshape((size[1], size[0]), order="F")
 
 
-def corners(boxes: Sequence[Sequence[float]]) -> list[tuple[float, float, float, float]]:
+def as_corners(boxes: Sequence[Sequence[float]]) -> list[tuple[float, float, float, float]]:
     """Boxes as (x0, y0, x1, y1).
 
     They are taken for that already, unless one of them cannot be: then each is a corner and a size, as COCO has them.

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from foir.errors import BadPrompt
-from foir.prompts import Prompt, Stroke, bounds, span
+from foir.prompts import Prompt, Stroke, axis_span, bounds
 
 STROKE_SIDE = 1024  # longest side strokes are drawn at, pixels
 RULES = ("any", "majority", "center")
@@ -79,12 +79,12 @@ def _draw(prompt: Prompt, size: tuple[int, int]) -> np.ndarray:
     """The pixels that boxes, strokes and the mask cover, bool [H, W]."""
     area = np.zeros((size[1], size[0]), bool) if prompt.mask is None else prompt.mask.copy()
     for x0, y0, x1, y1 in prompt.boxes:
-        area[span(y0, y1, size[1]), span(x0, x1, size[0])] = True
+        area[axis_span(y0, y1, size[1]), axis_span(x0, x1, size[0])] = True
     if prompt.strokes:
         area |= _draw_strokes(prompt.strokes, size)
         for x, y in (at for stroke in prompt.strokes for at in stroke.path):
             if 0 <= x <= size[0] and 0 <= y <= size[1]:  # however thin the brush, what it touched is meant
-                area[span(y, y, size[1]), span(x, x, size[0])] = True
+                area[axis_span(y, y, size[1]), axis_span(x, x, size[0])] = True
         if not area.any():
             raise BadPrompt(f"The stroke passes beside the picture of {size[0]} x {size[1]} pixels.")
     return area
@@ -147,4 +147,4 @@ def _window(at: float, pixels: int, patches: int, window: int) -> slice:
 
 def _cells(patches: slice, pixels: int, count: int) -> slice:
     """The pixels that a run of patches touches."""
-    return span(patches.start * pixels / count, patches.stop * pixels / count, pixels)
+    return axis_span(patches.start * pixels / count, patches.stop * pixels / count, pixels)

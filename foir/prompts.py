@@ -186,7 +186,7 @@ def _fit_mask(mask: np.ndarray, size: tuple[int, int], orientation: int) -> np.n
     x0, y0, x1, y1 = bounds(np.asarray(picture))
     scale_x, scale_y = size[0] / picture.width, size[1] / picture.height
     kept = np.zeros((size[1], size[0]), bool)
-    kept[span(y0 * scale_y, y1 * scale_y, size[1]), span(x0 * scale_x, x1 * scale_x, size[0])] = True
+    kept[axis_span(y0 * scale_y, y1 * scale_y, size[1]), axis_span(x0 * scale_x, x1 * scale_x, size[0])] = True
     return kept
 
 
@@ -206,7 +206,7 @@ def _numbers(values: Sequence[float]) -> tuple[float, ...]:
     return numbers
 
 
-def span(low: float, high: float, limit: int) -> slice:
+def axis_span(low: float, high: float, limit: int) -> slice:
     """Every pixel that the stretch [low, high) touches, at least one."""
     start = min(max(math.floor(low), 0), limit - 1)
     return slice(start, max(min(math.ceil(high), limit), start + 1))

@@ -112,10 +112,10 @@ def _build(args: argparse.Namespace) -> None:
 
     source: Path | Source = Path(args.source)
     if args.source.startswith("hf:"):
-        from foir.index.remote import parsed
+        from foir.index.remote import parse_address
         from index_build.sources.hub_datasets import Tables
 
-        source = Tables(*parsed(args.source))
+        source = Tables(*parse_address(args.source))
     elif Path(args.source).is_dir():
         pass
     elif "://" in args.source or any(sign in args.source for sign in "*?[") or args.source.endswith(".parquet"):
@@ -183,7 +183,7 @@ def _publish(args: argparse.Namespace) -> None:
 def _pull(args: argparse.Namespace) -> None:
     from foir.index import remote
 
-    repo, revision = remote.parsed(args.repo) if args.repo.startswith("hf:") else (args.repo, None)
+    repo, revision = remote.parse_address(args.repo) if args.repo.startswith("hf:") else (args.repo, None)
     print(remote.pull(repo, args.out, args.revision or revision))
 
 

@@ -37,8 +37,8 @@ def deploy(repo: str, *, indexes: Sequence[str] = (), private: bool = False) -> 
     """
     opened = [open_index(index) for index in indexes]
     names = [space.encoder for index in opened for space in index.spaces.values()]
-    hub.make_space(repo, private=private)
-    hub.set_variable(repo, "FOIR_INDEX", ",".join(indexes) or None)
+    hub.create_space(repo, private=private)
+    hub.set_space_variable(repo, "FOIR_INDEX", ",".join(indexes) or None)
     with tempfile.TemporaryDirectory() as temporary:
         stage = Path(temporary)
         for name in CODE:
@@ -48,7 +48,7 @@ def deploy(repo: str, *, indexes: Sequence[str] = (), private: bool = False) -> 
                 shutil.copy(ROOT / name, stage / name)
         (stage / "requirements.txt").write_text(pinned((ROOT / "requirements.txt").read_text("utf-8")), "utf-8")
         (stage / "README.md").write_text(card(names), "utf-8")
-        hub.upload(repo, stage, "foir", replaces=["foir/*"], space=True)
+        hub.upload_folder(repo, stage, "foir", replaces=["foir/*"], space=True)
     return f"https://huggingface.co/spaces/{repo}"
 
 
@@ -71,7 +71,7 @@ def card(names: Sequence[str]) -> str:
     Args:
         names: Encoders whose weights are fetched while the Space is built, not when the first visitor comes.
     """
-    weights = {encoders.card(name).weights for name in names}
+    weights = {encoders.encoder_spec(name).weights for name in names}
     fetched = sorted(repo for repo in weights if re.fullmatch(r"[\w.-]+/[\w.-]+", repo))
     preload = "".join(f"- {repo}\n" for repo in fetched)
     return f"""---

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from foir.encoders.base import Encoder
-    from foir.small_objects.crops import Thing
+    from foir.small_objects.crops import DetectedObject
     from foir.small_objects.detect import Detector
 
 
@@ -77,9 +77,9 @@ class Frames:
 
     def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
         """Tensors, one for each encoder; then, for the space of objects, the picture with what is known."""
-        from foir.encoders.base import squeezed
+        from foir.encoders.base import preprocess
 
-        tensors = tuple(squeezed(image, *window) for window in self.windows)
+        tensors = tuple(preprocess(image, *window) for window in self.windows)
         return (*tensors, _reduced(image, known)) if self.objects else tensors
 
 
@@ -96,17 +96,17 @@ class Encoders:
         self.encoders, self.objects = encoders, objects
         self.different = list({id(encoder): encoder for encoder in encoders.values()}.values())
         self.frames = Frames(tuple((e.size, e.mean, e.std) for e in self.different), objects)
-        probes = [tuple(encoder.probe().tolist()) for encoder in self.different]
+        probes = [tuple(encoder.reference_feature().tolist()) for encoder in self.different]
         self.made_by = {
             name: MadeBy(encoder.name, encoder.revision, probes[self.different.index(encoder)])
             for name, encoder in encoders.items()
         }
         if objects:
             from foir.small_objects import detect
-            from foir.small_objects.embed import mode_of
+            from foir.small_objects.embed import mode_for
 
             finder = detect.named(encoders["image"])
-            way = json.dumps({**mode_of(encoders["image"]).facts, "finder": finder}, sort_keys=True)
+            way = json.dumps({**mode_for(encoders["image"]).facts, "finder": finder}, sort_keys=True)
             self.made_by[OBJECTS] = replace(self.made_by["image"], way=way)
 
     def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
@@ -125,14 +125,14 @@ class Encoders:
             by_space[OBJECTS] = self._objects([each[-1] for each in pixels])
         return Seen(by_space, _own(first.z), _own(first.residual))
 
-    def _objects(self, pictures: Sequence[tuple[Image.Image, Sequence[Thing]]]) -> np.ndarray:
+    def _objects(self, pictures: Sequence[tuple[Image.Image, Sequence[DetectedObject]]]) -> np.ndarray:
         """One vector for all objects of each picture: the known ones, or what is found where none is known."""
         from torch import cat
 
-        from foir.small_objects.embed import represent
+        from foir.small_objects.embed import embed_objects
 
         found = ((image, known or self._detector(image)) for image, known in pictures)
-        return _own(cat(represent(self.encoders["image"], found)))
+        return _own(cat(embed_objects(self.encoders["image"], found)))
 
     @cached_property
     def _detector(self) -> Detector:
@@ -142,16 +142,16 @@ class Encoders:
         return detect.load(self.encoders["image"])
 
 
-def _reduced(image: Image.Image, known: Sequence[Object]) -> tuple[Image.Image, list[Thing]]:
+def _reduced(image: Image.Image, known: Sequence[Object]) -> tuple[Image.Image, list[DetectedObject]]:
     """A picture and its known objects, both by a whole number smaller where many such would not fit into memory."""
-    from foir.small_objects.crops import Thing
+    from foir.small_objects.crops import DetectedObject
 
     by = math.ceil(math.sqrt(image.width * image.height / LARGEST))
     things = []
     for thing in known:
         mask = None if thing.mask is None else masks.decode(thing.mask, image.size)
         x0, y0, x1, y1 = (corner / by for corner in thing.box)
-        things.append(Thing((x0, y0, x1, y1), None if mask is None else mask[::by, ::by]))
+        things.append(DetectedObject((x0, y0, x1, y1), None if mask is None else mask[::by, ::by]))
     return (image.reduce(by) if by > 1 else image), things
 
 
@@ -181,7 +181,7 @@ def opened(
 
     if objects not in (None, "mao"):
         raise Unavailable(f"There is no way {objects!r} to keep objects: use mao.")
-    if not encoders.card(encoder).pointed:
+    if not encoders.encoder_spec(encoder).promptable:
         raise Unavailable(f"{encoder} has no CLS token, so nobody could point at what it sees: use another encoder.")
     eye = encoders.load(encoder, revision=revision, device=device, dtype=dtype)
     known = image_text.of_encoders()
@@ -201,20 +201,22 @@ def of_index(index: Index, *, device: str, dtype: str) -> Encoders:
         Unavailable: A model cannot be loaded.
         BadIndex: One gives other features now than when the index was made, or objects are found in another way.
     """
-    from foir.search.encoder_check import check_same, encoder_of
+    from foir.search.encoder_check import check_encoder, load_encoder
 
     opened: dict[tuple[str, str], Encoder] = {}
     for space in index.spaces.values():
         if (space.encoder, space.revision) not in opened:
-            encoder = encoder_of(space, device, dtype)
-            check_same(encoder, space)
+            encoder = load_encoder(space, device, dtype)
+            check_encoder(encoder, space)
             opened[space.encoder, space.revision] = encoder
     eyes = {name: opened[space.encoder, space.revision] for name, space in index.spaces.items() if name != OBJECTS}
     found = Encoders(eyes, objects=OBJECTS in index.spaces)
     for name, space in index.spaces.items():
-        if found.made_by[name].way != space.way:
+        if found.made_by[name].way != space.recipe:
             how = (
-                "are found in another way now than when it was made" if space.way else "do not say how they were found"
+                "are found in another way now than when it was made"
+                if space.recipe
+                else "do not say how they were found"
             )
             raise BadIndex(f"The index's {name} {how}: build it anew.")
     return found

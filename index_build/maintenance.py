@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from foir.errors import BadIndex
 from foir.index import Index
-from foir.index.format import read_manifest, thumb_intact, thumb_name, verify
-from foir.index.gc import sweep
+from foir.index.format import is_thumb_intact, read_manifest, thumb_name, verify_file
+from foir.index.gc import remove_unused
 from foir.index.loader import open_index
-from foir.index.lock import alone
+from foir.index.lock import exclusive_lock
 from index_build import milvus_collections
 from index_build.shards import PARTIAL
 
@@ -39,7 +39,7 @@ def _damages(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
     found = []
     for name, facts in tqdm(files.items(), "files", unit="file"):
         try:
-            verify(folder, name, facts)
+            verify_file(folder, name, facts)
         except BadIndex as error:
             found.append(str(error))
     if found:
@@ -48,7 +48,7 @@ def _damages(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not isinstance(index, Index):
         return []  # its rows are looked after by Milvus; opening it counted them
     for digest in tqdm(sorted(index.thumbs()), "thumbnails", unit="file"):
-        if not thumb_intact(folder, digest):
+        if not is_thumb_intact(folder, digest):
             found.append(f"The thumbnail {thumb_name(digest)} is missing or damaged: rebuild the index.")
     return found
 
@@ -61,9 +61,9 @@ def gc(folder: Path) -> int:
         Unavailable: It cannot be written, or a build is at work on it.
     """
     open_index(folder)
-    with alone(folder):
+    with exclusive_lock(folder):
         milvus_collections.drop_unused(folder)
         before = sum(path.is_file() for path in folder.rglob("*"))
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-        sweep(folder)
+        remove_unused(folder)
         return before - sum(path.is_file() for path in folder.rglob("*"))

@@ -141,9 +141,9 @@ def _cache_shapes(index: Index) -> dict[str, Sequence[int]]:
 def _manifest(index: Index, uri: str, name: str, cached: bool) -> dict[str, Any]:
     spaces: dict[str, Mapping[str, Any]] = {}
     for key, space in index.spaces.items():
-        facts = {"encoder": space.encoder, "revision": space.revision, "way": space.way}
+        facts = {"encoder": space.encoder, "revision": space.revision, "way": space.recipe}
         cache = {part: list(shape) for part, shape in _cache_shapes(index).items()} if cached and key == "image" else {}
-        spaces[key] = {**facts, "probe": space.probe.tolist(), "shape": [space.shards[0].shape[1]], **cache}
+        spaces[key] = {**facts, "probe": space.reference_feature.tolist(), "shape": [space.shards[0].shape[1]], **cache}
     return {
         "format": index.manifest["format"],
         STORE: {"uri": uri, "collection": name},
@@ -151,7 +151,7 @@ def _manifest(index: Index, uri: str, name: str, cached: bool) -> dict[str, Any]
         "bytes": index.bytes,
         "root": index.manifest["root"],
         "next_id": index.manifest["next_id"],
-        "origins": [list(origin) for origin in index.origins()],
+        "origins": [list(origin) for origin in index.source_counts()],
         "rejected": index.manifest["rejected"],
         "files": {index.manifest["rejected"]: index.manifest["files"][index.manifest["rejected"]]},
         "spaces": spaces,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from foir.errors import Unavailable
 from foir.index import writer
-from foir.index.gc import sweep
-from foir.index.lock import alone
+from foir.index.gc import remove_unused
+from foir.index.lock import exclusive_lock
 from index_build import encoding as sight
 from index_build import milvus_collections
 from index_build.encoding import Eyes
@@ -88,7 +88,7 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
         eyes = here = opened()
         hands = ray_executor.hands(plan.ray, here.frames, opened, here.made_by, plan.out, plan.thumb_side)
     eyes = eyes or opened()
-    with alone(plan.out, make=True):
+    with exclusive_lock(plan.out, create=True):
         made = make(plan.out, eyes, runs, heads=plan.heads, thumb_side=plan.thumb_side, dtype=plan.dtype, hands=hands)
         items = [item for shard in made.shards for item in shard.items]
         rejected = (*source.rejected, *(entry for shard in made.shards for entry in shard.rejected))
@@ -112,12 +112,14 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
         if remembered is None:
             items = [replace(item, bytes=None, modified=None) for item in items]
         objects = [thing for shard in made.shards for thing in shard.objects]
-        manifest = writer.described(plan.out, spaces, items, rejected, remembered, objects, next_id=sum(map(len, runs)))
+        manifest = writer.build_manifest(
+            plan.out, spaces, items, rejected, remembered, objects, next_id=sum(map(len, runs))
+        )
         if kept is not None:
             manifest = milvus_collections.send(plan.out, manifest, kept)
-        writer.put(plan.out, manifest)
+        writer.write_manifest(plan.out, manifest)
         shutil.rmtree(plan.out / PARTIAL)
-        sweep(plan.out)
+        remove_unused(plan.out)
     return Built(len(items), rejected, made.resumed)
 
 

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from foir import hub
 from foir.errors import BadIndex, Unavailable
-from foir.hub import Absent
+from foir.hub import NotOnHub
 from foir.index import Index, writer
 from foir.index.format import MANIFEST, OURS, digest, thumb_name
-from foir.index.lock import alone
+from foir.index.lock import exclusive_lock
 from foir.index.remote import THUMB_SCHEMA
 from index_build.maintenance import damages
 
@@ -45,7 +45,7 @@ def publish(folder: Path, repo: str, *, private: bool = False) -> str:
             goes on behind what was sent.
     """
     there = _present(repo)
-    with alone(folder), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".publish-") as temporary:
+    with exclusive_lock(folder), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".publish-") as temporary:
         for damage in damages(folder):
             raise BadIndex(damage)
         index, stage = Index.open(folder), Path(temporary)
@@ -53,12 +53,12 @@ def publish(folder: Path, repo: str, *, private: bool = False) -> str:
             (stage / name).symlink_to((folder / name).resolve())
         tables = [_table(stage, digests, folder) for digests in _batches(sorted(index.thumbs()))]
         files = {**index.manifest["files"], **{name: {"sha256": digest(stage / name)} for name in tables}}
-        hub.upload(repo, stage, "Files of the next index", private=private)
-        writer.put(stage, {**index.manifest, "files": files, "thumbs": tables, "root": None, "origin": None})
+        hub.upload_folder(repo, stage, "Files of the next index", private=private)
+        writer.write_manifest(stage, {**index.manifest, "files": files, "thumbs": tables, "root": None, "origin": None})
         if not there.card:
             (stage / "README.md").write_text(card(index, repo), encoding="utf-8")
         gone = sorted(there.files - set(files))
-        sha = hub.upload(repo, stage, f"Index of {len(index)} pictures", replaces=gone)
+        sha = hub.upload_folder(repo, stage, f"Index of {len(index)} pictures", replaces=gone)
     return f"hf://datasets/{repo}@{sha}"
 
 
@@ -77,29 +77,29 @@ def _present(repo: str) -> _There:
         Unavailable: The repository holds something else than an index.
     """
     try:
-        sha = hub.commit(repo)
-    except Absent:
+        sha = hub.resolve_commit(repo)
+    except NotOnHub:
         return _There()
-    listed = hub.listed(repo, sha)
+    listed = hub.list_files(repo, sha)
     names = set(listed) - {".gitattributes", "README.md"}
     ours = {name for name in names if OURS.fullmatch(name)}
     if names - ours:
         raise Unavailable(f"The data set {repo} holds other files ({min(names - ours)}): publish to one of its own.")
     text = ""
     if "README.md" in listed:
-        text = (hub.dataset(repo, sha, ["README.md"]) / "README.md").read_text("utf-8", errors="replace")
+        text = (hub.download_files(repo, sha, ["README.md"]) / "README.md").read_text("utf-8", errors="replace")
     return _There(frozenset(ours - {MANIFEST}), bool(text) and MADE not in text)
 
 
 def card(index: Index, repo: str) -> str:
     """The repository's card: what this is, what made it, whose pictures they are, how to use it."""
     spaces = "\n".join(
-        f"| `{name}` | {space.encoder} | `{space.revision}` | {len(space.probe)} | {'yes' if space.z else 'no'} |"
+        f"| `{name}` | {space.encoder} | `{space.revision}` | {len(space.reference_feature)} | {'yes' if space.z else 'no'} |"
         for name, space in index.spaces.items()
     )
     licences = "\n".join(
         f"| {source or 'not stated'} | {licence or 'not stated'} | {count} |"
-        for source, licence, count in index.origins()
+        for source, licence, count in index.source_counts()
     )
     return f"""---
 pretty_name: {repo.split("/")[-1]}

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from foir import images
 from foir.index import Item, Object, writer
-from foir.index.format import digest, thumb_intact
+from foir.index.format import digest, is_thumb_intact
 from index_build.decoding import Decoded, Rejected, decoded
 from index_build.encoding import Eyes, MadeBy, Seen
 from index_build.sources.folder import Run
@@ -92,7 +92,7 @@ def make(
         bar.update(sum(len(run) for run, shard in zip(runs, shards, strict=True) if shard is not None))
         for place, batches in zip(missing, hands([runs[place] for place in missing]), strict=False):
             shard = _made(out, eyes, batches, heads, bar)
-            writer.replace(records[place], json.dumps(asdict(shard)).encode())
+            writer.atomic_write(records[place], json.dumps(asdict(shard)).encode())
             shards[place] = shard
     return Made(tuple(shard for shard in shards if shard is not None), resumed, tuple(records))
 
@@ -167,7 +167,7 @@ def _taken_over(out: Path, record: Path) -> Shard | None:
         for name in filter(None, (*shard.vectors.values(), shard.heads)):
             if not name.startswith(digest(out / name)[:32]):
                 return None
-        if not all(thumb_intact(out, item.thumb) for item in shard.items):
+        if not all(is_thumb_intact(out, item.thumb) for item in shard.items):
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from foir.errors import Unavailable
 from foir.index import Index, Item, Object, writer
-from foir.index.lock import alone
+from foir.index.lock import exclusive_lock
 from index_build import encoding as sight
 from index_build import pipeline, shards
 from index_build.encoding import Eyes
@@ -56,7 +56,7 @@ def update(out: Path, *, device: str = "auto", dtype: str = "float32", eyes: Eye
         BadIndex: The index is damaged, or its encoder gives other features now.
         Unavailable: Its folder is not there, nothing of the index would be left, or it cannot be written.
     """
-    with alone(out):
+    with exclusive_lock(out):
         index = Index.open(out)
         root = _root(index)
         files, closed = listing(root, out)
@@ -89,7 +89,7 @@ def add(
         BadIndex: The index is damaged, or its encoder gives other features now.
         Unavailable: A path is not in the index's folder or holds no pictures, or the index cannot be written.
     """
-    with alone(out):
+    with exclusive_lock(out):
         index = Index.open(out)
         root = _root(index)
         files, closed = listing(root, out)
@@ -122,7 +122,7 @@ def remove(out: Path, names: Sequence[str]) -> Changed:
         BadIndex: The index is damaged.
         Unavailable: It has no such picture, nothing would be left of it, or it cannot be written.
     """
-    with alone(out):
+    with exclusive_lock(out):
         index = Index.open(out)
         items = index.items()
         gone: set[str] = set()
@@ -199,12 +199,12 @@ def _publish(
             tuple(index.manifest["spaces"][name]["probe"]),
             shards=tuple(files[name] for files, _ in groups),
             heads=tuple(heads for _, heads in groups if heads) if name == "image" else (),
-            way=space.way,
+            way=space.recipe,
         )
         for name, space in index.spaces.items()
     }
     items = [item for piece in pieces for item in piece.items]
-    writer.finish(
+    writer.write_index(
         index.folder,
         spaces,
         items,

@@ -17,8 +17,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)  # threads of a toy spend ten times its work waiting for each other on a busy machine
 
 
-@encoders.encoder("toy-words", weights="made in tests", licence="Apache-2.0", dim=48, heads=6, blocks=4)
-@encoders.encoder("toy", weights="made in tests", licence="Apache-2.0", dim=48, heads=6, blocks=4)
+@encoders.register_encoder("toy-words", weights="made in tests", licence="Apache-2.0", dim=48, heads=6, blocks=4)
+@encoders.register_encoder("toy", weights="made in tests", licence="Apache-2.0", dim=48, heads=6, blocks=4)
 def build_toy(card, name, revision, pretrained):
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
@@ -99,7 +99,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / "pictures"
 
 
-@image_text.crossmodal("toy-words")
+@image_text.register_model("toy-words")
 def build_toy_words(encoder):
     """Words for the toy: a text is its feature of the made picture whose number the text ends in ("thing 3")."""
 
@@ -107,7 +107,7 @@ def build_toy_words(encoder):
         ends = [text.split()[-1] for text in texts]
         pictures = [scene(int(end) if end.isdecimal() else len(end)) for end in ends]
         vectors = encoder.finish(encoder.prefix(encoder.pixels(pictures))).vectors.numpy()
-        return image_text.Words(vectors, ("Only the first words were read.",) if len(texts[0]) > 40 else ())
+        return image_text.TextFeatures(vectors, ("Only the first words were read.",) if len(texts[0]) > 40 else ())
 
     def caption(tokens, pull=None):
         pulled = "" if pull is None else f", {len(pull.objects.shares)} pulled by {pull.strength:g}"
@@ -116,4 +116,4 @@ def build_toy_words(encoder):
     def keys(tokens):
         return (encoder.open(tokens).keys,)
 
-    return clip.beside(encoder, words=words, caption=caption, keys=keys)
+    return clip.load_text_tower(encoder, words=words, caption=caption, keys=keys)

@@ -26,7 +26,7 @@ def main() -> str:
     Raises:
         Unavailable: The photos of Flickr8k are not at hand.
     """
-    photos = hub.photos() / "flickr8k" / "images"
+    photos = hub.data_folder() / "flickr8k" / "images"
     if not photos.is_dir():
         raise Unavailable(f"There are no photos of Flickr8k at {photos}.")
     with tempfile.TemporaryDirectory() as temporary:

@@ -99,7 +99,7 @@ def _ranked() -> tuple[float, float]:
     """Seconds of one ranking at COCO's size, and by how many MB the process grew at most while it ran."""
     encoder = encoders.load("dinov2-base-reg", device="cpu", pretrained=False)
     rng = np.random.default_rng(0)
-    dim = encoder.probe().shape[0]
+    dim = encoder.reference_feature().shape[0]
     shards = tuple(
         rng.standard_normal((min(SHARDS, GALLERY - start), dim), np.float32) for start in range(0, GALLERY, SHARDS)
     )

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from foir.ranking import exact
-from foir.ranking.feedback import Judged, relevance, rules
+from foir.ranking.feedback import Judgements, feedback_rules, relevance
 
 ROWS, DIM, K = 118_287, 768, 100  # COCO's train2017 in a base model's width
 LIKED = DISLIKED = 20
@@ -41,19 +41,19 @@ def measure(dtype: str, rows: int = ROWS) -> dict[str, float]:
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     shards = [matrix.astype(dtype)]
     liked, disliked, query = matrix[1 : 1 + LIKED], matrix[50 : 50 + DISLIKED], matrix[0]
-    judged = Judged(liked, disliked, query)
+    judged = Judgements(liked, disliked, query)
     vectors = np.concatenate([query[None], liked, disliked]).T.copy()
 
     def product() -> list[np.ndarray]:
-        return [exact.floats(part) @ vectors for part in exact.blocks(shards)]
+        return [exact.as_float32(part) @ vectors for part in exact.row_blocks(shards)]
 
     def ranked(rule: str) -> exact.TopK:
-        return exact.best(relevance(shards, judged, rule), K)
+        return exact.top_k(relevance(shards, judged, rule), K)
 
     steps: dict[str, Callable[[], object]] = {
         "plain exact search of one vector": lambda: exact.search(shards, query[None], K),
         "bare matrix product": product,
-        **{f"feedback, {rule}": partial(ranked, rule) for rule in rules()},
+        **{f"feedback, {rule}": partial(ranked, rule) for rule in feedback_rules()},
     }
     times: dict[str, list[float]] = {step: [] for step in steps}
     for _ in range(ROUNDS):

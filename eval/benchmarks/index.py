@@ -70,8 +70,8 @@ def write(folder: Path, sample: Index, rows: int, seed: int = 0) -> None:
         some = vectors[np.arange(start, min(start + SHARD, rows)) % len(vectors)]
         some = some + noise * rng.standard_normal(some.shape, np.float32)
         shards.append(writer.write_vectors(folder, some / np.linalg.norm(some, axis=1, keepdims=True)))
-    files = writer.SpaceFiles(space.encoder, space.revision, tuple(space.probe.tolist()), tuple(shards))
-    writer.finish(folder, {"image": files}, _table(rows, rng), [], None)
+    files = writer.SpaceFiles(space.encoder, space.revision, tuple(space.reference_feature.tolist()), tuple(shards))
+    writer.write_index(folder, {"image": files}, _table(rows, rng), [], None)
 
 
 def held_out(count: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from eval.benchmarks.index import JITTER, held_out, write
 from foir.app.collections import SAMPLE
 from foir.index import Index
 from foir.index.milvus import MilvusIndex, connected
-from foir.index.writer import put
+from foir.index.writer import write_manifest
 from foir.ranking import exact
 from index_build import milvus_store
 
@@ -29,7 +29,7 @@ def main() -> str:
         started = time.perf_counter()
         manifest = milvus_store.send(index, uri, "rows")
         sent = time.perf_counter() - started
-        put(folder, manifest)
+        write_manifest(folder, manifest)
         kept = MilvusIndex.open(folder)
         queries = held_out(QUERIES)
         shards = index.space().shards
@@ -57,7 +57,7 @@ def main() -> str:
 
 def _asked(kept: MilvusIndex, queries: np.ndarray, true: np.ndarray) -> tuple[float, float]:
     def ask(query: np.ndarray) -> np.ndarray:
-        near = kept.near({"image": [query]}, K)
+        near = kept.candidates({"image": [query]}, K)
         top = exact.search(near.space().shards, query[None], K).rows[0]
         return np.array([near.item(int(row)).id for row in top])
 

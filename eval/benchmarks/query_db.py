@@ -59,7 +59,7 @@ def repeated(space: Space, rows: int, seed: int = 0) -> Space:
             residual[:count] + JITTER * deviation_r * rng.standard_normal((count, residual.shape[1]), np.float32)
         )
     empty = tuple(np.empty((len(part), 0), np.float32) for part in noisy_z)
-    return Space(space.encoder, space.revision, space.probe, empty, tuple(noisy_z), tuple(noisy_r))
+    return Space(space.encoder, space.revision, space.reference_feature, empty, tuple(noisy_z), tuple(noisy_r))
 
 
 def measure(encoder: Encoder, space: Space, queries: int) -> tuple[float, dict[str, float]]:

@@ -19,7 +19,7 @@ SIZES = (10**5, 10**7, 10**9)
 def main() -> str:
     """Measure; returns Markdown tables."""
     sample = Index.open(SAMPLE)
-    thumbs = float(np.mean([sample.thumb(item).stat().st_size for item in sample.some(60)]))
+    thumbs = float(np.mean([sample.thumb(item).stat().st_size for item in sample.sample(60)]))
     decode = decode_ms()
     picture = compose("held-out", 0).image
     lines = [

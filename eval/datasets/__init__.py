@@ -17,7 +17,7 @@ from PIL import Image
 from foir import images
 from foir.errors import Unavailable
 from foir.prompts import Prompt
-from foir.small_objects.crops import Thing
+from foir.small_objects.crops import DetectedObject
 
 _Set = TypeVar("_Set")
 Load = Callable[[], Image.Image]  # gives an upright RGB picture
@@ -120,7 +120,7 @@ class Scene:
     """
 
     read: Load
-    things: Callable[[], tuple[Thing, ...]]
+    things: Callable[[], tuple[DetectedObject, ...]]
     instances: frozenset[str]
     part: Mapping[str, str] = field(default_factory=dict)
 

@@ -24,7 +24,7 @@ SINGLE = 300  # scenes with one thing each
 @classed("cifar10")
 def cifar10() -> Classed:
     """10,000 test pictures of ten classes."""
-    folder = needed(hub.photos() / "cifar-10-batches-bin", "CIFAR-10, binary version")
+    folder = needed(hub.data_folder() / "cifar-10-batches-bin", "CIFAR-10, binary version")
     rows = _records(folder / "test_batch.bin", 1 + 3 * CIFAR**2)
     return Classed("cifar10", _planar(rows[:, 1:], CIFAR), rows[:, 0].astype(int), _lines(folder / "batches.meta.txt"))
 
@@ -32,7 +32,7 @@ def cifar10() -> Classed:
 @classed("cifar100")
 def cifar100() -> Classed:
     """10,000 test pictures of a hundred fine classes."""
-    folder = needed(hub.photos() / "cifar-100-binary", "CIFAR-100, binary version")
+    folder = needed(hub.data_folder() / "cifar-100-binary", "CIFAR-100, binary version")
     rows = _records(folder / "test.bin", 2 + 3 * CIFAR**2)
     names = _lines(folder / "fine_label_names.txt")
     return Classed("cifar100", _planar(rows[:, 2:], CIFAR), rows[:, 1].astype(int), names)
@@ -41,7 +41,7 @@ def cifar100() -> Classed:
 @classed("stl10")
 def stl10() -> Classed:
     """8,000 test pictures of ten classes; their pixels run down the columns first."""
-    folder = needed(hub.photos() / "stl10_binary", "STL-10, binary version")
+    folder = needed(hub.data_folder() / "stl10_binary", "STL-10, binary version")
     rows = _records(folder / "test_X.bin", 3 * STL**2)
     classes = _records(folder / "test_y.bin", 1)[:, 0].astype(int) - 1
     upright = rows.reshape(-1, 3, STL, STL).transpose(0, 1, 3, 2).reshape(len(rows), -1)
@@ -51,7 +51,7 @@ def stl10() -> Classed:
 @classed("tiny-imagenet")
 def tiny_imagenet() -> Classed:
     """10,000 validation pictures of 200 classes."""
-    folder = needed(hub.photos() / "tiny-imagenet-200", "Tiny-ImageNet (tiny-imagenet-200)") / "val"
+    folder = needed(hub.data_folder() / "tiny-imagenet-200", "Tiny-ImageNet (tiny-imagenet-200)") / "val"
     lines = [line.split("\t") for line in _lines(folder / "val_annotations.txt")]
     names = tuple(sorted({line[1] for line in lines}))
     pictures = tuple(file(folder / "images" / line[0]) for line in lines)

@@ -19,7 +19,7 @@ from foir.prompts import Prompt
 def coco() -> Dataset:
     """Every annotated box of val2017 is a query; crowds are dropped; masks come from polygons or run lengths."""
     folder = needed(
-        hub.photos() / "coco",
+        hub.data_folder() / "coco",
         "COCO 2017 (annotations/instances_{train,val}2017.json, train2017/, val2017/ of cocodataset.org)",
     )
     asked, kept = (notes(folder / "annotations" / f"instances_{split}2017.json") for split in ("val", "train"))

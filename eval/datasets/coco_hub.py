@@ -16,7 +16,7 @@ from PIL import Image
 from eval.datasets import Dataset, Load, Query, dataset
 from foir import hub, images
 from foir.errors import Unavailable
-from foir.masks import corners
+from foir.masks import as_corners
 from foir.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ REPOSITORY = "detection-datasets/coco"
 @dataset("coco_hub")
 def coco_hub() -> Dataset:
     """Every box of the `val` files is a query, the pictures of the `train` files are the gallery."""
-    folder = hub.tables(REPOSITORY) / "data"
+    folder = hub.download_tables(REPOSITORY) / "data"
     asked, kept = (_split(str(folder / f"{split}-*.parquet")) for split in ("val", "train"))
     kinds = tuple(kept.features["objects"]["category"].feature.names)
     things = kept["objects"]
@@ -60,5 +60,5 @@ def _picture(split: datasets.Dataset, row: int) -> Image.Image:
 
 def _queries(things: Sequence[dict[str, Any]]) -> tuple[Query, ...]:
     named = [(row, kind) for row, found in enumerate(things) for kind in found["category"]]
-    boxes = corners([box for found in things for box in found["bbox"]])
+    boxes = as_corners([box for found in things for box in found["bbox"]])
     return tuple(Query(row, Prompt.box(*box), kind) for (row, kind), box in zip(named, boxes, strict=True))

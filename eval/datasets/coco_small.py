@@ -12,7 +12,7 @@ from foir import hub
 @dataset("coco_small")
 def coco_small() -> Dataset:
     """Boxes in COCO format; crowds dropped; only categories that at least two photos contain are asked for."""
-    folder = needed(hub.photos() / "coco_small", "coco_small (images/ and instances.json)")
+    folder = needed(hub.data_folder() / "coco_small", "coco_small (images/ and instances.json)")
     data = notes(folder / "instances.json")
     kinds = {category["id"]: i for i, category in enumerate(data["categories"])}
     labels = contents(data, kinds)
@@ -26,7 +26,7 @@ def coco_small() -> Dataset:
 @captioned("coco-small-captions")
 def with_captions() -> Captioned:
     """The photos of coco_small that have captions, and the boxes of what is on them."""
-    folder = needed(hub.photos() / "coco_small", "coco_small (images/, instances.json and captions.json)")
+    folder = needed(hub.data_folder() / "coco_small", "coco_small (images/, instances.json and captions.json)")
     data = notes(folder / "instances.json")
     said: dict[int, list[str]] = {}
     for note in json.loads((folder / "captions.json").read_text())["annotations"]:

@@ -12,7 +12,7 @@ from foir.mini.training.data import Photos
 @captioned("flickr8k")
 def read() -> Captioned:
     """The 1,000 test photos that are present, with five captions each."""
-    photos = Photos.read(needed(hub.photos() / "flickr8k", "Flickr8k"))
+    photos = Photos.read(needed(hub.data_folder() / "flickr8k", "Flickr8k"))
 
     def some(rows: np.ndarray) -> tuple[tuple[Load, ...], tuple[tuple[str, ...], ...]]:
         return (

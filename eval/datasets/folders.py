@@ -14,7 +14,7 @@ ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 @dataset("folders")
 def folders() -> Dataset:
     """FOIR_DATA/folders/CLASS/*.jpg, leave-one-out; classes with one picture only stay in the gallery."""
-    folder = needed(hub.photos() / "folders", "A folder of folders, each with the pictures of one class,")
+    folder = needed(hub.data_folder() / "folders", "A folder of folders, each with the pictures of one class,")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
     found = [
         (path, kind)

@@ -11,7 +11,7 @@ from eval.datasets import Instances, Scene, Wanted, file, instances, needed
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.prompts import Box
-from foir.small_objects.crops import Thing, close_up
+from foir.small_objects.crops import DetectedObject, crop_around
 
 PARTS = ("INSTRE-S1", "INSTRE-S2")  # one object a picture
 
@@ -21,7 +21,7 @@ def _build(name: str, largest: float) -> Instances:
 
     The published lists are not to be had: only their lengths are (2,428 and 2,065; 106 and 120).
     """
-    folder = needed(hub.photos() / "INSTRE", "INSTRE (INSTRE-S1/CLASS/*.jpg with a .txt of x y width height each)")
+    folder = needed(hub.data_folder() / "INSTRE", "INSTRE (INSTRE-S1/CLASS/*.jpg with a .txt of x y width height each)")
     scenes, queries = [], []
     for kind in sorted(path for part in PARTS for path in folder.glob(f"{part}/*") if path.is_dir()):
         small = [
@@ -55,12 +55,12 @@ def _share(picture: Path, box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1]) / (width * height)
 
 
-def _things(box: Box) -> tuple[Thing, ...]:
-    return (Thing(box),)
+def _things(box: Box) -> tuple[DetectedObject, ...]:
+    return (DetectedObject(box),)
 
 
 def _cut_out(picture: Path, box: Box) -> Image.Image:
-    return close_up(images.read(picture).image, box)
+    return crop_around(images.read(picture).image, box)
 
 
 for _name, _largest in (("instre-xs", 0.15), ("instre-xxs", 0.05)):

@@ -122,12 +122,12 @@ def _read(name: str, source: _Source, split: str = "test", *, finer: bool = Fals
     try:
         return _collected(name, source, split, finer)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        folder = hub.photos() / source.folder
+        folder = hub.data_folder() / source.folder
         raise Unavailable(f"An annotation file of {name} in {folder} is damaged: {error!r}.") from error
 
 
 def _collected(name: str, source: _Source, split: str, finer: bool) -> Captioned:
-    folder = hub.photos() / source.folder
+    folder = hub.data_folder() / source.folder
     listed = _json(folder / source.splits, f"Karpathy's split {source.splits}")["images"]
     entries = [entry for entry in listed if entry["split"] == split]
     names = [Path(entry["filename"]).stem for entry in entries]

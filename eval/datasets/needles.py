@@ -12,7 +12,7 @@ from PIL import Image
 from eval.datasets import Instances, Load, Scene, Wanted, instances
 from foir.playroom import Scene as Composed
 from foir.playroom import Sprite, compose, sprites
-from foir.small_objects.crops import Thing, close_up
+from foir.small_objects.crops import DetectedObject, crop_around
 
 SHARES = (0.005, 0.01, 0.02, 0.05)  # of the picture
 COUNTS = (1, 3, 6, 12, 2, 4, 8, 30)  # things on a scene, the needle among them
@@ -53,11 +53,11 @@ def _picture(composed: partial[Composed]) -> Load:
 
 def _close_up(number: int, sprite: Sprite) -> Image.Image:
     scene = _composed(number, SIZE, 2, sprite, ASKED)
-    return close_up(scene.image, next(thing.box for thing in scene.things if thing.sprite == sprite))
+    return crop_around(scene.image, next(thing.box for thing in scene.things if thing.sprite == sprite))
 
 
-def _things(composed: partial[Composed]) -> tuple[Thing, ...]:
-    return tuple(Thing(thing.box, thing.mask) for thing in composed().things)
+def _things(composed: partial[Composed]) -> tuple[DetectedObject, ...]:
+    return tuple(DetectedObject(thing.box, thing.mask) for thing in composed().things)
 
 
 for _width in (320, 640, 1280):

@@ -15,7 +15,7 @@ from eval.datasets import Instances, Scene, Wanted, file, instances, needed
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.prompts import bounds
-from foir.small_objects.crops import Thing, close_up
+from foir.small_objects.crops import DetectedObject, crop_around
 
 FRAMES = 3  # of each video; its object is the first of each frame's masks
 # All that a pickled array of masks needs; anything else in the file is refused and never run.
@@ -31,7 +31,7 @@ HARMLESS = {
 @instances("permir")
 def permir() -> Instances:
     """All frames are the gallery, as the published counts say (150 queries, 450 pictures): a query's own is in it."""
-    folder = needed(hub.photos() / "PerMIRS", "PerMiR (PerMIRS/VIDEO/{0,1,2}.jpg, masks.npz.npy)")
+    folder = needed(hub.data_folder() / "PerMIRS", "PerMiR (PerMIRS/VIDEO/{0,1,2}.jpg, masks.npz.npy)")
     scenes, queries = [], []
     for video in sorted(path for path in folder.iterdir() if path.is_dir()):
         for frame in range(FRAMES):
@@ -67,10 +67,10 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _things(video: Path, frame: int) -> tuple[Thing, ...]:
-    return tuple(Thing(bounds(mask), mask) for mask in _masks(video)[frame].values() if mask.any())
+def _things(video: Path, frame: int) -> tuple[DetectedObject, ...]:
+    return tuple(DetectedObject(bounds(mask), mask) for mask in _masks(video)[frame].values() if mask.any())
 
 
 def _cut_out(video: Path) -> Image.Image:
     mask = next(iter(_masks(video)[0].values()))
-    return close_up(images.read(video / "0.jpg").image, bounds(mask))
+    return crop_around(images.read(video / "0.jpg").image, bounds(mask))

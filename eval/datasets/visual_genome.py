@@ -29,7 +29,7 @@ NEEDS = (
 @dataset("visual_genome")
 def visual_genome() -> Dataset:
     """Aliases are merged, the 100 names with most boxes kept, query pictures without any of them dropped."""
-    folder = needed(hub.photos() / "visual_genome", NEEDS)
+    folder = needed(hub.data_folder() / "visual_genome", NEEDS)
     alias = _aliases(needed(folder / "object_alias.txt", NEEDS))
     things = {
         entry["image_id"]: [(name, thing) for thing in entry["objects"] if (name := _name(thing, alias))]

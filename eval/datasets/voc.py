@@ -22,7 +22,9 @@ CATEGORIES = (
 @dataset("voc")
 def voc() -> Dataset:
     """Every annotated box of test2007 is a query, the difficult ones too (PHS spec, section 1)."""
-    folder = needed(hub.photos() / "VOCdevkit", "PASCAL VOC (VOCdevkit with VOC2007 trainval and test, and VOC2012)")
+    folder = needed(
+        hub.data_folder() / "VOCdevkit", "PASCAL VOC (VOCdevkit with VOC2007 trainval and test, and VOC2012)"
+    )
     asked = _listed(folder / "VOC2007", "test")
     kept = _listed(folder / "VOC2007", "trainval") + _listed(folder / "VOC2012", "trainval")
     labels = np.zeros((len(kept), len(CATEGORIES)), bool)

@@ -12,7 +12,7 @@ from eval.datasets import Instances, Scene, Wanted, file, instances, needed
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.prompts import bounds
-from foir.small_objects.crops import Thing, close_up
+from foir.small_objects.crops import DetectedObject, crop_around
 
 SUFFIXES = {".jpg", ".png"}
 
@@ -20,12 +20,12 @@ SUFFIXES = {".jpg", ".png"}
 @instances("voxdet")
 def voxdet() -> Instances:
     """Every frame of a test video asks for its object; how many of them the paper asks with is not known."""
-    folder = needed(hub.photos() / "VoxDet" / "RoboTools", "VoxDet's RoboTools (test/, test_video/)")
+    folder = needed(hub.data_folder() / "VoxDet" / "RoboTools", "VoxDet's RoboTools (test/, test_video/)")
     data = json.loads(needed(folder / "test" / "scene_gt_coco_all.json", "VoxDet's annotation file").read_text())
-    on: dict[int, list[tuple[int, Thing]]] = {entry["id"]: [] for entry in data["images"]}
+    on: dict[int, list[tuple[int, DetectedObject]]] = {entry["id"]: [] for entry in data["images"]}
     for note in data["annotations"]:
         x, y, width, height = note["bbox"]
-        on[note["image_id"]].append((note["category_id"], Thing((x, y, x + width, y + height))))
+        on[note["image_id"]].append((note["category_id"], DetectedObject((x, y, x + width, y + height))))
     scenes = tuple(
         Scene(
             file(folder / "test" / entry["file_name"]),
@@ -47,10 +47,10 @@ def voxdet() -> Instances:
     return Instances("voxdet", scenes, asked)
 
 
-def _things(found: list[tuple[int, Thing]]) -> tuple[Thing, ...]:
+def _things(found: list[tuple[int, DetectedObject]]) -> tuple[DetectedObject, ...]:
     return tuple(thing for _, thing in found)
 
 
 def _cut_out(picture: Path, mask: Path) -> Image.Image:
     shown = images.read_mask(mask)
-    return close_up(images.read(picture).image, bounds(shown > shown.max() / 2))
+    return crop_around(images.read(picture).image, bounds(shown > shown.max() / 2))

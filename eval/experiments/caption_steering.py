@@ -17,12 +17,12 @@ from eval.experiments.text_retrieval import TOKENIZER, cider
 from eval.metrics.retrieval import image_mean
 from eval.report.results import Cell
 from foir.errors import Unavailable
-from foir.image_text import Crossmodal
+from foir.image_text import ImageTextModel
 from foir.mini.captioner import tokens
 from foir.patches import rasterise
 
 
-def run(experiment: Leaning, data: Dataset, model: Crossmodal, *, limit: int | None = None) -> list[Cell]:
+def run(experiment: Leaning, data: Dataset, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
     """For each strength: how often the pointed category is named, how often one that is not there, and CIDEr.
 
     "says" is the rate of captions with a word for the pointed thing's category, "says what is not there" that of
@@ -41,7 +41,7 @@ def run(experiment: Leaning, data: Dataset, model: Crossmodal, *, limit: int | N
     by_picture = [list(some) for _, some in groupby(asked, lambda query: query.picture)]
     for some in tqdm(by_picture, desc="captions"):
         image = data.query_pictures[some[0].picture]()
-        seen = model.look([image])
+        seen = model.encode_images([image])
         whole = model.caption(seen)[0]
         for query in some:
             region = rasterise(query.prompt.fit(image.size), image.size, model.grid)

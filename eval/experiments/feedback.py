@@ -25,9 +25,9 @@ from eval.metrics.retrieval import Mean, image_mean
 from eval.report.results import Cell
 from foir.encoders.base import Encoder
 from foir.errors import Unavailable
-from foir.image_text import Crossmodal
+from foir.image_text import ImageTextModel
 from foir.ranking import exact
-from foir.ranking.feedback import Judged, relevance
+from foir.ranking.feedback import Judgements, relevance
 
 RULE = "nn_ratio"
 OURS = ("rule", "words")  # options of a row that its method does not know
@@ -36,7 +36,7 @@ BOTH = 3  # pictures of the gallery that must hold both wishes for a worded quer
 
 
 def run(
-    experiment: Feedback, data: Dataset, model: Crossmodal, store: Store, *, limit: int | None = None
+    experiment: Feedback, data: Dataset, model: ImageTextModel, store: Store, *, limit: int | None = None
 ) -> list[Cell]:
     """MAP@R and Recall@K for each row, size and protocol, with the difference that feedback makes.
 
@@ -56,7 +56,7 @@ def run(
     said: np.ndarray | None = None
     if second:
         wanted &= data.labels[:, [second[i][0] for i, _ in asked]].T
-        said = model.words([second[i][1] for i, _ in asked]).vectors
+        said = model.encode_texts([second[i][1] for i, _ in asked]).vectors
     known = [*facts(model.encoder, data), "feedback", hash_of(asked)]
     cells: list[Cell] = []
     for row in experiment.rows:
@@ -76,7 +76,7 @@ def hash_of(asked: Sequence[tuple[int, Query]]) -> str:
 
 
 def _row(
-    experiment: Feedback, data: Dataset, model: Crossmodal, row: Row, shards: Sequence[np.ndarray],
+    experiment: Feedback, data: Dataset, model: ImageTextModel, row: Row, shards: Sequence[np.ndarray],
     queries: np.ndarray, wanted: np.ndarray, images: np.ndarray,
 ) -> list[Cell]:  # fmt: skip
     most = max(experiment.sizes)
@@ -98,7 +98,7 @@ def _row(
             if size:
                 some = shown[:size]
                 right = wanted[place, some]
-                opinion = Judged(exact.take(shards, some[right]), exact.take(shards, some[~right]), query)
+                opinion = Judgements(exact.gather(shards, some[right]), exact.gather(shards, some[~right]), query)
                 ranked = relevance(shards, opinion, row.options.get("rule", RULE))
             spent[size] += time.perf_counter() - started
             for protocol in PROTOCOLS:

@@ -121,7 +121,7 @@ def _framed(image: Image.Image, right: np.bool_) -> Image.Image:
 
 
 def _sheet(lines: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    strips = [explain.strip(line) for line in lines]
+    strips = [explain.side_by_side(line) for line in lines]
     sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height + 6 for s in strips) - 6), "white")
     y = 0
     for strip in strips:

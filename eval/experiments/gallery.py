@@ -38,7 +38,7 @@ def gallery(encoder: Encoder, dataset: Dataset, store: Store) -> Space:
 
 
 def _eyes(encoder: Encoder) -> list[str]:
-    probe = hashlib.sha256(encoder.probe().tobytes()).hexdigest()
+    probe = hashlib.sha256(encoder.reference_feature().tobytes()).hexdigest()
     return [encoder.name, encoder.revision, probe, str(encoder.dtype)]
 
 

@@ -26,9 +26,9 @@ from eval.report import published
 from eval.report.results import Cell
 from foir.encoders.base import Encoder
 from foir.errors import Unavailable
-from foir.small_objects.crops import Thing
+from foir.small_objects.crops import DetectedObject
 from foir.small_objects.detect import Detector
-from foir.small_objects.embed import embed
+from foir.small_objects.embed import embed_images
 
 CHUNK = 16  # scenes at a time, and what a killed run can lose
 ABOUT = ("boxes", "trained")  # options that are no way's own
@@ -134,7 +134,7 @@ class _Chunk:
     def __init__(self, data: Instances, start: int, detector: Detector | None) -> None:
         self.scenes, self.detector = data.scenes[start : start + CHUNK], detector
         self._images: list[Image.Image] = []
-        self._things: dict[str, list[Sequence[Thing]]] = {}
+        self._things: dict[str, list[Sequence[DetectedObject]]] = {}
 
     def vectors(self, encoder: Encoder, method: str, boxes: str, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if not self._images:
@@ -143,7 +143,7 @@ class _Chunk:
         counts = np.array([len(some) for some in made])
         return {"vectors": np.concatenate([some.float().cpu().numpy() for some in made]), "counts": counts}
 
-    def _seen(self, boxes: str) -> list[Sequence[Thing]]:
+    def _seen(self, boxes: str) -> list[Sequence[DetectedObject]]:
         if boxes not in self._things:
             if boxes == "annotated":
                 self._things[boxes] = [scene.things() for scene in self.scenes]
@@ -156,7 +156,7 @@ class _Chunk:
 
 def _pool(row: Row) -> Pool:
     """How a query is pooled to be compared with a row's scenes."""
-    return gem if row.method == "gem" else embed
+    return gem if row.method == "gem" else embed_images
 
 
 def _asked(encoder: Encoder, queries: Sequence[Wanted], pools: Collection[Pool]) -> dict[Pool, np.ndarray]:

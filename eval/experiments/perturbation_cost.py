@@ -13,7 +13,7 @@ import torch
 from eval.experiments.specs import Cost
 from eval.report import published
 from eval.report.results import Cell
-from foir.image_text import Crossmodal
+from foir.image_text import ImageTextModel
 from foir.patches import rasterise
 from foir.playroom import compose
 from foir.prompts import Prompt
@@ -23,7 +23,7 @@ ON_CPU = 2  # pictures a batch there: an image tower of a billion weights takes 
 RUNS = 3
 
 
-def cost(experiment: Cost, model: Crossmodal, batch: int | None = None) -> list[Cell]:
+def cost(experiment: Cost, model: ImageTextModel, batch: int | None = None) -> list[Cell]:
     """Milliseconds a picture of the image tower, the subspaces and the pulled queries, and their share in percent.
 
     Args:
@@ -40,13 +40,13 @@ def cost(experiment: Cost, model: Crossmodal, batch: int | None = None) -> list[
         sides = rng.uniform(0.1, 0.3, (OBJECTS, 2)) * image.size
         boxes = np.concatenate([corners, corners + sides], 1).tolist()
         regions.append([rasterise(Prompt.box(*box).fit(image.size), image.size, model.grid) for box in boxes])
-    tokens = model.look(images)
+    tokens = model.encode_images(images)
     pull = model.perturbation(tokens, regions, strength=1.0)
     times = {
-        "image encoding": _ms(lambda: model.look(images), model.device) / count,
-        "vectors": _ms(lambda: model.vectors(tokens), model.device) / count,
+        "image encoding": _ms(lambda: model.encode_images(images), model.device) / count,
+        "vectors": _ms(lambda: model.image_vectors(tokens), model.device) / count,
         "subspaces": _ms(lambda: model.perturbation(tokens, regions), model.device) / count,
-        "vectors, pulled": _ms(lambda: model.vectors(tokens, pull), model.device) / count,
+        "vectors, pulled": _ms(lambda: model.image_vectors(tokens, pull), model.device) / count,
     }
     about: dict[str, Any] = {
         "experiment": experiment.name,

@@ -14,7 +14,7 @@ from eval.metrics.retrieval import image_mean
 from eval.report.results import Cell
 from foir.encoders.base import Encoder
 from foir.segment.boxes import iou
-from foir.segment.regions import FEWEST, MOST, SURE, Grower
+from foir.segment.regions import FEWEST, MOST, SURE, RegionProposer
 
 FOUND = 0.5  # IoU of the boxes
 SMALL = 0.05  # share of the picture
@@ -23,7 +23,7 @@ SMALL = 0.05  # share of the picture
 def run(experiment: Proposing, data: Captioned, encoder: Encoder, *, limit: int | None = None) -> list[Cell]:
     """Recall at IoU 0.5 of so many proposals, and of those that are kept by default; `limit` pictures."""
     started = time.perf_counter()
-    grow = Grower(encoder)
+    grow = RegionProposer(encoder)
     most = max(experiment.depths)
     rows: dict[str, list[bool]] = {"kept": [], **{str(depth): [] for depth in experiment.depths}}
     owner, small, counts = [], [], []

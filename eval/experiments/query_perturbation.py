@@ -17,14 +17,14 @@ from eval.metrics.retrieval import Mean, image_mean
 from eval.metrics.text_ranking import ranks
 from eval.report import published
 from eval.report.results import Cell
-from foir.image_text import Crossmodal
+from foir.image_text import ImageTextModel
 
 SMALL = "0-10%"
 # The paper's names of what it prints; where a table says R@1 its numbers are those of mR@1 (specification, section 5).
 PRINTED = {"mR@1": "R@1 as printed (magnitudes fit mR@1, see qpert.md)"}
 
 
-def run(experiment: Perturbed, data: Captioned, model: Crossmodal, *, limit: int | None = None) -> list[Cell]:
+def run(experiment: Perturbed, data: Captioned, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
     """R@k both ways for each row, overall and by the size of the largest object; `limit` query pictures.
 
     Raises:

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.encoders.base import Encoder
-from foir.small_objects.crops import Thing, cut
-from foir.small_objects.embed import embed, represent
+from foir.small_objects.crops import DetectedObject, crop_objects
+from foir.small_objects.embed import embed_images, embed_objects
 from foir.small_objects.mao import MODES, mean_vector
 
 GEM = 3.0  # exponent of generalised-mean pooling
-Pictures = Sequence[tuple[Image.Image, Sequence[Thing]]]
+Pictures = Sequence[tuple[Image.Image, Sequence[DetectedObject]]]
 Pool = Callable[[Encoder, Sequence[Image.Image]], Tensor]
 Way = Callable[[Encoder, Pictures, Mapping[str, Any]], list[Tensor]]
 
@@ -33,7 +33,7 @@ def gem(encoder: Encoder, images: Sequence[Image.Image]) -> Tensor:
 
 
 def _whole(encoder: Encoder, pictures: Pictures, options: Mapping[str, Any]) -> list[Tensor]:
-    return list(torch.split(embed(encoder, [image for image, _ in pictures]), 1))
+    return list(torch.split(embed_images(encoder, [image for image, _ in pictures]), 1))
 
 
 def _gem(encoder: Encoder, pictures: Pictures, options: Mapping[str, Any]) -> list[Tensor]:
@@ -44,8 +44,8 @@ def _crops(encoder: Encoder, pictures: Pictures, options: Mapping[str, Any]) -> 
     """Plain vectors of the objects' crops; of the picture where there is none."""
     found = []
     for image, things in pictures:
-        cuts = [one.image for one in cut(image, things, encoder.size)]
-        found.append(embed(encoder, cuts or [image]))
+        cuts = [one.image for one in crop_objects(image, things, encoder.size)]
+        found.append(embed_images(encoder, cuts or [image]))
     return found
 
 
@@ -59,7 +59,7 @@ def _averaged(way: Way, encoder: Encoder, pictures: Pictures, options: Mapping[s
 
 def _represented(mode: str, encoder: Encoder, pictures: Pictures, options: Mapping[str, Any]) -> list[Tensor]:
     """`options` may change the mode's "alpha", "steps" and "rate"."""
-    return represent(encoder, pictures, replace(MODES[mode], **options))
+    return embed_objects(encoder, pictures, replace(MODES[mode], **options))
 
 
 def facts(method: str, options: Mapping[str, Any]) -> dict[str, Any]:

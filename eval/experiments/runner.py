@@ -24,7 +24,7 @@ from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate
 from foir.index import Space
 from foir.methods import intervene
-from foir.ranking.shortlist import Shortlist, worth
+from foir.ranking.shortlist import Shortlist, is_worthwhile
 
 BATCH = 16
 MANY = 10  # objects on a picture that are counted as so many or more
@@ -57,7 +57,7 @@ def run(
     rows = [row for row in experiment.rows if _can(row, encoder, [q for _, q in asked])]
     kept = gallery(encoder, dataset, store)
     gated = any(row.mode == "query-db" for row in rows)
-    shortlist = Shortlist(encoder, kept) if gated and worth(encoder, kept) else None
+    shortlist = Shortlist(encoder, kept) if gated and is_worthwhile(encoder, kept) else None
     values: dict[Row, list[dict[str, np.ndarray]]] = {row: [] for row in rows}
     known = [*facts(encoder, dataset), experiment.k]
     for chunk in tqdm(list(_chunks(asked)), unit="chunk", desc="queries"):

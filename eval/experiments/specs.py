@@ -158,7 +158,7 @@ class Feedback:
     """Ranking again after a simulated user judged the first results; the other fields as in `Experiment`.
 
     Attributes:
-        rows: How round one searches; "rule" among the options names the feedback (`foir.ranking.feedback.rules`).
+        rows: How round one searches; "rule" among the options names the feedback (`foir.ranking.feedback.feedback_rules`).
         sizes: How many of the first results are judged; 0 first.
         worded: Round one also hears words for a second thing, and only pictures with both are liked; needs `kinds`.
         ks: Depths of Recall@K, the share of queries with a hit among the first K.

@@ -17,14 +17,14 @@ from eval.metrics.recall import best_scores, picture_ranks, text_ranks
 from eval.metrics.retrieval import Mean, image_mean
 from eval.report.results import Cell
 from foir.errors import Unavailable
-from foir.image_text import Crossmodal
+from foir.image_text import ImageTextModel
 from foir.mini.captioner import tokens
 
 BATCH = 16
 TOKENIZER = "foir.mini.captioner.tokens: lower case, runs of letters and digits"
 
 
-def retrieve(experiment: Retrieval, data: Captioned, model: Crossmodal, *, limit: int | None = None) -> list[Cell]:
+def retrieve(experiment: Retrieval, data: Captioned, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
     """R@k from text to picture and from picture to text; `limit` query pictures against the whole gallery."""
     started = time.perf_counter()
     pictures = picture_vectors(model, data.pictures)
@@ -57,7 +57,7 @@ def retrieve(experiment: Retrieval, data: Captioned, model: Crossmodal, *, limit
     return cells
 
 
-def caption(experiment: Captioning, data: Captioned, model: Crossmodal, *, limit: int | None = None) -> list[Cell]:
+def caption(experiment: Captioning, data: Captioned, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
     """CIDEr of the model's captions, of the most frequent training caption, and of the nearest training photo's first.
 
     Raises:
@@ -71,7 +71,7 @@ def caption(experiment: Captioning, data: Captioned, model: Crossmodal, *, limit
     vectors = []
     for seen in tqdm(looks(model, data.pictures[:asked]), total=-(-asked // BATCH), desc="captions"):
         written += model.caption(seen)
-        vectors.append(model.vectors(seen)[:, 0].cpu().numpy())
+        vectors.append(model.image_vectors(seen)[:, 0].cpu().numpy())
     about = _about(experiment.name, data, model, time.perf_counter() - started)
     if data.training is None:
         raise Unavailable(f"{data.name} has no photos to learn from beside those that are asked for.")
@@ -123,19 +123,19 @@ def cider(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> np.
     return 100 * np.asarray(each)
 
 
-def picture_vectors(model: Crossmodal, pictures: Sequence[Load]) -> np.ndarray:
+def picture_vectors(model: ImageTextModel, pictures: Sequence[Load]) -> np.ndarray:
     """Pictures in the joint space, float32 [n, q, dim]."""
     batches = tqdm(looks(model, pictures), total=-(-len(pictures) // BATCH), desc="pictures")
-    return np.concatenate([model.vectors(seen).cpu().numpy() for seen in batches])
+    return np.concatenate([model.image_vectors(seen).cpu().numpy() for seen in batches])
 
 
-def word_vectors(model: Crossmodal, captions: Sequence[Sequence[str]]) -> np.ndarray:
+def word_vectors(model: ImageTextModel, captions: Sequence[Sequence[str]]) -> np.ndarray:
     """All captions of all pictures in the joint space, float32 [texts, dim]."""
     texts = [text for said in captions for text in said]
-    return np.concatenate([model.words(texts[i : i + 256]).vectors for i in range(0, len(texts), 256)])
+    return np.concatenate([model.encode_texts(texts[i : i + 256]).vectors for i in range(0, len(texts), 256)])
 
 
-def _about(experiment: str, data: Captioned, model: Crossmodal, seconds: float) -> dict[str, Any]:
+def _about(experiment: str, data: Captioned, model: ImageTextModel, seconds: float) -> dict[str, Any]:
     """What all cells of a run have in common."""
     return {
         "experiment": experiment,
@@ -146,7 +146,7 @@ def _about(experiment: str, data: Captioned, model: Crossmodal, seconds: float) 
     }
 
 
-def looks(model: Crossmodal, pictures: Sequence[Load]) -> Iterator[Tensor]:
+def looks(model: ImageTextModel, pictures: Sequence[Load]) -> Iterator[Tensor]:
     """Tokens of pictures, some at a time."""
     for start in range(0, len(pictures), BATCH):
-        yield model.look([load() for load in pictures[start : start + BATCH]])
+        yield model.encode_images([load() for load in pictures[start : start + BATCH]])

@@ -52,7 +52,7 @@ def rank(
             if mode == "query-db":
                 blocks: Iterable[np.ndarray] = head_cache.features(encoder, gallery, gate)
             else:
-                blocks = exact.blocks(gallery.shards, BLOCK)
+                blocks = exact.row_blocks(gallery.shards, BLOCK)
             rows[part] = nearest(blocks, vectors[part], k, encoder.device)
     return rows
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from eval.datasets import Captioned
 from eval.experiments.specs import Row
 from eval.metrics.recall import best_scores, picture_ranks, text_ranks
-from foir.image_text import Crossmodal, Match
+from foir.image_text import ImageTextModel, Match
 from foir.patches import PatchMask, rasterise
 from foir.perturbation.query_perturbation import Perturbation
 from foir.prompts import Prompt
@@ -28,7 +28,7 @@ Ranks = tuple[np.ndarray, np.ndarray]  # of each text its picture's rank, of eac
 
 
 def ranks(
-    data: Captioned, model: Crossmodal, rows: Sequence[Row], words: np.ndarray, owner: np.ndarray
+    data: Captioned, model: ImageTextModel, rows: Sequence[Row], words: np.ndarray, owner: np.ndarray
 ) -> tuple[dict[Row, Ranks], list[tuple[int, int]]]:
     """Rank everything for every row.
 
@@ -57,7 +57,7 @@ def ranks(
 
 
 def _scores(
-    data: Captioned, model: Crossmodal, rows: Sequence[Row], words: np.ndarray
+    data: Captioned, model: ImageTextModel, rows: Sequence[Row], words: np.ndarray
 ) -> tuple[dict[Row, np.ndarray], list[tuple[int, int]]]:
     """Similarities float32 [texts, pictures] of each row, and the pictures' sizes."""
     scores = {row: np.zeros((len(words), len(data.pictures)), np.float32) for row in rows}
@@ -65,12 +65,12 @@ def _scores(
     for start, tokens, sizes in _batches(data, model):
         shown += sizes
         pulls: dict[tuple[Any, ...], Perturbation] = {}
-        plain = best_scores(words, model.vectors(tokens).cpu().numpy())
+        plain = best_scores(words, model.image_vectors(tokens).cpu().numpy())
         for row, made in scores.items():
             part = plain
             if row.method == "qpert":
                 pull = pulled(model, data, row, start, tokens, sizes, pulls)
-                part = best_scores(words, model.vectors(tokens, pull).cpu().numpy())
+                part = best_scores(words, model.image_vectors(tokens, pull).cpu().numpy())
             elif row.method == "oes":
                 near = [_regions(model, data, row, start + i, size) for i, size in enumerate(sizes)]
                 own = [object_vectors(model, tokens[[i]], regions) for i, regions in enumerate(near)]
@@ -85,7 +85,7 @@ def _nearest_object(words: np.ndarray, objects: np.ndarray) -> np.ndarray:
 
 
 def pulled(
-    model: Crossmodal, data: Captioned, row: Row, start: int, tokens: Tensor, sizes: Sequence[tuple[int, int]],
+    model: ImageTextModel, data: Captioned, row: Row, start: int, tokens: Tensor, sizes: Sequence[tuple[int, int]],
     pulls: dict[tuple[Any, ...], Perturbation],
 ) -> Perturbation:  # fmt: skip
     """A row's perturbation of a batch; rows with equal subspaces, kept in `pulls`, share them."""
@@ -97,7 +97,7 @@ def pulled(
     return replace(pulls[key], strength=options["strength"], weight=options["weight"])
 
 
-def object_vectors(model: Crossmodal, tokens: Tensor, regions: Sequence[PatchMask]) -> np.ndarray:
+def object_vectors(model: ImageTextModel, tokens: Tensor, regions: Sequence[PatchMask]) -> np.ndarray:
     """Each object as if its patches were the whole picture, float32 [objects * q, dim] (the paper's object embeddings).
 
     How the paper pools a region is not stated; here the queries see the patches that the box touches. A model that
@@ -105,14 +105,14 @@ def object_vectors(model: Crossmodal, tokens: Tensor, regions: Sequence[PatchMas
     """
     kept = []
     for region in regions:
-        inside = np.flatnonzero(region.patches.reshape(-1)) + model.special
-        places = np.concatenate([np.arange(0 if model.encoder is None else model.special), inside])
-        kept.append(model.vectors(tokens[:, torch.from_numpy(places).to(tokens.device)])[0].cpu().numpy())
+        inside = np.flatnonzero(region.patches.reshape(-1)) + model.first_patch
+        places = np.concatenate([np.arange(0 if model.encoder is None else model.first_patch), inside])
+        kept.append(model.image_vectors(tokens[:, torch.from_numpy(places).to(tokens.device)])[0].cpu().numpy())
     return np.concatenate(kept) if kept else np.zeros((0, 0), np.float32)
 
 
 def _matched(
-    data: Captioned, model: Crossmodal, rows: Sequence[Row], scores: Mapping[Row, np.ndarray]
+    data: Captioned, model: ImageTextModel, rows: Sequence[Row], scores: Mapping[Row, np.ndarray]
 ) -> Callable[[Row], tuple[np.ndarray, np.ndarray]]:
     """A row's scores [texts, pictures] to rank pictures by, and those to rank texts by, after the matching head."""
     match = model.match
@@ -170,12 +170,12 @@ def _logits(
     return found
 
 
-def _batches(data: Captioned, model: Crossmodal) -> Iterator[tuple[int, Tensor, list[tuple[int, int]]]]:
+def _batches(data: Captioned, model: ImageTextModel) -> Iterator[tuple[int, Tensor, list[tuple[int, int]]]]:
     for start in tqdm(range(0, len(data.pictures), BATCH), desc="pictures"):
         images = [load() for load in data.pictures[start : start + BATCH]]
-        yield start, model.look(images), [image.size for image in images]
+        yield start, model.encode_images(images), [image.size for image in images]
 
 
-def _regions(model: Crossmodal, data: Captioned, row: Row, picture: int, size: tuple[int, int]) -> list[PatchMask]:
+def _regions(model: ImageTextModel, data: Captioned, row: Row, picture: int, size: tuple[int, int]) -> list[PatchMask]:
     boxes = data.boxes[row.options["boxes"]][picture]
     return [rasterise(Prompt.box(*box).fit(size), size, model.grid) for box in boxes]

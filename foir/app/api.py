@@ -22,7 +22,7 @@ from foir.prompts import Prompt
 
 if TYPE_CHECKING:
     from foir.app.collections import Library
-    from foir.search.results import Hits, Picture
+    from foir.search.results import QueryImage, SearchResults
     from foir.search.searcher import Searcher
 
 MOST = 100  # results of one call
@@ -213,7 +213,7 @@ class Endpoints:
         item: int | None,
         boxes: list[list[float]] | None,
         points: list[list[float]] | None,
-    ) -> tuple["Searcher", "Picture", Prompt | None]:
+    ) -> tuple["Searcher", "QueryImage", Prompt | None]:
         """What is searched, the opened picture, and what is pointed at on it."""
         prompt = Prompt.from_json({"boxes": boxes or [], "points": points or []})
         if bool(picture) == (item is not None):
@@ -225,7 +225,7 @@ class Endpoints:
             opened = searcher.open(searcher.index.picture(searcher.index.get(item)))
         return searcher, opened, None if prompt.empty else prompt
 
-    def _found(self, hits: "Hits", collection: str) -> list[Found]:
+    def _found(self, hits: "SearchResults", collection: str) -> list[Found]:
         key = collection or self._library.first
         return [
             Found(id=item.id, score=float(score), name=item.name, file=item.file, thumbnail=f"/{thumb_url(key, item)}")

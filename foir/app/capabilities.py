@@ -43,7 +43,7 @@ class Offer:
     def of(cls, index: IndexLike) -> Offer:
         """Read it off an index."""
         space = index.space("image")
-        heads = space.z[0].shape[1] if space.z else encoders.card(space.encoder).heads or UNKNOWN_HEADS
+        heads = space.z[0].shape[1] if space.z else encoders.encoder_spec(space.encoder).heads or UNKNOWN_HEADS
         # Six heads are too few to tell things apart by choosing among them alone (PHS paper, Table 1, DINOv2-small).
         both = heads <= FEW_HEADS or space.encoder == BOTH
         method = "attention_mask|phs" if both else "phs"
@@ -59,8 +59,8 @@ class Offer:
 
 def _about(index: IndexLike) -> str:
     seen = index.space("image").encoder
-    line = f"{len(index):,} pictures, {_size(index.bytes)}, seen by {seen} ({encoders.card(seen).licence})."
-    known = [(source, licence) for source, licence, _ in index.origins() if source or licence][:NAMED]
+    line = f"{len(index):,} pictures, {_size(index.bytes)}, seen by {seen} ({encoders.encoder_spec(seen).licence})."
+    known = [(source, licence) for source, licence, _ in index.source_counts() if source or licence][:NAMED]
     named = "; ".join(
         f"{source or 'of unknown origin'} ({licence or 'no licence stated'})" for source, licence in known
     )

@@ -13,7 +13,7 @@ from foir.app.jobs import Errand
 from foir.app.session_store import Visitors
 from foir.app.sessions import Session
 from foir.errors import BadPrompt
-from foir.index.remote import home
+from foir.index.remote import local_folder
 
 OPEN = 4  # collections with their models in memory; all that were named at first stay open
 SAMPLE = Path(__file__).parents[1] / "assets" / "playroom"
@@ -43,7 +43,7 @@ class Library:
 
     def add(self, address: str | Path, title: str | None = None) -> str:
         """Name one more collection, or open one anew that may have changed; returns its key."""
-        folder = home(address)
+        folder = local_folder(address)
         key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
         with self._lock:
             self._known[key] = (title or _title(address, folder), address)

@@ -53,7 +53,7 @@ class Page:
 
     def start(self, settings: Settings) -> Shown:
         """Open on a picture of the index with its most prominent thing pointed at, where things are known."""
-        session = self._open_item(self.index.some(1)[0].id)
+        session = self._open_item(self.index.sample(1)[0].id)
         prompt = Prompt.box(*session.tries[0]["box"]) if session.tries else None
         return self.search(replace(session, prompt=prompt), settings)
 
@@ -114,7 +114,7 @@ class Page:
         loose = prompt is not None and bool(prompt.points or prompt.strokes)  # a box says itself how far it goes
         outlined = loose and (small or settings.outline)
         if prompt is not None and outlined and not small:  # what is small is outlined by the search itself
-            prompt = Prompt(mask=session.picture.outline(prompt, self.searcher.region(session.picture, prompt)))
+            prompt = Prompt(mask=session.picture.outline(prompt, self.searcher.patch_mask(session.picture, prompt)))
         hits = self.searcher.search(
             None if alone else session.picture,
             prompt,
@@ -129,13 +129,13 @@ class Page:
             disliked=session.opinion.disliked,
             without=session.opinion.without,
         )
-        hits = hits.but(None if alone else session.item, RESULTS)
-        if settings.least and not hits.weighed:
-            hits = hits.at_least(settings.least)
+        hits = hits.excluding(None if alone else session.item, RESULTS)
+        if settings.least and not hits.is_fused:
+            hits = hits.above(settings.least)
         way = "" if prompt is None or small else methods.title(settings.method)
         session = replace(session, hits=hits, words=words, small=small, outlined=outlined, way=way)
         heat = None
-        if prompt is not None and hits.features is not None and hits.seen_whole:
+        if prompt is not None and hits.features is not None and hits.is_full_view:
             heat = explain.query_heat(self.searcher.encoder, hits.features)
             if hits.mask is not None:  # what is pointed at is never veiled itself
                 heat = np.maximum(heat, hits.mask.patches)
@@ -197,7 +197,7 @@ class Page:
         encoder = self.searcher.encoder
         wanted = explain.region_vector(encoder, session.picture.prefix, session.hits.mask)
         seen = self._patches.of(encoder, items)
-        return [None if patches is None else explain.hit_heat(encoder, wanted, patches) for patches in seen]
+        return [None if patches is None else explain.result_heat(encoder, wanted, patches) for patches in seen]
 
     def describe(self, session: Session, lean: float) -> dict[str, str]:
         """What the model says of the open picture, and of what is pointed at; nothing where it writes no captions.
@@ -211,7 +211,7 @@ class Page:
             whole = self.searcher.caption(session.picture)
             if session.prompt is not None and lean:
                 with suppress(Unavailable):  # some models write, but cannot be steered
-                    strength = lean * (self.searcher.writer or self.searcher.crossmodal).strength
+                    strength = lean * (self.searcher.writer or self.searcher.image_text).strength
                     pointed = self.searcher.caption(session.picture, session.prompt, strength=strength)
         return {"whole": whole or "", "pointed": pointed or ""}
 

@@ -20,7 +20,7 @@ from typing import IO, cast
 from foir import encoders, hub
 from foir.errors import BadPrompt
 from foir.index.format import MANIFEST
-from foir.index.remote import home, parsed
+from foir.index.remote import local_folder, parse_address
 
 ROOT = Path(__file__).parents[2]
 BAR = re.compile(r"(\d+)/(\d+) \[")
@@ -75,8 +75,10 @@ class Errand:
         """
         said = said.strip()
         if said.startswith("hf:"):
-            parsed(said)
-            return cls(said.removeprefix("hf://datasets/"), said, ["pull", said, "--out", str(home(said))], arrived)
+            parse_address(said)
+            return cls(
+                said.removeprefix("hf://datasets/"), said, ["pull", said, "--out", str(local_folder(said))], arrived
+            )
         if not said:
             raise BadPrompt("Name a folder.")
         try:
@@ -91,7 +93,7 @@ class Errand:
         if encoder not in choices():
             raise BadPrompt("There is no such encoder.")
         key = hashlib.sha256(f"{folder}\n{encoder}\n{small}".encode()).hexdigest()[:12]
-        out = hub.caches() / "indexes" / f"{folder.name}-{key}"
+        out = hub.cache_folder() / "indexes" / f"{folder.name}-{key}"
         if (out / MANIFEST).exists():
             return cls(folder.name, out, ["update", str(out)], arrived)
         words = [] if encoder == "mini" else ["--text", "mini"]
@@ -135,5 +137,5 @@ class Errand:
 
 def choices() -> dict[str, str]:
     """The encoders that a folder's pictures can be seen by, and what to call them."""
-    whole = (card for card in encoders.cards().values() if card.pointed and not card.name.endswith(":"))
+    whole = (card for card in encoders.encoder_specs().values() if card.promptable and not card.name.endswith(":"))
     return {card.name: f"{card.name} ({card.licence})" for card in whole}

@@ -36,7 +36,11 @@ class Patches:
         pictures = {item.id: self._pixels(item) for item in items if item.id not in found}
         missing = [(id, picture) for id, picture in pictures.items() if picture is not None]
         if missing:
-            made = encoder.patches(encoder.prefix(encoder.pixels([picture for _, picture in missing]))).cpu().numpy()
+            made = (
+                encoder.patch_features(encoder.prefix(encoder.pixels([picture for _, picture in missing])))
+                .cpu()
+                .numpy()
+            )
             found |= {id: each.copy() for (id, _), each in zip(missing, made, strict=True)}
         with self._lock:
             for id, each in found.items():

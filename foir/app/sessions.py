@@ -11,7 +11,7 @@ from foir.errors import BadPrompt
 from foir.prompts import Prompt
 
 if TYPE_CHECKING:
-    from foir.search.results import Hits, Picture
+    from foir.search.results import QueryImage, SearchResults
 
 JUDGED = 1000  # most results that can be called right, and wrong
 WORDS = 300  # characters a text may have
@@ -103,7 +103,7 @@ class Session:
         opinions: What was judged so far, one entry for each time of refining; the last holds all of it.
     """
 
-    picture: Picture
+    picture: QueryImage
     name: str
     shown: tuple[bytes, tuple[int, int]]
     tries: tuple[Mapping[str, Any], ...] = ()
@@ -117,7 +117,7 @@ class Session:
     small: bool = False
     outlined: bool = False
     way: str = ""
-    hits: Hits | None = None
+    hits: SearchResults | None = None
     opinions: tuple[Opinion, ...] = ()
 
     @property

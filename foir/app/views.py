@@ -35,7 +35,7 @@ class Panels:
     def __init__(self, index: IndexLike, key: str) -> None:
         """Bind them to an index, the collection of this key, and choose a few pictures of it to begin with."""
         self.index, self._key = index, key
-        choice = index.some(SPREAD)
+        choice = index.sample(SPREAD)
         self._samples = random.Random(7).sample(choice, min(SAMPLES, len(choice)))  # noqa: S311 - a choice of pictures
 
     def pointer(self, session: Session, heat: np.ndarray | None) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Panels:
         if hits is None:
             return {"hits": [], "note": ""}
         opinion = {"liked": session.opinion.liked, "disliked": session.opinion.disliked}
-        firsts = clustering.copies(self.index.vectors("image", [item.id for item in hits.items]))
+        firsts = clustering.near_duplicates(self.index.vectors("image", [item.id for item in hits.items]))
         cards: dict[int, dict[str, Any]] = {}
         for i, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True)):
             if firsts[i] != i:
@@ -75,7 +75,7 @@ class Panels:
                 continue
             heat = heats[i] if i < len(heats) else None
             url = None if heat is None else _veil_url(heat, (item.width, item.height))
-            shown = None if hits.weighed else float(score)
+            shown = None if hits.is_fused else float(score)
             cards[i] = {**self._card(item), "score": shown, "heat": url, "copies": []}
         note = " ".join((_sentence(session), *hits.notes))
         return {
@@ -93,7 +93,7 @@ class Panels:
         hits = session.hits
         if hits is None or hits.features is None or session.prompt is None:
             return {"heads": [], "note": "Point at something to see what each head looks at."}
-        if not hits.seen_whole:
+        if not hits.is_full_view:
             return {"heads": [], "note": "This way of looking cuts the thing out, so no head sees the picture."}
         width, height = session.shown[1]
         gate = hits.features.gates[0]
@@ -122,7 +122,7 @@ class Panels:
             lines.append(f"It was looked for by your words, \u201c{session.words['text']}\u201d.")
         if session.opinion.liked or session.opinion.disliked:
             lines.append("What you called right and wrong counts.")
-        if hits is not None and not hits.weighed:
+        if hits is not None and not hits.is_fused:
             lines.append(f"The whole is {100 * score:.1f} alike, of 100.")
         agreeing = self._agreeing(session, item)
         if agreeing:
@@ -137,7 +137,7 @@ class Panels:
         space, hits = self.index.space("image"), session.hits
         if hits is None or hits.features is None or not space.z or not hits.heads:
             return []
-        theirs = self.index.outputs(item.id)
+        theirs = self.index.head_outputs(item.id)
         ours = hits.features.z[0].float().cpu().numpy()
         lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
         alike = (ours * theirs).sum(1) / np.maximum(lengths, 1e-12)
@@ -145,8 +145,8 @@ class Panels:
         return [(head, float(alike[head])) for head in best]
 
     @cached_property
-    def _atlas(self) -> collection_map.Atlas:
-        return collection_map.chart(self.index)
+    def _atlas(self) -> collection_map.CollectionMap:
+        return collection_map.build_map(self.index)
 
     def map(self) -> dict[str, Any]:
         """The map of the collection: points [x, y, cluster, id], and of each cluster name, size and middle picture."""

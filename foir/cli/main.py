@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from foir.errors import BadPrompt, FoirError
 
 if TYPE_CHECKING:
-    from foir import Hits, Picture, Prompt, Searcher
+    from foir import Prompt, QueryImage, Searcher, SearchResults
 
 _ESCAPES = {ord("\t"): r"\t", ord("\n"): r"\n", ord("\r"): r"\r"}
 EXPLAINED = 5  # hits shown beside the query in an --explain picture
@@ -118,10 +118,10 @@ def _caption(args: argparse.Namespace) -> None:
         raise BadPrompt("--strength needs something to lean towards: point at it with --box, --point or --mask.")
     photo = images.read(args.image)
     model = image_text.load(args.model, revision=args.revision, device=args.device)
-    tokens = model.look([photo.image])
+    tokens = model.encode_images([photo.image])
     if prompt is not None:
-        print(f"pointed\t{model.say(tokens, photo, prompt, args.strength)}")
-    print(("" if prompt is None else "whole\t") + model.say(tokens, photo))
+        print(f"pointed\t{model.caption_image(tokens, photo, prompt, args.strength)}")
+    print(("" if prompt is None else "whole\t") + model.caption_image(tokens, photo))
 
 
 def _pairs(said: Sequence[str]) -> dict[str, str | int]:
@@ -136,21 +136,21 @@ def _pairs(said: Sequence[str]) -> dict[str, str | int]:
     return {pair.split("=", 1)[0]: pair.split("=", 1)[1] for pair in said}
 
 
-def _explain(searcher: Searcher, picture: Picture, hits: Hits, out: Path) -> None:
+def _explain(searcher: Searcher, picture: QueryImage, hits: SearchResults, out: Path) -> None:
     from foir.search import explain
 
     encoder = searcher.encoder
     if hits.features is None or hits.mask is None:
         return  # words alone were searched for
     shown = [explain.outline(picture.photo.image, hits.mask)]
-    if hits.seen_whole:
+    if hits.is_full_view:
         shown.append(explain.overlay(picture.photo.image, explain.query_heat(encoder, hits.features)))
     wanted = explain.region_vector(encoder, picture.prefix, hits.mask)
     for item in hits.items[:EXPLAINED]:
         hit = searcher.open(searcher.index.picture(item))
-        heat = explain.hit_heat(encoder, wanted, encoder.patches(hit.prefix)[0].cpu().numpy())
+        heat = explain.result_heat(encoder, wanted, encoder.patch_features(hit.prefix)[0].cpu().numpy())
         shown.append(explain.overlay(hit.photo.image, heat))
     try:
-        explain.strip(shown).save(out)
+        explain.side_by_side(shown).save(out)
     except (OSError, ValueError) as error:
         raise BadPrompt(f"The picture {out} cannot be written: {error}.") from error

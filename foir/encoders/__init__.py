@@ -20,7 +20,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
-class Card:
+class EncoderSpec:
     """What is known of an encoder before it is loaded.
 
     Attributes:
@@ -40,15 +40,15 @@ class Card:
     dim: int
     heads: int
     blocks: int
-    pointed: bool
-    build: Callable[[Card, str, str | None, bool], Encoder]
+    promptable: bool
+    build: Callable[[EncoderSpec, str, str | None, bool], Encoder]
 
 
-_register: dict[str, Card] = {}
-_Build = Callable[[Card, str, "str | None", bool], "Encoder"]
+_register: dict[str, EncoderSpec] = {}
+_Build = Callable[[EncoderSpec, str, "str | None", bool], "Encoder"]
 
 
-def encoder(
+def register_encoder(
     name: str,
     *,
     weights: str,
@@ -61,14 +61,14 @@ def encoder(
     """Register a build function under a name; one function may carry several names."""
 
     def add(build: _Build) -> _Build:
-        _register[name] = Card(name, weights, licence, dim, heads, blocks, pointed, build)
+        _register[name] = EncoderSpec(name, weights, licence, dim, heads, blocks, pointed, build)
         return build
 
     return add
 
 
 @cache
-def cards() -> dict[str, Card]:
+def encoder_specs() -> dict[str, EncoderSpec]:
     """All registered encoders, by name."""
     for module in pkgutil.iter_modules(__path__):
         if module.name not in MACHINERY:
@@ -77,16 +77,16 @@ def cards() -> dict[str, Card]:
     return dict(_register)
 
 
-def card(name: str) -> Card:
+def encoder_spec(name: str) -> EncoderSpec:
     """The card of an encoder.
 
     Raises:
         Unavailable: No encoder has this name.
     """
     family = name.split(":")[0] + ":"
-    found = cards().get(name) or (cards().get(family) if ":" in name else None)
+    found = encoder_specs().get(name) or (encoder_specs().get(family) if ":" in name else None)
     if found is None or name == family:
-        known = ", ".join(n + "..." if n.endswith(":") else n for n in cards())
+        known = ", ".join(n + "..." if n.endswith(":") else n for n in encoder_specs())
         raise Unavailable(f"There is no encoder {name!r}; foir knows {known}.")
     return found
 
@@ -106,19 +106,19 @@ def load(
     Raises:
         Unavailable: Unknown name, device or dtype, or weights that are neither cached nor reachable.
     """
-    found = card(name)
+    found = encoder_spec(name)
     check_dtype(dtype)
     import torch
 
     built = found.build(found, name, revision, pretrained)
-    if device == "auto" and lent():
+    if device == "auto" and has_zerogpu():
         from foir.encoders import zerogpu
 
-        return zerogpu.borrowing(built, lambda: found.build(found, name, revision, pretrained))
-    return built.to(present(device), getattr(torch, dtype))
+        return zerogpu.with_remote_forward(built, lambda: found.build(found, name, revision, pretrained))
+    return built.to(resolve_device(device), getattr(torch, dtype))
 
 
-def lent() -> bool:
+def has_zerogpu() -> bool:
     """Whether this machine lends its GPU call by call (see `foir.encoders.zerogpu`)."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
@@ -133,7 +133,7 @@ def check_dtype(dtype: str) -> None:
         raise Unavailable(f"There is no dtype {dtype!r}; use one of {', '.join(DTYPES)}.")
 
 
-def present(wanted: str) -> str:
+def resolve_device(wanted: str) -> str:
     """The device of that name; "auto" is the fastest there is.
 
     Raises:
@@ -141,7 +141,7 @@ def present(wanted: str) -> str:
     """
     import torch
 
-    own = torch.cuda.is_available() and not lent()  # it says yes where a GPU is only lent
+    own = torch.cuda.is_available() and not has_zerogpu()  # it says yes where a GPU is only lent
     here = {"cuda": own, "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return next(device for device, there in here.items() if there)
@@ -150,4 +150,13 @@ def present(wanted: str) -> str:
     return wanted
 
 
-__all__ = ["Card", "card", "cards", "check_dtype", "encoder", "lent", "load", "present"]
+__all__ = [
+    "EncoderSpec",
+    "encoder_spec",
+    "encoder_specs",
+    "check_dtype",
+    "register_encoder",
+    "has_zerogpu",
+    "load",
+    "resolve_device",
+]

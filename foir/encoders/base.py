@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-from foir.encoders.block import Block, Layer, Map, identity
+from foir.encoders.block import BlockModules, LastBlock, Map, identity
 from foir.encoders.intervention import PLAIN, HeadGate, Intervention
 
 KEPT_BLOCKS = 4  # how deep a prefix is kept: Foveal Attention, the deepest method, re-runs the last four
@@ -27,7 +27,7 @@ class Prefix:
     """
 
     deep: Tensor
-    block: Block
+    block: LastBlock
 
     def __len__(self) -> int:
         return len(self.deep)
@@ -80,7 +80,7 @@ class Encoder:
     name: str
     revision: str
     embed: Map
-    layers: Sequence[Layer]
+    layers: Sequence[BlockModules]
     norm: Map
     size: int
     grid: tuple[int, int]
@@ -91,7 +91,7 @@ class Encoder:
     module: torch.nn.Module = field(default_factory=torch.nn.Identity)
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
-    elsewhere: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    remote_forward: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     def to(self, device: str, dtype: torch.dtype) -> Encoder:
         """The encoder on another device and in another dtype; its module moves along."""
@@ -114,16 +114,16 @@ class Encoder:
         The aspect ratio is not kept, so that no box is ever cut off (PHS spec section 1). Where a picture has an alpha
         channel, hidden pixels become 0 after normalisation.
         """
-        return torch.stack([squeezed(image, self.size, self.mean, self.std) for image in images])
+        return torch.stack([preprocess(image, self.size, self.mean, self.std) for image in images])
 
     @torch.inference_mode()
     def prefix(self, pixels: Tensor) -> Prefix:
         """Run all but the prompt's part on normalised pixels [B, 3, size, size]: once per picture."""
-        deep, last = (self.elsewhere or self.run)(pixels)
-        return Prefix(deep, self.open(last))
+        deep, last = (self.remote_forward or self.forward_blocks)(pixels)
+        return Prefix(deep, self.open_last_block(last))
 
     @torch.inference_mode()
-    def run(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_blocks(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The tokens before the last `KEPT_BLOCKS` blocks and before the last one, [B, T, d] both."""
         x = self.embed(pixels.to(self.device, self.dtype))
         split = max(len(self.layers) - KEPT_BLOCKS, 0)
@@ -186,45 +186,45 @@ class Encoder:
         """From CLS tokens behind the last block [n, d] to unit vectors, float32 [n, dim]."""
         return F.normalize(self.project(self.norm(cls)).float(), dim=-1)
 
-    def plain(self, tokens: Tensor) -> Tensor:
+    def pooled_feature(self, tokens: Tensor) -> Tensor:
         """From the last block's output [B, T, d] to unit vectors, float32 [B, dim]; gradients pass, for training."""
         return self._feature(tokens[:, 0])
 
     @torch.inference_mode()
-    def patches(self, prefix: Prefix) -> Tensor:
+    def patch_features(self, prefix: Prefix) -> Tensor:
         """Unit vectors of the patches behind the last block and norm, float32 [B, rows * cols, d]."""
         hidden = self.norm(self.layers[-1](prefix.block.tokens))
         return F.normalize(hidden[:, self.first_patch :].float(), dim=-1)
 
-    def probe(self) -> np.ndarray:
+    def reference_feature(self) -> np.ndarray:
         """The feature of one fixed made-up picture, float32 [dim]: tells whether a library changed the model."""
         y, x = np.mgrid[: self.size, : self.size].astype(np.float32) / self.size
         waves = np.stack([np.sin(9 * x + 4 * y), np.cos(7 * y - 3 * x), np.sin(20 * x * y)], -1)
         image = Image.fromarray((127.5 + 127 * waves).astype(np.uint8))
-        own = replace(self, elsewhere=None)  # a device that is lent is not there yet when the encoder is checked
+        own = replace(self, remote_forward=None)  # a device that is lent is not there yet when the encoder is checked
         return self.finish(own.prefix(self.pixels([image]))).vectors[0].cpu().numpy()
 
-    def open(self, tokens: Tensor) -> Block:
+    def open_last_block(self, tokens: Tensor) -> LastBlock:
         """The last block with its CLS row laid open, from the tokens before it, [B, T, d]."""
         return replace(self.layers[-1].open(tokens), first_patch=self.first_patch)
 
-    def _rerun(self, prefix: Prefix, steps: Sequence[Intervention], rows: Sequence[int]) -> Block:
+    def _rerun(self, prefix: Prefix, steps: Sequence[Intervention], rows: Sequence[int]) -> LastBlock:
         """Run the kept blocks again for the chosen rows, each with its own logits steps on the CLS row."""
         x = prefix.deep[[0 if len(prefix) == 1 else i for i in rows]]
         kept = self.layers[-KEPT_BLOCKS:]
         for k in range(len(kept) - 1, 0, -1):
             x = kept[-1 - k](x, self._cls_attention([steps[i] for i in rows], k))
-        return self.open(x)
+        return self.open_last_block(x)
 
-    def _cls_attention(self, steps: Sequence[Intervention], k: int) -> Callable[[Block], Tensor]:
-        def attention(block: Block) -> Tensor:
+    def _cls_attention(self, steps: Sequence[Intervention], k: int) -> Callable[[LastBlock], Tensor]:
+        def attention(block: LastBlock) -> Tensor:
             block = replace(block, first_patch=self.first_patch)
             rows = [_logits(step, k, block.at(i)) for i, step in enumerate(steps)]
             return torch.stack(rows).softmax(-1)
 
         return attention
 
-    def _finish(self, block: Block, steps: Sequence[Intervention]) -> Features:
+    def _finish(self, block: LastBlock, steps: Sequence[Intervention]) -> Features:
         attention = self._cls_attention(steps, 0)(block)
         if len(block.tokens) == 1:  # many prompts on one picture share its values
             z = torch.einsum("nht,htd->nhd", attention, block.values[0])
@@ -244,7 +244,7 @@ class Encoder:
         return Features(self.tail(gated, residual, channels), attention, tuple(gates), z, residual)
 
 
-def squeezed(image: Image.Image, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def preprocess(image: Image.Image, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """A picture squeezed onto a square and normalised, float32 [3, size, size]; see `Encoder.pixels`."""
     rgb = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
     values = (rgb - np.array(mean, np.float32)) / np.array(std, np.float32)
@@ -254,7 +254,7 @@ def squeezed(image: Image.Image, size: int, mean: Sequence[float], std: Sequence
     return torch.from_numpy(values).permute(2, 0, 1)
 
 
-def _logits(step: Intervention, k: int, block: Block) -> Tensor:
+def _logits(step: Intervention, k: int, block: LastBlock) -> Tensor:
     return step.logits[k](block, block.logits) if k in step.logits else block.logits
 
 

@@ -33,7 +33,7 @@ class Mlp:
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class BlockModules:
     """The parts of a block: x + scale1(out(attention(qkv(norm1(x))))), then y + scale2(ffn(norm2(y))).
 
     `qkv` maps [..., T, d] to three tensors of that shape; `out` is W_o with its bias; `ffn` is an `Mlp` in every
@@ -53,7 +53,7 @@ class Layer:
         """[..., T, d] to [..., h, T, d_k]."""
         return x.view(*x.shape[:-1], self.heads, -1).transpose(-3, -2)
 
-    def __call__(self, x: Tensor, cls_attention: Callable[[Block], Tensor] | None = None) -> Tensor:
+    def __call__(self, x: Tensor, cls_attention: Callable[[LastBlock], Tensor] | None = None) -> Tensor:
         """Run the whole block on [B, T, d].
 
         Args:
@@ -63,7 +63,7 @@ class Layer:
         q, k, v = map(self.split, self.qkv(self.norm1(x)))
         z = F.scaled_dot_product_attention(q, k, v)
         if cls_attention is not None:
-            row = cls_attention(Block(self, x, k, v, _cls_logits(q, k)))
+            row = cls_attention(LastBlock(self, x, k, v, _cls_logits(q, k)))
             z = torch.cat([row.unsqueeze(-2) @ v, z[..., 1:, :]], dim=-2)
         return self.tail(z.transpose(-3, -2), x)
 
@@ -78,15 +78,15 @@ class Layer:
         y = residual + self.scale1(mixed)
         return y + self.scale2(self.ffn(self.norm2(y)))
 
-    def open(self, x: Tensor) -> Block:
+    def open(self, x: Tensor) -> LastBlock:
         """Lay the CLS row open on tokens [B, T, d] (PHS spec section 3: q_0, all K, all V, x_0)."""
         q, k, v = self.qkv(self.norm1(x))
         k, v = self.split(k), self.split(v)
-        return Block(self, x, k, v, _cls_logits(self.split(q), k))
+        return LastBlock(self, x, k, v, _cls_logits(self.split(q), k))
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class LastBlock:
     """An opened block. Leading dimension B in a batch, none after `at`.
 
     Attributes:
@@ -97,7 +97,7 @@ class Block:
         first_patch: Column of the first patch token: 1 + number of registers.
     """
 
-    layer: Layer
+    layer: BlockModules
     tokens: Tensor
     keys: Tensor
     values: Tensor
@@ -114,17 +114,17 @@ class Block:
         """Queries of all tokens, [B, h, T, d_k]; computed when first asked for."""
         return self.layer.split(self.layer.qkv(self.layer.norm1(self.tokens))[0])
 
-    def at(self, i: int) -> Block:
+    def at(self, i: int) -> LastBlock:
         """The i-th picture of the batch, without its batch dimension; a block of one serves any i."""
         i = 0 if len(self.tokens) == 1 else i
-        return Block(self.layer, self.tokens[i], self.keys[i], self.values[i], self.logits[i], self.first_patch)
+        return LastBlock(self.layer, self.tokens[i], self.keys[i], self.values[i], self.logits[i], self.first_patch)
 
-    def take(self, rows: Tensor) -> Block:
+    def take(self, rows: Tensor) -> LastBlock:
         """A batch of the given rows; a block of one stays one and broadcasts."""
         if len(self.tokens) == 1:
             return self
         tokens, keys, values, logits = (x[rows] for x in (self.tokens, self.keys, self.values, self.logits))
-        return Block(self.layer, tokens, keys, values, logits, self.first_patch)
+        return LastBlock(self.layer, tokens, keys, values, logits, self.first_patch)
 
 
 def _cls_logits(q: Tensor, k: Tensor) -> Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import Card, encoder
+from foir.encoders import EncoderSpec, register_encoder
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
-    from foir.encoders.block import Layer
+    from foir.encoders.block import BlockModules
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # name: repository, width, heads, blocks, patch, width of the joint space
@@ -18,7 +18,7 @@ TOWERS = {
 }
 
 
-def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
+def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """Load a CLIP image tower by its card."""
     import torch
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -27,7 +27,7 @@ def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Enco
 
     tower = name.removesuffix("-projected")
     if pretrained:
-        folder, commit = hub.weights(card.weights, revision)
+        folder, commit = hub.download_weights(card.weights, revision)
         return wrap(CLIPVisionModelWithProjection.from_pretrained(folder), name, commit, projected=name != tower)
     _, dim, heads, blocks, patch, joint = TOWERS[tower]
     config = CLIPVisionConfig(
@@ -45,7 +45,7 @@ def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Enco
 
 for _name, (_repo, _dim, _heads, _blocks, *_) in TOWERS.items():
     for _suffix in ("", "-projected"):
-        encoder(_name + _suffix, weights=_repo, licence="MIT", dim=_dim, heads=_heads, blocks=_blocks)(build)
+        register_encoder(_name + _suffix, weights=_repo, licence="MIT", dim=_dim, heads=_heads, blocks=_blocks)(build)
 
 
 def wrap(model: Any, name: str, revision: str, *, projected: bool = False) -> Encoder:
@@ -67,7 +67,7 @@ def wrap(model: Any, name: str, revision: str, *, projected: bool = False) -> En
         name=name,
         revision=revision,
         embed=lambda pixels: vision.pre_layrnorm(vision.embeddings(pixels)),
-        layers=[opened(layer) for layer in vision.encoder.layers],
+        layers=[block_modules(layer) for layer in vision.encoder.layers],
         norm=vision.post_layernorm,
         project=model.visual_projection if projected else identity,
         size=model.config.image_size,
@@ -78,12 +78,12 @@ def wrap(model: Any, name: str, revision: str, *, projected: bool = False) -> En
     )
 
 
-def opened(layer: Any) -> Layer:
+def block_modules(layer: Any) -> BlockModules:
     """A block as CLIP and SigLIP have it in transformers."""
-    from foir.encoders.block import Layer, Mlp
+    from foir.encoders.block import BlockModules, Mlp
 
     a = layer.self_attn
-    return Layer(
+    return BlockModules(
         heads=a.num_heads,
         norm1=layer.layer_norm1,
         qkv=lambda u: (a.q_proj(u), a.k_proj(u), a.v_proj(u)),

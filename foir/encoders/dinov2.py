@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import Card, encoder
+from foir.encoders import EncoderSpec, register_encoder
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 SIZES = {"small": (384, 6, 12), "base": (768, 12, 12), "large": (1024, 16, 24), "giant": (1536, 24, 40)}
 
 
-def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
+def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """Load a DINOv2 by its card."""
     import torch
     from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
@@ -22,7 +22,7 @@ def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Enco
     registers = name.endswith("-reg")
     model_class: Any = Dinov2WithRegistersModel if registers else Dinov2Model
     if pretrained:
-        folder, commit = hub.weights(card.weights, revision)
+        folder, commit = hub.download_weights(card.weights, revision)
         return wrap(model_class.from_pretrained(folder), name, commit)
     config_class: Any = Dinov2WithRegistersConfig if registers else Dinov2Config
     config = config_class(
@@ -40,7 +40,7 @@ def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Enco
 
 for _size, (_dim, _heads, _blocks) in SIZES.items():
     for _suffix, _middle in (("-reg", "dinov2-with-registers"), ("", "dinov2")):
-        encoder(
+        register_encoder(
             f"dinov2-{_size}{_suffix}",
             weights=f"facebook/{_middle}-{_size}",
             licence="Apache-2.0",
@@ -60,16 +60,16 @@ def wrap(model: Any, name: str, revision: str, *, size: int = 224) -> Encoder:
         size: Side of the square that pictures are squeezed onto; position embeddings are interpolated to it.
     """
     from foir.encoders.base import Encoder
-    from foir.encoders.block import Layer, Mlp
+    from foir.encoders.block import BlockModules, Mlp
 
     def mlp(ffn: Any) -> Mlp:
         if hasattr(ffn, "gate_proj"):
             return Mlp((ffn.gate_proj, ffn.up_proj), lambda gate, up: ffn.act_fn(gate) * up, ffn.down_proj)
         return Mlp((ffn.fc1,), ffn.activation_fn, ffn.fc2)
 
-    def opened(layer: Any) -> Layer:
+    def opened(layer: Any) -> BlockModules:
         a = layer.attention
-        return Layer(
+        return BlockModules(
             heads=a.num_attention_heads,
             norm1=layer.norm1,
             qkv=lambda u: (a.q_proj(u), a.k_proj(u), a.v_proj(u)),

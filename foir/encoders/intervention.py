@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from foir.encoders.block import Block
+    from foir.encoders.block import LastBlock
 
 PixelStep = Callable[["Image.Image"], "Image.Image"]
-LogitStep = Callable[["Block", "Tensor"], "Tensor"]
-HeadStep = Callable[["Block", "Tensor"], "HeadGate"]
+LogitStep = Callable[["LastBlock", "Tensor"], "Tensor"]
+HeadStep = Callable[["LastBlock", "Tensor"], "HeadGate"]
 
 
 @dataclass(frozen=True)

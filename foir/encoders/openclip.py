@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import Card, encoder
+from foir.encoders import EncoderSpec, register_encoder
 from foir.encoders.clip import MEAN, STD
 from foir.errors import Unavailable
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
 
-@encoder("openclip:", weights="open_clip", licence="the checkpoint's own")
-@encoder("openclip-projected:", weights="open_clip", licence="the checkpoint's own")
-def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
+@register_encoder("openclip:", weights="open_clip", licence="the checkpoint's own")
+@register_encoder("openclip-projected:", weights="open_clip", licence="the checkpoint's own")
+def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """Load an open_clip tower by model and pretrained tag."""
     import open_clip
 
@@ -28,11 +28,11 @@ def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Enco
         raise Unavailable(f"open_clip has no weights {tag!r} for {model_name}; it has {', '.join(tags) or 'none'}.")
     if pretrained and revision is not None:
         raise Unavailable("open_clip names its weights by tag: leave the revision out.")
-    model = create(model_name, tag if pretrained else None)
+    model = create_model(model_name, tag if pretrained else None)
     return wrap(model.visual, name, tag if pretrained else "random", projected=card.name == "openclip-projected:")
 
 
-def create(model_name: str, tag: str | None) -> Any:
+def create_model(model_name: str, tag: str | None) -> Any:
     """A whole open_clip model with the weights of that tag; None gives seeded random ones.
 
     Raises:
@@ -61,7 +61,7 @@ def wrap(visual: Any, name: str, revision: str, *, projected: bool = False) -> E
     from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 
     from foir.encoders.base import Encoder
-    from foir.encoders.block import Layer, Mlp, identity
+    from foir.encoders.block import BlockModules, Mlp, identity
 
     if (
         not isinstance(visual, VisionTransformer)
@@ -71,7 +71,7 @@ def wrap(visual: Any, name: str, revision: str, *, projected: bool = False) -> E
     ):
         raise Unavailable(f"{name} does not pool by the CLS token of a plain ViT, so no head of it can be selected.")
 
-    def opened(block: Any) -> Layer:
+    def opened(block: Any) -> BlockModules:
         attention = block.attn
 
         def qkv(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,7 +79,7 @@ def wrap(visual: Any, name: str, revision: str, *, projected: bool = False) -> E
             q, k, v = packed.chunk(3, dim=-1)
             return q, k, v
 
-        return Layer(
+        return BlockModules(
             heads=attention.num_heads,
             norm1=block.ln_1,
             qkv=qkv,

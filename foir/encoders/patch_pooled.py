@@ -16,7 +16,7 @@ from foir.errors import Unavailable
 
 
 @dataclass(frozen=True, eq=False)
-class Pooled(Encoder):
+class PatchPooledEncoder(Encoder):
     """There is no row of attention for a prompt to steer: only methods that edit pixels work with it.
 
     Attributes:
@@ -30,8 +30,8 @@ class Pooled(Encoder):
         """Every token is a patch."""
         return 0
 
-    def plain(self, tokens: Tensor) -> Tensor:
-        """See `Encoder.plain`."""
+    def pooled_feature(self, tokens: Tensor) -> Tensor:
+        """See `Encoder.pooled_feature`."""
         return F.normalize(self.pool(self.norm(tokens)).float(), dim=-1)
 
     @torch.inference_mode()
@@ -43,7 +43,7 @@ class Pooled(Encoder):
         """
         if any(step.logits or step.heads is not None for step in interventions):
             raise Unavailable(f"{self.name} has no CLS token to steer: use cbir, mask or crop with it.")
-        vectors = self.plain(self.layers[-1](prefix.block.tokens))
+        vectors = self.pooled_feature(self.layers[-1](prefix.block.tokens))
         if len(interventions) > len(vectors):
             vectors = vectors.expand(len(interventions), -1)
         rows = len(vectors)

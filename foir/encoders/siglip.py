@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import Card, encoder
+from foir.encoders import EncoderSpec, register_encoder
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
 
-@encoder(
+@register_encoder(
     "siglip-base", weights="google/siglip-base-patch16-384", licence="Apache-2.0", dim=768, heads=12, blocks=12,
     pointed=False,
 )  # fmt: skip
-def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
+def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """Load the tower."""
     import torch
     from transformers import SiglipVisionConfig, SiglipVisionModel
@@ -22,7 +22,7 @@ def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Enco
     from foir import hub
 
     if pretrained:
-        folder, commit = hub.weights(card.weights, revision)
+        folder, commit = hub.download_weights(card.weights, revision)
         return wrap(SiglipVisionModel.from_pretrained(folder), name, commit)
     config = SiglipVisionConfig(
         hidden_size=card.dim,
@@ -39,16 +39,16 @@ def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Enco
 
 def wrap(model: Any, name: str, revision: str) -> Encoder:
     """Open a transformers SiglipVisionModel, whatever its width."""
-    from foir.encoders.clip import opened
-    from foir.encoders.patch_pooled import Pooled
+    from foir.encoders.clip import block_modules
+    from foir.encoders.patch_pooled import PatchPooledEncoder
 
     model.eval().requires_grad_(False)
     grid = model.config.image_size // model.config.patch_size
-    return Pooled(
+    return PatchPooledEncoder(
         name=name,
         revision=revision,
         embed=model.embeddings,
-        layers=[opened(layer) for layer in model.encoder.layers],
+        layers=[block_modules(layer) for layer in model.encoder.layers],
         norm=model.post_layernorm,
         size=model.config.image_size,
         grid=(grid, grid),

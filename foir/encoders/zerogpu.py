@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foir.encoders import lent
+from foir.encoders import has_zerogpu
 from foir.encoders.base import Encoder
 
 DEVICE = "cuda"
@@ -24,7 +24,7 @@ SECONDS = 10  # the longest a call may take; who asks for less waits less
 _there: dict[tuple[str, str], Encoder] = {}
 
 
-def borrowing(encoder: Encoder, again: Callable[[], Encoder]) -> Encoder:
+def with_remote_forward(encoder: Encoder, again: Callable[[], Encoder]) -> Encoder:
     """An encoder on the CPU whose blocks up to the last one run on a GPU that is lent.
 
     Args:
@@ -39,12 +39,12 @@ def borrowing(encoder: Encoder, again: Callable[[], Encoder]) -> Encoder:
         deep, last = _run(key, pixels.numpy())
         return torch.from_numpy(deep), torch.from_numpy(last)
 
-    return replace(encoder, elsewhere=run)
+    return replace(encoder, remote_forward=run)
 
 
 def _run(key: tuple[str, str], pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What runs beside the GPU; a tensor that lies on it must not be sent back."""
-    deep, last = _there[key].run(torch.from_numpy(pixels))
+    deep, last = _there[key].forward_blocks(torch.from_numpy(pixels))
     return deep.cpu().numpy(), last.cpu().numpy()
 
 
@@ -55,5 +55,5 @@ def _wrapped(run: Callable[..., Any]) -> Callable[..., Any]:
     return spaces.GPU(duration=SECONDS)(run)
 
 
-if lent():
+if has_zerogpu():
     _run = _wrapped(_run)

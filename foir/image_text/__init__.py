@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
+class TextFeatures:
     """Texts in the joint space: unit vectors float32 [n, dim], and what a user should know (a text was cut)."""
 
     vectors: np.ndarray
@@ -36,7 +36,7 @@ class _Vectors(Protocol):
 
 
 class Match(Protocol):
-    """See `Crossmodal.match`."""
+    """See `ImageTextModel.match`."""
 
     def __call__(self, tokens: Tensor, texts: Sequence[str], pull: Perturbation | None = None) -> Tensor:
         """One logit for each row of tokens and its text, [B]."""
@@ -50,12 +50,12 @@ def _no_vectors(tokens: Tensor, pull: Perturbation | None = None) -> Tensor:
     raise Unavailable("This model has no space in which words and pictures meet.")
 
 
-def _no_words(texts: Sequence[str]) -> Words:
+def _no_words(texts: Sequence[str]) -> TextFeatures:
     raise Unavailable("This model reads no texts.")
 
 
 @dataclass(frozen=True, eq=False)
-class Crossmodal:
+class ImageTextModel:
     """A model of pictures and words. Its functions take a picture's tokens, which `look` makes once.
 
     Attributes:
@@ -79,10 +79,10 @@ class Crossmodal:
     revision: str
     device: str
     grid: tuple[int, int]
-    special: int
-    look: Callable[[Sequence[Image.Image]], Tensor]
-    vectors: _Vectors = _no_vectors
-    words: Callable[[Sequence[str]], Words] = _no_words
+    first_patch: int
+    encode_images: Callable[[Sequence[Image.Image]], Tensor]
+    image_vectors: _Vectors = _no_vectors
+    encode_texts: Callable[[Sequence[str]], TextFeatures] = _no_words
     match: Match | None = None
     caption: _Caption | None = None
     keys: Callable[[Tensor], tuple[Tensor, ...]] | None = None
@@ -106,11 +106,13 @@ class Crossmodal:
 
         if self.keys is None:
             raise Unavailable(f"{self.name} joins pictures and words in one dot product only: nothing can be steered.")
-        objects = Objects.of(regions, self.special).to(self.device)
+        objects = Objects.of(regions, self.first_patch).to(self.device)
         options = {"theta": self.theta, "strength": self.strength, **options}
         return Perturbation.of(self.keys(tokens), objects, **options)
 
-    def say(self, tokens: Tensor, photo: Photo, prompt: Prompt | None = None, strength: float | None = None) -> str:
+    def caption_image(
+        self, tokens: Tensor, photo: Photo, prompt: Prompt | None = None, strength: float | None = None
+    ) -> str:
         """A caption of one photo from its tokens, leaning towards what is pointed at.
 
         Args:
@@ -136,7 +138,7 @@ class Crossmodal:
         return self.caption(tokens, pull)[0]
 
 
-_Build = Callable[..., Crossmodal]
+_Build = Callable[..., ImageTextModel]
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class _Entry:
 _register: dict[str, _Entry] = {}
 
 
-def crossmodal(name: str, *, alone: bool = False) -> Callable[[_Build], _Build]:
+def register_model(name: str, *, alone: bool = False) -> Callable[[_Build], _Build]:
     """Register a function `(encoder)` that adds words to the encoder of the same name.
 
     A model that stands `alone` is no encoder; its function is `(name, revision, device, dtype, pretrained)`.
@@ -181,7 +183,7 @@ def of_encoders() -> tuple[str, ...]:
 def load(
     of: Encoder | str, *, revision: str | None = None, device: str = "auto", dtype: str = "float32",
     pretrained: bool = True,
-) -> Crossmodal:  # fmt: skip
+) -> ImageTextModel:  # fmt: skip
     """Load a model by name, or add words to an encoder that is loaded already.
 
     Args:
@@ -203,11 +205,11 @@ def load(
         raise Unavailable(f"{name} knows no words; foir has words for {', '.join(models())}.")
     how: dict[str, Any] = {"revision": revision, "device": device, "dtype": dtype, "pretrained": pretrained}
     if entry.alone:
-        return entry.build(name, **(how | {"device": encoders.present(device)}))
+        return entry.build(name, **(how | {"device": encoders.resolve_device(device)}))
     return entry.build(encoders.load(of, **how) if isinstance(of, str) else of)
 
 
-def one_text(text: str) -> str:
+def normalise_query(text: str) -> str:
     """A text as a person typed it, with its white space in order.
 
     Raises:
@@ -219,9 +221,19 @@ def one_text(text: str) -> str:
     return words
 
 
-def cut_notes(cut: Sequence[bool], limit: int) -> tuple[str, ...]:
+def truncation_notes(cut: Sequence[bool], limit: int) -> tuple[str, ...]:
     """What to say where any text was cut to `limit` tokens, two of which are no words."""
     return (f"Only the first {limit - 2} word pieces were read.",) if any(cut) else ()
 
 
-__all__ = ["Crossmodal", "Match", "Words", "crossmodal", "cut_notes", "load", "models", "of_encoders", "one_text"]
+__all__ = [
+    "ImageTextModel",
+    "Match",
+    "TextFeatures",
+    "register_model",
+    "truncation_notes",
+    "load",
+    "models",
+    "of_encoders",
+    "normalise_query",
+]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from foir.encoders.clip import MEAN, STD
-from foir.image_text import Crossmodal, Words, crossmodal, cut_notes
+from foir.image_text import ImageTextModel, TextFeatures, register_model, truncation_notes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,8 +24,8 @@ WORDS, BEAMS = 30, 5  # of a caption
 THETA, STRENGTH = 0.99, 8.0  # of the released code's own results
 
 
-@crossmodal("blip2", alone=True)
-def build(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> Crossmodal:
+@register_model("blip2", alone=True)
+def build(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> ImageTextModel:
     """Load the retrieval model.
 
     Raises:
@@ -39,8 +39,8 @@ def build(name: str, revision: str | None, device: str, dtype: str, pretrained: 
     return wrap(model, AutoTokenizer.from_pretrained(folder), commit)
 
 
-@crossmodal("blip2-captions", alone=True)
-def build_captions(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> Crossmodal:
+@register_model("blip2-captions", alone=True)
+def build_captions(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> ImageTextModel:
     """Load the captioning model.
 
     Raises:
@@ -66,7 +66,7 @@ def search_config(config: Any) -> Any:
     )
 
 
-def wrap(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
+def wrap(model: Any, tokenizer: Any, revision: str) -> ImageTextModel:
     """Open a transformers Blip2ForImageTextRetrieval and its tokenizer."""
     import torch
     from torch.nn import functional as F  # noqa: N812 - the field's usual name
@@ -85,13 +85,13 @@ def wrap(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
         return F.normalize(_through(model.vision_projection, seen), dim=-1)
 
     @torch.inference_mode()
-    def words(texts: Sequence[str]) -> Words:
+    def words(texts: Sequence[str]) -> TextFeatures:
         given = read(texts)
         embedded = model.embeddings(input_ids=given["input_ids"])
         seen = model.qformer(query_embeds=embedded, query_length=0, attention_mask=given["attention_mask"])
         made = F.normalize(_through(model.text_projection, seen.last_hidden_state[:, 0]), dim=-1)
         cut = [len(ids) > TEXT for ids in tokenizer(list(texts))["input_ids"]]
-        return Words(made.cpu().numpy(), cut_notes(cut, TEXT))
+        return TextFeatures(made.cpu().numpy(), truncation_notes(cut, TEXT))
 
     @torch.inference_mode()
     def match(tokens: Tensor, texts: Sequence[str], pull: Perturbation | None = None) -> Tensor:
@@ -108,7 +108,7 @@ def wrap(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
     return eyes.model("blip2", revision, vectors=vectors, **reads)
 
 
-def wrap_captions(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
+def wrap_captions(model: Any, tokenizer: Any, revision: str) -> ImageTextModel:
     """Open a transformers Blip2ForConditionalGeneration with a decoder-only language model, and its tokenizer."""
     import torch
 
@@ -145,10 +145,10 @@ class _Eyes:
             if layer.has_cross_attention
         }
 
-    def model(self, name: str, revision: str, **parts: Any) -> Crossmodal:
+    def model(self, name: str, revision: str, **parts: Any) -> ImageTextModel:
         """The whole with the parts that a checkpoint adds."""
         side = self.vision.image_size // self.vision.patch_size
-        return Crossmodal(
+        return ImageTextModel(
             name, revision, str(self.whole.device), (side, side), 1, self.look, keys=self.keys, theta=THETA,
             strength=STRENGTH, **parts,
         )  # fmt: skip
@@ -157,9 +157,9 @@ class _Eyes:
         """Tokens behind the image tower."""
         import torch
 
-        from foir.encoders.base import squeezed
+        from foir.encoders.base import preprocess
 
-        pixels = torch.stack([squeezed(picture, self.vision.image_size, MEAN, STD) for picture in pictures])
+        pixels = torch.stack([preprocess(picture, self.vision.image_size, MEAN, STD) for picture in pictures])
         weight = self.whole.vision_model.embeddings.patch_embedding.weight
         with torch.inference_mode():
             return self.whole.vision_model(pixels.to(weight.device, weight.dtype)).last_hidden_state
@@ -184,15 +184,15 @@ class _Eyes:
 
     def qformer(self, pull: Perturbation | None) -> Callable[..., Any]:
         """The Q-Former itself, or a view of it whose cross-attentions are pulled."""
-        from foir.perturbation.views import PulledQueries, at, view
+        from foir.perturbation.views import PerturbedQueries, replace_modules, site_transform
 
         if pull is None:
             return self.whole.qformer
         parts: dict[str, nn.Module] = {
-            f"{path}.query": PulledQueries(site.query, site.num_attention_heads, at(pull, number))
+            f"{path}.query": PerturbedQueries(site.query, site.num_attention_heads, site_transform(pull, number))
             for number, (path, site) in enumerate(zip(self.sites, self._attentions(), strict=True))
         }
-        return view(self.whole.qformer, parts)
+        return replace_modules(self.whole.qformer, parts)
 
     def _attentions(self) -> list[Any]:
         return list(self.sites.values())
@@ -209,7 +209,7 @@ def _load(kind: Any, repo: str, revision: str | None, device: str, dtype: str) -
 
     from foir import hub
 
-    folder, commit = hub.weights(repo, revision)
+    folder, commit = hub.download_weights(repo, revision)
     return kind.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device), folder, commit
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from foir import encoders
-from foir.image_text import Crossmodal, Words, crossmodal, cut_notes
+from foir.image_text import ImageTextModel, TextFeatures, register_model, truncation_notes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
 
-@crossmodal("clip-base-projected")
-@crossmodal("clip-large-projected")
-def build(encoder: Encoder) -> Crossmodal:
+@register_model("clip-base-projected")
+@register_model("clip-large-projected")
+def build(encoder: Encoder) -> ImageTextModel:
     """Load CLIP's text tower from the same commit as the image tower.
 
     Raises:
@@ -27,12 +27,12 @@ def build(encoder: Encoder) -> Crossmodal:
 
     from foir import hub
 
-    folder, _ = hub.weights(encoders.card(encoder.name).weights, encoder.revision)
+    folder, _ = hub.download_weights(encoders.encoder_spec(encoder.name).weights, encoder.revision)
     model = CLIPTextModelWithProjection.from_pretrained(folder)
     return wrap(encoder, model, CLIPTokenizer.from_pretrained(folder))
 
 
-def wrap(encoder: Encoder, model: Any, tokenizer: Any) -> Crossmodal:
+def wrap(encoder: Encoder, model: Any, tokenizer: Any) -> ImageTextModel:
     """Join an image tower with a transformers CLIPTextModelWithProjection and its tokenizer."""
     import torch
     from torch.nn import functional as F  # noqa: N812 - the field's usual name
@@ -41,17 +41,17 @@ def wrap(encoder: Encoder, model: Any, tokenizer: Any) -> Crossmodal:
     limit = model.config.max_position_embeddings
 
     @torch.inference_mode()
-    def words(texts: Sequence[str]) -> Words:
+    def words(texts: Sequence[str]) -> TextFeatures:
         whole = tokenizer(list(texts))["input_ids"]
         read = tokenizer(list(texts), truncation=True, max_length=limit, padding=True, return_tensors="pt")
         made = model(**read.to(encoder.device)).text_embeds
-        notes = cut_notes([len(ids) > limit for ids in whole], limit)
-        return Words(F.normalize(made.float(), dim=-1).cpu().numpy(), notes)
+        notes = truncation_notes([len(ids) > limit for ids in whole], limit)
+        return TextFeatures(F.normalize(made.float(), dim=-1).cpu().numpy(), notes)
 
-    return beside(encoder, words=words)
+    return load_text_tower(encoder, words=words)
 
 
-def beside(encoder: Encoder, **parts: Any) -> Crossmodal:
+def load_text_tower(encoder: Encoder, **parts: Any) -> ImageTextModel:
     """A model whose image side is an encoder: it looks as the encoder does, up to the last block."""
     from foir.encoders.base import Prefix
 
@@ -59,7 +59,9 @@ def beside(encoder: Encoder, **parts: Any) -> Crossmodal:
         return encoder.prefix(encoder.pixels(pictures)).block.tokens
 
     def vectors(tokens: Tensor, pull: object = None) -> Tensor:
-        return encoder.finish(Prefix(tokens, encoder.open(tokens))).vectors[:, None]
+        return encoder.finish(Prefix(tokens, encoder.open_last_block(tokens))).vectors[:, None]
 
     facts: dict[str, Any] = {"vectors": vectors, "encoder": encoder, **parts}
-    return Crossmodal(encoder.name, encoder.revision, encoder.device, encoder.grid, encoder.first_patch, look, **facts)
+    return ImageTextModel(
+        encoder.name, encoder.revision, encoder.device, encoder.grid, encoder.first_patch, look, **facts
+    )

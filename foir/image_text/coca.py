@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 from foir.encoders import openclip
 from foir.encoders.clip import MEAN, STD
 from foir.errors import Unavailable
-from foir.image_text import Crossmodal, Words, crossmodal, cut_notes
+from foir.image_text import ImageTextModel, TextFeatures, register_model, truncation_notes
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
     from foir.perturbation.query_perturbation import Perturbation
-    from foir.perturbation.views import Pull
+    from foir.perturbation.views import QueryTransform
 
 MODEL, TAG = "coca_ViT-L-14", "mscoco_finetuned_laion2B-s13B-b90k"
 STRENGTH = 0.6  # the middle of the paper's grid; its choice is not published
 LONGEST = 30  # words of a caption
 
 
-@crossmodal("coca", alone=True)
-def build(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> Crossmodal:
+@register_model("coca", alone=True)
+def build(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> ImageTextModel:
     """Load CoCa ViT-L/14, tuned on COCO's captions.
 
     Raises:
@@ -38,11 +38,11 @@ def build(name: str, revision: str | None, device: str, dtype: str, pretrained: 
 
     if revision is not None:
         raise Unavailable("open_clip names its weights by tag: leave the revision out.")
-    model = openclip.create(MODEL, TAG if pretrained else None).to(device, getattr(torch, dtype))
+    model = openclip.create_model(MODEL, TAG if pretrained else None).to(device, getattr(torch, dtype))
     return wrap(model, open_clip.get_tokenizer(MODEL), TAG if pretrained else "random")
 
 
-def wrap(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
+def wrap(model: Any, tokenizer: Any, revision: str) -> ImageTextModel:
     """Open an open_clip CoCa with one attentional pooler, and its tokenizer.
 
     Raises:
@@ -51,9 +51,9 @@ def wrap(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
     import torch
     from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-    from foir.encoders.base import squeezed
+    from foir.encoders.base import preprocess
     from foir.perturbation import beam_search
-    from foir.perturbation.views import Given, at, split, view
+    from foir.perturbation.views import PrecomputedTokens, replace_modules, site_transform, split
 
     model.eval().requires_grad_(False)
     visual = model.visual
@@ -64,7 +64,7 @@ def wrap(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
 
     @torch.inference_mode()
     def look(pictures: Sequence[Image.Image]) -> Tensor:
-        pixels = torch.stack([squeezed(picture, visual.image_size[0], mean, std) for picture in pictures])
+        pixels = torch.stack([preprocess(picture, visual.image_size[0], mean, std) for picture in pictures])
         return visual.transformer(visual._embeds(pixels.to(weight.device, weight.dtype)))
 
     @torch.inference_mode()
@@ -73,19 +73,19 @@ def wrap(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
 
     def seen(pull: Perturbation | None) -> Any:
         """The whole model, given tokens instead of pixels."""
-        parts = {} if pull is None else {"attn_pool": _pulled_pooler(pooler, at(pull, 0))}
-        return view(model, {"visual": Given(partial(_behind, view(visual, parts)))})
+        parts = {} if pull is None else {"attn_pool": _pulled_pooler(pooler, site_transform(pull, 0))}
+        return replace_modules(model, {"visual": PrecomputedTokens(partial(_behind, replace_modules(visual, parts)))})
 
     @torch.inference_mode()
     def vectors(tokens: Tensor, pull: Perturbation | None = None) -> Tensor:
         return seen(pull).encode_image(tokens).float()[:, None]
 
     @torch.inference_mode()
-    def words(texts: Sequence[str]) -> Words:
+    def words(texts: Sequence[str]) -> TextFeatures:
         made = model.encode_text(tokenizer(list(texts)).to(weight.device))
         limit = model.context_length
         cut = [len(tokenizer.encode(text)) + 2 > limit for text in texts]
-        return Words(F.normalize(made.float(), dim=-1).cpu().numpy(), cut_notes(cut, limit))
+        return TextFeatures(F.normalize(made.float(), dim=-1).cpu().numpy(), truncation_notes(cut, limit))
 
     start, end = tokenizer.sot_token_id, tokenizer.eot_token_id
 
@@ -103,11 +103,11 @@ def wrap(model: Any, tokenizer: Any, revision: str) -> Crossmodal:
                 logits[:, start] = -torch.inf
                 return logits.log_softmax(-1)
 
-            return str(tokenizer.decode(beam_search.search(step, start, end, LONGEST))).strip()
+            return str(tokenizer.decode(beam_search.beam_search(step, start, end, LONGEST))).strip()
 
         return [written(i) for i in range(len(tokens))]
 
-    return Crossmodal(
+    return ImageTextModel(
         "coca", revision, str(weight.device), visual.grid_size, 1, look, vectors, words, caption=caption, keys=keys,
         strength=STRENGTH,
     )  # fmt: skip
@@ -129,11 +129,11 @@ def _projected(pooler: Any, x: Tensor, part: int) -> Tensor:
     return x @ weight.T + attention.in_proj_bias.chunk(3)[part]
 
 
-def _pulled_pooler(pooler: Any, pull: Pull) -> Any:
+def _pulled_pooler(pooler: Any, pull: QueryTransform) -> Any:
     """The pooler with the same parameters and pulled queries."""
     from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-    from foir.perturbation.views import split, view
+    from foir.perturbation.views import replace_modules, split
 
     def forward(x: Tensor) -> Tensor:
         heads, x = pooler.attn.num_heads, pooler.ln_k(x)
@@ -142,6 +142,6 @@ def _pulled_pooler(pooler: Any, pull: Pull) -> Any:
         mixed: Tensor = F.scaled_dot_product_attention(pull(q), k, v)
         return pooler.attn.out_proj(mixed.transpose(1, 2).flatten(2))
 
-    pulled = view(pooler, {})
+    pulled = replace_modules(pooler, {})
     pulled.forward = forward
     return pulled

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from foir.image_text import Crossmodal, Words, crossmodal, cut_notes
-from foir.image_text.clip import beside
+from foir.image_text import ImageTextModel, TextFeatures, register_model, truncation_notes
+from foir.image_text.clip import load_text_tower
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 SEARCH, CAPTION = 0, 1  # the two places, in the order of `keys`
 
 
-@crossmodal("mini")
-def build(encoder: Encoder) -> Crossmodal:
+@register_model("mini")
+def build(encoder: Encoder) -> ImageTextModel:
     """Load the text side of `mini`."""
     import torch
 
     from foir.encoders.base import Prefix
     from foir.mini import captioner, text_encoder, weights
-    from foir.perturbation.views import PulledQueries, at, view
+    from foir.perturbation.views import PerturbedQueries, replace_modules, site_transform
 
     head = weights.text_head()
     writer = captioner.load().to(encoder.device)
 
     @torch.inference_mode()
-    def words(texts: Sequence[str]) -> Words:
+    def words(texts: Sequence[str]) -> TextFeatures:
         states, lengths, cut = text_encoder.states(texts)
-        return Words(head(states, lengths).numpy(), cut_notes(cut, text_encoder.TOKENS))
+        return TextFeatures(head(states, lengths).numpy(), truncation_notes(cut, text_encoder.TOKENS))
 
     @torch.inference_mode()
     def vectors(tokens: Tensor, pull: Perturbation | None = None) -> Tensor:
-        block = encoder.open(tokens)
+        block = encoder.open_last_block(tokens)
         if pull is not None:
             queries = pull(SEARCH, block.queries[:, :, :1])
             block = replace(block, logits=(queries @ block.keys.mT).squeeze(-2) * queries.shape[-1] ** -0.5)
@@ -50,13 +50,13 @@ def build(encoder: Encoder) -> Crossmodal:
 
     @torch.inference_mode()
     def keys(tokens: Tensor) -> tuple[Tensor, ...]:
-        return encoder.open(tokens).keys, writer.pooler.keys(writer.pooler.norm_keys(tokens.float()))
+        return encoder.open_last_block(tokens).keys, writer.pooler.keys(writer.pooler.norm_keys(tokens.float()))
 
     def say(tokens: Tensor, pull: Perturbation | None = None) -> list[str]:
         if pull is None:
             return writer.write(tokens.float())
-        queries = PulledQueries(writer.pooler.q_proj, captioner.HEADS, at(pull, CAPTION))
-        return view(writer, {"pooler.q_proj": queries}).write(tokens.float())
+        queries = PerturbedQueries(writer.pooler.q_proj, captioner.HEADS, site_transform(pull, CAPTION))
+        return replace_modules(writer, {"pooler.q_proj": queries}).write(tokens.float())
 
     steer = {"theta": captioner.THETA, "strength": captioner.STRENGTH}
-    return beside(encoder, words=words, vectors=vectors, keys=keys, caption=say, **steer)
+    return load_text_tower(encoder, words=words, vectors=vectors, keys=keys, caption=say, **steer)

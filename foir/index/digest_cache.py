@@ -17,12 +17,12 @@ from typing import Any
 
 from foir import hub
 from foir.index import writer
-from foir.index.format import verify
+from foir.index.format import verify_file
 
 SETTLED = 2.0  # seconds; what changed later could change again within one tick of the clock and look the same
 
 
-def check(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+def verify_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     """Verify those of an index's files that are not known to be whole.
 
     Args:
@@ -36,7 +36,7 @@ def check(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     for name, facts in files.items():
         stamp = _stamp(folder, name, facts)  # before the file is read: a change while it is read shows the next time
         if stamp is None or known.get(name) != stamp:
-            verify(folder, name, facts)
+            verify_file(folder, name, facts)
         if stamp is not None and started - max(stamp[2:4]) / 1e9 > SETTLED:
             now[name] = stamp
     if now != known:
@@ -44,7 +44,7 @@ def check(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _file(folder: Path) -> Path:
-    return hub.caches() / "verified" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
+    return hub.cache_folder() / "verified" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
 
 
 def _stamp(folder: Path, name: str, facts: Mapping[str, Any]) -> list[Any] | None:
@@ -69,6 +69,6 @@ def _write(folder: Path, stamps: Mapping[str, Any]) -> None:
     try:
         path = _file(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer.replace(path, json.dumps(stamps).encode(), durable=False)
+        writer.atomic_write(path, json.dumps(stamps).encode(), durable=False)
     except (OSError, RuntimeError):
         return

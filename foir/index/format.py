@@ -102,7 +102,7 @@ def thumb_name(digest: str) -> str:
     return f"thumbs/{digest[:2]}/{digest}.jpg"
 
 
-def verify(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
+def verify_file(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
     """Check one file against its digest.
 
     Raises:
@@ -127,7 +127,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def thumb_intact(folder: Path, named: str) -> bool:
+def is_thumb_intact(folder: Path, named: str) -> bool:
     """Whether the thumbnail of this digest is there, and is what it was."""
     try:
         return digest(folder / thumb_name(named)) == named

@@ -8,7 +8,7 @@ from foir.index.format import MANIFEST, OUR_THUMBS, OURS, read_manifest, thumb_n
 from foir.index.reader import STORE, Index
 
 
-def sweep(out: Path) -> None:
+def remove_unused(out: Path) -> None:
     """Remove an index's files that its manifest does not name; the caller holds it locked."""
     manifest = read_manifest(out)
     kept = {MANIFEST, *manifest["files"]}

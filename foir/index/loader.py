@@ -7,7 +7,7 @@ from pathlib import Path
 from foir.index.format import read_manifest
 from foir.index.protocol import IndexLike
 from foir.index.reader import STORE, Index
-from foir.index.remote import located
+from foir.index.remote import local_copy
 
 
 def open_index(address: str | Path) -> IndexLike:
@@ -15,9 +15,9 @@ def open_index(address: str | Path) -> IndexLike:
 
     Raises:
         BadIndex: See `Index.open`.
-        Unavailable: See `foir.index.remote.located`; or Milvus, which holds its rows, does not answer.
+        Unavailable: See `foir.index.remote.local_copy`; or Milvus, which holds its rows, does not answer.
     """
-    folder = located(address)
+    folder = local_copy(address)
     if STORE in read_manifest(folder):
         from foir.index.milvus import MilvusIndex
 

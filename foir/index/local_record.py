@@ -34,7 +34,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> None:
     try:
         path = _path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer.replace(path, json.dumps(record).encode())
+        writer.atomic_write(path, json.dumps(record).encode())
     except (OSError, RuntimeError) as error:
         raise Unavailable(f"The state of {folder} cannot be recorded: {error}. Set XDG_STATE_HOME.") from error
 

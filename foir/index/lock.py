@@ -12,7 +12,7 @@ from foir.errors import BadIndex, Unavailable
 
 
 @contextmanager
-def alone(out: Path, *, make: bool = False, patient: bool = False) -> Iterator[None]:
+def exclusive_lock(out: Path, *, create: bool = False, wait: bool = False) -> Iterator[None]:
     """Hold an index's folder itself locked; a lock file could be left behind, this cannot.
 
     With `make` it is made where there is none; a `patient` one waits for its turn.
@@ -22,7 +22,7 @@ def alone(out: Path, *, make: bool = False, patient: bool = False) -> Iterator[N
         Unavailable: Somebody else holds it, or it cannot be written.
     """
     try:
-        if make:
+        if create:
             out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"The index {out} cannot be written: {error.strerror or error}.") from error
@@ -31,7 +31,7 @@ def alone(out: Path, *, make: bool = False, patient: bool = False) -> Iterator[N
     except OSError:
         raise BadIndex(f"There is no index at {out}.") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     except BlockingIOError:
         raise Unavailable(f"Another build is at work on {out}.") from None

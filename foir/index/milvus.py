@@ -19,7 +19,7 @@ import pyarrow as pa
 from foir.errors import BadIndex, Unavailable
 from foir.index.format import ITEM_SCHEMA, OBJECT_SCHEMA, read_manifest
 from foir.index.reader import Index
-from foir.index.records import Item, Object, Space, narrowed
+from foir.index.records import Item, Object, Space, checked_filters
 
 FACTS = tuple(name for name in ITEM_SCHEMA.names if name != "id")
 # Searched this wide, the graph gives the true hundred of 100,000 rows (recall 1.00); by its own width it gives 0.72 of
@@ -72,7 +72,7 @@ class MilvusIndex:
         """See `IndexLike`."""
         return _item(self._rows([id], FACTS)[0])
 
-    def some(self, count: int) -> list[Item]:
+    def sample(self, count: int) -> list[Item]:
         """See `IndexLike`."""
         wanted = min(count, len(self))
         ids = np.unique(np.linspace(0, self.manifest["next_id"] - 1, 2 * wanted).astype(int))  # some cannot be read
@@ -107,12 +107,12 @@ class MilvusIndex:
         rows = {row["id"]: row[name] for row in self._rows(ids, [name])}
         return np.array([rows[id] for id in ids], np.float32)
 
-    def outputs(self, id: int) -> np.ndarray:
+    def head_outputs(self, id: int) -> np.ndarray:
         """See `IndexLike`."""
         z = np.array(self._rows([id], ["z"])[0]["z"], np.float32)
         return z.reshape(self.space().z[0].shape[1:])
 
-    def origins(self) -> list[tuple[str | None, str | None, int]]:
+    def source_counts(self) -> list[tuple[str | None, str | None, int]]:
         """See `IndexLike`; counted when the index was made."""
         return [(source, licence, count) for source, licence, count in self.manifest["origins"]]
 
@@ -121,7 +121,7 @@ class MilvusIndex:
         """See `IndexLike`."""
         return int(self.manifest["bytes"])
 
-    def near(
+    def candidates(
         self,
         wishes: Mapping[str, Sequence[np.ndarray]],
         count: int,
@@ -132,7 +132,7 @@ class MilvusIndex:
     ) -> Index:
         """See `IndexLike`."""
         where = " and ".join(
-            f"{name} == {json.dumps(value, ensure_ascii=False)}" for name, value in narrowed(only).items()
+            f"{name} == {json.dumps(value, ensure_ascii=False)}" for name, value in checked_filters(only).items()
         )
         wanted, most = set(ids), min(count, MOST, len(self))
         with answering(self.manifest["store"]["uri"]):
@@ -165,11 +165,11 @@ class MilvusIndex:
             name: Space(
                 space.encoder,
                 space.revision,
-                space.probe,
+                space.reference_feature,
                 matrix(name, space.shards) or space.shards,
                 matrix("z", space.z) if name == "image" else (),
                 matrix("residual", space.residual) if name == "image" else (),
-                space.way,
+                space.recipe,
             )
             for name, space in spaces.items()
         }

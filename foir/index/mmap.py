@@ -11,21 +11,21 @@ import numpy as np
 RESIDENT = 2**30  # bytes of matrices that a pass may leave in this process's memory
 
 
-def passing(shards: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+def iter_shards(shards: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     """The shards, one after the other; of many the pages of each are given back when the next one is asked for."""
-    much = large(shards)
+    much = is_large(shards)
     for shard in shards:
         yield shard
         if much:
-            release(shard)
+            drop_pages(shard)
 
 
-def large(shards: Sequence[np.ndarray]) -> bool:
+def is_large(shards: Sequence[np.ndarray]) -> bool:
     """Whether they are too large to stay in memory."""
     return sum(shard.nbytes for shard in shards) > RESIDENT
 
 
-def release(array: np.ndarray) -> None:
+def drop_pages(array: np.ndarray) -> None:
     """Give back the pages of a mapped file; the system keeps them as long as it has room. Others' memory stays."""
     base: Any = array
     while isinstance(base, np.ndarray):

@@ -37,7 +37,7 @@ class IndexLike(Protocol):
             BadIndex: There is none.
         """
 
-    def some(self, count: int) -> list[Item]:
+    def sample(self, count: int) -> list[Item]:
         """About so many pictures, evenly over the index, or all where it has no more."""
 
     def objects(self, id: int) -> tuple[Object, ...]:
@@ -56,17 +56,17 @@ class IndexLike(Protocol):
             BadIndex: There is no such picture or space.
         """
 
-    def outputs(self, id: int) -> np.ndarray:
+    def head_outputs(self, id: int) -> np.ndarray:
         """A picture's CLS head outputs of the head cache, float32 [h, d_k]."""
 
-    def origins(self) -> list[tuple[str | None, str | None, int]]:
+    def source_counts(self) -> list[tuple[str | None, str | None, int]]:
         """Sources, licences and how many pictures are under them."""
 
     @property
     def bytes(self) -> int:
         """What its vectors and tables take."""
 
-    def near(
+    def candidates(
         self,
         wishes: Mapping[str, Sequence[np.ndarray]],
         count: int,
@@ -82,5 +82,5 @@ class IndexLike(Protocol):
             count: How many pictures for each of them.
             ids: Pictures that have to be there too.
             heads: The head cache is needed.
-            only: Fields of pictures (`foir.index.records.FIELDS`) and what they must be; see also `Index.others`.
+            only: Fields of pictures (`foir.index.records.FIELDS`) and what they must be; see also `Index.excluded_mask`.
         """

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from foir.errors import BadIndex, FoirError, Unavailable
 from foir.index import tables
-from foir.index.digest_cache import check
-from foir.index.format import ITEM_SCHEMA, read_manifest, thumb_intact, thumb_name, used_files
-from foir.index.records import Item, Object, Space, narrowed
+from foir.index.digest_cache import verify_files
+from foir.index.format import ITEM_SCHEMA, is_thumb_intact, read_manifest, thumb_name, used_files
+from foir.index.records import Item, Object, Space, checked_filters
 from foir.ranking import exact
 
 CACHED = 2_000_000  # pictures of which every head cache is looked at, in memory
@@ -73,17 +73,17 @@ class Index:
         if STORE in manifest:
             raise BadIndex(f"The rows of the index {folder} are kept in {manifest[STORE]['uri']}, not in files.")
         try:
-            check(folder, manifest["files"])
+            verify_files(folder, manifest["files"])
             unlisted = used_files(manifest) - set(manifest["files"])
             if unlisted:
                 raise BadIndex(f"The manifest of {folder} gives no digest of {min(unlisted)}: rebuild the index.")
-            tables.room_for_maps(len(manifest["files"]))
-            spaces = {name: tables.space(folder, facts) for name, facts in manifest["spaces"].items()}
+            tables.raise_file_limit(len(manifest["files"]))
+            spaces = {name: tables.read_space(folder, facts) for name, facts in manifest["spaces"].items()}
             rows = {sum(map(len, space.shards)) for space in spaces.values()}
             if len(rows) != 1:
                 raise BadIndex(f"The spaces of the index {folder} have different numbers of vectors.")
-            items = tables.items(folder, manifest["items"], *rows)
-            objects = tables.objects(folder, manifest["objects"], len(items))
+            items = tables.read_items(folder, manifest["items"], *rows)
+            objects = tables.read_objects(folder, manifest["objects"], len(items))
             lines = (folder / manifest["rejected"]).read_text("utf-8").split("\n")
             return cls(folder, manifest, items, objects, [json.loads(line) for line in lines if line], spaces)
         except FoirError:
@@ -106,20 +106,20 @@ class Index:
         """The picture of an id; see `row`."""
         return self.item(self.row(id))
 
-    def some(self, count: int) -> list[Item]:
+    def sample(self, count: int) -> list[Item]:
         """So many pictures, evenly over the rows, or all where there are no more."""
         rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
         return [self.item(int(row)) for row in rows]
 
     def vectors(self, name: str, ids: Sequence[int]) -> np.ndarray:
         """Some pictures' unit vectors in a space, float32 [n, dim]; see `row` and `space`."""
-        return exact.take(self.space(name).shards, [self.row(id) for id in ids])
+        return exact.gather(self.space(name).shards, [self.row(id) for id in ids])
 
-    def outputs(self, id: int) -> np.ndarray:
+    def head_outputs(self, id: int) -> np.ndarray:
         """A picture's CLS head outputs of the head cache, float32 [h, d_k]."""
-        return exact.take(self.space().z, [self.row(id)])[0]
+        return exact.gather(self.space().z, [self.row(id)])[0]
 
-    def near(
+    def candidates(
         self,
         wishes: Mapping[str, Sequence[np.ndarray]],
         count: int,
@@ -144,7 +144,7 @@ class Index:
         """Some rows of it, in memory."""
 
         def part(shards: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-            return (exact.take(shards, rows),) if shards else ()
+            return (exact.gather(shards, rows),) if shards else ()
 
         spaces = {
             name: replace(space, shards=part(space.shards), z=part(space.z), residual=part(space.residual))
@@ -152,14 +152,14 @@ class Index:
         }
         return Index(self.folder, self.manifest, self._items.take(rows), self._objects, self._rejected, spaces)
 
-    def others(self, only: Mapping[str, str | int] | None) -> np.ndarray:
+    def excluded_mask(self, only: Mapping[str, str | int] | None) -> np.ndarray:
         """Which rows are of pictures that are not what results are narrowed to, bool [n].
 
         Raises:
-            BadPrompt: See `foir.index.records.narrowed`.
+            BadPrompt: See `foir.index.records.checked_filters`.
         """
         outside = np.zeros(len(self), bool)
-        for name, value in narrowed(only).items():
+        for name, value in checked_filters(only).items():
             fits = pc.fill_null(pc.equal(self._items[name], value), False)
             outside |= ~fits.to_numpy()
         return outside
@@ -226,7 +226,7 @@ class Index:
         """What was left out: `file` and `reason` of each."""
         return list(self._rejected)
 
-    def origins(self) -> list[tuple[str | None, str | None, int]]:
+    def source_counts(self) -> list[tuple[str | None, str | None, int]]:
         """Where the pictures come from, under which licence, and how many of them, the most frequent first."""
         counted = self._items.group_by(["source", "licence"]).aggregate([([], "count_all")])
         rows = [(row["source"], row["licence"], int(row["count_all"])) for row in counted.to_pylist()]
@@ -247,7 +247,7 @@ class Index:
         Raises:
             BadIndex: It is missing or not the file that was published.
         """
-        if not thumb_intact(self.folder, item.thumb):
+        if not is_thumb_intact(self.folder, item.thumb):
             raise BadIndex(f"The thumbnail of {item.file} is missing or damaged: rebuild the index.")
         return self.folder / thumb_name(item.thumb)
 

@@ -76,14 +76,14 @@ class Space:
 
     encoder: str
     revision: str
-    probe: np.ndarray
+    reference_feature: np.ndarray
     shards: tuple[np.ndarray, ...]
     z: tuple[np.ndarray, ...]
     residual: tuple[np.ndarray, ...]
-    way: str = ""
+    recipe: str = ""
 
 
-def narrowed(only: Mapping[str, str | int] | None) -> dict[str, str | int]:
+def checked_filters(only: Mapping[str, str | int] | None) -> dict[str, str | int]:
     """Fields and what they must be, checked.
 
     Raises:

@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from foir import hub, images
 from foir.errors import BadImage, BadIndex, FoirError, Unavailable
 from foir.index import writer
-from foir.index.format import CONTENT_NAME, MANIFEST, OURS, read_manifest, thumb_name, used_files, verify
-from foir.index.gc import sweep
-from foir.index.lock import alone
+from foir.index.format import CONTENT_NAME, MANIFEST, OURS, read_manifest, thumb_name, used_files, verify_file
+from foir.index.gc import remove_unused
+from foir.index.lock import exclusive_lock
 from foir.index.reader import Index
 
 ADDRESS = re.compile(rf"hf://datasets/({hub.NAME}/{hub.NAME})(?:@({hub.NAME}))?/?", re.ASCII)
@@ -36,7 +36,7 @@ THUMB_BYTES, THUMB_PIXELS = 2 * 2**20, 4_000_000
 THUMB_SCHEMA = pa.schema([("digest", pa.string()), ("jpeg", pa.binary())])
 
 
-def located(address: str | Path) -> Path:
+def local_copy(address: str | Path) -> Path:
     """The folder of an index: itself, or the local copy of `hf://datasets/USER/NAME[@REVISION]`, pulled if need be.
 
     Where it cannot be brought up to date, a copy of an earlier time serves, with a warning.
@@ -45,10 +45,10 @@ def located(address: str | Path) -> Path:
         Unavailable: It cannot be fetched, and no copy is here.
         BadIndex: What was fetched is not what its manifest names, and no copy is here.
     """
-    out = home(address)
+    out = local_folder(address)
     if not str(address).startswith("hf:"):
         return out
-    repo, revision = parsed(str(address))
+    repo, revision = parse_address(str(address))
     try:
         pull(repo, out, revision)
     except FoirError as error:
@@ -58,7 +58,7 @@ def located(address: str | Path) -> Path:
     return out
 
 
-def home(address: str | Path) -> Path:
+def local_folder(address: str | Path) -> Path:
     """The folder where an index is, or where the copy of one on the Hub will be; see `located`.
 
     Raises:
@@ -66,11 +66,11 @@ def home(address: str | Path) -> Path:
     """
     if not str(address).startswith("hf:"):
         return Path(address)
-    repo, revision = parsed(str(address))
-    return hub.caches() / "indexes" / "--".join([*repo.split("/"), *([revision] if revision else [])])
+    repo, revision = parse_address(str(address))
+    return hub.cache_folder() / "indexes" / "--".join([*repo.split("/"), *([revision] if revision else [])])
 
 
-def parsed(address: str) -> tuple[str, str | None]:
+def parse_address(address: str) -> tuple[str, str | None]:
     """Repository and revision of an address.
 
     Raises:
@@ -98,23 +98,23 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
         BadIndex: It is no index, or holds something else than its manifest names, also when fetched anew; or `out`
             holds files that are of no index.
     """
-    sha = hub.commit(repo, revision)
+    sha = hub.resolve_commit(repo, revision)
     origin = f"hf://datasets/{repo}@{sha}"
     if _whole_copy(out, repo, origin):
         return origin
     _refuse_foreign(out)
     try:
-        published = read_manifest(hub.dataset(repo, sha, [MANIFEST]))
+        published = read_manifest(hub.download_files(repo, sha, [MANIFEST]))
         tables = list(published.get("thumbs", []))
         manifest = _own_manifest(published, origin)
         names = sorted({*manifest["files"], *tables})
         digests = {name: {"sha256": _digest(published, name)} for name in names}
     except (BadIndex, KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadIndex(f"The data set {repo} holds no index of foir.") from error
-    fetched = hub.dataset(repo, sha, names)
+    fetched = hub.download_files(repo, sha, names)
     for name in names:
         _check(repo, sha, fetched, name, digests[name])
-    with alone(out, make=True, patient=True):  # another one may pull into it just now
+    with exclusive_lock(out, create=True, wait=True):  # another one may pull into it just now
         if _whole_copy(out, repo, origin):
             return origin
         for name in manifest["files"]:
@@ -122,8 +122,8 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
         wanted = Index.of(out, manifest).thumbs()  # an index that cannot be opened takes no other's place
         for name in tables:
             _unpack(fetched / name, out, wanted)
-        writer.put(out, manifest)
-        sweep(out)
+        writer.write_manifest(out, manifest)
+        remove_unused(out)
     return origin
 
 
@@ -186,11 +186,11 @@ def _whole_copy(out: Path, repo: str, origin: str) -> bool:
 def _check(repo: str, sha: str, folder: Path, name: str, facts: dict[str, Any]) -> None:
     """Check a fetched file; a damaged one is fetched once more, for the cache would give it out forever."""
     try:
-        verify(folder, name, facts)
+        verify_file(folder, name, facts)
     except BadIndex:
-        hub.dataset(repo, sha, [name], again=True)
+        hub.download_files(repo, sha, [name], again=True)
         try:
-            verify(folder, name, facts)
+            verify_file(folder, name, facts)
         except BadIndex as error:
             raise BadIndex(f"The file {name} of the data set {repo} is not what its manifest names.") from error
 

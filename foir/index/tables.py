@@ -21,7 +21,7 @@ MOST_OBJECTS = 1000  # of a picture, on average; more are not believed
 SPARE_FILES = 256  # descriptors for everything but an index's maps
 
 
-def items(folder: Path, name: str, rows: int) -> pa.Table:
+def read_items(folder: Path, name: str, rows: int) -> pa.Table:
     """The table of pictures.
 
     Raises:
@@ -40,7 +40,7 @@ def items(folder: Path, name: str, rows: int) -> pa.Table:
     return table
 
 
-def objects(folder: Path, name: str | None, pictures: int) -> pa.Table:
+def read_objects(folder: Path, name: str | None, pictures: int) -> pa.Table:
     """The table of known objects, empty where there is none.
 
     Raises:
@@ -61,7 +61,7 @@ def _count(path: Path) -> int:
         return int(file.metadata.num_rows)
 
 
-def room_for_maps(count: int) -> None:
+def raise_file_limit(count: int) -> None:
     """Each map keeps a file descriptor; allow this process as many as it needs, if the system does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + SPARE_FILES
@@ -70,7 +70,7 @@ def room_for_maps(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-def space(folder: Path, facts: Mapping[str, Any]) -> Space:
+def read_space(folder: Path, facts: Mapping[str, Any]) -> Space:
     """A space's matrices, mapped.
 
     Raises:
@@ -80,20 +80,20 @@ def space(folder: Path, facts: Mapping[str, Any]) -> Space:
     made = Space(
         encoder=facts["encoder"],
         revision=facts["revision"],
-        probe=np.asarray(facts["probe"], np.float32),
+        reference_feature=np.asarray(facts["probe"], np.float32),
         shards=tuple(map_tensors(folder / name)["vectors"] for name in facts["shards"]),
         z=tuple(shard["z"] for shard in heads),
         residual=tuple(shard["residual"] for shard in heads),
-        way=facts.get("way", ""),
+        recipe=facts.get("way", ""),
     )
     rows = [len(shard) for shard in made.shards]
     cached = [[len(part) for part in parts] for parts in (made.z, made.residual)]
     fits = (
         isinstance(made.encoder, str)
         and isinstance(made.revision, str)
-        and isinstance(made.way, str)
-        and made.probe.ndim == 1
-        and all(shard.shape[1:] == made.probe.shape for shard in made.shards)
+        and isinstance(made.recipe, str)
+        and made.reference_feature.ndim == 1
+        and all(shard.shape[1:] == made.reference_feature.shape for shard in made.shards)
         and (not heads or cached == [rows, rows])
     )
     if not fits:

@@ -50,16 +50,16 @@ def write_thumb(folder: Path, jpeg: bytes) -> str:
     path = folder / thumb_name(digest)
     if not path.exists() or path.read_bytes() != jpeg:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, jpeg, durable=False)  # checked when served, and thousands of fsyncs cost minutes
+        atomic_write(path, jpeg, durable=False)  # checked when served, and thousands of fsyncs cost minutes
     return digest
 
 
-def finish(folder: Path, *given: Any, **how: Any) -> None:
+def write_index(folder: Path, *given: Any, **how: Any) -> None:
     """Write items, rejected files and the manifest, as `described` takes them: from then on the index is another."""
-    put(folder, described(folder, *given, **how))
+    write_manifest(folder, build_manifest(folder, *given, **how))
 
 
-def described(
+def build_manifest(
     folder: Path,
     spaces: Mapping[str, SpaceFiles],
     items: Sequence[Item] | pa.Table,
@@ -103,14 +103,14 @@ def described(
     }
 
 
-def put(folder: Path, manifest: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Put a manifest in place, with its digest: the step from the index that was to the one that it describes."""
     seen = json.loads(json.dumps(manifest))  # the digest is of what a reader will see: lists, not tuples
     seen["digest"] = manifest_digest(seen)
-    replace(folder / MANIFEST, json.dumps(seen, indent=1).encode())
+    atomic_write(folder / MANIFEST, json.dumps(seen, indent=1).encode())
 
 
-def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
+def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Put a whole file in place in one step: a reader sees the old one or the new one."""
     part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
@@ -134,7 +134,7 @@ def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 def _write(folder: Path, data: bytes, suffix: str) -> str:
     name = hashlib.sha256(data).hexdigest()[:32] + suffix
-    replace(folder / name, data)
+    atomic_write(folder / name, data)
     return name
 
 

@@ -14,7 +14,7 @@ from foir.prompts import Prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from foir.encoders.block import Block
+    from foir.encoders.block import LastBlock
 
 
 @method("attention_mask", title="Attention mask", summary="Lets the last block look inside the prompt only.")
@@ -28,7 +28,7 @@ def attention_mask(prompt: Prompt, mask: PatchMask, *, hide_special: bool = Fals
     """
     outside = ~mask.patches.reshape(-1)
 
-    def hide(block: Block, logits: Tensor) -> Tensor:
+    def hide(block: LastBlock, logits: Tensor) -> Tensor:
         special = np.full(block.first_patch, hide_special)
         hidden = logits.new_tensor(np.concatenate([special, outside])).bool()
         return logits.masked_fill(hidden, float("-inf"))

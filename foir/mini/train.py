@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder that keeps the trunk's tokens, 4 GB, for the next run")
     parser.add_argument("--choose", action="store_true", help="train on the train list only, measure on the dev list")
     args = parser.parse_args(argv)
-    data = hub.photos() / "flickr8k"
+    data = hub.data_folder() / "flickr8k"
     try:
         with tempfile.TemporaryDirectory() as temporary:
             work = args.work or Path(temporary)
@@ -72,7 +72,7 @@ def train(
     started = time.perf_counter()
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    device = encoders.present(device)
+    device = encoders.resolve_device(device)
     photos = Photos.read(data)
     used = photos.rows["train"] if choose else np.setdiff1d(np.arange(len(photos.files)), photos.rows["test"])
     work.mkdir(parents=True, exist_ok=True)

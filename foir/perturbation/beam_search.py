@@ -10,7 +10,7 @@ from torch import Tensor
 WIDTH, LENGTH_POWER = 3, 0.7
 
 
-def search(step: Callable[[Tensor], Tensor], start: int, end: int, longest: int) -> list[int]:
+def beam_search(step: Callable[[Tensor], Tensor], start: int, end: int, longest: int) -> list[int]:
     """The likeliest sentence for its length, without start and end.
 
     Args:

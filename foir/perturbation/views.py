@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from foir.perturbation.query_perturbation import Perturbation
 
-Pull = Callable[[Tensor], Tensor]  # queries [B, h, n, D] to queries of the same shape
+QueryTransform = Callable[[Tensor], Tensor]  # queries [B, h, n, D] to queries of the same shape
 
 
-def view(model: nn.Module, parts: Mapping[str, nn.Module]) -> Any:
+def replace_modules(model: nn.Module, parts: Mapping[str, nn.Module]) -> Any:
     """The model with other submodules in the places that `parts` names ("qformer.encoder.layer.0")."""
     seen = copy.copy(model)
     seen._modules = dict(model._modules)
@@ -31,14 +31,14 @@ def view(model: nn.Module, parts: Mapping[str, nn.Module]) -> Any:
     for name, some in inner.items():
         child = seen._modules[name]
         if child is not None:
-            seen._modules[name] = view(child, some)
+            seen._modules[name] = replace_modules(child, some)
     return seen
 
 
-class PulledQueries(nn.Module):
+class PerturbedQueries(nn.Module):
     """A query projection whose output is pulled at objects before the attention sees it."""
 
-    def __init__(self, projection: nn.Module, heads: int, pull: Pull) -> None:
+    def __init__(self, projection: nn.Module, heads: int, pull: QueryTransform) -> None:
         super().__init__()
         self.projection, self.heads, self.pull = projection, heads, pull
 
@@ -48,7 +48,7 @@ class PulledQueries(nn.Module):
         return self.pull(queries).transpose(1, 2).flatten(2)
 
 
-class Given(nn.Module):
+class PrecomputedTokens(nn.Module):
     """In the place of an image tower: hands on what was computed before, in the form that its caller expects."""
 
     def __init__(self, form: Callable[[Tensor], Any]) -> None:
@@ -65,6 +65,6 @@ def split(x: Tensor, heads: int) -> Tensor:
     return x.reshape(*x.shape[:-1], heads, -1).transpose(1, 2)
 
 
-def at(perturbation: Perturbation, site: int) -> Pull:
+def site_transform(perturbation: Perturbation, site: int) -> QueryTransform:
     """The perturbation of one cross-attention."""
     return partial(perturbation, site)

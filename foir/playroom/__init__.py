@@ -3,7 +3,7 @@
 `compose("gallery", 7)` always gives the same scene, with exact boxes, masks, categories, instances and a caption.
 """
 
-from foir.playroom.scenes import SPLITS, Scene, Thing, compose
+from foir.playroom.scenes import SPLITS, Scene, SceneObject, compose
 from foir.playroom.sprites import Sprite, sprites
 
-__all__ = ["SPLITS", "Scene", "Sprite", "Thing", "compose", "sprites"]
+__all__ = ["SPLITS", "Scene", "Sprite", "SceneObject", "compose", "sprites"]

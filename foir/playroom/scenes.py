@@ -48,7 +48,7 @@ STRANGER = 0.25  # share of things that do not belong to the theme, so that the 
 
 
 @dataclass(frozen=True, eq=False)
-class Thing:
+class SceneObject:
     """One object of a scene: what it is, its visible box (x0, y0, x1, y1) and its visible pixels, bool [H, W]."""
 
     sprite: Sprite
@@ -66,7 +66,7 @@ class Scene:
     """A composed picture and all that is known of it."""
 
     image: Image.Image
-    things: tuple[Thing, ...]
+    things: tuple[SceneObject, ...]
     caption: str
 
 
@@ -238,26 +238,26 @@ def _stamp(solid: np.ndarray, thing: _Placed) -> None:
         solid[y0:y1, x0:x1] = alpha[y0 - thing.y : y1 - thing.y, x0 - thing.x : x1 - thing.x]
 
 
-def _seen(thing: _Placed, mask: np.ndarray, whole: int) -> Thing | None:
+def _seen(thing: _Placed, mask: np.ndarray, whole: int) -> SceneObject | None:
     if mask.sum() < max(SEEN * whole, 24):
         return None
     rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return Thing(thing.sprite, (int(cols[0]), int(rows[0]), int(cols[-1]) + 1, int(rows[-1]) + 1), mask)
+    return SceneObject(thing.sprite, (int(cols[0]), int(rows[0]), int(cols[-1]) + 1, int(rows[-1]) + 1), mask)
 
 
-def _caption(things: tuple[Thing, ...], theme: Theme) -> str:
+def _caption(things: tuple[SceneObject, ...], theme: Theme) -> str:
     """Name the things, largest first: "A red apple, two lemons and some jeans on a kitchen table."."""
     counts = Counter(thing.sprite.name for thing in sorted(things, key=lambda t: -t.share))
-    listed = spoken([counted(name, count) for name, count in counts.items()])
+    listed = caption_of([count_names(name, count) for name, count in counts.items()])
     return f"{listed[0].upper()}{listed[1:]} {theme.place}."
 
 
-def spoken(words: Sequence[str]) -> str:
+def caption_of(words: Sequence[str]) -> str:
     """Things in a row: a red apple, two lemons and some jeans."""
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0] if words else "nothing"
 
 
-def counted(name: str, count: int = 1) -> str:
+def count_names(name: str, count: int = 1) -> str:
     """So many of a thing: two lemons."""
     if name.endswith("s") and not name.endswith(("ss", "us")):  # jeans, cherries, scissors
         return f"some {name}"

@@ -36,17 +36,17 @@ def search(shards: Sequence[np.ndarray], queries: np.ndarray, k: int) -> TopK:
         k: How many.
     """
     if len(queries) == 1 and (rows := _candidates(shards, queries[0], k)) is not None:
-        top = best(take(shards, rows) @ queries[0], k)
+        top = top_k(gather(shards, rows) @ queries[0], k)
         return TopK(top.scores, rows[top.rows])
-    return merge((floats(block) @ queries.T for block in blocks(shards)), len(queries), k)
+    return merge_top_k((as_float32(block) @ queries.T for block in row_blocks(shards)), len(queries), k)
 
 
 def scores(shards: Sequence[np.ndarray], query: np.ndarray) -> np.ndarray:
     """The dot product of every row with one query [dim], float32 [n]."""
-    return np.concatenate([floats(block) @ query for block in blocks(shards)])
+    return np.concatenate([as_float32(block) @ query for block in row_blocks(shards)])
 
 
-def floats(block: np.ndarray) -> np.ndarray:
+def as_float32(block: np.ndarray) -> np.ndarray:
     """A block in float32, the block itself where it is already; torch turns halves several times faster than NumPy."""
     if block.dtype != np.float16:
         return block.astype(np.float32, copy=False)
@@ -55,25 +55,25 @@ def floats(block: np.ndarray) -> np.ndarray:
     return torch.from_numpy(np.array(block)).float().numpy()
 
 
-def take(shards: Sequence[np.ndarray], rows: Sequence[int] | np.ndarray) -> np.ndarray:
+def gather(shards: Sequence[np.ndarray], rows: Sequence[int] | np.ndarray) -> np.ndarray:
     """Some rows, whichever shards they lie in, float32 [n, ...]: vectors, or what else is kept of each picture."""
     ends = np.cumsum([len(shard) for shard in shards])
     taken = np.empty((len(rows), *shards[0].shape[1:]), np.float32)
     for place, row in enumerate(rows):
         at = int(np.searchsorted(ends, row, side="right"))
         taken[place] = shards[at][row - (ends[at - 1] if at else 0)]
-    if mmap.large(shards):
+    if mmap.is_large(shards):
         for at in set(np.searchsorted(ends, rows, side="right").tolist()):
-            mmap.release(shards[at])  # a system maps far more around a row than the row
+            mmap.drop_pages(shards[at])  # a system maps far more around a row than the row
     return taken
 
 
-def best(values: np.ndarray, k: int) -> TopK:
+def top_k(values: np.ndarray, k: int) -> TopK:
     """The k largest of one query's scores [n]."""
-    return merge([values[:, None]], 1, k)
+    return merge_top_k([values[:, None]], 1, k)
 
 
-def fuse(parts: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
+def zscore_fuse(parts: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
     """The weighted sum of standard scores, float32 [n], of several wishes' raw scores [n].
 
     What is not wished for (a weight below 0) counts where it is more than usual; that a picture shows even less of it
@@ -88,14 +88,14 @@ def fuse(parts: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
     return total
 
 
-def blocks(shards: Sequence[np.ndarray], rows: int = BLOCK) -> Iterable[np.ndarray]:
+def row_blocks(shards: Sequence[np.ndarray], rows: int = BLOCK) -> Iterable[np.ndarray]:
     """The shards in pieces of at most `rows` rows."""
-    for shard in mmap.passing(shards):
+    for shard in mmap.iter_shards(shards):
         for start in range(0, len(shard), rows):
             yield shard[start : start + rows]
 
 
-def merge(parts: Iterable[np.ndarray], queries: int, k: int) -> TopK:
+def merge_top_k(parts: Iterable[np.ndarray], queries: int, k: int) -> TopK:
     """Running top-k over score blocks [rows, queries] that count on from one to the next; memory stays one block's."""
     scores, rows = np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64)
     start = 0
@@ -134,7 +134,7 @@ def _candidates(shards: Sequence[np.ndarray], query: np.ndarray, k: int) -> np.n
         return None
     rows, guesses = np.empty(0, np.int64), np.empty(0, np.float32)
     lost, start = -np.inf, 0
-    for shard in mmap.passing(shards):
+    for shard in mmap.iter_shards(shards):
         count = min(len(shard), k + SPARE)
         threads = 1 if len(shard) < SMALL else 0
         found = search(shard, query.astype(shard.dtype), count, MetricKind.IP, exact=True, threads=threads)

@@ -21,7 +21,7 @@ TINY = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class Judgements:
     """What a person said so far.
 
     Attributes:
@@ -44,7 +44,7 @@ Rule = Callable[..., np.ndarray]  # shards and judgements to a relevance of each
 _rules: dict[str, Rule] = {}
 
 
-def relevance(shards: Sequence[np.ndarray], judged: Judged, rule: str = "nn_ratio") -> np.ndarray:
+def relevance(shards: Sequence[np.ndarray], judged: Judgements, rule: str = "nn_ratio") -> np.ndarray:
     """How relevant every picture of an index is, float32 [n], larger is better.
 
     Args:
@@ -60,7 +60,7 @@ def relevance(shards: Sequence[np.ndarray], judged: Judged, rule: str = "nn_rati
     return _rules[rule](shards, judged)
 
 
-def rules() -> tuple[str, ...]:
+def feedback_rules() -> tuple[str, ...]:
     """The names of all rules."""
     return tuple(_rules)
 
@@ -71,7 +71,7 @@ def _rule(rule: Rule) -> Rule:
 
 
 @_rule
-def nn_ratio(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
+def nn_ratio(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
     """Distance to the nearest disliked as a share of that and the distance to the nearest liked picture."""
     liked, disliked, _ = _nearest(shards, judged)
     if disliked is None:
@@ -81,21 +81,21 @@ def nn_ratio(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
 
 
 @_rule
-def sign_margin(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
+def sign_margin(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
     """Cosine with the nearest liked picture, less that with the nearest disliked one."""
     liked, disliked, _ = _nearest(shards, judged)
     return liked if disliked is None else liked - disliked
 
 
 @_rule
-def hard_1nn(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
+def hard_1nn(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
     """Pictures whose nearest judged picture is liked come first; within both halves by the cosine with a liked one."""
     liked, disliked, _ = _nearest(shards, judged)
     return liked if disliked is None else liked + np.float32(3) * (liked >= disliked)
 
 
 @_rule
-def blend(shards: Sequence[np.ndarray], judged: Judged, share: float = 0.5) -> np.ndarray:
+def blend(shards: Sequence[np.ndarray], judged: Judgements, share: float = 0.5) -> np.ndarray:
     """`sign_margin` for a share, the cosine with the query for the rest."""
     liked, disliked, own = _nearest(shards, judged)
     learnt = liked if disliked is None else liked - disliked
@@ -103,7 +103,7 @@ def blend(shards: Sequence[np.ndarray], judged: Judged, share: float = 0.5) -> n
 
 
 @_rule
-def rocchio(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
+def rocchio(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
     """Cosine with the query moved towards the mean of the liked and away from the mean of the disliked pictures."""
     moved = np.zeros(judged.liked.shape[1], np.float32) if judged.query is None else judged.query.copy()
     if len(judged.liked):
@@ -114,7 +114,7 @@ def rocchio(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
 
 
 @_rule
-def svm(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
+def svm(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
     """Along the normal of a linear support vector machine's plane; `sign_margin` while one side is empty."""
     from sklearn.svm import LinearSVC
 
@@ -122,14 +122,14 @@ def svm(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
 
 
 @_rule
-def logistic(shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
+def logistic(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
     """Logit of a logistic regression, less its intercept; `sign_margin` while one side is empty."""
     from sklearn.linear_model import LogisticRegression
 
     return _plane(LogisticRegression(class_weight="balanced"), shards, judged)
 
 
-def _plane(classifier: Any, shards: Sequence[np.ndarray], judged: Judged) -> np.ndarray:
+def _plane(classifier: Any, shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
     if not len(judged.wanted) or not len(judged.disliked):
         return sign_margin(shards, judged)
     vectors = np.concatenate([judged.wanted, judged.disliked])
@@ -138,7 +138,9 @@ def _plane(classifier: Any, shards: Sequence[np.ndarray], judged: Judged) -> np.
     return exact.scores(shards, classifier.coef_[0].astype(np.float32))
 
 
-def _nearest(shards: Sequence[np.ndarray], judged: Judged) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+def _nearest(
+    shards: Sequence[np.ndarray], judged: Judgements
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Largest cosine of every row with a liked and with a disliked picture, and the one with the query, [n] each.
 
     0 where nothing is liked, None where nothing is disliked or there is no query.
@@ -146,8 +148,8 @@ def _nearest(shards: Sequence[np.ndarray], judged: Judged) -> tuple[np.ndarray, 
     wanted = judged.wanted
     vectors = np.concatenate([wanted, judged.disliked]).T.copy()
     near, far, own = [], [], []
-    for block in exact.blocks(shards):
-        cosines = exact.floats(block) @ vectors
+    for block in exact.row_blocks(shards):
+        cosines = exact.as_float32(block) @ vectors
         near.append(cosines[:, : len(wanted)].max(1, initial=-1.0) if len(wanted) else np.zeros(len(block), np.float32))
         far.append(cosines[:, len(wanted) :].max(1, initial=-1.0))
         own.append(cosines[:, 0])

@@ -15,7 +15,7 @@ from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate
 from foir.errors import BadIndex
 from foir.index.records import Space
-from foir.ranking.exact import TopK, blocks, merge
+from foir.ranking.exact import TopK, merge_top_k, row_blocks
 
 BLOCK = 4096  # pictures finished at a time
 
@@ -42,14 +42,14 @@ def search(encoder: Encoder, space: Space, gates: Sequence[HeadGate | None], que
     k = min(k, sum(map(len, space.shards)))
     scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     for gate, members in groups.items():
-        found = merge((part @ queries[members].T for part in features(encoder, space, gate)), len(members), k)
+        found = merge_top_k((part @ queries[members].T for part in features(encoder, space, gate)), len(members), k)
         scores[members], rows[members] = found.scores, found.rows
     return TopK(scores, rows)
 
 
 def features(encoder: Encoder, space: Space, gate: HeadGate | None) -> Iterator[np.ndarray]:
     """The database's unit vectors under a gate, float32 [<= 4096, dim] a block, in row order."""
-    for z, residual in zip(blocks(space.z, BLOCK), blocks(space.residual, BLOCK), strict=True):
+    for z, residual in zip(row_blocks(space.z, BLOCK), row_blocks(space.residual, BLOCK), strict=True):
         outputs = torch.from_numpy(np.array(z)).to(encoder.device, encoder.dtype)
         tokens = torch.from_numpy(np.array(residual)).to(encoder.device, encoder.dtype)
         gated, channels = (outputs, None) if gate is None else gate.apply(outputs)

@@ -12,8 +12,8 @@ from foir.errors import BadPrompt
 from foir.index import Space
 from foir.ranking import exact, head_cache
 from foir.ranking.exact import TopK
-from foir.ranking.feedback import Judged, relevance
-from foir.ranking.shortlist import Shortlist, worth
+from foir.ranking.feedback import Judgements, relevance
+from foir.ranking.shortlist import Shortlist, is_worthwhile
 
 MODES = ("query", "query-db", "small")
 
@@ -27,7 +27,7 @@ class Scorer:
         self._making = Lock()
         self._shortlist: Shortlist | None = None
 
-    def nearest(self, features: Features, mode: str, k: int) -> TopK:
+    def top_k(self, features: Features, mode: str, k: int) -> TopK:
         """The k best rows.
 
         Args:
@@ -39,13 +39,13 @@ class Scorer:
             BadIndex: query-db on a space without a head cache.
         """
         vectors, gate = features.vectors.cpu().numpy(), features.gates[0]
-        if mode == "query-db" and gate is not None and worth(self.encoder, self.space):
+        if mode == "query-db" and gate is not None and is_worthwhile(self.encoder, self.space):
             return self.shortlist.search(gate, vectors[0], k)
         if mode == "query-db":
             return head_cache.search(self.encoder, self.space, features.gates, vectors, k)
         return exact.search(self.space.shards, vectors, k)
 
-    def rows(self, features: Features, mode: str) -> Sequence[np.ndarray]:
+    def unit_vectors(self, features: Features, mode: str) -> Sequence[np.ndarray]:
         """All pictures' unit vectors [n, dim] in shards, in the form in which the query is compared with them.
 
         Raises:
@@ -64,7 +64,7 @@ class Scorer:
             return self._shortlist
 
 
-def wished(
+def relevance_scores(
     shards: Sequence[np.ndarray], query: np.ndarray | None, liked: Sequence[int], disliked: Sequence[int], rule: str
 ) -> np.ndarray:
     """How much every row is what the query and the judged rows ask for, [n]: the cosine where nothing was judged.
@@ -74,11 +74,11 @@ def wished(
         query: Unit vector [dim]; None where words alone were searched for and something was judged.
         liked: Rows that were right.
         disliked: Rows that were wrong.
-        rule: One of `foir.ranking.feedback.rules()`.
+        rule: One of `foir.ranking.feedback.feedback_rules()`.
     """
     if query is not None and not liked and not disliked:
         return exact.scores(shards, query)
-    return relevance(shards, Judged(exact.take(shards, liked), exact.take(shards, disliked), query), rule)
+    return relevance(shards, Judgements(exact.gather(shards, liked), exact.gather(shards, disliked), query), rule)
 
 
 def check_mode(mode: str) -> None:

@@ -16,14 +16,14 @@ from torch import Tensor
 from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate
 from foir.index.records import Space
-from foir.ranking.exact import BLOCK, TopK, blocks, merge
+from foir.ranking.exact import BLOCK, TopK, merge_top_k, row_blocks
 
 SIZE = 12_000  # pictures scored exactly; `python -m eval bench query-db` measures what they hold of the exact hundred
 PIECE = 4096  # pictures finished at a time
 LARGE = 20_000  # pictures; with more of them the exact scan is too slow for a CPU
 
 
-def worth(encoder: Encoder, space: Space) -> bool:
+def is_worthwhile(encoder: Encoder, space: Space) -> bool:
     """Whether the exact scan would take too long on this device."""
     return encoder.device == "cpu" and sum(map(len, space.z)) > LARGE
 
@@ -34,8 +34,8 @@ class Shortlist:
     def __init__(self, encoder: Encoder, space: Space) -> None:
         """Finish every picture with all heads on and keep its state before the final norm, float32 [n, d]."""
         self.encoder, self.space = encoder, space
-        self.z = torch.cat([_floats(part).flatten(1) for part in blocks(space.z, BLOCK)])
-        residual = torch.cat([_floats(part) for part in blocks(space.residual, BLOCK)])
+        self.z = torch.cat([_floats(part).flatten(1) for part in row_blocks(space.z, BLOCK)])
+        residual = torch.cat([_floats(part) for part in row_blocks(space.residual, BLOCK)])
         layer = encoder.layers[-1]
         norm: Any = encoder.norm  # a LayerNorm in every encoder that foir opens
         with torch.inference_mode():
@@ -76,7 +76,7 @@ class Shortlist:
         gated, channels = gate.apply(heads)
         residual = np.concatenate([part[_inside(rows, start, part)] for start, part in _starts(self.space.residual)])
         vectors = self.encoder.tail(gated, _floats(residual), channels).numpy()
-        top = merge([vectors @ vector[:, None]], 1, k)
+        top = merge_top_k([vectors @ vector[:, None]], 1, k)
         return TopK(top.scores, rows[top.rows])
 
 

@@ -10,7 +10,7 @@ from foir.index.records import Space
 SAME_ENCODER = 0.999  # cosine of the stored and the present probe: library updates that change features fall below
 
 
-def encoder_of(space: Space, device: str, dtype: str) -> Encoder:
+def load_encoder(space: Space, device: str, dtype: str) -> Encoder:
     """Load the encoder that a space names, at the revision that made it.
 
     Raises:
@@ -18,13 +18,13 @@ def encoder_of(space: Space, device: str, dtype: str) -> Encoder:
         BadIndex: It names no commit.
     """
     # Weights that ship with a package, or have a tag for a name, have no revision to ask the Hub for.
-    pinned = space.revision if hub.REPOSITORY.fullmatch(encoders.card(space.encoder).weights) else None
+    pinned = space.revision if hub.REPOSITORY.fullmatch(encoders.encoder_spec(space.encoder).weights) else None
     if pinned is not None and not hub.COMMIT.fullmatch(pinned):
         raise BadIndex(f"The index names {pinned!r} as the weights of {space.encoder}, which is no commit.")
     return encoders.load(space.encoder, revision=pinned, device=device, dtype=dtype)
 
 
-def check_same(encoder: Encoder, space: Space) -> None:
+def check_encoder(encoder: Encoder, space: Space) -> None:
     """Check that an encoder is the one that made a space, and still gives the features it gave then.
 
     Raises:
@@ -34,6 +34,6 @@ def check_same(encoder: Encoder, space: Space) -> None:
         raise BadIndex(
             f"The index was made by {space.encoder} ({space.revision}), not by {encoder.name} ({encoder.revision})."
         )
-    now = encoder.probe()
-    if now.shape != space.probe.shape or not float(now @ space.probe) >= SAME_ENCODER:
+    now = encoder.reference_feature()
+    if now.shape != space.reference_feature.shape or not float(now @ space.reference_feature) >= SAME_ENCODER:
         raise BadIndex(f"{encoder.name} now gives other features than when the index was made: rebuild the index.")

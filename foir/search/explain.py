@@ -35,10 +35,10 @@ def head_heat(encoder: Encoder, features: Features, head: int, i: int = 0) -> np
 
 def region_vector(encoder: Encoder, prefix: Prefix, mask: PatchMask) -> np.ndarray:
     """The mean patch vector of what was pointed at, float32 [d]."""
-    return encoder.patches(prefix)[0].cpu().numpy()[mask.patches.reshape(-1)].mean(0)
+    return encoder.patch_features(prefix)[0].cpu().numpy()[mask.patches.reshape(-1)].mean(0)
 
 
-def hit_heat(encoder: Encoder, wanted: np.ndarray, patches: np.ndarray) -> np.ndarray:
+def result_heat(encoder: Encoder, wanted: np.ndarray, patches: np.ndarray) -> np.ndarray:
     """How alike each patch of a hit is to what was pointed at, float32 [rows, cols] in 0..1.
 
     It shows where the thing can be found on the hit; it is no part of the score.
@@ -46,7 +46,7 @@ def hit_heat(encoder: Encoder, wanted: np.ndarray, patches: np.ndarray) -> np.nd
     Args:
         encoder: The encoder.
         wanted: From `region_vector`.
-        patches: The hit's unit patch vectors, one row of `Encoder.patches`, [rows * cols, d].
+        patches: The hit's unit patch vectors, one row of `Encoder.patch_features`, [rows * cols, d].
     """
     return _stretch((patches @ wanted).reshape(encoder.grid))
 
@@ -73,7 +73,7 @@ def outline(image: Image.Image, mask: PatchMask) -> Image.Image:
     return drawn
 
 
-def strip(pictures: Sequence[Image.Image], height: int = 240) -> Image.Image:
+def side_by_side(pictures: Sequence[Image.Image], height: int = 240) -> Image.Image:
     """Pictures side by side at one height."""
     sized = [p.resize((max(1, round(p.width * height / p.height)), height), Image.Resampling.BICUBIC) for p in pictures]
     sheet = Image.new("RGB", (sum(p.width for p in sized) + 6 * (len(sized) - 1), height), "white")

@@ -17,7 +17,7 @@ from foir.segment import Outline, Segmenter
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class QueryImage:
     """A photo and the prompt-free part of its forward pass: every further prompt on it is cheap."""
 
     photo: Photo
@@ -30,7 +30,7 @@ class Picture:
         """The pixels of the thing that a prompt means, bool [H, W]; the first time takes a while.
 
         Raises:
-            Unavailable: See `foir.segment.segmenter`.
+            Unavailable: See `foir.segment.load_segmenter`.
         """
         with self._lock:
             if not self._outlines:
@@ -39,7 +39,7 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class Hits:
+class SearchResults:
     """What a search found, best first.
 
     Attributes:
@@ -57,18 +57,18 @@ class Hits:
     scores: np.ndarray
     features: Features | None
     mask: PatchMask | None
-    weighed: bool
+    is_fused: bool
     heads: tuple[int, ...] | None
-    seen_whole: bool
+    is_full_view: bool
     notes: tuple[str, ...]
 
-    def at_least(self, score: float) -> Hits:
+    def above(self, score: float) -> SearchResults:
         """Those with at least this score: the irrelevant tail is cut off."""
         return self._only([place for place, own in enumerate(self.scores) if own >= score])
 
-    def but(self, id: int | None, k: int) -> Hits:
+    def excluding(self, id: int | None, k: int) -> SearchResults:
         """The first k of them, without the picture of this id."""
         return self._only([place for place, item in enumerate(self.items) if item.id != id][:k])
 
-    def _only(self, keep: Sequence[int]) -> Hits:
+    def _only(self, keep: Sequence[int]) -> SearchResults:
         return replace(self, items=tuple(self.items[place] for place in keep), scores=self.scores[list(keep)])

@@ -14,7 +14,7 @@ from PIL import Image
 from foir import image_text, images
 from foir.encoders.base import Encoder
 from foir.errors import BadIndex, BadPrompt, Unavailable
-from foir.image_text import Crossmodal
+from foir.image_text import ImageTextModel
 from foir.images import Photo
 from foir.index import OBJECTS, Space
 from foir.index.loader import open_index
@@ -22,12 +22,12 @@ from foir.index.protocol import IndexLike
 from foir.patches import PatchMask
 from foir.prompts import Prompt
 from foir.ranking import exact
-from foir.ranking.feedback import rules
-from foir.ranking.scorer import Scorer, check_mode, wished
+from foir.ranking.feedback import feedback_rules
+from foir.ranking.scorer import Scorer, check_mode, relevance_scores
 from foir.search import query_encoder
-from foir.search.encoder_check import check_same, encoder_of
-from foir.search.results import Hits, Picture
-from foir.segment import Outline, Segmenter, segmenter
+from foir.search.encoder_check import check_encoder, load_encoder
+from foir.search.results import QueryImage, SearchResults
+from foir.segment import Outline, Segmenter, load_segmenter
 
 MAX_RESULTS = 1000
 NEAR = 1000  # pictures that a database is asked for, where its own order is not the last word
@@ -37,7 +37,7 @@ LEARNT = 3  # of the pictures called right, those whose neighbours it is asked f
 class Searcher:
     """Searches one index with the models that made it. Holds no state of any user; safe to share between threads."""
 
-    def __init__(self, index: IndexLike, encoder: Encoder, writer: Crossmodal | None = None) -> None:
+    def __init__(self, index: IndexLike, encoder: Encoder, writer: ImageTextModel | None = None) -> None:
         """Bind an index to its encoder; the model for words is loaded when words are first searched for.
 
         Args:
@@ -50,10 +50,10 @@ class Searcher:
         """
         self.index, self.encoder = index, encoder
         self.space: Space = index.space("image")
-        check_same(encoder, self.space)
+        check_encoder(encoder, self.space)
         self.scorer, self.writer = Scorer(encoder, self.space), writer
         self._loading, self._growing = Lock(), Lock()
-        self._model: Crossmodal | None = None
+        self._model: ImageTextModel | None = None
         self._segmenter: Segmenter | None = None
 
     @classmethod
@@ -70,10 +70,10 @@ class Searcher:
         """
         index = open_index(index) if isinstance(index, Path | str) else index
         writer = None if captions is None else image_text.load(captions, device=device, dtype=dtype)
-        return cls(index, encoder_of(index.space("image"), device, dtype), writer)
+        return cls(index, load_encoder(index.space("image"), device, dtype), writer)
 
     @property
-    def crossmodal(self) -> Crossmodal:
+    def image_text(self) -> ImageTextModel:
         """The model that joins words with the index's pictures.
 
         Raises:
@@ -86,12 +86,12 @@ class Searcher:
                     raise BadIndex("This index knows no words: build it with --text mini to search by text.")
                 space, encoder = self.index.space("text"), self.encoder
                 if (space.encoder, space.revision) != (encoder.name, encoder.revision):
-                    encoder = encoder_of(space, encoder.device.split(":")[0], "float32")
-                    check_same(encoder, space)
+                    encoder = load_encoder(space, encoder.device.split(":")[0], "float32")
+                    check_encoder(encoder, space)
                 self._model = image_text.load(encoder)
             return self._model
 
-    def open(self, source: Path | str | bytes | Photo) -> Picture:
+    def open(self, source: Path | str | bytes | Photo) -> QueryImage:
         """Read a picture and run the encoder up to where prompts matter.
 
         Raises:
@@ -106,15 +106,17 @@ class Searcher:
                 raise Unavailable("This collection was closed in the meantime: open the picture again.")
             return own(image)
 
-        return Picture(photo, self.encoder.prefix(self.encoder.pixels([photo.image])), segment)
+        return QueryImage(photo, self.encoder.prefix(self.encoder.pixels([photo.image])), segment)
 
     def _segment(self, image: Image.Image) -> Outline:
         with self._growing:
             if self._segmenter is None:
-                self._segmenter = segmenter(self.encoder)
+                self._segmenter = load_segmenter(self.encoder)
         return self._segmenter(image)
 
-    def caption(self, picture: Picture, prompt: Prompt | None = None, *, strength: float | None = None) -> str | None:
+    def caption(
+        self, picture: QueryImage, prompt: Prompt | None = None, *, strength: float | None = None
+    ) -> str | None:
         """One sentence about a picture, or about what is pointed at on it; None where the model writes none.
 
         Args:
@@ -127,16 +129,16 @@ class Searcher:
             BadIndex: See `crossmodal`.
             Unavailable: See `crossmodal`.
         """
-        model = self.crossmodal if self.writer is None else self.writer
+        model = self.image_text if self.writer is None else self.writer
         if model.caption is None:
             return None
         own = model.encoder is self.encoder
-        tokens = picture.prefix.block.tokens if own else model.look([picture.photo.image])
-        return model.say(tokens, picture.photo, prompt, strength)
+        tokens = picture.prefix.block.tokens if own else model.encode_images([picture.photo.image])
+        return model.caption_image(tokens, picture.photo, prompt, strength)
 
     def search(
         self,
-        picture: Picture | None = None,
+        picture: QueryImage | None = None,
         prompt: Prompt | None = None,
         *,
         text: str | None = None,
@@ -153,7 +155,7 @@ class Searcher:
         feedback: str = "nn_ratio",
         without: Sequence[int] = (),
         only: Mapping[str, str | int] | None = None,
-    ) -> Hits:
+    ) -> SearchResults:
         """Find pictures that hold what is pointed at, or what words say, or both.
 
         Where there are several wishes, each is scored on the whole index and its scores are standardised (mean 0,
@@ -178,7 +180,7 @@ class Searcher:
             window: Side of a point's window in patches, odd.
             liked: Ids of pictures that were right; with them the whole index is ranked again (`foir.ranking.feedback`).
             disliked: Ids of pictures that were wrong.
-            feedback: One of `foir.ranking.feedback.rules()`.
+            feedback: One of `foir.ranking.feedback.feedback_rules()`.
             without: Ids of pictures to leave out, such as those that were shown before.
             only: Fields of pictures and what they must be, such as {"licence": "MIT"} (`foir.index.records.FIELDS`).
 
@@ -187,13 +189,13 @@ class Searcher:
 
         Raises:
             BadPrompt: The prompt, the words, method, an option, the mode, mix or k makes no sense.
-            Unavailable: See `foir.segment.segmenter`.
+            Unavailable: See `foir.segment.load_segmenter`.
             BadIndex: query-db mode on an index without a head cache, small on one without objects; words on an index
                 without a space for them; an id that is not of this index.
         """
         check_mode(mode)
-        if feedback not in rules():
-            raise BadPrompt(f"Unknown feedback {feedback!r}: use one of {', '.join(rules())}.")
+        if feedback not in feedback_rules():
+            raise BadPrompt(f"Unknown feedback {feedback!r}: use one of {', '.join(feedback_rules())}.")
         if not 1 <= k <= MAX_RESULTS:
             raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {k}.")
         if not 0 <= mix <= 1:
@@ -202,7 +204,7 @@ class Searcher:
             raise BadPrompt("There is nothing to search for: give a picture or words.")
         if set(liked) & set(disliked):
             raise BadPrompt(f"The picture {min(set(liked) & set(disliked))} is called right and wrong at once.")
-        seen: query_encoder.Seen | None = None
+        seen: query_encoder.QueryFeatures | None = None
         pointed = "image"
         if mode == "small":
             pointed, mode = OBJECTS, "query"
@@ -212,11 +214,11 @@ class Searcher:
                 raise BadPrompt("To find a small thing, point at it.")
             if method is not None or options:
                 raise BadPrompt("Small things are found in one way only: leave out the method and its options.")
-            seen = query_encoder.close(self.encoder, picture, prompt, rule, window)
+            seen = query_encoder.encode_object_crop(self.encoder, picture, prompt, rule, window)
         elif picture is not None:
-            seen = query_encoder.look(self.encoder, picture, prompt, method, options, rule, window)
-        words = [image_text.one_text(wish) for wish in (text, minus) if wish is not None]
-        said = self.crossmodal.words(words) if words else None
+            seen = query_encoder.encode_query(self.encoder, picture, prompt, method, options, rule, window)
+        words = [image_text.normalise_query(wish) for wish in (text, minus) if wish is not None]
+        said = self.image_text.encode_texts(words) if words else None
         judged = bool(liked or disliked)
         whole = seen is not None and said is None and not judged and not without and not only
         wishes: dict[str, list[np.ndarray]] = {}
@@ -227,7 +229,7 @@ class Searcher:
         if liked:
             space = "text" if seen is None else pointed
             wishes[space] += list(self.index.vectors(space, list(liked)[-LEARNT:]))
-        near = self.index.near(
+        near = self.index.candidates(
             wishes,
             k + len(without) if whole and mode == "query" else max(NEAR, 2 * k + len(without)),
             ids=[*liked, *disliked],
@@ -237,46 +239,48 @@ class Searcher:
         own = near is self.index and pointed == "image"
         scorer = self.scorer if own else Scorer(self.encoder, near.space(pointed)) if seen is not None else None
         wanted, unwanted = (sorted({near.row(id) for id in ids}) for ids in (liked, disliked))
-        hidden = near.others(only)
+        hidden = near.excluded_mask(only)
         hidden[[near.row(id) for id in without if near is self.index or id in near]] = True
         if hidden.all():
             raise BadPrompt("No picture is left to be found.")
         k = min(k, int((~hidden).sum()))
         if whole and seen is not None and scorer is not None:
-            top, weighed = scorer.nearest(seen.features, mode, k), False
+            top, weighed = scorer.top_k(seen.features, mode, k), False
         else:
             parts: list[tuple[float, np.ndarray]] = []
             if seen is not None and scorer is not None:
-                rows, vector = scorer.rows(seen.features, mode), seen.features.vectors[0].cpu().numpy()
-                parts.append((1 - mix, wished(rows, vector, wanted, unwanted, feedback)))
+                rows, vector = scorer.unit_vectors(seen.features, mode), seen.features.vectors[0].cpu().numpy()
+                parts.append((1 - mix, relevance_scores(rows, vector, wanted, unwanted, feedback)))
             elif judged:
-                parts.append((1.0, wished(near.space("text").shards, None, wanted, unwanted, feedback)))
+                parts.append((1.0, relevance_scores(near.space("text").shards, None, wanted, unwanted, feedback)))
             share = 1.0 if seen is None else mix
             for wish, sign in zip(() if said is None else said.vectors, _signs(text, minus), strict=True):
                 parts.append((sign * share, exact.scores(near.space("text").shards, wish)))
             weighed = judged or len(parts) > 1
-            scores = exact.fuse(parts) if len(parts) > 1 else parts[0][1]
+            scores = exact.zscore_fuse(parts) if len(parts) > 1 else parts[0][1]
             scores[hidden] = -np.inf
-            top = exact.best(scores, k)
+            top = exact.top_k(scores, k)
         gate = None if seen is None else seen.features.gates[0]
-        return Hits(
+        return SearchResults(
             items=tuple(near.item(int(row)) for row in top.rows[0]),
             scores=top.scores[0],
             features=None if seen is None else seen.features,
             mask=None if seen is None else seen.mask,
-            weighed=weighed,
+            is_fused=weighed,
             heads=None if gate is None else gate.on,
-            seen_whole=seen is not None and seen.whole,
+            is_full_view=seen is not None and seen.is_full_view,
             notes=(() if seen is None else seen.notes) + (() if said is None else said.notes),
         )
 
-    def region(self, picture: Picture, prompt: Prompt | None, *, rule: str = "any", window: int = 3) -> PatchMask:
+    def patch_mask(
+        self, picture: QueryImage, prompt: Prompt | None, *, rule: str = "any", window: int = 3
+    ) -> PatchMask:
         """The patches and pixels a prompt means on a picture; the whole picture for None.
 
         Raises:
             BadPrompt: The prompt does not fit the picture.
         """
-        return query_encoder.region(self.encoder, picture, prompt, rule, window)
+        return query_encoder.patch_mask(self.encoder, picture, prompt, rule, window)
 
 
 def _signs(text: str | None, minus: str | None) -> tuple[float, ...]:

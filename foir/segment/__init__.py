@@ -22,7 +22,7 @@ Outline = Callable[[Prompt, PatchMask], np.ndarray]  # a prompt on one picture t
 Segmenter = Callable[[Image.Image], Outline]  # the expensive part, once for each RGB picture
 
 
-def clicks(prompt: Prompt, size: tuple[int, int]) -> list[tuple[float, float]]:
+def click_points(prompt: Prompt, size: tuple[int, int]) -> list[tuple[float, float]]:
     """The places a prompt names: its points, and a few along its strokes that lie on the picture."""
     found = list(prompt.points)
     for stroke in prompt.strokes:
@@ -43,7 +43,7 @@ def load_sam(device: str = "cpu") -> Sam:
     return models.load(os.environ.get("FOIR_SAM") or HUGE, device)
 
 
-def segmenter(encoder: Encoder) -> Segmenter:
+def load_segmenter(encoder: Encoder) -> Segmenter:
     """What outlines things for an encoder: SAM where FOIR_SAM is set, `mini`'s regions, or patches alike.
 
     Raises:
@@ -54,8 +54,8 @@ def segmenter(encoder: Encoder) -> Segmenter:
     from foir.segment import regions, similar_patches
 
     if encoder.name == "mini":
-        return regions.Grower(encoder).outline
-    return similar_patches.Similar(encoder).outline
+        return regions.RegionProposer(encoder).outline
+    return similar_patches.SimilarPatches(encoder).outline
 
 
-__all__ = ["HUGE", "Outline", "Segmenter", "clicks", "load_sam", "segmenter"]
+__all__ = ["HUGE", "Outline", "Segmenter", "click_points", "load_sam", "load_segmenter"]

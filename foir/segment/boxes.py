@@ -13,7 +13,7 @@ def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return np.divide(both, areas - both, out=np.zeros(len(boxes)), where=areas > both)
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, apart: float) -> list[int]:
+def nms(boxes: np.ndarray, scores: np.ndarray, apart: float) -> list[int]:
     """Places of the boxes that no better one overlaps by more than `apart`, best first (non-maximum suppression)."""
     kept: list[int] = []
     order = np.argsort(-scores, kind="stable")

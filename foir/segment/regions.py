@@ -19,8 +19,8 @@ from foir.encoders.base import Encoder
 from foir.errors import Unavailable
 from foir.patches import PatchMask
 from foir.prompts import Box, Prompt
-from foir.segment import Outline, clicks
-from foir.segment.boxes import suppress
+from foir.segment import Outline, click_points
+from foir.segment.boxes import nms
 
 RULES = Path(__file__).parents[1] / "assets" / "mini" / "regions.json"
 TILES = 3  # along each side at most
@@ -34,7 +34,7 @@ SURE, FEWEST, MOST = 0.3, 3, 20  # kept: those above SURE, but so many at least 
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class PatchFeatures:
     """A picture's patches at one scale.
 
     Attributes:
@@ -48,13 +48,13 @@ class Look:
     colour: np.ndarray
 
 
-def looks(encoder: Encoder, image: Image.Image) -> list[Look]:
+def patch_features(encoder: Encoder, image: Image.Image) -> list[PatchFeatures]:
     """The picture whole and, where it is larger than the encoder's input, in tiles."""
     tiles = [min(TILES, -(-length // encoder.size)) for length in (image.height, image.width)]
     return [_look(encoder, image, *shape) for shape in dict.fromkeys([(1, 1), (tiles[0], tiles[1])])]
 
 
-def _look(encoder: Encoder, image: Image.Image, rows: int, cols: int) -> Look:
+def _look(encoder: Encoder, image: Image.Image, rows: int, cols: int) -> PatchFeatures:
     across, down = (np.linspace(0, length, n + 1).round() for length, n in ((image.width, cols), (image.height, rows)))
     parts = [image.crop((across[c], down[r], across[c + 1], down[r + 1])) for r in range(rows) for c in range(cols)]
     prefix = encoder.prefix(encoder.pixels(parts))
@@ -67,7 +67,9 @@ def _look(encoder: Encoder, image: Image.Image, rows: int, cols: int) -> Look:
         return laid.reshape(*shape, -1)
 
     unit = deep / deep.norm(dim=-1, keepdim=True)
-    return Look(joined(unit.cpu().numpy()), joined(encoder.patches(prefix).cpu().numpy()), _channels(small))
+    return PatchFeatures(
+        joined(unit.cpu().numpy()), joined(encoder.patch_features(prefix).cpu().numpy()), _channels(small)
+    )
 
 
 def _channels(lab: Image.Image) -> np.ndarray:
@@ -78,7 +80,7 @@ def _channels(lab: Image.Image) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class RegionTree:
     """The nodes of a look's merge tree that could be things.
 
     Attributes:
@@ -90,7 +92,7 @@ class Regions:
     """
 
     boxes: np.ndarray
-    facts: np.ndarray
+    region_features: np.ndarray
     nodes: np.ndarray
     children: np.ndarray
     shape: tuple[int, int]
@@ -109,7 +111,7 @@ class Regions:
         return made.reshape(self.shape)
 
 
-def regions(look: Look, likely: np.ndarray) -> Regions:
+def merge_regions(look: PatchFeatures, likely: np.ndarray) -> RegionTree:
     """Grow the merge tree and describe its nodes.
 
     Args:
@@ -139,7 +141,7 @@ def regions(look: Look, likely: np.ndarray) -> Regions:
             ended[one], parent[one], sibling[one] = distance, node, other
     nodes = np.flatnonzero((parent >= 0) & (size > 1) & (size <= LARGEST * count))
     facts = _facts(likely, box, size, sums, formed, ended, parent, sibling)[nodes]
-    return Regions(box[nodes] / [cols, rows, cols, rows], facts, nodes, children, (rows, cols))
+    return RegionTree(box[nodes] / [cols, rows, cols, rows], facts, nodes, children, (rows, cols))
 
 
 def _facts(
@@ -185,7 +187,7 @@ def _facts(
 
 
 @dataclass(frozen=True, eq=False)
-class Rule:
+class LogisticRule:
     """A logistic rule on standardised facts."""
 
     mean: np.ndarray
@@ -208,7 +210,7 @@ class Region:
 
 
 @dataclass(frozen=True, eq=False)
-class Grown:
+class RegionProposals:
     """The merge trees of a picture.
 
     Attributes:
@@ -218,13 +220,13 @@ class Grown:
     """
 
     size: tuple[int, int]
-    trees: tuple[Regions, ...]
+    trees: tuple[RegionTree, ...]
     scores: tuple[np.ndarray, ...]
 
     def best(self, *, sure: float = SURE, fewest: int = FEWEST, most: int = MOST) -> list[Region]:
         """The likeliest regions that do not overlap much: those above `sure`, within the two counts."""
         boxes, scores = np.concatenate([tree.boxes for tree in self.trees]), np.concatenate(self.scores)
-        kept = suppress(boxes, scores, APART)[:most]
+        kept = nms(boxes, scores, APART)[:most]
         return [self._region(place) for rank, place in enumerate(kept) if rank < fewest or scores[place] > sure]
 
     def at(self, x: float, y: float) -> Region | None:
@@ -253,7 +255,7 @@ class Grown:
         return Region((x0, y0, x1, y1), np.asarray(mask, bool), float(self.scores[number][own]))
 
 
-class Grower:
+class RegionProposer:
     """Grows the merge trees of pictures with the encoder that the rules were learnt for."""
 
     def __init__(self, encoder: Encoder, rules: Path = RULES) -> None:
@@ -269,13 +271,13 @@ class Grower:
             raise Unavailable(f"The rules that tell things from ground cannot be read at {rules}.") from error
         if read["encoder"] != [encoder.name, encoder.revision]:
             raise Unavailable(f"What tells things from ground was learnt for {read['encoder'][0]}, not {encoder.name}.")
-        self.encoder, self.patch, self.region = encoder, Rule(*made["patch"]), Rule(*made["region"])
+        self.encoder, self.patch, self.region = encoder, LogisticRule(*made["patch"]), LogisticRule(*made["region"])
         self.digest = hashlib.sha256(rules.read_bytes()).hexdigest()[:8]
 
-    def __call__(self, image: Image.Image) -> Grown:
+    def __call__(self, image: Image.Image) -> RegionProposals:
         """Grow those of an RGB picture."""
-        trees = tuple(regions(look, self.patch(look.deep)) for look in looks(self.encoder, image))
-        return Grown(image.size, trees, tuple(self.region(tree.facts) for tree in trees))
+        trees = tuple(merge_regions(look, self.patch(look.deep)) for look in patch_features(self.encoder, image))
+        return RegionProposals(image.size, trees, tuple(self.region(tree.region_features) for tree in trees))
 
     def outline(self, image: Image.Image) -> Outline:
         """See `foir.segment.Segmenter`; what no region holds stays as it was pointed at."""
@@ -283,7 +285,7 @@ class Grower:
 
         def pointed(prompt: Prompt, mask: PatchMask) -> np.ndarray:
             ys, xs = np.nonzero(mask.pixels)
-            places = clicks(prompt, image.size) or [(float(xs.mean()), float(ys.mean()))]
+            places = click_points(prompt, image.size) or [(float(xs.mean()), float(ys.mean()))]
             outline = np.zeros_like(mask.pixels)
             for x, y in places[:PLACES]:
                 if (region := grown.at(x, y)) is not None:

@@ -17,14 +17,14 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.patches import PatchMask
 from foir.prompts import Box, Prompt, bounds
-from foir.segment import Outline, clicks
+from foir.segment import Outline, click_points
 
 TOGETHER = 8  # boxes whose masks are made at once; each is as large as the picture
 KINDS = ("vit_h", "vit_l", "vit_b")  # as segment-anything's checkpoints are called: sam_vit_b_01ec64.pth
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class ImageEmbedding:
     """A picture behind the image encoder: its embedding, its size (width, height), and the size it was resized to."""
 
     embedding: Tensor
@@ -38,15 +38,15 @@ class Sam(ABC):
     name: str
 
     @abstractmethod
-    def look(self, image: Image.Image) -> Looked:
+    def look(self, image: Image.Image) -> ImageEmbedding:
         """Run the image encoder on an RGB picture."""
 
     @abstractmethod
-    def _decoded(self, looked: Looked, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _decoded(self, looked: ImageEmbedding, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mask logits on the picture [n, m, H, W] and their scores [n, m], from points [n, p, 2] or boxes [n, 4]."""
 
     @torch.inference_mode()
-    def boxes(self, looked: Looked, boxes: Sequence[Box]) -> list[np.ndarray]:
+    def boxes(self, looked: ImageEmbedding, boxes: Sequence[Box]) -> list[np.ndarray]:
         """One mask, bool [H, W], for each box in pixels of the picture."""
         found: list[np.ndarray] = []
         for start in range(0, len(boxes), TOGETHER):
@@ -55,7 +55,7 @@ class Sam(ABC):
         return found
 
     @torch.inference_mode()
-    def points(self, looked: Looked, points: Sequence[tuple[float, float]]) -> np.ndarray:
+    def points(self, looked: ImageEmbedding, points: Sequence[tuple[float, float]]) -> np.ndarray:
         """The best of the masks around some points, bool [H, W]."""
         logits, scores = self._decoded(looked, self._inside(looked, [points]), None)
         mask: np.ndarray = (logits[0, int(scores[0].argmax())] > 0).cpu().numpy()
@@ -66,7 +66,7 @@ class Sam(ABC):
         looked = self.look(image)
 
         def pointed(prompt: Prompt, mask: PatchMask) -> np.ndarray:
-            said = clicks(prompt, image.size)
+            said = click_points(prompt, image.size)
             if prompt.boxes or not said:
                 (found,) = self.boxes(looked, [bounds(mask.pixels)])
             else:
@@ -75,7 +75,7 @@ class Sam(ABC):
 
         return pointed
 
-    def _inside(self, looked: Looked, places: Sequence[Any]) -> Tensor:
+    def _inside(self, looked: ImageEmbedding, places: Sequence[Any]) -> Tensor:
         """Places in pixels of the picture, as pixels of what the model sees; the last axis is x, y or x, y, x, y."""
         made = torch.tensor(places, dtype=torch.float32)
         scale = torch.tensor([inner / outer for inner, outer in zip(looked.inner, looked.size, strict=True)])
@@ -90,16 +90,16 @@ class Checkpoint(Sam):
         self.model, self.name = model.eval().requires_grad_(False), name
 
     @torch.inference_mode()
-    def look(self, image: Image.Image) -> Looked:
+    def look(self, image: Image.Image) -> ImageEmbedding:
         """See `Sam`."""
         from segment_anything.utils.transforms import ResizeLongestSide
 
         resized = ResizeLongestSide(self.model.image_encoder.img_size).apply_image(np.asarray(image.convert("RGB")))
         pixels = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self.model.device)
         embedding = self.model.image_encoder(self.model.preprocess(pixels))
-        return Looked(embedding, image.size, (resized.shape[1], resized.shape[0]))
+        return ImageEmbedding(embedding, image.size, (resized.shape[1], resized.shape[0]))
 
-    def _decoded(self, looked: Looked, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _decoded(self, looked: ImageEmbedding, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
         device = self.model.device
         labelled = None if points is None else (points.to(device), torch.ones(points.shape[:2], device=device))
         sparse, dense = self.model.prompt_encoder(labelled, None if boxes is None else boxes.to(device), None)
@@ -121,14 +121,14 @@ class Transformed(Sam):
         self.model, self.processor, self.name = model.eval().requires_grad_(False), processor, name
 
     @torch.inference_mode()
-    def look(self, image: Image.Image) -> Looked:
+    def look(self, image: Image.Image) -> ImageEmbedding:
         """See `Sam`."""
         made = self.processor(images=image.convert("RGB"), return_tensors="pt")
         height, width = (int(length) for length in made["reshaped_input_sizes"][0])
         embedding = self.model.get_image_embeddings(made["pixel_values"].to(self.model.device))
-        return Looked(embedding, image.size, (width, height))
+        return ImageEmbedding(embedding, image.size, (width, height))
 
-    def _decoded(self, looked: Looked, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _decoded(self, looked: ImageEmbedding, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
         made = self.model(
             image_embeddings=looked.embedding,
             input_points=None if points is None else points[None].to(self.model.device),
@@ -151,7 +151,7 @@ def load(weights: str, device: str) -> Sam:
         return _checkpoint(path, device)
     from transformers import SamImageProcessor, SamModel
 
-    folder, commit = hub.weights(weights)
+    folder, commit = hub.download_weights(weights)
     model: Any = SamModel.from_pretrained(folder)
     return Transformed(model.to(device), SamImageProcessor.from_pretrained(folder), f"{weights}@{commit}")
 

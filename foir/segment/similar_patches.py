@@ -14,7 +14,7 @@ from foir.segment import Outline
 
 
 @dataclass(frozen=True)
-class Similar:
+class SimilarPatches:
     """Outlines by cosine between patches."""
 
     encoder: Encoder
@@ -24,7 +24,7 @@ class Similar:
         from scipy.ndimage import label
 
         rows, cols = self.encoder.grid
-        patches = self.encoder.patches(self.encoder.prefix(self.encoder.pixels([image])))[0].cpu().numpy()
+        patches = self.encoder.patch_features(self.encoder.prefix(self.encoder.pixels([image])))[0].cpu().numpy()
 
         def pointed(prompt: Prompt, mask: PatchMask) -> np.ndarray:
             inside = mask.patches.ravel()

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from foir import encoders
 from foir.playroom import compose
 from foir.segment.boxes import iou
-from foir.segment.regions import RULES, Look, Rule, looks, regions
+from foir.segment.regions import RULES, LogisticRule, PatchFeatures, merge_regions, patch_features
 
 SCENES, FIRST = 120, 900_000  # seeds that nothing else trains on
 GROUND, FIGURE = 0.1, 0.6  # shares of a patch that a thing covers: less is ground, more is figure
@@ -39,19 +39,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def learn(scenes: int) -> dict[str, Any]:
     """The two rules, and for which encoder they are."""
     encoder = encoders.load("mini", device="cpu")
-    seen: list[tuple[Look, np.ndarray, np.ndarray]] = []  # a look, how far things cover its patches, their boxes
+    seen: list[
+        tuple[PatchFeatures, np.ndarray, np.ndarray]
+    ] = []  # a look, how far things cover its patches, their boxes
     for number in tqdm(range(FIRST, FIRST + scenes), desc="scenes"):
         scene = compose("train", number)
         covered = np.logical_or.reduce([thing.mask for thing in scene.things]).astype(np.float32)
         boxes = np.array([thing.box for thing in scene.things]) / [*scene.image.size, *scene.image.size]
-        for look in looks(encoder, scene.image):
+        for look in patch_features(encoder, scene.image):
             small = Image.fromarray(covered).resize(look.deep.shape[1::-1], Image.Resampling.BOX)
             seen.append((look, np.asarray(small), boxes))
     patch = _patch_rule(seen)
     facts, right = [], []
     for look, _, boxes in seen:
-        some = regions(look, patch(look.deep))
-        facts.append(some.facts)
+        some = merge_regions(look, patch(look.deep))
+        facts.append(some.region_features)
         right.append(np.max([iou(box, some.boxes) for box in boxes], 0) >= RIGHT)
     region = fitted(np.concatenate(facts), np.concatenate(right), 1.0)
     return {
@@ -63,7 +65,7 @@ def learn(scenes: int) -> dict[str, Any]:
     }
 
 
-def _patch_rule(seen: Sequence[tuple[Look, np.ndarray, np.ndarray]]) -> Rule:
+def _patch_rule(seen: Sequence[tuple[PatchFeatures, np.ndarray, np.ndarray]]) -> LogisticRule:
     patches = np.concatenate([look.deep.reshape(-1, look.deep.shape[-1]) for look, _, _ in seen])
     covered = np.concatenate([small.ravel() for _, small, _ in seen])
     clear = np.flatnonzero((covered < GROUND) | (covered > FIGURE))
@@ -71,16 +73,16 @@ def _patch_rule(seen: Sequence[tuple[Look, np.ndarray, np.ndarray]]) -> Rule:
     return fitted(patches[some], covered[some] > FIGURE, 1.0)
 
 
-def fitted(facts: np.ndarray, right: np.ndarray, softness: float) -> Rule:
+def fitted(facts: np.ndarray, right: np.ndarray, softness: float) -> LogisticRule:
     """A logistic rule from facts [n, d] and answers, bool [n]."""
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = facts.mean(0), facts.std(0) + 1e-6
     model = LogisticRegression(C=softness, max_iter=1000).fit((facts - mean) / scale, right)
-    return Rule(mean, scale, model.coef_[0], model.intercept_[0])
+    return LogisticRule(mean, scale, model.coef_[0], model.intercept_[0])
 
 
-def _written(rule: Rule) -> dict[str, Any]:
+def _written(rule: LogisticRule) -> dict[str, Any]:
     parts = {"mean": rule.mean, "scale": rule.scale, "weights": rule.weights}
     rounded = {name: [float(f"{value:.5g}") for value in part] for name, part in parts.items()}
     return {**rounded, "bias": float(rule.bias)}

@@ -13,7 +13,7 @@ from foir.prompts import Box, bounds
 
 
 @dataclass(frozen=True, eq=False)
-class Thing:
+class DetectedObject:
     """An object of a picture: its box in pixels, and its mask, bool [H, W], where one is known."""
 
     box: Box
@@ -21,7 +21,7 @@ class Thing:
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class ObjectCrop:
     """One object's crop.
 
     Attributes:
@@ -50,7 +50,7 @@ def frame(box: Box, size: tuple[int, int], least: int) -> tuple[int, int, int, i
     return x, y, x + width, y + height
 
 
-def cut(image: Image.Image, things: Sequence[Thing], side: int) -> list[Cut]:
+def crop_objects(image: Image.Image, things: Sequence[DetectedObject], side: int) -> list[ObjectCrop]:
     """Crops of a picture's objects for an encoder of `side` pixels; one with no pixel in the picture is left out.
 
     A small object is so seen at the picture's own resolution with what is around it, a large one in its box.
@@ -63,7 +63,7 @@ def cut(image: Image.Image, things: Sequence[Thing], side: int) -> list[Cut]:
     return made
 
 
-def uncut(image: Image.Image, things: Sequence[Thing], side: int, *, union: bool) -> list[Cut]:
+def uncrop_mask(image: Image.Image, things: Sequence[DetectedObject], side: int, *, union: bool) -> list[ObjectCrop]:
     """The whole picture in the place of each object's crop; once, with the mask of them all, for `union`."""
     masks = [mask for _, mask in _present(image, things)]
     if union and masks:
@@ -72,17 +72,17 @@ def uncut(image: Image.Image, things: Sequence[Thing], side: int, *, union: bool
     return [_cut(image, mask, around, side) for mask in masks]
 
 
-def close_up(image: Image.Image, box: Box) -> Image.Image:
+def crop_around(image: Image.Image, box: Box) -> Image.Image:
     """The square around a box, moved where it would leave the picture: how an object is asked for."""
     return image.crop(frame(box, image.size, 1))
 
 
-def _cut(image: Image.Image, mask: np.ndarray, around: tuple[int, int, int, int], side: int) -> Cut:
+def _cut(image: Image.Image, mask: np.ndarray, around: tuple[int, int, int, int], side: int) -> ObjectCrop:
     small = image.crop(around).resize((side, side), Image.Resampling.BICUBIC)  # as `Encoder.pixels` would
-    return Cut(small, _reduced(mask, around, side), around)
+    return ObjectCrop(small, _reduced(mask, around, side), around)
 
 
-def _present(image: Image.Image, things: Sequence[Thing]) -> list[tuple[Thing, np.ndarray]]:
+def _present(image: Image.Image, things: Sequence[DetectedObject]) -> list[tuple[DetectedObject, np.ndarray]]:
     """The objects that have a pixel in the picture, and their pixels, bool [H, W]."""
     seen = ((thing, _pixels(thing, image.size)) for thing in things)
     return [(thing, mask) for thing, mask in seen if mask.any()]
@@ -98,7 +98,7 @@ def _reduced(mask: np.ndarray, around: tuple[int, int, int, int], side: int) -> 
     return small
 
 
-def _pixels(thing: Thing, size: tuple[int, int]) -> np.ndarray:
+def _pixels(thing: DetectedObject, size: tuple[int, int]) -> np.ndarray:
     """An object's pixels in the picture, bool [H, W]: its mask, else its box."""
     if thing.mask is not None:
         return thing.mask

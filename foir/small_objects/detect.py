@@ -11,9 +11,9 @@ from PIL import Image
 
 from foir import hub, segment
 from foir.encoders.base import Encoder
-from foir.segment.boxes import suppress
-from foir.segment.regions import Grower
-from foir.small_objects.crops import Thing
+from foir.segment.boxes import nms
+from foir.segment.regions import RegionProposer
+from foir.small_objects.crops import DetectedObject
 
 OWL = "google/owlv2-base-patch16-ensemble"
 OBJECT = 0.2  # objectness from which a box is kept (MaO spec, section 2)
@@ -28,7 +28,7 @@ class Detector(Protocol):
     def name(self) -> str:
         """What found them, with the revision of its weights."""
 
-    def __call__(self, image: Image.Image) -> Sequence[Thing]:
+    def __call__(self, image: Image.Image) -> Sequence[DetectedObject]:
         """The things on an RGB picture, the surest first; perhaps none."""
 
 
@@ -41,12 +41,12 @@ class Proposals:
         Raises:
             Unavailable: The encoder is another one.
         """
-        self.grow = Grower(encoder)
+        self.grow = RegionProposer(encoder)
         self.name = f"{encoder.name}-regions@{self.grow.digest}"
 
-    def __call__(self, image: Image.Image) -> list[Thing]:
+    def __call__(self, image: Image.Image) -> list[DetectedObject]:
         """See `Detector`."""
-        return [Thing(region.box, region.mask) for region in self.grow(image).best()]
+        return [DetectedObject(region.box, region.mask) for region in self.grow(image).best()]
 
 
 class Owl:
@@ -58,7 +58,7 @@ class Owl:
         self.name = f"owlv2@{revision}" + (f"+{sam.name}" if sam else "")
 
     @torch.inference_mode()
-    def __call__(self, image: Image.Image) -> list[Thing]:
+    def __call__(self, image: Image.Image) -> list[DetectedObject]:
         """See `Detector`."""
         pixels = self.processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
         features, _ = self.model.image_embedder(pixels.to(self.model.device))
@@ -69,12 +69,14 @@ class Owl:
         boxes = max(image.size) * np.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 1)
         boxes = np.clip(boxes, 0, [*image.size, *image.size])
         sure = np.flatnonzero((scores > OBJECT) & (boxes[:, 2:] - boxes[:, :2] >= 1).all(1))
-        kept = boxes[sure][suppress(boxes[sure], scores[sure], APART)[:MOST]]
-        things = [Thing((x0, y0, x1, y1)) for x0, y0, x1, y1 in kept.tolist()]
+        kept = boxes[sure][nms(boxes[sure], scores[sure], APART)[:MOST]]
+        things = [DetectedObject((x0, y0, x1, y1)) for x0, y0, x1, y1 in kept.tolist()]
         if self.sam is None or not things:
             return things
         masks = self.sam.boxes(self.sam.look(image), [thing.box for thing in things])
-        return [Thing(thing.box, mask if mask.any() else None) for thing, mask in zip(things, masks, strict=True)]
+        return [
+            DetectedObject(thing.box, mask if mask.any() else None) for thing, mask in zip(things, masks, strict=True)
+        ]
 
 
 def named(encoder: Encoder) -> str:
@@ -96,7 +98,7 @@ def load(encoder: Encoder) -> Detector:
         return Proposals(encoder)
     from transformers import Owlv2ForObjectDetection, Owlv2ImageProcessor
 
-    folder, commit = hub.weights(OWL)
+    folder, commit = hub.download_weights(OWL)
     model: Any = Owlv2ForObjectDetection.from_pretrained(folder)
     model = model.to(encoder.device)
     return Owl(model, Owlv2ImageProcessor.from_pretrained(folder), segment.load_sam(encoder.device), revision=commit)

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from foir.encoders.base import Encoder
 from foir.small_objects import legrad, mao
-from foir.small_objects.crops import Cut, Thing, cut, uncut
+from foir.small_objects.crops import DetectedObject, ObjectCrop, crop_objects, uncrop_mask
 from foir.small_objects.mao import MODES, Mode
 
 TOGETHER = 64  # crops whose vectors are optimised at once; their slopes and products fill memory
 
 
-def represent(
-    encoder: Encoder, pictures: Iterable[tuple[Image.Image, Sequence[Thing]]], mode: Mode | None = None
+def embed_objects(
+    encoder: Encoder, pictures: Iterable[tuple[Image.Image, Sequence[DetectedObject]]], mode: Mode | None = None
 ) -> list[Tensor]:
     """The vectors of each picture: one that stands for all its objects, or one for each where the mode says so.
 
@@ -33,33 +33,37 @@ def represent(
     Raises:
         Unavailable: See `legrad.crops`.
     """
-    mode = mode or mode_of(encoder)
-    cuts: list[list[Cut]] = []
+    mode = mode or mode_for(encoder)
+    cuts: list[list[ObjectCrop]] = []
     plain: dict[int, Image.Image] = {}
     for place, (image, things) in enumerate(pictures):
         whole = mode.whole
-        cuts.append(uncut(image, things, encoder.size, union=mode.union) if whole else cut(image, things, encoder.size))
+        cuts.append(
+            uncrop_mask(image, things, encoder.size, union=mode.union)
+            if whole
+            else crop_objects(image, things, encoder.size)
+        )
         if not cuts[-1]:
             plain[place] = image
     found: dict[int, Tensor] = {}
     if plain:
-        found.update(zip(plain, embed(encoder, list(plain.values())).unsqueeze(1), strict=True))
+        found.update(zip(plain, embed_images(encoder, list(plain.values())).unsqueeze(1), strict=True))
     for group in _groups(cuts):
         found.update(zip(group, _optimised(encoder, [cuts[place] for place in group], mode), strict=True))
     return [found[place] for place in range(len(cuts))]
 
 
-def mode_of(encoder: Encoder) -> Mode:
+def mode_for(encoder: Encoder) -> Mode:
     """How the objective is read by default: as is best known for the encoder."""
     return MODES["mini" if encoder.name == "mini" else "paper"]
 
 
-def embed(encoder: Encoder, images: Sequence[Image.Image]) -> Tensor:
+def embed_images(encoder: Encoder, images: Sequence[Image.Image]) -> Tensor:
     """Plain features, unit vectors, float32 [n, dim]."""
     return encoder.finish(encoder.prefix(encoder.pixels(images))).vectors.clone()
 
 
-def _groups(cuts: Sequence[Sequence[Cut]]) -> Iterator[list[int]]:
+def _groups(cuts: Sequence[Sequence[ObjectCrop]]) -> Iterator[list[int]]:
     """Pictures with objects whose crops fit together, in order; one with very many is alone."""
     group: list[int] = []
     for place, some in enumerate(cuts):
@@ -72,7 +76,7 @@ def _groups(cuts: Sequence[Sequence[Cut]]) -> Iterator[list[int]]:
         yield group
 
 
-def _optimised(encoder: Encoder, cuts: Sequence[Sequence[Cut]], mode: Mode) -> list[Tensor]:
+def _optimised(encoder: Encoder, cuts: Sequence[Sequence[ObjectCrop]], mode: Mode) -> list[Tensor]:
     counts = [len(some) for some in cuts]
     crops = [one for some in cuts for one in some]
     if mode.whole:  # all crops of a picture are the picture: it is looked at once

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from foir import encoders
 from foir.encoders.base import Encoder
 from foir.errors import FoirError, Unavailable
-from foir.small_objects.crops import Thing, cut
+from foir.small_objects.crops import DetectedObject, crop_objects
 from foir.small_objects.mao import mean_vector
 from foir.small_objects.training_data import DATA, Lesson
 
@@ -121,7 +121,7 @@ def _descend(encoder: Encoder, lessons: Sequence[Lesson], seed: int) -> float:
     """
     crops, owner = [], []
     for number, lesson in enumerate(lessons):
-        cuts = cut(lesson.image, _some(lesson.things, number), encoder.size)
+        cuts = crop_objects(lesson.image, _some(lesson.things, number), encoder.size)
         crops += [one.image for one in cuts] or [lesson.image]
         owner += [number] * max(1, len(cuts))
     images = [*crops, *(lesson.wanted for lesson in lessons)]
@@ -142,7 +142,7 @@ def _descend(encoder: Encoder, lessons: Sequence[Lesson], seed: int) -> float:
     return float(loss.detach())
 
 
-def _some(things: Sequence[Thing], seed: int) -> list[Thing]:
+def _some(things: Sequence[DetectedObject], seed: int) -> list[DetectedObject]:
     """The first, which is asked for, and some of the others."""
     order = torch.randperm(len(things) - 1, generator=torch.Generator().manual_seed(seed)) + 1
     return [things[0], *(things[place] for place in order[: CROPS - 1].tolist())]
@@ -153,7 +153,7 @@ def _plain(encoder: Encoder, images: Sequence[Image.Image]) -> Tensor:
     x = encoder.embed(encoder.pixels(images).to(encoder.device, encoder.dtype))
     for layer in encoder.layers:
         x = layer(x)
-    return encoder.plain(x)
+    return encoder.pooled_feature(x)
 
 
 def injected(encoder: Encoder, rank: int) -> None:

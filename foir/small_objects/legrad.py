@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.encoders.base import Encoder
-from foir.encoders.block import Layer, Mlp
+from foir.encoders.block import BlockModules, Mlp
 from foir.errors import Unavailable
 
 # Tensors of each crop; the others are shared by all.
@@ -181,7 +181,7 @@ def _opened(encoder: Encoder, pixels: Tensor) -> Crops:
     )
 
 
-def _parts(encoder: Encoder) -> tuple[Layer, Mlp, Any]:
+def _parts(encoder: Encoder) -> tuple[BlockModules, Mlp, Any]:
     layer = encoder.layers[-1]
     if not isinstance(layer.ffn, Mlp) or not isinstance(layer.norm2, torch.nn.LayerNorm):
         raise Unavailable(f"The last block of {encoder.name} has a form that no relevance map is known for.")

@@ -14,7 +14,7 @@ from foir import hub, images
 from foir.errors import Unavailable
 from foir.playroom import compose, sprites
 from foir.prompts import bounds
-from foir.small_objects.crops import Thing, close_up
+from foir.small_objects.crops import DetectedObject, crop_around
 
 SCENES, FIRST = 2000, 1_000_000  # composed scenes of an epoch; seeds that nothing else trains on
 SHARES = (0.005, 0.05)  # of a scene that its needle covers
@@ -32,7 +32,7 @@ class Lesson:
     """
 
     image: Image.Image
-    things: tuple[Thing, ...]
+    things: tuple[DetectedObject, ...]
     wanted: Image.Image
 
 
@@ -47,7 +47,9 @@ def playroom() -> tuple[int, Callable[[int], Lesson]]:
         other = compose("train", FIRST + 2 * number + 1, objects=2, needle=(sprite, ASKED))
         things = sorted(scene.things, key=lambda thing: thing.sprite != sprite)
         box = next(thing.box for thing in other.things if thing.sprite == sprite)
-        return Lesson(scene.image, tuple(Thing(thing.box, thing.mask) for thing in things), close_up(other.image, box))
+        return Lesson(
+            scene.image, tuple(DetectedObject(thing.box, thing.mask) for thing in things), crop_around(other.image, box)
+        )
 
     return SCENES, lesson
 
@@ -58,15 +60,15 @@ def voxdet() -> tuple[int, Callable[[int], Lesson]]:
     Raises:
         Unavailable: They are not there.
     """
-    folder = hub.photos() / "VoxDet" / "OWID"
+    folder = hub.data_folder() / "VoxDet" / "OWID"
     try:
         data = json.loads((folder / "P2" / "train_annotations.json").read_text())
     except (OSError, ValueError) as error:
         raise Unavailable(f"VoxDet's training annotations are not at {folder / 'P2'}: put OWID there.") from error
-    on: dict[int, list[tuple[int, Thing]]] = {}
+    on: dict[int, list[tuple[int, DetectedObject]]] = {}
     for note in data["annotations"]:
         x, y, width, height = note["bbox"]
-        on.setdefault(note["image_id"], []).append((note["category_id"], Thing((x, y, x + width, y + height))))
+        on.setdefault(note["image_id"], []).append((note["category_id"], DetectedObject((x, y, x + width, y + height))))
     scenes = [(Path(entry["file_name"]).name, on[entry["id"]]) for entry in data["images"] if entry["id"] in on]
 
     def lesson(number: int) -> Lesson:
@@ -80,7 +82,7 @@ def voxdet() -> tuple[int, Callable[[int], Lesson]]:
         return Lesson(
             images.read(folder / "P2" / "images" / name).image,
             tuple(things),
-            close_up(images.read(view).image, bounds(mask > mask.max() / 2)),
+            crop_around(images.read(view).image, bounds(mask > mask.max() / 2)),
         )
 
     return len(scenes), lesson

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from foir import hub
 from foir.errors import Unavailable
 from foir.index import Object
-from foir.masks import corners
+from foir.masks import as_corners
 from index_build.sources.folder import Note, Raw, Run
 
 _Row = Mapping[str, Any]
@@ -44,7 +44,7 @@ class Recipe:
 
 def _coco(rows: Sequence[_Row], features: Mapping[str, Any]) -> list[_Named]:
     kinds = features["objects"]["category"].feature.names
-    boxes = iter(corners([box for row in rows for box in row["objects"]["bbox"]]))
+    boxes = iter(as_corners([box for row in rows for box in row["objects"]["bbox"]]))
     named = []
     for row in rows:
         things = tuple(
@@ -110,10 +110,10 @@ class Tables:
         """
         if repo not in RECIPES:
             raise Unavailable(f"foir has no recipe for the data set {repo}; it has recipes for {', '.join(RECIPES)}.")
-        self.repo, self.recipe, self.sha = repo, RECIPES[repo], hub.commit(repo, revision)
+        self.repo, self.recipe, self.sha = repo, RECIPES[repo], hub.resolve_commit(repo, revision)
         self.wanted: Sequence[str] = ("image", *self.recipe.columns)
         with _readable(repo):
-            files = [file for file in hub.listed(repo, self.sha) if fnmatch(file, self.recipe.files)]
+            files = [file for file in hub.list_files(repo, self.sha) if fnmatch(file, self.recipe.files)]
             self.groups = grouped(files, self.opened)
         self.count = sum(group.rows for group in self.groups)
 
@@ -127,7 +127,7 @@ class Tables:
 
     def opened(self, file: str) -> AbstractContextManager[Any]:
         """One of the tables."""
-        return hub.opened(self.repo, self.sha, file)
+        return hub.open_file(self.repo, self.sha, file)
 
     def reading(self) -> AbstractContextManager[None]:
         """Say in one sentence what fails on the way."""
@@ -211,7 +211,7 @@ def cut(tables: Grouped, groups: Sequence[Group], count: int, size: int) -> list
 def _readable(repo: str) -> Iterator[None]:
     """Say in one sentence what fails between here and a row."""
     try:
-        with hub.reachable(f"The data set {repo}"):
+        with hub.hub_errors(f"The data set {repo}"):
             yield
     except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration) as error:
         raise Unavailable(f"The data set {repo} has another form than its recipe expects.") from error

@@ -64,7 +64,7 @@ def test_clusters_are_named_by_what_is_theirs():
 
 def test_the_map_keeps_what_is_far_apart_far_apart():
     vectors, classes = blobs()
-    places = clustering.flat(vectors)
+    places = clustering.pca_2d(vectors)
     assert places.shape == (100, 2) and places.min() == 0 and places.max() == 1
     centres = np.stack([places[classes == c].mean(0) for c in range(4)])
     inner = max(places[classes == c].std() for c in range(4))
@@ -79,5 +79,5 @@ def test_near_copies_point_at_the_first_of_them():
     base = rng.standard_normal((3, 16))
     vectors = np.concatenate([base, base[[1, 0, 1]] + 0.01 * rng.standard_normal((3, 16))])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert clustering.copies(vectors) == [0, 1, 2, 1, 0, 1]
-    assert clustering.copies(vectors[:0]) == []
+    assert clustering.near_duplicates(vectors) == [0, 1, 2, 1, 0, 1]
+    assert clustering.near_duplicates(vectors[:0]) == []

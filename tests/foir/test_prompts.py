@@ -8,7 +8,7 @@ import pytest
 
 from foir import patches
 from foir.errors import BadPrompt
-from foir.prompts import MAX_MARKS, Prompt, Stroke, bounds, span
+from foir.prompts import MAX_MARKS, Prompt, Stroke, axis_span, bounds
 from tests.foir.test_images import as_stored
 
 WIDTH, HEIGHT = SIZE = (160, 120)
@@ -497,7 +497,7 @@ def test_json_number_that_is_not_finite_never_gets_past_fit(value):
     ],
 )
 def test_span_is_every_touched_pixel_and_never_none(low, high, expected):
-    assert span(low, high, 10) == expected
+    assert axis_span(low, high, 10) == expected
 
 
 def test_bounds_are_exclusive_at_the_far_side():

@@ -54,7 +54,7 @@ def test_a_space_opens_the_index_it_was_given_and_fetches_its_weights_while_it_i
     files = hub_server.files("tester/look")
     assert "foir/methods/gone.py" not in files and "notes.md" in files and "foir/methods/phs.py" in files
     matter = front(deploy_space.card(["dinov2-base-reg", "mini", "openclip:ViT-B-16/openai", "dinov2-base-reg"]))
-    assert matter["preload_from_hub"] == [encoders.card("dinov2-base-reg").weights]
+    assert matter["preload_from_hub"] == [encoders.encoder_spec("dinov2-base-reg").weights]
     with pytest.raises(Unavailable):
         deploy_space.deploy("tester/look", indexes=["hf://datasets/tester/nothing"])
 

@@ -93,14 +93,14 @@ def test_a_cluster_makes_the_same_index(small, pictures, tmp_path, killed):
 def test_a_cluster_goes_on_behind_the_shards_that_are_there(small, pictures, tmp_path, monkeypatch):
     pytest.importorskip("ray")
     build(Plan(pictures, tmp_path / "one", "mini", device="cpu"))
-    made = writer.replace
+    made = writer.atomic_write
 
     def stop(path, data, **how):
         made(path, data, **how)
         if path.parent.name == PARTIAL:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer, "replace", stop)
+    monkeypatch.setattr(writer, "atomic_write", stop)
     with pytest.raises(KeyboardInterrupt):
         build(Plan(pictures, tmp_path / "many", "mini", device="cpu"))
     monkeypatch.undo()

@@ -18,7 +18,7 @@ import pytest
 
 from foir import BadIndex, Index, Searcher, Unavailable, encoders, images
 from foir.index import Object, digest_cache, reader
-from foir.index.format import MANIFEST, manifest_digest, verify
+from foir.index.format import MANIFEST, manifest_digest, verify_file
 from index_build import maintenance, pipeline
 from index_build.cli import main
 from index_build.encoding import Encoders
@@ -623,9 +623,9 @@ def reads(monkeypatch):
 
     def counted(folder, name, facts):
         names.append(name)
-        verify(folder, name, facts)
+        verify_file(folder, name, facts)
 
-    monkeypatch.setattr(digest_cache, "verify", counted)
+    monkeypatch.setattr(digest_cache, "verify_file", counted)
     monkeypatch.setattr(digest_cache, "SETTLED", -1.0)
     return names
 

@@ -21,9 +21,9 @@ from foir.mini.training.ema_optimizer import Optimiser
 from foir.mini.training.objectives import see, thin
 from foir.mini.training.trainer import Lessons, Settings, floats, log
 from foir.perturbation.query_perturbation import Objects, Perturbation
-from foir.perturbation.views import PulledQueries, at, view
+from foir.perturbation.views import PerturbedQueries, replace_modules, site_transform
 from foir.playroom import sprites
-from foir.playroom.scenes import THEMES, counted, spoken
+from foir.playroom.scenes import THEMES, caption_of, count_names
 
 DEEP = 64  # pictures run through the finished tower at a time
 NAMED = 3  # most things of a scene that its caption names; a list of all would teach to list
@@ -102,7 +102,7 @@ class _School:
             some = min(len(what), int(self.rng.integers(1, NAMED + 1)))
             chosen = self.rng.choice(len(what), some, replace=False, p=sizes / sizes.sum())
             chosen = chosen[np.argsort(-sizes[chosen], kind="stable")]
-            listed = spoken([counted(all_sprites[what[i]].name) for i in chosen])
+            listed = caption_of([count_names(all_sprites[what[i]].name) for i in chosen])
             texts.append([self.writer.encode(f"{listed} {self.places[row]}")])
         return self._loss(self.writer.pooler(floats(self.composed[rows], self.given.device)), texts)
 
@@ -115,7 +115,7 @@ class _School:
             chosen += [(row, int(thing)) for thing in things]
         texts = []
         for row, thing in chosen:
-            name = counted(all_sprites[given.things[row][1][thing]].name)
+            name = count_names(all_sprites[given.things[row][1][thing]].name)
             texts.append([self.writer.encode(f"{name} {self.places[row]}")])
         return self._loss(self._pulled(given, self.composed, chosen), texts)
 
@@ -133,8 +133,8 @@ class _School:
         with torch.no_grad():
             keys = pooler.keys(pooler.norm_keys(tokens))
             pull = Perturbation.of([keys], objects, theta=captioner.THETA, strength=1.0, weight="S")
-        queries = PulledQueries(pooler.q_proj, captioner.HEADS, at(pull, 0))
-        return view(pooler, {"q_proj": queries})(tokens)
+        queries = PerturbedQueries(pooler.q_proj, captioner.HEADS, site_transform(pull, 0))
+        return replace_modules(pooler, {"q_proj": queries})(tokens)
 
     def _loss(self, pooled: Tensor, texts: list[_Said]) -> Tensor:
         """How badly the next words of each picture's texts are foreseen."""
@@ -165,4 +165,4 @@ def _place(text: str) -> str:
 def _scene_words(scenes: Pointed) -> set[str]:
     """Names of everything that scenes show, with their articles, and the places where they are."""
     shown = {int(thing) for _, what in scenes.things for thing in what}
-    return {theme.place for theme in THEMES} | {counted(sprites()[i].name) for i in sorted(shown)}
+    return {theme.place for theme in THEMES} | {count_names(sprites()[i].name) for i in sorted(shown)}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.encoders.base import Encoder
-from foir.encoders.block import Block
+from foir.encoders.block import LastBlock
 from foir.mini.weights import FROZEN
 
 SOFT, ALIKE = 0.2, 0.05  # share of soft targets, and their temperature
@@ -37,7 +37,7 @@ class Temperatures(nn.Module):
 class Seen:
     """A batch behind the trained blocks: the opened last block, CLS attention [B, h, T], head outputs [B, h, d_k]."""
 
-    block: Block
+    block: LastBlock
     attention: Tensor
     z: Tensor
 

@@ -13,7 +13,7 @@ from eval.experiments.results_cache import Store
 from eval.experiments.specs import Feedback, Row
 from eval.report.results import read
 from foir import Prompt, Unavailable, image_text
-from foir.ranking.feedback import Judged, relevance, rules
+from foir.ranking.feedback import Judgements, feedback_rules, relevance
 from tests.conftest import scene
 
 SIZES = (0, 2, 4)
@@ -61,7 +61,9 @@ def test_the_runner_says_what_slow_code_says(made, model, tmp_path, protocol, ru
             shown = others[:size]
             right = [i for i in shown if made.labels[i, query.category]]
             wrong = [i for i in shown if not made.labels[i, query.category]]
-            ranked = relevance([vectors], Judged(vectors[right], vectors[wrong], vectors[own]), rule) if size else plain
+            ranked = (
+                relevance([vectors], Judgements(vectors[right], vectors[wrong], vectors[own]), rule) if size else plain
+            )
             gone = {own, *(others[: max(SIZES)] if protocol == "residual" else [])}
             order = [i for i in np.argsort(-ranked, kind="stable") if i not in gone]
             relevant = [bool(made.labels[i, query.category]) for i in order]
@@ -124,5 +126,5 @@ def test_a_folder_of_folders(tmp_path, monkeypatch, capsys):
 
 def test_the_bench_times_every_rule():
     times = benchmark.measure("float16", rows=2000)
-    assert {f"feedback, {rule}" for rule in rules()} < set(times)
+    assert {f"feedback, {rule}" for rule in feedback_rules()} < set(times)
     assert all(spent > 0 for spent in times.values())

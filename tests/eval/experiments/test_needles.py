@@ -23,12 +23,12 @@ from eval.report import published
 from eval.report.results import read
 from foir import Unavailable
 from foir.playroom import compose, sprites
-from foir.small_objects.crops import Thing
-from foir.small_objects.embed import embed
+from foir.small_objects.crops import DetectedObject
+from foir.small_objects.embed import embed_images
 from foir.small_objects.mao import MODES, mean_vector
 from tests.conftest import scene
 
-THINGS = (Thing((10, 10, 60, 60)), Thing((80, 40, 110, 100)))
+THINGS = (DetectedObject((10, 10, 60, 60)), DetectedObject((80, 40, 110, 100)))
 ROWS = tuple(Row(name, {} if name in ("cls", "gem") else {"boxes": "annotated"}) for name in WAYS)
 TABLE = Needles("made", "made", ("made",), ("toy",), (*ROWS, Row("mao", {"boxes": "detected"}), Row("GSS")))
 
@@ -61,7 +61,7 @@ def test_the_runner_says_what_slow_code_says(made, toy, tmp_path):
     cells = needles.run(TABLE, made, toy, Nothing, Store(tmp_path))
     pictures = [(load.read(), THINGS) for load in made.scenes]
     for row in ROWS:
-        pool = gem if row.method == "gem" else embed
+        pool = gem if row.method == "gem" else embed_images
         asked = pool(toy, [query.read() for query in made.queries])
         stand_for = WAYS[row.method](toy, pictures, {})
         values = []
@@ -124,7 +124,7 @@ def test_mean_and_max_are_of_the_crops(made, toy):
     crops, mean = WAYS["max"](toy, pictures, {}), WAYS["mean"](toy, pictures, {})
     assert [len(some) for some in crops] == [2, 1]
     torch.testing.assert_close(mean[0], mean_vector(crops[0], torch.tensor([0, 0])))
-    torch.testing.assert_close(mean[1], embed(toy, [scene(1)]))
+    torch.testing.assert_close(mean[1], embed_images(toy, [scene(1)]))
 
 
 # The data sets.

@@ -165,13 +165,13 @@ def speaking():
     def vectors(tokens, pull=None):
         from foir.encoders.base import Prefix
 
-        block = encoder.open(tokens)
+        block = encoder.open_last_block(tokens)
         if pull is not None:
             queries = pull(0, block.queries[:, :, :1])
             block = replace(block, logits=(queries @ block.keys.mT).squeeze(-2) * queries.shape[-1] ** -0.5)
         return encoder.finish(Prefix(tokens, block)).vectors[:, None]
 
-    return replace(model, vectors=vectors)
+    return replace(model, image_vectors=vectors)
 
 
 def value_of(cells, method, metric, **options):

@@ -13,7 +13,7 @@ from foir.app.collections import OPEN, SAMPLE
 from foir.app.jobs import Errand, choices
 from foir.app.server import alone
 from foir.app.sessions import Settings
-from foir.index.remote import home
+from foir.index.remote import local_folder
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
 
@@ -200,13 +200,13 @@ def test_the_menu_of_encoders_has_those_that_can_be_pointed():
     names = choices()
     assert "mini" in names and "dinov2-base-reg" in names and "siglip-base" not in names
     assert not any(name.endswith(":") for name in names)
-    assert encoders.card("mini").licence in names["mini"]
+    assert encoders.encoder_spec("mini").licence in names["mini"]
 
 
 def test_addresses_on_the_hub_have_a_place_of_their_own(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    one, other = home("hf://datasets/tester/one"), home("hf://datasets/tester/one@v1")
-    assert one != other and one.is_relative_to(tmp_path) and home(SAMPLE) == SAMPLE
+    one, other = local_folder("hf://datasets/tester/one"), local_folder("hf://datasets/tester/one@v1")
+    assert one != other and one.is_relative_to(tmp_path) and local_folder(SAMPLE) == SAMPLE
     errand_to = Library(["hf://datasets/tester/one", SAMPLE], unopened)
     assert [title for title, _ in errand_to.menu()] == ["tester/one", "Sample"]
 

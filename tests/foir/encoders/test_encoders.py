@@ -132,7 +132,7 @@ def test_openclip_towers_without_selectable_heads_are_refused(model):
 
 
 def test_every_card_names_its_size():
-    cards = encoders.cards()
+    cards = encoders.encoder_specs()
     assert {f"dinov2-{size}{reg}" for size in ("small", "base", "large", "giant") for reg in ("", "-reg")} <= set(cards)
     assert {"clip-base", "clip-large", "openclip:", "mini"} <= set(cards)
     giant = cards["dinov2-giant-reg"]
@@ -267,7 +267,7 @@ def test_mini_trunk_agrees_with_its_own_onnx_run():
 def test_dinov2_is_loaded_from_a_repositorys_files(monkeypatch, tmp_path):
     model = small_dinov2(True)
     model.save_pretrained(tmp_path / "0123abc")
-    monkeypatch.setattr("foir.hub.weights", lambda repo, revision: (tmp_path / "0123abc", "0123abc"))
+    monkeypatch.setattr("foir.hub.download_weights", lambda repo, revision: (tmp_path / "0123abc", "0123abc"))
     encoder = encoders.load("dinov2-small-reg", revision="main", device="cpu")
     assert (encoder.revision, encoder.heads, encoder.grid) == ("0123abc", 6, (16, 16))
     pixels = encoder.pixels([scene(0)])
@@ -286,7 +286,7 @@ def test_clips_image_tower_is_loaded_from_a_whole_clip_checkpoint(monkeypatch, t
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
     whole = shaken(CLIPModel(config))
     whole.save_pretrained(tmp_path / "c0ffee")
-    monkeypatch.setattr("foir.hub.weights", lambda repo, revision: (tmp_path / "c0ffee", "c0ffee"))
+    monkeypatch.setattr("foir.hub.download_weights", lambda repo, revision: (tmp_path / "c0ffee", "c0ffee"))
     encoder = encoders.load(name, device="cpu")
     pixels = encoder.pixels([scene(0), scene(1)])
     with torch.no_grad():
@@ -303,7 +303,7 @@ def test_siglip_pools_as_its_library_does_and_refuses_to_be_steered():
         own = normalize(model(pixels).pooler_output, dim=-1)
     prefix = encoder.prefix(pixels)
     torch.testing.assert_close(encoder.finish(prefix).vectors, own, rtol=RELATIVE, atol=RELATIVE)
-    assert encoder.patches(prefix).shape == (3, 36, 48) and prefix.block.first_patch == 0
+    assert encoder.patch_features(prefix).shape == (3, 36, 48) and prefix.block.first_patch == 0
     image = scene(0, (96, 96))
     mask = rasterise(Prompt.box(10, 10, 50, 50).fit((96, 96)), (96, 96), encoder.grid)
     for method in ("cbir", "mask", "crop"):

@@ -46,7 +46,7 @@ def zero(monkeypatch):
 def test_features_are_the_same_and_a_prompt_borrows_nothing(zero, toy):
     lent = encoders.load("toy")
     assert lent.device == "cpu" and zero == []
-    assert np.array_equal(lent.probe(), toy.probe()) and zero == []  # checked before there is a GPU
+    assert np.array_equal(lent.reference_feature(), toy.probe()) and zero == []  # checked before there is a GPU
     pixels = toy.pixels([scene(1), scene(2)])
     ours, theirs = toy.prefix(pixels), lent.prefix(pixels)
     assert zero == [(("toy", lent.revision), zerogpu.SECONDS)]
@@ -83,13 +83,13 @@ def test_a_search_borrows_once_a_picture_and_its_heat_maps_once_together(zero, t
 
 
 def test_models_that_borrow_nothing_stay_on_the_cpu(zero):
-    assert encoders.present("auto") == "cpu"
+    assert encoders.resolve_device("auto") == "cpu"
     with pytest.raises(Unavailable):
-        encoders.present("cuda")
+        encoders.resolve_device("cuda")
 
 
 def test_without_such_a_gpu_nothing_is_wrapped(monkeypatch):
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
     monkeypatch.setitem(sys.modules, "spaces", None)  # importing it would fail
     importlib.reload(zerogpu)
-    assert not encoders.lent() and encoders.load("toy").elsewhere is None
+    assert not encoders.has_zerogpu() and encoders.load("toy").remote_forward is None

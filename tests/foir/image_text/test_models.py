@@ -9,7 +9,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from foir import BadPrompt, Unavailable, image_text
 from foir.encoders import clip as image_tower
-from foir.image_text import clip, cut_notes
+from foir.image_text import clip, truncation_notes
 from tests.conftest import scene
 from tests.lookalikes import END, Letters
 
@@ -69,8 +69,8 @@ def test_a_batch_of_words_equals_each_alone(opened):
 
 
 def test_it_is_told_whichever_text_was_cut():
-    assert cut_notes([False, True], 64) == ("Only the first 62 word pieces were read.",)
-    assert cut_notes([False, False], 64) == ()
+    assert truncation_notes([False, True], 64) == ("Only the first 62 word pieces were read.",)
+    assert truncation_notes([False, False], 64) == ()
 
 
 def test_a_long_text_is_cut_and_told(opened):
@@ -84,6 +84,6 @@ def test_the_register_names_who_knows_words():
 
 
 def test_empty_words_are_refused():
-    assert image_text.one_text("  a \n dog ") == "a dog"
+    assert image_text.normalise_query("  a \n dog ") == "a dog"
     with pytest.raises(BadPrompt):
-        image_text.one_text(" \t")
+        image_text.normalise_query(" \t")

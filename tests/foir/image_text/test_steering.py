@@ -10,7 +10,7 @@ from foir.image_text import blip2, clip, coca, internvl
 from foir.patches import rasterise
 from foir.perturbation import beam_search
 from foir.perturbation.query_perturbation import Perturbation
-from foir.perturbation.views import view
+from foir.perturbation.views import replace_modules
 from tests import lookalikes
 from tests.conftest import scene
 
@@ -76,11 +76,11 @@ BOXES = [[(0, 0, 60, 50), (70, 40, 150, 118)], [(20, 20, 100, 100)]]
 
 
 def pixels_of(name, pictures):
-    from foir.encoders.base import squeezed
+    from foir.encoders.base import preprocess
     from foir.encoders.clip import MEAN, STD
 
     mean, std = (internvl.MEAN, internvl.STD) if name == "internvl" else (MEAN, STD)
-    return torch.stack([squeezed(picture, 56, mean, std) for picture in pictures])
+    return torch.stack([preprocess(picture, 56, mean, std) for picture in pictures])
 
 
 def library(name, model, pixels):
@@ -231,12 +231,12 @@ def test_kept_subspaces_are_as_good_as_new(opened, pictures, tmp_path):
 def test_blip2_scores_and_matches_as_the_library_does(pictures):
     model, ours, _ = open_blip2()
     assert ours.match is not None
-    tokens, pixels = ours.look(pictures), pixels_of("blip2", pictures)
+    tokens, pixels = ours.encode_images(pictures), pixels_of("blip2", pictures)
     ids = lookalikes.Letters(1)(TEXTS, padding=True, return_tensors="pt")
     with torch.inference_mode():
         contrast = model(pixels, **ids).logits_per_image
         matched = model(pixels, **ids, use_image_text_matching_head=True).logits_per_image
-    scores = (ours.vectors(tokens) @ torch.from_numpy(ours.words(TEXTS).vectors).T).amax(1)
+    scores = (ours.image_vectors(tokens) @ torch.from_numpy(ours.encode_texts(TEXTS).vectors).T).amax(1)
     torch.testing.assert_close(scores, contrast, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(ours.match(tokens, TEXTS), matched[:, 1], rtol=1e-5, atol=1e-6)
     pull = ours.perturbation(tokens, regions(ours, BOXES), strength=4.0)
@@ -255,7 +255,7 @@ def test_blip2_writes_what_the_library_writes(pictures):
     model = lookalikes.blip2(Blip2ForConditionalGeneration)
     ours = blip2.wrap_captions(model, lookalikes.Letters(1), "made")
     assert ours.caption is not None
-    tokens = ours.look(pictures)
+    tokens = ours.encode_images(pictures)
     ids = model.generate(
         pixels_of("blip2", pictures), max_new_tokens=blip2.WORDS, num_beams=blip2.BEAMS, do_sample=False
     )
@@ -266,25 +266,25 @@ def test_blip2_writes_what_the_library_writes(pictures):
     pull = ours.perturbation(tokens, regions(ours, BOXES), strength=30.0)
     assert ours.caption(tokens, pull) != ours.caption(tokens)
     with pytest.raises(Unavailable, match="reads no texts"):
-        ours.words(TEXTS)
+        ours.encode_texts(TEXTS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_blip2_in_half_precision_beside_a_full_qformer(pictures, dtype):
     """As transformers loads it: the Q-Former and its queries stay in float32."""
     model, full, _ = open_blip2()
-    tokens = full.look(pictures)
-    whole = full.vectors(tokens, full.perturbation(tokens, regions(full, BOXES), strength=2.0))
+    tokens = full.encode_images(pictures)
+    whole = full.image_vectors(tokens, full.perturbation(tokens, regions(full, BOXES), strength=2.0))
     model.to(dtype)
     model.qformer.float()
     model.query_tokens.data = model.query_tokens.data.float()
     half = blip2.wrap(model, lookalikes.Letters(1), "made")
     assert half.match is not None
-    tokens = half.look(pictures)
+    tokens = half.encode_images(pictures)
     assert tokens.dtype == dtype
-    pulled = half.vectors(tokens, half.perturbation(tokens, regions(half, BOXES), strength=2.0))
+    pulled = half.image_vectors(tokens, half.perturbation(tokens, regions(half, BOXES), strength=2.0))
     assert (pulled * whole).sum(-1).min() > 0.95
-    assert np.isfinite(half.words(TEXTS).vectors).all() and half.match(tokens, TEXTS).isfinite().all()
+    assert np.isfinite(half.encode_texts(TEXTS).vectors).all() and half.match(tokens, TEXTS).isfinite().all()
 
 
 def test_random_weights_read_no_texts():
@@ -292,19 +292,19 @@ def test_random_weights_read_no_texts():
     silent = blip2.wrap(model, None, "random")
     assert silent.match is None
     with pytest.raises(Unavailable, match="reads no texts"):
-        silent.words(TEXTS)
+        silent.encode_texts(TEXTS)
 
 
 def test_strengths_that_make_no_sense_are_refused(toy, photo, tmp_path):
     model = image_text.load("toy-words", device="cpu")
     photo.save(tmp_path / "photo.png")
     read = images.read(tmp_path / "photo.png")
-    tokens = model.look([read.image])
+    tokens = model.encode_images([read.image])
     for strength in (float("nan"), float("inf"), -1.0, 1e9):
         with pytest.raises(BadPrompt, match="strength"):
-            model.say(tokens, read, Prompt.point(5, 5), strength)
+            model.caption_image(tokens, read, Prompt.point(5, 5), strength)
     with pytest.raises(BadPrompt, match="pointed at"):
-        model.say(tokens, read, None, 1.0)
+        model.caption_image(tokens, read, None, 1.0)
     with pytest.raises(BadPrompt, match="Theta"):
         model.perturbation(tokens, [[]], theta=2.0)
     with pytest.raises(Unavailable, match="no dtype 'half'"):
@@ -316,7 +316,7 @@ def test_coca_writes_the_likeliest_words(pictures, monkeypatch):
     monkeypatch.setattr(coca, "LONGEST", 8)
     model, ours, _ = open_coca()
     assert ours.caption is not None
-    tokens, pixels = ours.look(pictures), pixels_of("coca", pictures)
+    tokens, pixels = ours.encode_images(pictures), pixels_of("coca", pictures)
     written = []
     for i in range(2):
         ids = [97]
@@ -357,7 +357,7 @@ def test_absent_weights_are_one_sentence(name, monkeypatch, tmp_path):
 def test_a_view_shares_everything_but_what_it_replaces():
     model, _, _ = open_internvl()
     other = torch.nn.Identity()
-    seen = view(model, {"qllama.model.layers.1.mlp.1": other, "clip_projector2": other})
+    seen = replace_modules(model, {"qllama.model.layers.1.mlp.1": other, "clip_projector2": other})
     assert seen.qllama.model.layers[1].mlp[1] is other and seen.clip_projector2 is other
     assert seen.qllama.model.layers[0] is model.qllama.model.layers[0]
     assert model.qllama.model.layers[1].mlp[1] is not other and model.clip_projector2 is not other
@@ -367,11 +367,11 @@ def test_a_caption_leans_towards_what_is_pointed_at(toy, photo, tmp_path):
     model = image_text.load("toy-words", device="cpu")
     photo.save(tmp_path / "photo.png")
     read = images.read(tmp_path / "photo.png")
-    tokens = model.look([read.image])
-    assert model.say(tokens, read) == "picture of 1"
-    assert model.say(tokens, read, Prompt.point(5, 5), 2.5) == "picture of 1, 1 pulled by 2.5"
-    silent = clip.beside(toy)
+    tokens = model.encode_images([read.image])
+    assert model.caption_image(tokens, read) == "picture of 1"
+    assert model.caption_image(tokens, read, Prompt.point(5, 5), 2.5) == "picture of 1, 1 pulled by 2.5"
+    silent = clip.load_text_tower(toy)
     with pytest.raises(Unavailable, match="writes no captions"):
-        silent.say(tokens, read)
+        silent.caption_image(tokens, read)
     with pytest.raises(Unavailable, match="reads no texts"):
-        silent.words(["a dog"])
+        silent.encode_texts(["a dog"])

@@ -361,7 +361,7 @@ def written(folder, toy, *, items=3, vectors=(3, 48), heads=None, probe=None):
         cache,
     )
     listed = [Item(i, f"{i}.png", 160, 120, None, None, None, "0" * 64) for i in range(items)]
-    writer.finish(folder, {"image": space}, listed, [], None)
+    writer.write_index(folder, {"image": space}, listed, [], None)
     return folder
 
 

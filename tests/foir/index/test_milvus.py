@@ -69,16 +69,19 @@ def test_what_it_knows_is_the_same(both):
     assert len(ours) == len(theirs) == COUNT - 1
     assert [ours.get(i) for i in (0, 3, 39)] == [theirs.get(i) for i in (0, 3, 39)]
     assert ours.objects(0) == theirs.objects(0) != ()
-    assert ours.origins() == theirs.origins() and ours.bytes == theirs.bytes
+    assert ours.source_counts() == theirs.source_counts() and ours.bytes == theirs.bytes
     for name in ("image", "text", "objects"):
         np.testing.assert_allclose(ours.vectors(name, [7, 3]), theirs.vectors(name, [7, 3]), atol=1e-6)
-        assert ours.space(name).encoder == theirs.space(name).encoder and ours.space(name).way == theirs.space(name).way
-    np.testing.assert_allclose(ours.outputs(9), theirs.outputs(9), atol=1e-6)
+        assert (
+            ours.space(name).encoder == theirs.space(name).encoder
+            and ours.space(name).recipe == theirs.space(name).recipe
+        )
+    np.testing.assert_allclose(ours.head_outputs(9), theirs.head_outputs(9), atol=1e-6)
     assert ours.thumb(ours.get(3)).read_bytes() == theirs.thumb(theirs.get(3)).read_bytes()
     assert ours.picture(ours.get(3)).name == "03.png"
-    some = ours.some(6)
+    some = ours.sample(6)
     assert len(some) == 6 and len({item.id for item in some}) == 6
-    assert {item.id for item in ours.some(1000)} == {item.id for item in theirs.some(1000)}
+    assert {item.id for item in ours.sample(1000)} == {item.id for item in theirs.sample(1000)}
     for unknown in (5, 99, -1):
         with pytest.raises(BadIndex, match="no picture with id"):
             ours.get(unknown)
@@ -253,6 +256,6 @@ def test_a_sending_that_was_killed_leaves_the_old_index_and_is_dropped_later(tmp
 
 def test_some_pictures_are_spread_over_all(both):
     index = open_index(both[1])
-    ids = [item.id for item in index.some(6)]
+    ids = [item.id for item in index.sample(6)]
     assert ids[0] <= 2 and ids[-1] >= COUNT - 3 and max(b - a for a, b in zip(ids, ids[1:], strict=False)) <= 14
-    assert len(index.some(1)) == 1
+    assert len(index.sample(1)) == 1

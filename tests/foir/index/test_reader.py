@@ -189,7 +189,7 @@ def test_merge_equals_a_full_sort():
     parts = [random.normal(size=(n, 6)).astype(np.float32) for n in (5, 0, 300, 1, 64, 10)]
     whole = np.concatenate(parts).T
     for k in (1, 4, 37, 380, 1000):
-        found = exact.merge(iter(parts), 6, k)
+        found = exact.merge_top_k(iter(parts), 6, k)
         rows = np.argsort(-whole, axis=1, kind="stable")[:, :k]
         assert np.array_equal(found.rows, rows), k
         assert np.array_equal(found.scores, np.take_along_axis(whole, rows, 1)), k
@@ -201,7 +201,7 @@ def test_merge_equals_a_full_sort_where_many_scores_are_equal():
     whole = np.concatenate(parts).T
     for k in (1, 4, 37, 380):
         rows = np.argsort(-whole, axis=1, kind="stable")[:, :k]
-        assert np.array_equal(exact.merge(iter(parts), 6, k).rows, rows), k
+        assert np.array_equal(exact.merge_top_k(iter(parts), 6, k).rows, rows), k
 
 
 GATES = [
@@ -327,9 +327,9 @@ def test_two_pictures_with_one_id_are_no_index(tmp_path):
     vectors = writer.write_vectors(tmp_path, np.eye(3, 8, dtype=np.float32))
     space = writer.SpaceFiles("toy", "seed-7", tuple(np.eye(8)[0]), (vectors,))
     others = [replace(item, id=3), replace(item, id=5)]
-    writer.finish(tmp_path, {"image": space}, [item, *others], [], None)
+    writer.write_index(tmp_path, {"image": space}, [item, *others], [], None)
     assert len(Index.open(tmp_path)) == 3
-    writer.finish(tmp_path, {"image": space}, [item, *others[:1], item], [], None)
+    writer.write_index(tmp_path, {"image": space}, [item, *others[:1], item], [], None)
     with pytest.raises(BadIndex, match="does not fit"):
         Index.open(tmp_path)
 

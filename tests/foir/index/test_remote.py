@@ -15,7 +15,7 @@ from foir import BadIndex, Index, Searcher, Unavailable, hub
 from foir.cli.main import main as search
 from foir.index import Space, remote
 from foir.index.format import manifest_digest
-from foir.search.encoder_check import encoder_of
+from foir.search.encoder_check import load_encoder
 from index_build.cli import main
 from index_build.pipeline import Plan, build
 from index_build.publish import card, publish
@@ -127,13 +127,13 @@ def test_a_damaged_index_is_not_published(made, hub_server):
 
 def test_an_address_is_pulled_once_and_serves_when_the_hub_is_away(made, hub_server):
     publish(made, REPO)
-    folder = remote.located(f"hf://datasets/{REPO}")
+    folder = remote.local_copy(f"hf://datasets/{REPO}")
     asked = len(hub_server.requests)
-    assert remote.located(f"hf://datasets/{REPO}") == folder
+    assert remote.local_copy(f"hf://datasets/{REPO}") == folder
     assert not any("/resolve/" in request.path for request in hub_server.requests[asked:])
     hub_server.stop()
     with pytest.warns(UserWarning, match="connection"):
-        assert remote.located(f"hf://datasets/{REPO}") == folder
+        assert remote.local_copy(f"hf://datasets/{REPO}") == folder
         searcher = Searcher.load(f"hf://datasets/{REPO}", device="cpu")
     assert len(searcher.index) == 6
 
@@ -143,8 +143,8 @@ def test_an_address_with_a_commit_stays_at_it(made, hub_server):
     scene(41).save(made.parent / "pictures" / "41.png")
     update(made, device="cpu")
     publish(made, REPO)
-    assert len(Index.open(remote.located(first))) == 6
-    assert len(Index.open(remote.located(f"hf://datasets/{REPO}"))) == 7
+    assert len(Index.open(remote.local_copy(first))) == 6
+    assert len(Index.open(remote.local_copy(f"hf://datasets/{REPO}"))) == 7
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_a_folder_with_other_files_is_not_pulled_into(made, hub_server, tmp_path
 def test_an_index_names_weights_by_commit_only(revision):
     space = Space("dinov2-small-reg", revision, np.zeros(384, np.float32), (), (), ())
     with pytest.raises(BadIndex, match="no commit"):
-        encoder_of(space, "cpu", "float32")
+        load_encoder(space, "cpu", "float32")
 
 
 @pytest.mark.parametrize("name", ["*", "[a-z]*", "a?"])
@@ -311,7 +311,7 @@ def test_the_hub_is_never_asked_for_a_pattern_of_files(made, hub_server, name):
     publish(made, REPO)
     asked = len(hub_server.requests)
     with pytest.raises(Unavailable, match="pattern"):
-        hub.dataset(REPO, hub_server.find(REPO)[0], [name])
+        hub.download_files(REPO, hub_server.find(REPO)[0], [name])
     assert len(hub_server.requests) == asked
 
 
@@ -361,7 +361,7 @@ def test_many_thumbnails_lie_in_several_tables(made, hub_server, tmp_path, monke
 def test_a_damaged_table_of_thumbnails_is_named(made, hub_server, tmp_path, monkeypatch):
     publish(made, REPO)
     name = next(name for name in hub_server.files(REPO) if name.endswith("-thumbs.parquet"))
-    table = hub.dataset(REPO, hub_server.find(REPO)[0], [name]) / name
+    table = hub.download_files(REPO, hub_server.find(REPO)[0], [name]) / name
     other = pq.read_table(table).rename_columns(["digest", "picture"])
     broken = tmp_path / table.name
     pq.write_table(other, broken)
@@ -418,13 +418,13 @@ def test_a_card_of_ones_own_stays(made, hub_server):
 def test_what_changes_while_it_is_published_fails_at_the_pull(made, hub_server, tmp_path, monkeypatch):
     shard = made / Index.open(made).manifest["spaces"]["image"]["shards"][0]
     damaged = shard.read_bytes()[:-1] + b"?"
-    real = hub.upload
+    real = hub.upload_folder
 
     def upload(repo, folder, *rest, **how):
         shard.write_bytes(damaged)
         return real(repo, folder, *rest, **how)
 
-    monkeypatch.setattr(hub, "upload", upload)
+    monkeypatch.setattr(hub, "upload_folder", upload)
     publish(made, REPO)
     with pytest.raises(BadIndex, match="not what its manifest names"):
         remote.pull(REPO, tmp_path / "copy")
@@ -492,13 +492,13 @@ def test_a_copy_keeps_nothing_of_older_states(made, hub_server, tmp_path):
 def test_a_newer_state_that_cannot_be_used_leaves_the_copy_in_use(made, hub_server):
     publish(made, REPO)
     address = f"hf://datasets/{REPO}"
-    folder = remote.located(address)
+    folder = remote.local_copy(address)
     manifest = json.loads(hub_server.files(REPO)["manifest.json"])
     manifest["spaces"]["image"]["shards"] *= 2  # whole files that do not fit
     manifest["digest"] = manifest_digest(manifest)
     hub_server.add(REPO, {"manifest.json": json.dumps(manifest).encode()})
     with pytest.warns(UserWarning, match="earlier time"):
-        assert remote.located(address) == folder
+        assert remote.local_copy(address) == folder
     assert content(folder) == content(made)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from foir import Prompt, Searcher, encoders
 from foir.encoders.base import Encoder
-from foir.encoders.block import Layer, identity
+from foir.encoders.block import BlockModules, identity
 from index_build.pipeline import Plan, build
 
 SIDE, GRID = 32, 8  # pixels, patches
@@ -21,7 +21,7 @@ def quadrant_of_patch():
     return torch.from_numpy((2 * y + x).reshape(-1))
 
 
-@encoders.encoder("quadrants", weights="by hand", licence="Apache-2.0", dim=16, heads=4, blocks=1)
+@encoders.register_encoder("quadrants", weights="by hand", licence="Apache-2.0", dim=16, heads=4, blocks=1)
 def build_quadrants(card, name, revision, pretrained):
     """Head i of 4 attends to quadrant i alone and reports its mean colour; nothing else is in the feature."""
 
@@ -39,7 +39,7 @@ def build_quadrants(card, name, revision, pretrained):
         queries[..., 0] = 1
         return queries.flatten(-2), keys.flatten(-2), colour.repeat(*[1] * (u.dim() - 1), 4)
 
-    layer = Layer(4, identity, qkv, identity, identity, torch.zeros_like)
+    layer = BlockModules(4, identity, qkv, identity, identity, torch.zeros_like)
     half = (0.5, 0.5, 0.5)
     return Widened(name, "1", embed, [layer], identity, SIDE, (GRID, GRID), mean=half, std=half)
 

@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 
 from foir import BadPrompt, Prompt
 from foir.encoders.base import Encoder
-from foir.encoders.block import Layer, identity
+from foir.encoders.block import BlockModules, identity
 from foir.methods import intervene, itae
 from foir.patches import PatchMask
 from tests.conftest import scene
@@ -43,7 +43,7 @@ def encoder(planted):
     def ffn(y):
         return torch.nn.functional.gelu(y[..., 1:] @ up[1:]) @ down * 0.2
 
-    layer = Layer(HEADS, identity, qkv, lambda z: z @ out, identity, ffn)
+    layer = BlockModules(HEADS, identity, qkv, lambda z: z @ out, identity, ffn)
     return Encoder("sinks", "1", embed, [layer], identity, SIDE, (GRID, GRID))
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from foir.encoders.base import Encoder
-from foir.encoders.block import Layer
+from foir.encoders.block import BlockModules
 from foir.encoders.intervention import HeadGate
 from foir.errors import BadPrompt
 from foir.methods import chain, intervene, methods
@@ -151,7 +151,7 @@ def golden_encoder(g):
     def norm(x):
         return torch.nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6)
 
-    layer = Layer(
+    layer = BlockModules(
         heads=g["h"],
         norm1=norm,
         qkv=lambda u: (u @ w["q"], u @ w["k"], u @ w["v"]),

@@ -172,7 +172,7 @@ def test_words_in_a_batch_are_words_alone():
     model = encoders.load("mini")
     from foir import image_text
 
-    words = image_text.load(model).words
+    words = image_text.load(model).encode_texts
     texts = ["a dog runs", "two children play football on green grass in front of a house", "sea"]
     together = words(texts).vectors
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
@@ -283,5 +283,5 @@ def test_mini_describes_a_picture():
 
     model = image_text.load("mini")
     assert model.caption is not None
-    lines = model.caption(model.look([scene(0), scene(1)]))
+    lines = model.caption(model.encode_images([scene(0), scene(1)]))
     assert len(lines) == 2 and all(2 < len(line.split()) <= captioner.LONGEST for line in lines)

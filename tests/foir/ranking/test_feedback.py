@@ -5,7 +5,7 @@ import pytest
 
 from foir import BadIndex, BadPrompt, Prompt
 from foir.ranking import exact
-from foir.ranking.feedback import Judged, blend, relevance, rules
+from foir.ranking.feedback import Judgements, blend, feedback_rules, relevance
 from tests.conftest import speaking_searcher
 
 NEAREST = ("nn_ratio", "sign_margin", "hard_1nn")
@@ -21,20 +21,20 @@ def shards():
 
 def judged(shards, liked=(), disliked=(), query=0):
     rows = np.concatenate(shards)
-    return Judged(rows[list(liked)], rows[list(disliked)], None if query is None else rows[query])
+    return Judgements(rows[list(liked)], rows[list(disliked)], None if query is None else rows[query])
 
 
 def order(scores):
     return np.argsort(-scores, kind="stable")
 
 
-@pytest.mark.parametrize("rule", rules())
+@pytest.mark.parametrize("rule", feedback_rules())
 def test_without_feedback_the_ranking_is_the_plain_one(shards, rule):
     plain = np.concatenate(shards) @ np.concatenate(shards)[0]
     assert (np.diff(plain[order(relevance(shards, judged(shards), rule))]) < 1e-6).all()  # but for ties of rounding
 
 
-@pytest.mark.parametrize("rule", rules())
+@pytest.mark.parametrize("rule", feedback_rules())
 def test_the_order_of_judgements_is_nothing_and_no_share_no_feedback(shards, rule):
     said = judged(shards, [3, 250, 9], [7, 499])
     plain = np.concatenate(shards) @ said.query
@@ -67,7 +67,7 @@ def test_rocchio_moves_the_query(shards):
     np.testing.assert_allclose(relevance(shards, said, "rocchio"), rows @ moved / np.linalg.norm(moved), atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", rules())
+@pytest.mark.parametrize("rule", feedback_rules())
 def test_likes_pull_and_dislikes_push(shards, rule):
     rows = np.concatenate(shards)
     scores = relevance(shards, judged(shards, [3], [7]), rule)
@@ -75,7 +75,7 @@ def test_likes_pull_and_dislikes_push(shards, rule):
     assert scores[near[0]].mean() > scores[near[1]].mean()
 
 
-@pytest.mark.parametrize("rule", rules())
+@pytest.mark.parametrize("rule", feedback_rules())
 def test_words_alone_can_be_judged_too(shards, rule):
     rows = np.concatenate(shards)
     disliked = relevance(shards, judged(shards, [], [7], None), rule)
@@ -84,7 +84,7 @@ def test_words_alone_can_be_judged_too(shards, rule):
     np.testing.assert_array_equal(order(liked)[:9], order(rows @ rows[3])[:9])
 
 
-@pytest.mark.parametrize("rule", rules())
+@pytest.mark.parametrize("rule", feedback_rules())
 def test_half_precision_and_many_likes(shards, rule):
     half = tuple(shard.astype(np.float16) for shard in shards)
     said = judged(shards, range(1, 400), range(400, 480))
@@ -119,7 +119,7 @@ def test_a_pointed_search_learns(searcher, picture, mode):
     plain = searcher.search(picture, BOX, mode=mode, k=14)
     learnt = searcher.search(picture, BOX, mode=mode, k=14, liked=[9], disliked=[5])
     rows = searcher.scorer.rows(plain.features, mode)
-    opinion = Judged(exact.take(rows, [9]), exact.take(rows, [5]), plain.features.vectors[0].numpy())
+    opinion = Judgements(exact.gather(rows, [9]), exact.gather(rows, [5]), plain.features.vectors[0].numpy())
     assert ids(learnt) == order(relevance(rows, opinion)).tolist()
     assert ids(learnt)[-1] == 5 and learnt.weighed and not plain.weighed
     assert ids(searcher.search(picture, BOX, mode=mode, k=14, liked=[9, 9], disliked=[5, 5])) == ids(learnt)
@@ -160,9 +160,9 @@ def test_judgements_that_make_no_sense_are_one_sentence(searcher, picture):
 
 def test_rows_are_taken_from_any_shard(shards):
     np.testing.assert_array_equal(
-        exact.take(shards, [0, 199, 200, 201, 499]), np.concatenate(shards)[[0, 199, 200, 201, 499]]
+        exact.gather(shards, [0, 199, 200, 201, 499]), np.concatenate(shards)[[0, 199, 200, 201, 499]]
     )
-    assert exact.take(shards, []).shape == (0, 16)
+    assert exact.gather(shards, []).shape == (0, 16)
 
 
 def test_all_disliked_and_very_many_likes(searcher, picture):
@@ -172,5 +172,5 @@ def test_all_disliked_and_very_many_likes(searcher, picture):
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((600, 16)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    learnt = relevance([rows], Judged(rows[:500], rows[550:], rows[0]))
+    learnt = relevance([rows], Judgements(rows[:500], rows[550:], rows[0]))
     assert learnt[:500].min() > learnt[550:].max()

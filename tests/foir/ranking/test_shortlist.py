@@ -84,7 +84,7 @@ def test_a_large_index_is_searched_in_two_stages(folder, tmp_path, monkeypatch):
     wish: dict[str, Any] = {"prompt": Prompt.box(10, 10, 90, 80), "options": {"h_on": 2}, "mode": "query-db", "k": 5}
     exact = searcher.search(picture, **wish)
     monkeypatch.setattr(shortlist, "LARGE", 5)
-    monkeypatch.setattr(head_cache, "search", None)  # the exact scan must not be called
+    monkeypatch.setattr(head_cache, "beam_search", None)  # the exact scan must not be called
     again = searcher.search(picture, **wish)
     assert again.items == exact.items
     np.testing.assert_allclose(again.scores, exact.scores, atol=1e-5)
@@ -111,6 +111,6 @@ def test_of_very_many_pictures_query_db_looks_at_those_that_are_near(tmp_path, m
     for ours, theirs in zip(near, whole, strict=True):
         assert ours.items == theirs.items
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
-    part = searcher.index.near({"image": [searcher.index.vectors("image", [3])[0]]}, 4, ids=[9], heads=True)
+    part = searcher.index.candidates({"image": [searcher.index.vectors("image", [3])[0]]}, 4, ids=[9], heads=True)
     assert 4 <= len(part) <= 5 and 3 in part and 9 in part
     assert part.get(9) == searcher.index.get(9)

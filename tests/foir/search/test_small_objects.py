@@ -14,8 +14,8 @@ from foir.index import OBJECTS, Object
 from foir.playroom import compose
 from foir.segment.boxes import iou
 from foir.small_objects import detect
-from foir.small_objects.crops import Thing, close_up
-from foir.small_objects.embed import embed, represent
+from foir.small_objects.crops import DetectedObject, crop_around
+from foir.small_objects.embed import embed_images, embed_objects
 from foir.small_objects.mao import MODES
 from index_build import maintenance, update
 from index_build.cli import main as index_build
@@ -33,7 +33,7 @@ class Finder:
     name = "finder"
 
     def __call__(self, image):
-        return [Thing((40, 30, 100, 90))]
+        return [DetectedObject((40, 30, 100, 90))]
 
 
 @pytest.fixture(autouse=True)
@@ -68,14 +68,14 @@ def searcher(index):
 
 
 def expected(toy, known):
-    made = represent(toy, known)
+    made = embed_objects(toy, known)
     return torch.cat(made).numpy()
 
 
 def test_known_objects_stand_for_their_picture_and_what_is_found_for_the_others(index, toy):
     outline = np.zeros((120, 160), bool)
     outline[40:60, 50:90] = True
-    for row, things in enumerate(([Thing(BOX)], [Thing((50, 40, 90, 60), outline)], Finder()(None))):
+    for row, things in enumerate(([DetectedObject(BOX)], [DetectedObject((50, 40, 90, 60), outline)], Finder()(None))):
         stored = np.concatenate(index.space(OBJECTS).shards)[row].astype(np.float32)
         vector = expected(toy, [(scene(row), things)])[0]
         assert float(stored @ vector) > 0.99, row  # eighty steps make much of the rounding of a batch
@@ -87,7 +87,7 @@ def test_known_objects_stand_for_their_picture_and_what_is_found_for_the_others(
 def test_a_small_thing_is_asked_for_alone(searcher, toy):
     picture = searcher.open(images.read(_png(scene(0))))
     hits = searcher.search(picture, Prompt.box(*BOX), mode="small", k=8)
-    asked = embed(toy, [close_up(scene(0), (20, 10, 80, 70))])[0].numpy()
+    asked = embed_images(toy, [crop_around(scene(0), (20, 10, 80, 70))])[0].numpy()
     scores = np.concatenate(searcher.index.space(OBJECTS).shards).astype(np.float32) @ asked
     assert [item.id for item in hits.items] == np.argsort(-scores, kind="stable").tolist()
     np.testing.assert_allclose(hits.scores, np.sort(scores)[::-1], atol=1e-3)

@@ -5,7 +5,7 @@ import pytest
 
 from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, encoders, image_text
 from foir.cli import main
-from foir.ranking.exact import fuse
+from foir.ranking.exact import zscore_fuse
 from index_build.pipeline import Plan, build
 from tests.conftest import speaking_searcher
 
@@ -138,7 +138,7 @@ def test_a_model_without_words_cannot_be_the_text_model(folder, tmp_path):
 
 
 def test_equal_scores_add_nothing():
-    assert fuse([(1.0, np.array([0.1, 0.3], np.float32)), (5.0, np.array([2, 2], np.float32))]).argmax() == 1
+    assert zscore_fuse([(1.0, np.array([0.1, 0.3], np.float32)), (5.0, np.array([2, 2], np.float32))]).argmax() == 1
 
 
 def test_the_command_line_searches_by_words(two_models, folder, capsys):

@@ -24,8 +24,8 @@ from foir.patches import rasterise
 from foir.playroom import compose
 from foir.prompts import Stroke
 from foir.segment import regions, sam, similar_patches
-from foir.segment.boxes import iou, suppress
-from foir.segment.regions import Grower
+from foir.segment.boxes import iou, nms
+from foir.segment.regions import RegionProposer
 from tests.conftest import scene
 
 SIDE = 128
@@ -130,7 +130,7 @@ def test_a_checkpoint_file_is_opened_by_its_name(checkpoint, tmp_path, monkeypat
     monkeypatch.setattr("segment_anything.sam_model_registry", {"vit_b": lambda: fresh})
     monkeypatch.setenv("FOIR_SAM", str(path))
     anything: Any = SimpleNamespace(device="cpu")
-    opened = segment.segmenter(anything)
+    opened = segment.load_segmenter(anything)
     mask = rasterise(Prompt.box(*BOX), (160, 120), (8, 8))
     expected = checkpoint.outline(scene(0))(Prompt.box(*BOX), mask)
     assert np.array_equal(opened(scene(0))(Prompt.box(*BOX), mask), expected)
@@ -157,7 +157,7 @@ def mini():
 
 
 def test_a_click_on_a_thing_of_the_playroom_gives_its_box(mini):
-    grow, found, asked = Grower(mini), 0, 0
+    grow, found, asked = RegionProposer(mini), 0, 0
     for number in range(3):
         composed = compose("held-out", 500 + number)
         outline = grow.outline(composed.image)
@@ -175,10 +175,10 @@ def test_a_click_on_a_thing_of_the_playroom_gives_its_box(mini):
 
 def test_proposals_find_most_things_of_the_playroom(mini):
     composed = compose("held-out", 510)
-    proposed = np.array([region.box for region in Grower(mini)(composed.image).best()])
+    proposed = np.array([region.box for region in RegionProposer(mini)(composed.image).best()])
     hit = [float(iou(np.array(thing.box, float), proposed).max()) >= 0.5 for thing in composed.things]
     assert sum(hit) >= 0.6 * len(hit) and len(proposed) <= regions.MOST
-    for region in Grower(mini)(composed.image).best():
+    for region in RegionProposer(mini)(composed.image).best():
         ys, xs = np.nonzero(region.mask)
         assert region.mask.shape == (480, 640)
         assert region.box[0] - 1 <= xs.min() and xs.max() <= region.box[2] + 1
@@ -186,25 +186,25 @@ def test_proposals_find_most_things_of_the_playroom(mini):
 
 def test_regions_belong_to_the_encoder_they_were_learnt_for(toy, tmp_path):
     with pytest.raises(Unavailable, match="learnt for mini"):
-        Grower(toy)
+        RegionProposer(toy)
     (tmp_path / "rules.json").write_text("{}")
     with pytest.raises(Unavailable, match="cannot be read"):
-        Grower(toy, tmp_path / "rules.json")
+        RegionProposer(toy, tmp_path / "rules.json")
 
 
 def test_tiny_and_thin_pictures_have_regions_too(mini):
     for size in ((3, 2), (900, 20)):
-        grown = Grower(mini)(scene(0, (160, 120)).resize(size))
+        grown = RegionProposer(mini)(scene(0, (160, 120)).resize(size))
         assert all(region.mask.shape == size[::-1] for region in grown.best())
 
 
 def test_patches_alike_hang_together_with_what_is_pointed_at(toy):
     prompt, image = Prompt.point(50, 40), scene(0)
     mask = rasterise(prompt, image.size, toy.grid)
-    found = similar_patches.Similar(toy).outline(image)(prompt, mask)
+    found = similar_patches.SimilarPatches(toy).outline(image)(prompt, mask)
     assert found[mask.pixels].all() and found.shape == (120, 160)
-    chosen: Any = segment.segmenter(toy)
-    assert chosen.__self__ == similar_patches.Similar(toy)
+    chosen: Any = segment.load_segmenter(toy)
+    assert chosen.__self__ == similar_patches.SimilarPatches(toy)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +217,6 @@ def test_iou(a, b, expected):
 
 def test_suppression_keeps_the_best_of_what_overlaps():
     boxes = np.array([(0, 0, 10, 10), (1, 0, 11, 10), (20, 20, 30, 30)], float)
-    assert suppress(boxes, np.array([0.5, 0.9, 0.1]), 0.4) == [1, 2]
-    assert suppress(boxes, np.array([0.5, 0.9, 0.1]), 0.95) == [1, 0, 2]
-    assert suppress(np.zeros((0, 4)), np.zeros(0), 0.4) == []
+    assert nms(boxes, np.array([0.5, 0.9, 0.1]), 0.4) == [1, 2]
+    assert nms(boxes, np.array([0.5, 0.9, 0.1]), 0.95) == [1, 0, 2]
+    assert nms(np.zeros((0, 4)), np.zeros(0), 0.4) == []

@@ -7,9 +7,9 @@ from PIL import Image
 from torch import nn
 
 from foir.encoders.base import Encoder
-from foir.encoders.block import Layer, Mlp, identity
-from foir.small_objects.crops import Thing, close_up
-from foir.small_objects.embed import embed, represent
+from foir.encoders.block import BlockModules, Mlp, identity
+from foir.small_objects.crops import DetectedObject, crop_around
+from foir.small_objects.embed import embed_images, embed_objects
 from foir.small_objects.mao import MODES, Mode
 
 SIDE, GRID, PICTURE = 32, 8, 64  # pixels of a crop, patches along it, pixels of a picture
@@ -44,7 +44,9 @@ def colours():
         out.weight.copy_(torch.eye(5))
         for part in (out.bias, silent.weight, silent.bias):
             part.zero_()
-    layer = Layer(1, identity, qkv, out.requires_grad_(False), nn.LayerNorm(5), Mlp((silent,), torch.relu, silent))
+    layer = BlockModules(
+        1, identity, qkv, out.requires_grad_(False), nn.LayerNorm(5), Mlp((silent,), torch.relu, silent)
+    )
     return Encoder(
         "colours", "1", embed_colours, [layer], identity, SIDE, (GRID, GRID), mean=(0,) * 3, std=(1,) * 3,
         project=lambda x: x[..., :3],
@@ -57,7 +59,7 @@ def picture(ground, colour, around=None):
     if around is not None:
         pixels[24:40, 24:40] = around
     pixels[28:36, 28:36] = colour
-    return Image.fromarray(pixels), [Thing((28, 28, 36, 36))]
+    return Image.fromarray(pixels), [DetectedObject((28, 28, 36, 36))]
 
 
 GALLERY = (
@@ -70,8 +72,8 @@ GALLERY = (
 @pytest.fixture(scope="module")
 def scores(colours):
     image, (thing,) = picture(BLUE, RED)
-    query = embed(colours, [close_up(image, thing.box)])[0]
-    return lambda mode: [float(some[0] @ query) for some in represent(colours, GALLERY, mode)]
+    query = embed_images(colours, [crop_around(image, thing.box)])[0]
+    return lambda mode: [float(some[0] @ query) for some in embed_objects(colours, GALLERY, mode)]
 
 
 def test_it_finds_the_thing_where_the_mean_of_crops_finds_the_ground(scores):

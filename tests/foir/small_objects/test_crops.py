@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from foir.small_objects.crops import Thing, cut, frame
-from foir.small_objects.embed import represent
+from foir.small_objects.crops import DetectedObject, crop_objects, frame
+from foir.small_objects.embed import embed_objects
 from tests.conftest import scene
 
 
@@ -29,7 +29,7 @@ def test_a_picture_smaller_than_the_encoder_is_taken_whole():
 
 def test_masks_lie_on_their_things():
     image = scene(0, (640, 480))
-    (one,) = cut(image, [Thing((300, 200, 340, 260))], 224)
+    (one,) = crop_objects(image, [DetectedObject((300, 200, 340, 260))], 224)
     x0, y0, _, _ = one.frame
     rows, columns = np.flatnonzero(one.mask.any(1)), np.flatnonzero(one.mask.any(0))
     assert (columns[0] + x0, rows[0] + y0, columns[-1] + 1 + x0, rows[-1] + 1 + y0) == (300, 200, 340, 260)
@@ -39,34 +39,36 @@ def test_masks_lie_on_their_things():
 def test_a_mask_says_more_than_its_box():
     mask = np.zeros((480, 640), bool)
     mask[100:110, 600:640] = True
-    (one,) = cut(scene(0, (640, 480)), [Thing((0, 0, 640, 480), mask)], 224)
+    (one,) = crop_objects(scene(0, (640, 480)), [DetectedObject((0, 0, 640, 480), mask)], 224)
     assert one.frame == (416, 0, 640, 224)
     assert one.mask.sum() == 400
 
 
 def test_what_has_no_pixel_in_the_picture_is_left_out_and_what_is_thinner_than_one_is_kept():
     image = scene(0, (1000, 1000))
-    outside, nothing = Thing((2000, 10, 2010, 20)), Thing((5, 5, 5, 5))
-    assert cut(image, [outside, nothing, Thing((0, 0, 9, 9), np.zeros((1000, 1000), bool))], 112) == []
+    outside, nothing = DetectedObject((2000, 10, 2010, 20)), DetectedObject((5, 5, 5, 5))
+    assert (
+        crop_objects(image, [outside, nothing, DetectedObject((0, 0, 9, 9), np.zeros((1000, 1000), bool))], 112) == []
+    )
     thin = np.zeros((1000, 1000), bool)
     thin[:, 500] = True
-    (one,) = cut(image, [Thing((500, 0, 501, 1000), thin)], 112)
+    (one,) = crop_objects(image, [DetectedObject((500, 0, 501, 1000), thin)], 112)
     assert one.mask.any()
 
 
 def test_a_picture_without_objects_gets_its_plain_feature(toy):
     images = [scene(0), scene(1)]
-    made = represent(toy, [(images[0], []), (images[1], [Thing((500, 500, 510, 510))])])
+    made = embed_objects(toy, [(images[0], []), (images[1], [DetectedObject((500, 500, 510, 510))])])
     torch.testing.assert_close(torch.cat(made), toy.finish(toy.prefix(toy.pixels(images))).vectors.clone())
 
 
 def test_one_object_over_everything_and_sixty_objects(toy):
     whole, many = (
-        Thing((0, 0, 160, 120)),
-        [Thing((x, y, x + 9, y + 9)) for x in range(0, 150, 15) for y in range(0, 90, 15)],
+        DetectedObject((0, 0, 160, 120)),
+        [DetectedObject((x, y, x + 9, y + 9)) for x in range(0, 150, 15) for y in range(0, 90, 15)],
     )
     assert len(many) == 60
-    made = torch.cat(represent(toy, [(scene(0), [whole]), (scene(1), many), (scene(2), [])]))
+    made = torch.cat(embed_objects(toy, [(scene(0), [whole]), (scene(1), many), (scene(2), [])]))
     assert made.shape == (3, 48)
     torch.testing.assert_close(made.norm(dim=-1), torch.ones(3))
 
@@ -74,8 +76,8 @@ def test_one_object_over_everything_and_sixty_objects(toy):
 def test_pictures_keep_their_order_in_any_grouping(toy, monkeypatch):
     from foir.small_objects import embed as module
 
-    pictures = [(scene(i), [Thing((20, 20, 60, 60))] * (i % 3)) for i in range(5)]
-    together = torch.cat(represent(toy, pictures))
+    pictures = [(scene(i), [DetectedObject((20, 20, 60, 60))] * (i % 3)) for i in range(5)]
+    together = torch.cat(embed_objects(toy, pictures))
     monkeypatch.setattr(module, "TOGETHER", 1)
-    alone = torch.cat(represent(toy, pictures))
+    alone = torch.cat(embed_objects(toy, pictures))
     assert (together * alone).sum(-1).min() > 0.99

@@ -10,8 +10,8 @@ from PIL import Image
 from foir import Unavailable, encoders
 from foir.encoders import openclip
 from foir.small_objects import finetune, training_data
-from foir.small_objects.crops import Thing, cut
-from foir.small_objects.embed import embed
+from foir.small_objects.crops import DetectedObject, crop_objects
+from foir.small_objects.embed import embed_images
 from foir.small_objects.mao import mean_vector
 from tests.conftest import scene
 from tests.foir.encoders.test_encoders import small_openclip
@@ -25,7 +25,7 @@ def toy():
 
 def lesson(number):
     box = (20.0, 20.0, 90.0, 90.0)
-    things = (Thing(box), Thing((100, 30, 150, 100)))
+    things = (DetectedObject(box), DetectedObject((100, 30, 150, 100)))
     return training_data.Lesson(scene(number), things, scene(number).crop((20, 20, 90, 90)))
 
 
@@ -42,10 +42,10 @@ def test_the_loss_is_infonce_in_both_directions():
 
 def test_fresh_updates_change_nothing_and_gradients_reach_nothing_else(toy):
     images = [scene(0), scene(1)]
-    before = embed(toy, images)
+    before = embed_images(toy, images)
     finetune.injected(toy, 4)
     toy.module.eval()
-    torch.testing.assert_close(embed(toy, images), before)
+    torch.testing.assert_close(embed_images(toy, images), before)
     trained = {name for name, parameter in toy.module.named_parameters() if parameter.requires_grad}
     assert len(trained) == 4 * 3 * 2 and all("lora" in name for name in trained)
     torch.testing.assert_close(finetune._plain(toy, images).detach(), before, rtol=1e-4, atol=1e-5)
@@ -69,7 +69,7 @@ def test_a_few_pictures_at_a_time_give_the_gradients_of_all_at_once(toy, monkeyp
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5) and len(found[0][1]) == len(parameters)
     for a, b in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
-    images = [crop.image for one in some for crop in cut(one.image, one.things, toy.size)]
+    images = [crop.image for one in some for crop in crop_objects(one.image, one.things, toy.size)]
     vectors = finetune._plain(toy, [*images, *(one.wanted for one in some)])
     means = mean_vector(vectors[:6], torch.tensor([0, 0, 1, 1, 2, 2]))
     slow = finetune.info_nce(means, vectors[6:])
@@ -88,7 +88,7 @@ def test_it_learns_and_its_file_brings_it_back(toy, tmp_path, monkeypatch):
     fresh = encoders.load("toy", device="cpu")
     made = finetune.adapted(fresh, path)
     assert made.revision.startswith(fresh.revision + "+")
-    torch.testing.assert_close(embed(made, [scene(3)]), embed(toy, [scene(3)]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(embed_images(made, [scene(3)]), embed_images(toy, [scene(3)]), rtol=1e-4, atol=1e-5)
     assert not any("lora" in name for name, _ in made.module.named_parameters())
 
 
