@@ -14,7 +14,7 @@ from eval.metrics.retrieval import image_mean
 from eval.report.results import Cell
 from foir.encoders.base import Encoder
 from foir.segment.boxes import iou
-from foir.segment.regions import FEWEST, MOST, SURE, RegionProposer
+from foir.segment.regions import MIN_REGIONS, MAX_REGIONS, MIN_SCORE, RegionProposer
 
 FOUND = 0.5  # IoU of the boxes
 SMALL = 0.05  # share of the picture
@@ -29,9 +29,9 @@ def run(experiment: Proposing, data: Captioned, encoder: Encoder, *, limit: int 
     owner, small, counts = [], [], []
     for number, load in enumerate(tqdm(data.pictures[:limit], desc="pictures")):
         image, boxes = load(), np.array(data.boxes["annotated"][number], float).reshape(-1, 4)
-        found = grow(image).best(fewest=most, most=most)
+        found = grow(image).top(min_count=most, max_count=most)
         proposed = np.array([region.box for region in found]).reshape(-1, 4)
-        kept = min(max(sum(region.score > SURE for region in found), FEWEST), MOST)
+        kept = min(max(sum(region.score > MIN_SCORE for region in found), MIN_REGIONS), MAX_REGIONS)
         counts.append(kept)
         for box in boxes:
             overlap = iou(box, proposed) >= FOUND

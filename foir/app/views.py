@@ -153,7 +153,7 @@ class Panels:
         made = self._atlas
         points = [
             [round(float(x), 4), round(float(y), 4), int(cluster), int(id)]
-            for (x, y), cluster, id in zip(made.places, made.clusters, made.ids, strict=True)
+            for (x, y), cluster, id in zip(made.positions, made.clusters, made.ids, strict=True)
         ]
         sizes = [int((made.clusters == cluster).sum()) for cluster in range(len(made.names))]
         groups = [

@@ -73,7 +73,6 @@ def encoder_specs() -> dict[str, EncoderSpec]:
     for module in pkgutil.iter_modules(__path__):
         if module.name not in MACHINERY:
             importlib.import_module(f"{__name__}.{module.name}")
-    importlib.import_module("foir.mini")  # by name: it stands on this room and brings an encoder of its own
     return dict(_register)
 
 

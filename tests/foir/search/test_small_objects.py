@@ -125,7 +125,7 @@ def test_mini_outlines_what_is_clicked(tmp_path):
     build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", objects="mao", device="cpu", notes=notes))
     searcher = Searcher.load(tmp_path / "index", device="cpu")
     picture = searcher.open(tmp_path / "pictures" / "0.png")
-    thing = max(scenes[0].things, key=lambda thing: thing.share)
+    thing = max(scenes[0].objects, key=lambda thing: thing.share)
     ys, xs = np.nonzero(thing.mask)
     middle = len(ys) // 2
     hits = searcher.search(picture, Prompt.point(float(xs[middle]), float(ys[middle])), mode="small", k=2)

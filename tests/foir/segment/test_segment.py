@@ -42,7 +42,7 @@ def checkpoint():
     )  # fmt: skip
     prompts = PromptEncoder(64, (SIDE // 16, SIDE // 16), (SIDE, SIDE), 16)
     decoder = MaskDecoder(transformer_dim=64, transformer=TwoWayTransformer(2, 64, 4, 128))
-    return sam.Checkpoint(TheirSam(encoder, prompts, decoder), "made")
+    return sam.CheckpointSam(TheirSam(encoder, prompts, decoder), "made")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def transformed():
     decoder = SamMaskDecoderConfig(hidden_size=64, mlp_dim=128, num_attention_heads=4, iou_head_hidden_dim=64)
     model = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder))
     processor = SamImageProcessor(size={"longest_edge": SIDE}, pad_size={"height": SIDE, "width": SIDE})
-    return sam.Transformed(model, processor, "made")
+    return sam.TransformersSam(model, processor, "made")
 
 
 def test_a_checkpoint_gives_what_its_own_predictor_gives(checkpoint):
@@ -161,7 +161,7 @@ def test_a_click_on_a_thing_of_the_playroom_gives_its_box(mini):
     for number in range(3):
         composed = compose("held-out", 500 + number)
         outline = grow.outline(composed.image)
-        for thing in composed.things:
+        for thing in composed.objects:
             ys, xs = np.nonzero(thing.mask)
             middle = len(ys) // 2  # a point that is on the thing
             prompt = Prompt.point(float(xs[middle]), float(ys[middle]))
@@ -175,10 +175,10 @@ def test_a_click_on_a_thing_of_the_playroom_gives_its_box(mini):
 
 def test_proposals_find_most_things_of_the_playroom(mini):
     composed = compose("held-out", 510)
-    proposed = np.array([region.box for region in RegionProposer(mini)(composed.image).best()])
-    hit = [float(iou(np.array(thing.box, float), proposed).max()) >= 0.5 for thing in composed.things]
-    assert sum(hit) >= 0.6 * len(hit) and len(proposed) <= regions.MOST
-    for region in RegionProposer(mini)(composed.image).best():
+    proposed = np.array([region.box for region in RegionProposer(mini)(composed.image).top()])
+    hit = [float(iou(np.array(thing.box, float), proposed).max()) >= 0.5 for thing in composed.objects]
+    assert sum(hit) >= 0.6 * len(hit) and len(proposed) <= regions.MAX_REGIONS
+    for region in RegionProposer(mini)(composed.image).top():
         ys, xs = np.nonzero(region.mask)
         assert region.mask.shape == (480, 640)
         assert region.box[0] - 1 <= xs.min() and xs.max() <= region.box[2] + 1
@@ -195,7 +195,7 @@ def test_regions_belong_to_the_encoder_they_were_learnt_for(toy, tmp_path):
 def test_tiny_and_thin_pictures_have_regions_too(mini):
     for size in ((3, 2), (900, 20)):
         grown = RegionProposer(mini)(scene(0, (160, 120)).resize(size))
-        assert all(region.mask.shape == size[::-1] for region in grown.best())
+        assert all(region.mask.shape == size[::-1] for region in grown.top())
 
 
 def test_patches_alike_hang_together_with_what_is_pointed_at(toy):

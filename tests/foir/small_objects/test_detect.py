@@ -39,7 +39,7 @@ def test_boxes_are_the_librarys_above_the_threshold_without_overlap(owl):
     scores = made.objectness_logits[0].sigmoid().numpy()
     (theirs,) = processor.post_process_object_detection(made, threshold=-1, target_sizes=[image.size[::-1]])
     theirs = np.clip(theirs["boxes"].numpy(), 0, [200, 120, 200, 120])
-    found = detect.Owl(model, processor)(image)
+    found = detect.OwlDetector(model, processor)(image)
     sure = scores > detect.OBJECT
     assert 1 < len(found) <= sure.sum()
     kept = np.array([thing.box for thing in found])
@@ -69,7 +69,7 @@ def test_masks_come_from_sam_one_for_each_box_and_an_empty_one_is_left_out(owl):
             return [empty if number == 0 else full for number, _ in enumerate(boxes)]
 
     model, processor = owl
-    found = detect.Owl(model, processor, Sam(), revision="abc")
+    found = detect.OwlDetector(model, processor, Sam(), revision="abc")
     things = found(scene(0, (200, 120)))
     assert [thing.box for thing in things] == told[0] and found.name == "owlv2@abc+sam"
     assert things[0].mask is None and all(np.all(thing.mask) for thing in things[1:])
@@ -83,7 +83,7 @@ def test_nothing_found_is_no_error(owl):
     )  # fmt: skip
     sure.eval = lambda: sure
     sure.requires_grad_ = lambda _: sure
-    assert detect.Owl(sure, processor)(scene(0)) == []
+    assert detect.OwlDetector(sure, processor)(scene(0)) == []
 
 
 def test_mini_finds_things_by_itself_and_others_need_weights(toy, monkeypatch):

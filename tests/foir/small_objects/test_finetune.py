@@ -26,7 +26,7 @@ def toy():
 def lesson(number):
     box = (20.0, 20.0, 90.0, 90.0)
     things = (DetectedObject(box), DetectedObject((100, 30, 150, 100)))
-    return training_data.Lesson(scene(number), things, scene(number).crop((20, 20, 90, 90)))
+    return training_data.TrainingScene(scene(number), things, scene(number).crop((20, 20, 90, 90)))
 
 
 def test_the_loss_is_infonce_in_both_directions():
@@ -43,7 +43,7 @@ def test_the_loss_is_infonce_in_both_directions():
 def test_fresh_updates_change_nothing_and_gradients_reach_nothing_else(toy):
     images = [scene(0), scene(1)]
     before = embed_images(toy, images)
-    finetune.injected(toy, 4)
+    finetune.inject_lora(toy, 4)
     toy.module.eval()
     torch.testing.assert_close(embed_images(toy, images), before)
     trained = {name for name, parameter in toy.module.named_parameters() if parameter.requires_grad}
@@ -53,7 +53,7 @@ def test_fresh_updates_change_nothing_and_gradients_reach_nothing_else(toy):
 
 def test_a_few_pictures_at_a_time_give_the_gradients_of_all_at_once(toy, monkeypatch):
     some = [lesson(number) for number in range(3)]
-    finetune.injected(toy, 4)
+    finetune.inject_lora(toy, 4)
     toy.module.eval()
     parameters = [parameter for parameter in toy.module.parameters() if parameter.requires_grad]
     torch.manual_seed(0)
@@ -84,29 +84,29 @@ def test_it_learns_and_its_file_brings_it_back(toy, tmp_path, monkeypatch):
     losses = finetune.train(toy, lambda number: lesson(number % 6), 60, batch=6, rank=4)
     assert len(losses) == 10 and np.mean(losses[-2:]) < 0.8 * losses[0]
     path = tmp_path / "adapter.safetensors"
-    finetune.write(toy, path, {"rank": 4})
+    finetune.save_adapter(toy, path, {"rank": 4})
     fresh = encoders.load("toy", device="cpu")
-    made = finetune.adapted(fresh, path)
+    made = finetune.load_adapter(fresh, path)
     assert made.revision.startswith(fresh.revision + "+")
     torch.testing.assert_close(embed_images(made, [scene(3)]), embed_images(toy, [scene(3)]), rtol=1e-4, atol=1e-5)
     assert not any("lora" in name for name, _ in made.module.named_parameters())
 
 
 def test_a_file_for_another_encoder_or_of_junk_is_refused(toy, tmp_path):
-    finetune.injected(toy, 4)
+    finetune.inject_lora(toy, 4)
     path = tmp_path / "adapter.safetensors"
-    finetune.write(toy, path, {"rank": 4})
+    finetune.save_adapter(toy, path, {"rank": 4})
     with pytest.raises(Unavailable, match="not this dinov2-small"):
-        finetune.adapted(encoders.load("dinov2-small", device="cpu", pretrained=False), path)
+        finetune.load_adapter(encoders.load("dinov2-small", device="cpu", pretrained=False), path)
     path.write_bytes(b"junk")
     with pytest.raises(Unavailable, match="no adapter"):
-        finetune.adapted(encoders.load("toy", device="cpu"), path)
+        finetune.load_adapter(encoders.load("toy", device="cpu"), path)
 
 
 def test_projections_in_one_matrix_are_refused():
     encoder = openclip.wrap(small_openclip(), "t", "r", projected=True)
     with pytest.raises(Unavailable, match="one matrix"):
-        finetune.injected(encoder, 4)
+        finetune.inject_lora(encoder, 4)
 
 
 def test_composed_lessons_ask_for_a_small_known_sprite():
@@ -146,7 +146,7 @@ def test_the_command_trains_mini_on_composed_scenes(tmp_path, capsys):
     out = tmp_path / "adapter.safetensors"
     args = ["--encoder", "mini", "--scenes", "2", "--batch", "2", "--rank", "2", "--out", str(out), "--device", "cpu"]
     assert finetune.main(args) == 0, capsys.readouterr().err
-    made = finetune.adapted(encoders.load("mini", device="cpu"), out)
+    made = finetune.load_adapter(encoders.load("mini", device="cpu"), out)
     assert "+" in made.revision
     assert finetune.main(["--out", str(tmp_path)]) == 1
     assert "cannot be written" in capsys.readouterr().err
