@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import EncoderSpec, register_encoder
+from foir.encoders.registry import EncoderSpec, register_encoder
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
@@ -18,8 +18,8 @@ TOWERS = {
 }
 
 
-def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
-    """Load a CLIP image tower by its card."""
+def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
+    """Load a CLIP image tower by its spec."""
     import torch
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -27,7 +27,7 @@ def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
 
     tower = name.removesuffix("-projected")
     if pretrained:
-        folder, commit = hub.download_weights(card.weights, revision)
+        folder, commit = hub.download_weights(spec.weights, revision)
         return wrap(CLIPVisionModelWithProjection.from_pretrained(folder), name, commit, projected=name != tower)
     _, dim, heads, blocks, patch, joint = TOWERS[tower]
     config = CLIPVisionConfig(

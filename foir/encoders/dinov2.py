@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import EncoderSpec, register_encoder
+from foir.encoders.registry import EncoderSpec, register_encoder
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 SIZES = {"small": (384, 6, 12), "base": (768, 12, 12), "large": (1024, 16, 24), "giant": (1536, 24, 40)}
 
 
-def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
-    """Load a DINOv2 by its card."""
+def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
+    """Load a DINOv2 by its spec."""
     import torch
     from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
@@ -22,13 +22,13 @@ def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
     registers = name.endswith("-reg")
     model_class: Any = Dinov2WithRegistersModel if registers else Dinov2Model
     if pretrained:
-        folder, commit = hub.download_weights(card.weights, revision)
+        folder, commit = hub.download_weights(spec.weights, revision)
         return wrap(model_class.from_pretrained(folder), name, commit)
     config_class: Any = Dinov2WithRegistersConfig if registers else Dinov2Config
     config = config_class(
-        hidden_size=card.dim,
-        num_attention_heads=card.heads,
-        num_hidden_layers=card.blocks,
+        hidden_size=spec.dim,
+        num_attention_heads=spec.heads,
+        num_hidden_layers=spec.blocks,
         use_swiglu_ffn="giant" in name,
         patch_size=14,
         image_size=518,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import EncoderSpec, register_encoder
 from foir.encoders.clip import MEAN, STD
+from foir.encoders.registry import EncoderSpec, register_encoder
 from foir.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @register_encoder("openclip:", weights="open_clip", licence="the checkpoint's own")
 @register_encoder("openclip-projected:", weights="open_clip", licence="the checkpoint's own")
-def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
+def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """Load an open_clip tower by model and pretrained tag."""
     import open_clip
 
@@ -29,7 +29,7 @@ def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
     if pretrained and revision is not None:
         raise Unavailable("open_clip names its weights by tag: leave the revision out.")
     model = create_model(model_name, tag if pretrained else None)
-    return wrap(model.visual, name, tag if pretrained else "random", projected=card.name == "openclip-projected:")
+    return wrap(model.visual, name, tag if pretrained else "random", projected=spec.name == "openclip-projected:")
 
 
 def create_model(model_name: str, tag: str | None) -> Any:

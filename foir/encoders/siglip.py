@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import EncoderSpec, register_encoder
+from foir.encoders.registry import EncoderSpec, register_encoder
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @register_encoder(
     "siglip-base", weights="google/siglip-base-patch16-384", licence="Apache-2.0", dim=768, heads=12, blocks=12,
-    pointed=False,
+    promptable=False,
 )  # fmt: skip
-def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
+def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """Load the tower."""
     import torch
     from transformers import SiglipVisionConfig, SiglipVisionModel
@@ -22,13 +22,13 @@ def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
     from foir import hub
 
     if pretrained:
-        folder, commit = hub.download_weights(card.weights, revision)
+        folder, commit = hub.download_weights(spec.weights, revision)
         return wrap(SiglipVisionModel.from_pretrained(folder), name, commit)
     config = SiglipVisionConfig(
-        hidden_size=card.dim,
-        intermediate_size=4 * card.dim,
-        num_attention_heads=card.heads,
-        num_hidden_layers=card.blocks,
+        hidden_size=spec.dim,
+        intermediate_size=4 * spec.dim,
+        num_attention_heads=spec.heads,
+        num_hidden_layers=spec.blocks,
         image_size=384,
         patch_size=16,
     )
