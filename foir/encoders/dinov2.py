@@ -1,4 +1,4 @@
-"""DINOv2, with and without registers (facebook/dinov2-*), through transformers."""
+"""DINOv2 with and without registers (facebook/dinov2-*), from transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIZES = {"small": (384, 6, 12), "base": (768, 12, 12), "large": (1024, 16, 24), 
 
 
 def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
-    """Load a DINOv2 by its spec."""
+    """Load a DINOv2."""
     import torch
     from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
@@ -51,13 +51,13 @@ for _size, (_dim, _heads, _blocks) in SIZES.items():
 
 
 def wrap(model: Any, name: str, revision: str, *, size: int = 224) -> Encoder:
-    """Open a transformers Dinov2Model or Dinov2WithRegistersModel, whatever its width.
+    """Wrap a transformers Dinov2Model or Dinov2WithRegistersModel of any width.
 
     Args:
         model: The model.
-        name: Registry name to carry.
+        name: Registry name.
         revision: Commit or digest of its weights.
-        size: Side of the square that pictures are squeezed onto; position embeddings are interpolated to it.
+        size: Side of the square that images are resized to; position embeddings are interpolated to it.
     """
     from foir.encoders.base import Encoder
     from foir.encoders.block import BlockModules, Mlp
@@ -67,7 +67,7 @@ def wrap(model: Any, name: str, revision: str, *, size: int = 224) -> Encoder:
             return Mlp((ffn.gate_proj, ffn.up_proj), lambda gate, up: ffn.act_fn(gate) * up, ffn.down_proj)
         return Mlp((ffn.fc1,), ffn.activation_fn, ffn.fc2)
 
-    def opened(layer: Any) -> BlockModules:
+    def block_modules(layer: Any) -> BlockModules:
         a = layer.attention
         return BlockModules(
             heads=a.num_attention_heads,
@@ -86,7 +86,7 @@ def wrap(model: Any, name: str, revision: str, *, size: int = 224) -> Encoder:
         name=name,
         revision=revision,
         embed=model.embeddings,
-        layers=[opened(layer) for layer in model.encoder.layer],
+        layers=[block_modules(layer) for layer in model.encoder.layer],
         norm=model.layernorm,
         size=size,
         grid=(grid, grid),

@@ -50,14 +50,7 @@ _Build = Callable[[EncoderSpec, str, "str | None", bool], "Encoder"]
 
 
 def register_encoder(
-    name: str,
-    *,
-    weights: str,
-    licence: str,
-    dim: int = 0,
-    heads: int = 0,
-    blocks: int = 0,
-    promptable: bool = True,
+    name: str, *, weights: str, licence: str, dim: int = 0, heads: int = 0, blocks: int = 0, promptable: bool = True
 ) -> Callable[[_Build], _Build]:
     """Register a build function under a name; one function may carry several names. See `EncoderSpec`."""
 

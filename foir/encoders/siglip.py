@@ -1,4 +1,4 @@
-"""SigLIP's image tower (google/siglip-*): no CLS token, a pooling head looks at the patches. For MaO only."""
+"""SigLIP's image tower (google/siglip-*): no CLS token, an attention head pools the patches. For MaO only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
 
 
 def wrap(model: Any, name: str, revision: str) -> Encoder:
-    """Open a transformers SiglipVisionModel, whatever its width."""
+    """Wrap a transformers SiglipVisionModel of any width."""
     from foir.encoders.clip import block_modules
     from foir.encoders.patch_pooled import PatchPooledEncoder
 
