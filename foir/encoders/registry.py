@@ -16,15 +16,7 @@ from foir.errors import Unavailable
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
-SHARED = {
-    "base",
-    "block",
-    "devices",
-    "intervention",
-    "patch_pooled",
-    "registry",
-    "zerogpu",
-}  # every other file is a family
+SHARED = {"base", "block", "devices", "intervention", "patch_pooled", "registry", "zerogpu"}  # others are families
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class EncoderSpec:
     dim: int = 0
     heads: int = 0
     blocks: int = 0
-    promptable: bool = True
+    """Register a build function; `facts` are fields of `EncoderSpec`. One function may have several names."""
 
 
 _registry: dict[str, EncoderSpec] = {}
@@ -57,7 +49,7 @@ _Build = Callable[[EncoderSpec, str, "str | None", bool], "Encoder"]
 
 
 def register_encoder(name: str, **facts: Any) -> Callable[[_Build], _Build]:
-    """Register a build function under a name; `facts` are fields of `EncoderSpec`. A function may carry several names."""
+    """Register a build function; `facts` are fields of `EncoderSpec`. One function may have several names."""
 
     def register(build: _Build) -> _Build:
         _registry[name] = EncoderSpec(name=name, build=build, **facts)
