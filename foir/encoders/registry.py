@@ -41,7 +41,7 @@ class EncoderSpec:
     dim: int = 0
     heads: int = 0
     blocks: int = 0
-    """Register a build function; `facts` are fields of `EncoderSpec`. One function may have several names."""
+    promptable: bool = True
 
 
 _registry: dict[str, EncoderSpec] = {}
