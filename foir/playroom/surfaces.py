@@ -135,7 +135,7 @@ def sky(rng: Rng, size: tuple[int, int], horizon: int) -> np.ndarray:
 
 
 def light(rng: Rng, size: tuple[int, int], direction: float) -> np.ndarray:
-    """A factor for every pixel, [height, width, 3]: brighter towards the light (-1 left, 1 right), darker in the corners."""
+    """A factor for every pixel, [height, width, 3]: brighter towards the light (-1 left, 1 right), dark corners."""
     width, height = size
     x = np.linspace(-1, 1, width)[None]
     y = np.linspace(-1, 1, height)[:, None]
