@@ -148,7 +148,7 @@ def build(name: str, revision: str | None, device: str, dtype: str, pretrained: 
         return Blip2Retrieval(name, *_load(Blip2ForImageTextRetrieval, RETRIEVAL_REPO, revision, device, dtype))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Blip2ForImageTextRetrieval(retrieval_config(Blip2Config))
+        model: Any = Blip2ForImageTextRetrieval(retrieval_config(Blip2Config))
     return Blip2Images(name, "random", model.to(device, getattr(torch, dtype)), None)
 
 

@@ -13,6 +13,7 @@ from foir import encoders, hub
 from foir.encoders.base import Encoder, Prefix
 from foir.image_text.base import ImageTextModel, TextFeatures, tokenize
 from foir.image_text.registry import register_model
+from foir.perturbation.query_perturbation import Perturbation
 
 
 class EncoderModel(ImageTextModel):
@@ -28,7 +29,7 @@ class EncoderModel(ImageTextModel):
         """See `ImageTextModel`."""
         return self.encoder.prefix(self.encoder.pixels(images)).block.tokens
 
-    def image_vectors(self, tokens: Tensor, perturbation: object = None) -> Tensor:
+    def image_vectors(self, tokens: Tensor, perturbation: Perturbation | None = None) -> Tensor:
         """See `ImageTextModel`; without a cross-attention there is nothing to perturb."""
         return self.encoder.finish(Prefix(tokens, self.encoder.open_last_block(tokens))).vectors[:, None]
 

@@ -134,12 +134,14 @@ def encode_crops(encoder: Encoder, pixels: Tensor, batch: int = 16) -> CropFeatu
         Unavailable: The encoder's last block is not supported.
     """
     batches = [_encode_batch(encoder, pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
-    joined = {name: torch.cat([getattr(part, name) for part in batches]) for name in PER_CROP}
+    joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in batches]) for name in PER_CROP}
     return replace(batches[0], **joined)
 
 
 def _encode_batch(encoder: Encoder, pixels: Tensor) -> CropFeatures:
-    layer, ffn, norm = encoder.layers[-1], encoder.layers[-1].ffn, encoder.layers[-1].norm2
+    layer = encoder.layers[-1]
+    out: Any = layer.out
+    ffn, norm = layer.ffn, layer.norm2
     if not isinstance(ffn, Mlp) or not isinstance(norm, torch.nn.LayerNorm):
         raise Unavailable(f"The last block of {encoder.name} has a form that no relevance map is known for.")
     prefix = encoder.prefix(pixels)
@@ -152,7 +154,7 @@ def _encode_batch(encoder: Encoder, pixels: Tensor) -> CropFeatures:
     last = _full_precision(x + layer.scale2(ffn.outer(ffn.act(*hidden))))
     d = x.shape[-1]
     ones = torch.ones(d, device=x.device, dtype=x.dtype)
-    output = layer.scale1(ones)[:, None] * _full_precision(layer.out.weight)
+    output = layer.scale1(ones)[:, None] * _full_precision(out.weight)
     inner = torch.cat([_full_precision(linear.weight) for linear in ffn.inner]) * _full_precision(norm.weight)
     mean, slopes = last.mean(1), _slopes(ffn, hidden)
     return CropFeatures(

@@ -18,7 +18,11 @@ def blobs(seed=0):
 def test_clear_clusters_are_found():
     vectors, classes = blobs()
     found = clustering.kmeans(vectors, 4)
-    assert clustering.clustering_scores(found, classes) == {"ACC": 1.0, "NMI": pytest.approx(1), "ARI": pytest.approx(1)}
+    assert clustering.clustering_scores(found, classes) == {
+        "ACC": 1.0,
+        "NMI": pytest.approx(1),
+        "ARI": pytest.approx(1),
+    }
     assert (clustering.kmeans(vectors, 4, seed=3) == clustering.kmeans(vectors, 4, seed=3)).all()
     assert len(set(clustering.kmeans(vectors[:3], 9))) == 3
 

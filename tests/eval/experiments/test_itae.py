@@ -10,7 +10,7 @@ from eval.experiments import itae
 from eval.experiments.specs import Clustering, Row
 from eval.report.results import read
 from foir import Unavailable
-from foir.clustering import kmeans, clustering_scores
+from foir.clustering import clustering_scores, kmeans
 from tests.conftest import scene
 from tests.foir.methods.test_itae import SINKS, encoder
 

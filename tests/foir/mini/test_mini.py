@@ -21,9 +21,9 @@ from tests.conftest import scene
 TINY = Settings(
     epochs=1,
     batch=4,
-    patchworks=3,
+    collages=3,
     scenes=4,
-    patchwork_batch=2,
+    collage_batch=2,
     scene_batch=3,
     caption_epochs=1,
     caption_batch=4,
@@ -128,7 +128,9 @@ def test_towers_survive_being_written(tower, tmp_path):
     again, revision = weights.load_image_tower(file)
     states, lengths, _ = text_encoder.token_states(["a dog", "two cats on a mat"])
     with torch.inference_mode():
-        torch.testing.assert_close(weights.load_text_head(file)(states, lengths), head(states, lengths), atol=2e-3, rtol=0)
+        torch.testing.assert_close(
+            weights.load_text_head(file)(states, lengths), head(states, lengths), atol=2e-3, rtol=0
+        )
     pixels = encoders.load("mini").pixels([scene(0)])
     one, two = (t.as_encoder("x").finish(t.as_encoder("x").prefix(pixels)).vectors for t in (tower, again))
     assert float((one * two).sum()) > 0.9999  # float16
@@ -183,7 +185,7 @@ def test_words_in_a_batch_are_words_alone():
 
 def test_words_of_captions():
     assert captioner.tokens("A dog's ball , two-faced 3rd.") == ["a", "dog's", "ball", "two", "faced", "3rd"]
-    known = captioner.vocabulary(["a dog", "a cat", "a dog"], least=2)
+    known = captioner.vocabulary(["a dog", "a cat", "a dog"], min_count=2)
     assert known == [*captioner.SPECIAL, "a", "dog"]
     writer = captioner.Captioner(known)
     assert writer.encode("a cat") == [captioner.START, 3, captioner.UNKNOWN, captioner.END]
@@ -193,7 +195,7 @@ def test_words_of_captions():
 def test_captions_of_a_batch_are_captions_alone():
     torch.manual_seed(3)
     writer = captioner.Captioner([*captioner.SPECIAL, *(f"w{i}" for i in range(40))]).eval()
-    pictures = torch.randn(3, 20, captioner.PICTURE)
+    pictures = torch.randn(3, 20, captioner.IMAGE_WIDTH)
     together = writer.generate(pictures)
     assert together == [writer.generate(picture[None])[0] for picture in pictures]
     assert all(word not in line for line in together for word in captioner.SPECIAL)
@@ -202,7 +204,7 @@ def test_captions_of_a_batch_are_captions_alone():
 def test_the_pooler_is_plain_attention():
     torch.manual_seed(1)
     pooler = captioner.Pooler().eval()
-    picture = torch.randn(2, 9, captioner.PICTURE)
+    picture = torch.randn(2, 9, captioner.IMAGE_WIDTH)
     with torch.inference_mode():
         keys = pooler.norm_keys(picture)
         q, k, v = pooler.q_proj(pooler.norm_queries(pooler.queries)), pooler.k_proj(keys), pooler.v_proj(keys)
@@ -231,7 +233,7 @@ def test_a_patchwork_shows_the_photos_it_names(flickr):
     photos = data.Photos.read(flickr)
     rows = np.arange(7)
     for number in range(6):
-        picture, boxes, what = data._patchwork(photos, rows, number)
+        picture, boxes, what = data._collage(photos, rows, number)
         image = picture()
         assert image.size == (224, 224) and len(boxes) == len(what) in (4, 6)
         assert len(set(what)) == len(what) and set(what) <= set(rows.tolist())

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foir import BadPrompt
-from foir.perturbation.query_perturbation import MODES, WEIGHTS, Objects, perturb_queries, key_subspaces
+from foir.perturbation.query_perturbation import MODES, WEIGHTS, Objects, key_subspaces, perturb_queries
 
 B, H, T, D, N = 3, 2, 26, 8, 5
 
@@ -35,7 +35,7 @@ def test_projectors_are_those_of_the_singular_vectors(made, theta):
     torch.testing.assert_close(found @ found, found, atol=1e-5, rtol=0)
     for m in range(3):
         for h in range(H):
-            own = keys[objects.pictures[m], h][objects.coverage[m] > 0].numpy()
+            own = keys[objects.images[m], h][objects.coverage[m] > 0].numpy()
             _, values, directions = np.linalg.svd(own, full_matrices=False)
             share = np.cumsum(values**2) / (values**2).sum()
             p = max(1, int((share <= theta).sum()))
@@ -47,7 +47,7 @@ def literal(keys, queries, objects, theta, strength, weight, mode):
     """One number after the other, as the paper and the notes on its released code say it."""
     out = queries.numpy().astype(np.float64).copy()
     for picture in range(B):
-        on = [m for m in range(len(objects.shares)) if objects.pictures[m] == picture]
+        on = [m for m in range(len(objects.shares)) if objects.images[m] == picture]
         for h in range(H):
             change = np.zeros((N, D))
             for m in on:
@@ -80,7 +80,7 @@ def test_it_is_what_the_paper_says(made, weight, mode):
 def test_legacy_loses_the_keys_subspace(made):
     """Rows of an eigenvector matrix depend on signs that nothing fixes, so what is compared is what they keep."""
     keys, _, objects = made
-    whole = Objects(objects.pictures[2:], objects.coverage[2:], objects.shares[2:])
+    whole = Objects(objects.images[2:], objects.coverage[2:], objects.shares[2:])
     generator = torch.Generator().manual_seed(1)
     keys = keys @ torch.linalg.qr(torch.randn(D, D, generator=generator)).Q  # no direction is a coordinate
     own = keys[2, :, 1:]
@@ -95,7 +95,7 @@ def test_legacy_averages_objects_and_weighs_them_by_minus_their_area(made):
     keys, queries, objects = made
     bases = key_subspaces(keys, objects, 0.9, "legacy")
     got = perturb_queries(queries, bases, objects, 2.0, "1-S", "legacy") - queries
-    inside = queries[objects.pictures] @ projectors(bases)
+    inside = queries[objects.images] @ projectors(bases)
     torch.testing.assert_close(got[0], 2.0 * (-0.2 * inside[0] - 0.4 * inside[1]) / 2, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(got[2], -2.0 * inside[2], atol=1e-4, rtol=1e-4)
 
@@ -111,7 +111,7 @@ def test_strength_zero_and_pictures_without_objects_change_nothing(made):
 
 def test_one_object_twice_averaged_is_the_object_once(made):
     keys, queries, objects = made
-    one = Objects(objects.pictures[:1], objects.coverage[:1], objects.shares[:1])
+    one = Objects(objects.images[:1], objects.coverage[:1], objects.shares[:1])
     two = Objects(*(torch.cat([part, part]) for part in (one.images, one.coverage, one.shares)))
     got = [perturb_queries(queries, key_subspaces(keys, o, 0.9, "legacy"), o, 2.0, "S", "legacy") for o in (one, two)]
     torch.testing.assert_close(*got)
@@ -128,7 +128,7 @@ def test_queries_across_the_keys_stay(made):
 
 def test_everything_with_theta_near_one_scales_the_query(made):
     keys, queries, objects = made
-    whole = Objects(objects.pictures[2:], objects.coverage[2:], objects.shares[2:])
+    whole = Objects(objects.images[2:], objects.coverage[2:], objects.shares[2:])
     got = perturb_queries(queries, key_subspaces(keys, whole, 1.0), whole, 3.0)
     torch.testing.assert_close(got[2], 4 * queries[2], atol=1e-3, rtol=1e-3)
 
@@ -137,7 +137,7 @@ def test_a_batch_is_its_pictures_alone(made):
     keys, queries, objects = made
     together = perturb_queries(queries, key_subspaces(keys, objects, 0.9), objects, 4.0, "S")
     for picture in range(B):
-        mine = objects.pictures == picture
+        mine = objects.images == picture
         alone = Objects(torch.zeros(int(mine.sum()), dtype=torch.long), objects.coverage[mine], objects.shares[mine])
         part = keys[picture : picture + 1]
         got = perturb_queries(queries[picture : picture + 1], key_subspaces(part, alone, 0.9), alone, 4.0, "S")
@@ -146,7 +146,7 @@ def test_a_batch_is_its_pictures_alone(made):
 
 def test_an_object_without_keys_pulls_at_nothing(made):
     keys, queries, objects = made
-    empty = Objects(objects.pictures, torch.zeros_like(objects.coverage), objects.shares)
+    empty = Objects(objects.images, torch.zeros_like(objects.coverage), objects.shares)
     torch.testing.assert_close(perturb_queries(queries, key_subspaces(keys, empty, 0.9), empty, 4.0), queries)
 
 

@@ -13,7 +13,6 @@ from foir.cli.main import main
 from foir.index import OBJECTS, Object
 from foir.playroom import compose
 from foir.search.query import Feedback, Query
-from foir.segment.boxes import iou
 from foir.small_objects import detect
 from foir.small_objects.crops import DetectedObject, crop_around
 from foir.small_objects.embed import embed_images, embed_objects
@@ -23,7 +22,7 @@ from index_build.cli import main as index_build
 from index_build.pipeline import Plan, build
 from index_build.playroom import note
 from index_build.sources.folder import Note
-from tests.conftest import draw, scene
+from tests.conftest import draw, iou, scene
 
 BOX = (20.0, 10.0, 80.0, 70.0)
 

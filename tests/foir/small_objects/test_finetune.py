@@ -48,7 +48,7 @@ def test_fresh_updates_change_nothing_and_gradients_reach_nothing_else(toy):
     torch.testing.assert_close(embed_images(toy, images), before)
     trained = {name for name, parameter in toy.module.named_parameters() if parameter.requires_grad}
     assert len(trained) == 4 * 3 * 2 and all("lora" in name for name in trained)
-    torch.testing.assert_close(finetune._plain(toy, images).detach(), before, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(finetune._features(toy, images).detach(), before, rtol=1e-4, atol=1e-5)
 
 
 def test_a_few_pictures_at_a_time_give_the_gradients_of_all_at_once(toy, monkeypatch):
@@ -61,16 +61,16 @@ def test_a_few_pictures_at_a_time_give_the_gradients_of_all_at_once(toy, monkeyp
         parameter.data = torch.randn_like(parameter) * 0.1
     found = []
     for size in (100, 2):
-        monkeypatch.setattr(finetune, "SLICE", size)
-        loss = finetune._descend(toy, some, 0)
+        monkeypatch.setattr(finetune, "CHUNK", size)
+        loss = finetune._backward(toy, some, 0)
         found.append((loss, [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]))
         for parameter in parameters:
             parameter.grad = None
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5) and len(found[0][1]) == len(parameters)
     for a, b in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
-    images = [crop.image for one in some for crop in crop_objects(one.image, one.things, toy.size)]
-    vectors = finetune._plain(toy, [*images, *(one.wanted for one in some)])
+    images = [crop.image for one in some for crop in crop_objects(one.image, one.objects, toy.size)]
+    vectors = finetune._features(toy, [*images, *(one.query for one in some)])
     means = mean_vector(vectors[:6], torch.tensor([0, 0, 1, 1, 2, 2]))
     slow = finetune.info_nce(means, vectors[6:])
     expected = torch.autograd.grad(slow, parameters)
@@ -80,7 +80,7 @@ def test_a_few_pictures_at_a_time_give_the_gradients_of_all_at_once(toy, monkeyp
 
 
 def test_it_learns_and_its_file_brings_it_back(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune, "RATE", 3e-3)
+    monkeypatch.setattr(finetune, "LEARNING_RATE", 3e-3)
     losses = finetune.train(toy, lambda number: lesson(number % 6), 60, batch=6, rank=4)
     assert len(losses) == 10 and np.mean(losses[-2:]) < 0.8 * losses[0]
     path = tmp_path / "adapter.safetensors"
@@ -112,8 +112,8 @@ def test_projections_in_one_matrix_are_refused():
 def test_composed_lessons_ask_for_a_small_known_sprite():
     count, make = training_data.playroom()
     one = make(3)
-    assert count == training_data.SCENES and np.asarray(one.things[0].mask).mean() < 0.06
-    assert one.wanted.size[0] == one.wanted.size[1]
+    assert count == training_data.SCENES and np.asarray(one.objects[0].mask).mean() < 0.06
+    assert one.query.size[0] == one.query.size[1]
     again = make(3)
     assert np.array_equal(np.asarray(one.image), np.asarray(again.image))
 
@@ -138,8 +138,8 @@ def test_voxdets_training_layout(tmp_path, monkeypatch):
     (folder / "P2" / "train_annotations.json").write_text(json.dumps(notes))
     count, make = training_data.voxdet()
     one = make(0)
-    assert count == 1 and one.things[0].box == (10, 20, 40, 60)
-    assert one.wanted.size == (20, 20) and one.image.size == (200, 150)
+    assert count == 1 and one.objects[0].box == (10, 20, 40, 60)
+    assert one.query.size == (20, 20) and one.image.size == (200, 150)
 
 
 def test_the_command_trains_mini_on_composed_scenes(tmp_path, capsys):

@@ -224,14 +224,14 @@ def test_overlaps_from_patches_are_those_of_pixels(grid, size):
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
     e = (large - low) / (high - low)
     both, total = (e * masks).sum((1, 2)), (e + masks).sum((1, 2))
-    torch.testing.assert_close(targets.soft_iou(targets.stretched(maps)), both / (total - both))
-    torch.testing.assert_close(targets.dice(targets.stretched(maps)), 2 * both / total, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(targets.soft_iou(targets.normalise(maps)), both / (total - both))
+    torch.testing.assert_close(targets.dice(targets.normalise(maps)), 2 * both / total, rtol=1e-5, atol=1e-6)
     together = torch.tensor([0, 0, 1, 1, 1, 2])
     for group in range(3):
         mine = large[together == group]
         e = (mine - mine.min()) / (mine.max() - mine.min())
         both, total = (e * masks[together == group]).sum((1, 2)), (e + masks[together == group]).sum((1, 2))
-        ours = targets.soft_iou(targets.stretched(maps, together))[together == group]
+        ours = targets.soft_iou(targets.normalise(maps, together))[together == group]
         torch.testing.assert_close(ours, both / (total - both))
 
 
@@ -254,4 +254,4 @@ def test_sixty_objects_make_one_vector(made):
 
 def test_a_map_that_says_nothing_stays_finite():
     targets = Targets.of(torch.ones(2, 8, 8), (4, 4))
-    assert targets.soft_iou(targets.stretched(torch.zeros(2, 4, 4))).isfinite().all()
+    assert targets.soft_iou(targets.normalise(torch.zeros(2, 4, 4))).isfinite().all()
