@@ -21,8 +21,8 @@ from foir.encoders.base import Encoder
 from foir.errors import Unavailable
 from foir.patches import PatchMask
 from foir.prompts import Box, Prompt
-from foir.segment import Outline, click_points
 from foir.segment.merge_tree import RegionTree, merge_regions
+from foir.segment.outline import Outline, click_points
 from foir.segment.patch_features import patch_features
 
 RULES_FILE = Path(__file__).parents[1] / "assets" / "mini" / "regions.json"

@@ -17,7 +17,7 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.patches import PatchMask
 from foir.prompts import Box, Prompt, bounds
-from foir.segment import Outline, click_points
+from foir.segment.outline import Outline, click_points
 
 BATCH = 8  # boxes decoded at once; each mask is as large as the image
 VARIANTS = ("vit_h", "vit_l", "vit_b")  # in the names of segment-anything's checkpoints: sam_vit_b_01ec64.pth

@@ -10,7 +10,7 @@ from PIL import Image
 from foir.encoders.base import Encoder
 from foir.patches import PatchMask
 from foir.prompts import Prompt
-from foir.segment import Outline
+from foir.segment.outline import Outline
 
 
 @dataclass(frozen=True)

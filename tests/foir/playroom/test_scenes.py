@@ -32,9 +32,9 @@ def test_splits_and_numbers_give_different_scenes():
 
 def test_boxes_are_the_bounds_of_masks_and_masks_do_not_overlap(scenes):
     for scene in scenes:
-        assert 1 <= len(scene.things) <= 12
+        assert 1 <= len(scene.objects) <= 12
         covered = np.zeros((240, 320), int)
-        for thing in scene.things:
+        for thing in scene.objects:
             rows, cols = np.nonzero(thing.mask)
             assert thing.box == (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
             assert thing.share == pytest.approx(thing.mask.sum() / (320 * 240))
@@ -53,7 +53,7 @@ def test_a_mask_covers_the_thing_that_was_drawn():
 
 def test_captions_name_every_thing(scenes):
     for scene in scenes:
-        for thing in scene.things:
+        for thing in scene.objects:
             assert thing.sprite.name.lower() in scene.caption.lower()
         assert scene.caption.endswith(".")
 

@@ -1,4 +1,4 @@
-"""Words of a dual encoder agree with the library's own model; the register says who knows words."""
+"""CLIP's texts and images agree with the library's own model."""
 
 from typing import Any
 
@@ -7,10 +7,9 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-from foir import BadPrompt, Unavailable, image_text
+from foir import Unavailable
 from foir.encoders import clip as image_tower
 from foir.image_text import clip
-from foir.image_text.base import truncation_notes
 from tests.conftest import scene
 from tests.lookalikes import END, Letters
 
@@ -69,22 +68,7 @@ def test_a_batch_of_words_equals_each_alone(opened):
         np.testing.assert_allclose(opened.encode_texts([text]).vectors[0], vector, atol=1e-5)
 
 
-def test_it_is_told_whichever_text_was_cut():
-    assert truncation_notes([False, True], 64) == ("Only the first 62 word pieces were read.",)
-    assert truncation_notes([False, False], 64) == ()
-
-
 def test_a_long_text_is_cut_and_told(opened):
     made = opened.encode_texts(["a very long text indeed"])
     assert made.notes == (f"Only the first {LIMIT - 2} word pieces were read.",)
     np.testing.assert_allclose(made.vectors, opened.encode_texts(["a very lo" + "n"]).vectors, atol=1e-5)
-
-
-def test_the_register_names_who_knows_words():
-    assert {"mini", "clip-base-projected", "clip-large-projected"} <= set(image_text.models())
-
-
-def test_empty_words_are_refused():
-    assert image_text.normalise_query("  a \n dog ") == "a dog"
-    with pytest.raises(BadPrompt):
-        image_text.normalise_query(" \t")
