@@ -14,16 +14,16 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from foir import encoders, methods
-from foir.app import Library, Page
-from foir.app.api import Endpoints
-from foir.app.capabilities import Offer
+from foir.app import Collections, Controller
+from foir.app.api import Api
+from foir.app.capabilities import Capabilities
 from foir.app.collections import SAMPLE
 from foir.app.controller import UPLOAD_BYTES
-from foir.app.handlers import Events, answered, told
-from foir.app.jobs import choices
-from foir.app.server import Guard, alone, fetch_nothing, pictures
+from foir.app.handlers import Handlers, api_errors, page_errors
+from foir.app.jobs import encoder_choices
+from foir.app.server import RequestGuard, is_localhost, block_downloads, image_routes
 from foir.app.session_store import HOUR
-from foir.app.sessions import WORDS
+from foir.app.sessions import MAX_TEXT
 from foir.errors import FoirError
 from foir.index.loader import open_index
 from foir.index.protocol import IndexLike
@@ -44,23 +44,23 @@ APART: dict[str, Any] = HIDDEN | {"concurrency_id": "adding", "concurrency_limit
 EACH, LATEST = HIDDEN | {"trigger_mode": "multiple"}, HIDDEN | {"trigger_mode": "always_last"}
 
 
-def build(library: Library) -> gr.Blocks:
+def build(library: Collections) -> gr.Blocks:
     """Lay out the page and wire it."""
     menu = [(m.title, m.name) for m in methods.methods().values() if m.pointed]
     menu += [(methods.title(chain), chain) for chain in ("attention_mask|phs", "foveal|phs")]
-    events, programs = Events(library), Endpoints(library)
-    begun = beginnings(library.page().offer)
-    titles, grows = library.menu(), library.grows
+    events, programs = Handlers(library), Api(library)
+    begun = beginnings(library.controller().capabilities)
+    titles, grows = library.choices(), library.can_add
     with gr.Blocks(title="foir", analytics_enabled=False, delete_cache=(SWEEP, HOUR)) as blocks:
         gr.HTML("<h1>foir</h1><p>Point at a thing. Get the pictures that have it.</p>", elem_id="title")
-        session = gr.State(None, time_to_live=HOUR, delete_callback=library.visitors.forget)
+        session = gr.State(None, time_to_live=HOUR, delete_callback=library.sessions.drop)
         with gr.Row(elem_id="rooms"):
             with gr.Column(min_width=320, elem_id="query"):
                 text = gr.Textbox(
                     label="Say what you look for",
                     show_label=False,
                     placeholder="Say what you look for, or point at it",
-                    max_length=WORDS,
+                    max_length=MAX_TEXT,
                     submit_btn="Find",
                     elem_id="words",
                     **begun["text"],
@@ -90,7 +90,7 @@ def build(library: Library) -> gr.Blocks:
                 with gr.Accordion("Look in a folder of yours", visible=grows, **begun["yours"]) as yours:
                     source = gr.Textbox(label="A folder on this computer", info=OR_HUB, elem_id="source")
                     encoder = gr.Dropdown(
-                        [(title, name) for name, title in choices().items()], value="mini", label=EYES
+                        [(title, name) for name, title in encoder_choices().items()], value="mini", label=EYES
                     )
                     tiny = gr.Checkbox(False, label="Small things can be looked for too (takes some seconds a picture)")
                     go = gr.Button("Look in them", elem_id="go")
@@ -99,7 +99,7 @@ def build(library: Library) -> gr.Blocks:
                 with gr.Row(elem_id="where"):
                     collection = gr.Dropdown(
                         titles,
-                        value=library.first,
+                        value=library.default_key,
                         label="Look in",
                         show_label=False,
                         container=False,
@@ -123,10 +123,10 @@ def build(library: Library) -> gr.Blocks:
             "beside": beside, "says": says,
         }  # fmt: skip
 
-        @told
+        @page_errors
         def enter(key: str, now: str | None) -> Any:
             entered = events.enter(key, now)
-            begun = beginnings(library.page(key).offer)
+            begun = beginnings(library.controller(key).capabilities)
             return *entered[:3], False, False, *(gr.update(**begun[name]) for name in controls)
 
         opened = blocks.load(events.enter, [collection, session], shown, **HIDDEN)
@@ -174,25 +174,25 @@ def build(library: Library) -> gr.Blocks:
             programs.caption,
             programs.feedback,
         ):
-            gr.events.api(answered(answer), concurrency_id="model")
+            gr.events.api(api_errors(answer), concurrency_id="model")
     return blocks
 
 
-def beginnings(offer: Offer) -> dict[str, dict[str, Any]]:
+def beginnings(offer: Capabilities) -> dict[str, dict[str, Any]]:
     """How the controls stand when a collection is entered."""
-    settings, words = offer.settings, offer.words
+    settings, words = offer.settings, offer.has_text
     return {
         "about": {"value": offer.about},
         "text": {"value": settings.text, "visible": words},
-        "together": {"value": settings.together, "visible": words},
-        "small": {"value": settings.small, "visible": offer.objects},
-        "minus": {"value": settings.minus, "visible": words},
-        "mix": {"value": settings.mix, "visible": words},
+        "together": {"value": settings.combine_text, "visible": words},
+        "small": {"value": settings.small_object, "visible": offer.has_objects},
+        "minus": {"value": settings.negative_text, "visible": words},
+        "mix": {"value": settings.text_weight, "visible": words},
         "method": {"value": settings.method},
         "other": {"value": ""},
         "h_on": {"value": settings.heads, "maximum": offer.heads},
-        "both": {"value": settings.both, "visible": offer.cached},
-        "least": {"value": settings.least},
+        "both": {"value": settings.query_db, "visible": offer.has_head_cache},
+        "least": {"value": settings.min_score},
         "lean": {"value": 1, "visible": words},
         "outline": {"value": settings.outline},
         "looking": {"open": False},
@@ -227,40 +227,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--captions", metavar="MODEL", help="writes captions: blip2-captions, coca (the index's own)")
     args = parser.parse_args(argv)
 
-    def opened(address: str | Path, key: str) -> Page:
+    def opened(address: str | Path, key: str) -> Controller:
         index = open_index(address)
         load = partial(_load, index, args.captions)
         if (
             encoders.has_zerogpu()
         ):  # models that will run beside such a GPU are loaded here and now, before the page is up
             loaded = load()
-            return Page(index, lambda: loaded, key)
-        return Page(index, load, key)
+            return Controller(index, lambda: loaded, key)
+        return Controller(index, load, key)
 
     try:
-        library = Library(args.index, opened, grows=alone())
-        for _, key in library.menu() if encoders.has_zerogpu() else ():
-            library.page(key)
+        library = Collections(args.index, opened, grows=is_localhost())
+        for _, key in library.choices() if encoders.has_zerogpu() else ():
+            library.controller(key)
         blocks = launch(library)
     except FoirError as error:
         return _failed(error)
     try:
-        for _, key in library.menu():  # the page is up while models load; one that cannot load ends it
-            library.page(key).searcher  # noqa: B018
+        for _, key in library.choices():  # the page is up while models load; one that cannot load ends it
+            library.controller(key).searcher  # noqa: B018
     except FoirError as error:
         blocks.close()
         return _failed(error)
     try:
         blocks.block_thread()
     finally:
-        if library.errand is not None:
-            library.errand.stop()
+        if library.job is not None:
+            library.job.stop()
     return 0
 
 
-def launch(library: Library) -> gr.Blocks:
+def launch(library: Collections) -> gr.Blocks:
     """Serve the page, for people and for programs, from threads of its own."""
-    fetch_nothing()
+    block_downloads()
     blocks = build(library).queue(max_size=QUEUE, api_open=False)
     blocks.launch(
         theme=gr.themes.Default(
@@ -270,7 +270,7 @@ def launch(library: Library) -> gr.Blocks:
             font_mono=["ui-monospace", "monospace"],
         ).set(body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300"),  # for contrast
         css=asset("page.css"),
-        app_kwargs={"routes": pictures(library), "middleware": [Middleware(Guard)]},
+        app_kwargs={"routes": image_routes(library), "middleware": [Middleware(RequestGuard)]},
         mcp_server=True,
         max_file_size=UPLOAD_BYTES,
         strict_cors=True,

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from pydantic import ValidationError, validate_call
 
-from foir.app.controller import uploaded
-from foir.app.sessions import JUDGED, Settings
+from foir.app.controller import read_upload
+from foir.app.sessions import MAX_JUDGED, Settings
 from foir.app.views import thumb_url
 from foir.errors import BadImage, BadPrompt
 from foir.prompts import Prompt
 
 if TYPE_CHECKING:
-    from foir.app.collections import Library
+    from foir.app.collections import Collections
     from foir.search.results import QueryImage, SearchResults
     from foir.search.searcher import Searcher
 
-MOST = 100  # results of one call
+MAX_RESULTS = 100  # results of one call
 
 
 class Found(TypedDict):
@@ -50,7 +50,7 @@ def endpoint(answer: Callable[..., Any]) -> Callable[..., Any]:
     checked, named = validate_call(answer), inspect.signature(answer)
 
     @wraps(answer)
-    def call(self: "Endpoints", *args: Any, **kwargs: Any) -> Any:
+    def call(self: "Api", *args: Any, **kwargs: Any) -> Any:
         asked = named.bind(self, *args, **kwargs).arguments
         try:
             return checked(asked.pop("self"), **asked)  # by name, for the sentence to say which
@@ -62,10 +62,10 @@ def endpoint(answer: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class Endpoints:
+class Api:
     """The endpoints of a page's collections."""
 
-    def __init__(self, library: "Library") -> None:
+    def __init__(self, library: "Collections") -> None:
         """Bind them to the collections."""
         self._library = library
 
@@ -76,7 +76,7 @@ class Endpoints:
         Returns:
             Collections.
         """
-        return [Collection(key=key, title=title) for title, key in self._library.menu()]
+        return [Collection(key=key, title=title) for title, key in self._library.choices()]
 
     @endpoint
     def search(
@@ -113,7 +113,7 @@ class Endpoints:
         Returns:
             Results, best first.
         """
-        words = Settings(text=text, minus=minus).words
+        words = Settings(text=text, negative_text=minus).texts
         searcher, opened, prompt = self._asked(collection, picture, item, boxes, points)
         hits = searcher.search(
             opened,
@@ -141,8 +141,8 @@ class Endpoints:
         Returns:
             Results, best first.
         """
-        words = Settings(text=text, minus=minus).words
-        searcher = self._library.page(collection).searcher
+        words = Settings(text=text, negative_text=minus).texts
+        searcher = self._library.controller(collection).searcher
         return self._found(searcher.search(text=words.get("text"), minus=words.get("minus"), k=_count(k)), collection)
 
     @endpoint
@@ -201,8 +201,8 @@ class Endpoints:
             Results, best first.
         """
         searcher, opened, prompt = self._asked(collection, picture, item, boxes, points)
-        if max(map(len, (liked, disliked, without or ()))) > JUDGED:
-            raise BadPrompt(f"Judge at most {JUDGED} pictures.")
+        if max(map(len, (liked, disliked, without or ()))) > MAX_JUDGED:
+            raise BadPrompt(f"Judge at most {MAX_JUDGED} pictures.")
         hits = searcher.search(opened, prompt, k=_count(k), liked=liked, disliked=disliked, without=without or ())
         return self._found(hits, collection)
 
@@ -218,15 +218,15 @@ class Endpoints:
         prompt = Prompt.from_json({"boxes": boxes or [], "points": points or []})
         if bool(picture) == (item is not None):
             raise BadPrompt("Give a picture or the id of one of the collection.")
-        searcher = self._library.page(collection).searcher
+        searcher = self._library.controller(collection).searcher
         if item is None:
-            opened = searcher.open(uploaded(_bytes(picture)))
+            opened = searcher.open(read_upload(_bytes(picture)))
         else:
             opened = searcher.open(searcher.index.picture(searcher.index.get(item)))
         return searcher, opened, None if prompt.empty else prompt
 
     def _found(self, hits: "SearchResults", collection: str) -> list[Found]:
-        key = collection or self._library.first
+        key = collection or self._library.default_key
         return [
             Found(id=item.id, score=float(score), name=item.name, file=item.file, thumbnail=f"/{thumb_url(key, item)}")
             for item, score in zip(hits.items, hits.scores, strict=True)
@@ -241,6 +241,6 @@ def _bytes(picture: str) -> bytes:
 
 
 def _count(k: int) -> int:
-    if not 1 <= k <= MOST:
-        raise BadPrompt(f"Ask for 1 to {MOST} results, not {k}.")
+    if not 1 <= k <= MAX_RESULTS:
+        raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {k}.")
     return k

@@ -20,7 +20,7 @@ NAMED = 2  # sources that are named
 
 
 @dataclass(frozen=True)
-class Offer:
+class Capabilities:
     """What can be asked of a collection.
 
     Attributes:
@@ -32,15 +32,15 @@ class Offer:
         about: How many pictures, how large, seen by what, under which licences, in a line.
     """
 
-    words: bool
-    cached: bool
-    objects: bool
+    has_text: bool
+    has_head_cache: bool
+    has_objects: bool
     heads: int
     settings: Settings
     about: str
 
     @classmethod
-    def of(cls, index: IndexLike) -> Offer:
+    def from_index(cls, index: IndexLike) -> Capabilities:
         """Read it off an index."""
         space = index.space("image")
         heads = space.z[0].shape[1] if space.z else encoders.encoder_spec(space.encoder).heads or UNKNOWN_HEADS

@@ -8,22 +8,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 
-from foir.app.controller import Page
-from foir.app.jobs import Errand
-from foir.app.session_store import Visitors
+from foir.app.controller import Controller
+from foir.app.jobs import IndexingJob
+from foir.app.session_store import SessionStore
 from foir.app.sessions import Session
 from foir.errors import BadPrompt
 from foir.index.remote import local_folder
 
-OPEN = 4  # collections with their models in memory; all that were named at first stay open
+MAX_OPEN = 4  # collections with their models in memory; all that were named at first stay open
 SAMPLE = Path(__file__).parents[1] / "assets" / "playroom"
 
 
-class Library:
+class Collections:
     """Collections by key, and who looks at what. Safe to share between threads."""
 
     def __init__(
-        self, addresses: Sequence[str | Path], page: Callable[[str | Path, str], Page], *, grows: bool = False
+        self, addresses: Sequence[str | Path], page: Callable[[str | Path, str], Controller], *, grows: bool = False
     ) -> None:
         """Name the collections; none is opened yet.
 
@@ -32,14 +32,14 @@ class Library:
             page: Opens the page of an address, which has a key.
             grows: Whether visitors may add collections: only where they are this machine's own user.
         """
-        self._open, self.grows = page, grows
+        self._open, self.can_add = page, grows
         self._known: dict[str, tuple[str, str | Path]] = {}
-        self._pages: OrderedDict[str, Page] = OrderedDict()
+        self._pages: OrderedDict[str, Controller] = OrderedDict()
         self._lock, self._opening, self._sending = Lock(), Lock(), Lock()
-        self._most = max(OPEN, len(addresses))
-        self.visitors = Visitors()
-        self.errand: Errand | None = None
-        self.first = [self.add(address) for address in addresses][0]
+        self._most = max(MAX_OPEN, len(addresses))
+        self.sessions = SessionStore()
+        self.job: IndexingJob | None = None
+        self.default_key = [self.add(address) for address in addresses][0]
 
     def add(self, address: str | Path, title: str | None = None) -> str:
         """Name one more collection, or open one anew that may have changed; returns its key."""
@@ -50,12 +50,12 @@ class Library:
             self._pages.pop(key, None)
         return key
 
-    def menu(self) -> list[tuple[str, str]]:
+    def choices(self) -> list[tuple[str, str]]:
         """Titles and keys."""
         with self._lock:
             return [(title, key) for key, (title, _) in self._known.items()]
 
-    def page(self, key: str | None = None) -> Page:
+    def controller(self, key: str | None = None) -> Controller:
         """A collection's page, the first one's if none is named.
 
         Raises:
@@ -63,7 +63,7 @@ class Library:
             BadIndex: See `Index.open`.
             Unavailable: See `Index.open`.
         """
-        key = key or self.first
+        key = key or self.default_key
         page = self._kept(key)
         if page is not None:
             return page
@@ -77,7 +77,7 @@ class Library:
                         self._pages.popitem(last=False)
         return page
 
-    def _kept(self, key: str) -> Page | None:
+    def _kept(self, key: str) -> Controller | None:
         with self._lock:
             if key not in self._known:
                 raise BadPrompt("There is no such collection here.")
@@ -86,16 +86,16 @@ class Library:
                 self._pages.move_to_end(key)
             return page
 
-    def visit(self, token: str | None) -> tuple[Page, Session]:
+    def resume(self, token: str | None) -> tuple[Controller, Session]:
         """What a visitor looks at, and the page of its collection.
 
         Raises:
             FoirError: It was forgotten, or its collection cannot be opened any more.
         """
-        session = self.visitors.find(token)
-        return self.page(session.collection), session
+        session = self.sessions.get(token)
+        return self.controller(session.collection), session
 
-    def send(self, said: str, encoder: str, *, small: bool) -> Errand:
+    def start_job(self, said: str, encoder: str, *, small: bool) -> IndexingJob:
         """Have a folder indexed, or an index fetched from the Hub.
 
         Args:
@@ -106,13 +106,13 @@ class Library:
         Raises:
             BadPrompt: Visitors may not, something is still under way, or it names neither.
         """
-        if not self.grows:
+        if not self.can_add:
             raise BadPrompt("Collections are added on the machine that serves the page.")
         with self._sending:
-            if self.errand is not None and self.errand.running:
+            if self.job is not None and self.job.running:
                 raise BadPrompt("One collection at a time: wait for it, or stop it.")
-            self.errand = Errand.to(said, encoder, small=small, arrived=self.add)
-            return self.errand
+            self.job = IndexingJob.start(said, encoder, small=small, arrived=self.add)
+            return self.job
 
 
 def _title(address: str | Path, folder: Path) -> str:

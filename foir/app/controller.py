@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foir import images, methods
-from foir.app.capabilities import Offer
-from foir.app.patch_cache import Patches
-from foir.app.sessions import Opinion, Session, Settings, Shown
-from foir.app.views import Panels, encoded
+from foir.app.capabilities import Capabilities
+from foir.app.patch_cache import PatchCache
+from foir.app.sessions import Judgements, Session, Settings, PageUpdate
+from foir.app.views import Views, encoded
 from foir.errors import BadPrompt, Unavailable
 from foir.index import Item
 from foir.index.protocol import IndexLike
@@ -30,7 +30,7 @@ UPLOAD_BYTES = 20_000_000
 SHOWN_SIDE = 1280  # longer side of the picture sent to the browser; coordinates stay those of the original
 
 
-class Page:
+class Controller:
     """The steps behind the page. They share one Searcher, which loads while the page is already up."""
 
     def __init__(self, index: IndexLike, load: Callable[[], Searcher], key: str = "") -> None:
@@ -41,31 +41,31 @@ class Page:
             load: Gives the Searcher on it.
             key: Names the collection among others.
         """
-        self.index, self.key, self.offer = index, key, Offer.of(index)
+        self.index, self.key, self.capabilities = index, key, Capabilities.from_index(index)
         self._searcher: Future[Searcher] = ThreadPoolExecutor(1).submit(load)
-        self.panels = Panels(index, key)
-        self._patches = Patches(index)
+        self.views = Views(index, key)
+        self._patches = PatchCache(index)
 
     @property
     def searcher(self) -> Searcher:
         """The Searcher, waited for if it is still loading."""
         return self._searcher.result()
 
-    def start(self, settings: Settings) -> Shown:
+    def start(self, settings: Settings) -> PageUpdate:
         """Open on a picture of the index with its most prominent thing pointed at, where things are known."""
         session = self._open_item(self.index.sample(1)[0].id)
-        prompt = Prompt.box(*session.tries[0]["box"]) if session.tries else None
+        prompt = Prompt.box(*session.suggestions[0]["box"]) if session.suggestions else None
         return self.search(replace(session, prompt=prompt), settings)
 
-    def upload(self, data: bytes, settings: Settings) -> Shown:
+    def upload(self, data: bytes, settings: Settings) -> PageUpdate:
         """Open a visitor's own picture."""
-        return self.search(self._open(uploaded(data), "your picture"), settings)
+        return self.search(self._open(read_upload(data), "your picture"), settings)
 
-    def choose(self, id: int, settings: Settings) -> Shown:
+    def choose(self, id: int, settings: Settings) -> PageUpdate:
         """Open a picture of the index as the query."""
         return self.search(self._open_item(id), settings)
 
-    def point(self, session: Session, marks: Mapping[str, Any], token: str, settings: Settings) -> Shown:
+    def point(self, session: Session, marks: Mapping[str, Any], token: str, settings: Settings) -> PageUpdate:
         """Search for what was marked; no mark at all searches with the whole picture.
 
         Raises:
@@ -77,7 +77,7 @@ class Page:
         asked = replace(session, prompt=None if prompt.empty else prompt, forced={}, said=False, opinions=())
         return self.search(asked, settings)
 
-    def refine(self, session: Session, said: Mapping[str, Any], settings: Settings) -> Shown:
+    def refine(self, session: Session, said: Mapping[str, Any], settings: Settings) -> PageUpdate:
         """Search again after some results were called right or wrong, or take the last such judgement back.
 
         Args:
@@ -91,47 +91,47 @@ class Page:
         if not isinstance(said, Mapping):
             raise BadPrompt("Judgements are two lists of pictures.")
         if said.get("undo"):
-            return self.search(replace(session, opinions=session.opinions[:-1]), settings)
-        shown = {item.id for item in session.hits.items} if session.hits is not None and said.get("fresh") else set()
-        without = shown | set(session.opinion.without) if said.get("fresh") else ()
-        opinion = Opinion.from_json(said, list(without))
-        return self.search(replace(session, opinions=(*session.opinions, opinion)), settings)
+            return self.search(replace(session, opinions=session.rounds[:-1]), settings)
+        shown = {item.id for item in session.results.items} if session.results is not None and said.get("fresh") else set()
+        without = shown | set(session.judgements.exclude) if said.get("fresh") else ()
+        opinion = Judgements.from_json(said, list(without))
+        return self.search(replace(session, opinions=(*session.rounds, opinion)), settings)
 
-    def say(self, session: Session, settings: Settings) -> Shown:
+    def search_text(self, session: Session, settings: Settings) -> PageUpdate:
         """Search for the words; none at all goes back to what is pointed at."""
-        return self.search(replace(session, said="text" in settings.words, opinions=()), settings)
+        return self.search(replace(session, said="text" in settings.texts, opinions=()), settings)
 
-    def search(self, session: Session, settings: Settings) -> Shown:
+    def search(self, session: Session, settings: Settings) -> PageUpdate:
         """Search, or search again with other settings."""
         from foir.search import explain
 
-        words = settings.words
-        if not (settings.together or session.said):
+        words = settings.texts
+        if not (settings.combine_text or session.text_only):
             words.pop("text", None)
-        alone = "text" in words and not settings.together
+        alone = "text" in words and not settings.combine_text
         prompt = None if alone else session.prompt
-        small = prompt is not None and settings.small
+        small = prompt is not None and settings.small_object
         loose = prompt is not None and bool(prompt.points or prompt.strokes)  # a box says itself how far it goes
         outlined = loose and (small or settings.outline)
         if prompt is not None and outlined and not small:  # what is small is outlined by the search itself
-            prompt = Prompt(mask=session.picture.outline(prompt, self.searcher.patch_mask(session.picture, prompt)))
+            prompt = Prompt(mask=session.image.outline(prompt, self.searcher.patch_mask(session.image, prompt)))
         hits = self.searcher.search(
-            None if alone else session.picture,
+            None if alone else session.image,
             prompt,
             text=words.get("text"),
             minus=words.get("minus"),
-            mix=settings.mix,
+            mix=settings.text_weight,
             method=settings.method if prompt is not None and not small else None,
             options=_options(session, settings) if prompt is not None and not small else {},
-            mode="small" if small else "query-db" if prompt is not None and settings.both else "query",
+            mode="small" if small else "query-db" if prompt is not None and settings.query_db else "query",
             k=RESULTS + 1,
-            liked=session.opinion.liked,
-            disliked=session.opinion.disliked,
-            without=session.opinion.without,
+            liked=session.judgements.liked,
+            disliked=session.judgements.disliked,
+            without=session.judgements.exclude,
         )
-        hits = hits.excluding(None if alone else session.item, RESULTS)
-        if settings.least and not hits.is_fused:
-            hits = hits.above(settings.least)
+        hits = hits.excluding(None if alone else session.item_id, RESULTS)
+        if settings.min_score and not hits.is_fused:
+            hits = hits.above(settings.min_score)
         way = "" if prompt is None or small else methods.title(settings.method)
         session = replace(session, hits=hits, words=words, small=small, outlined=outlined, way=way)
         heat = None
@@ -139,67 +139,67 @@ class Page:
             heat = explain.query_heat(self.searcher.encoder, hits.features)
             if hits.mask is not None:  # what is pointed at is never veiled itself
                 heat = np.maximum(heat, hits.mask.patches)
-        return Shown(session, self.panels.pointer(session, heat), self.panels.results(session))
+        return PageUpdate(session, self.views.pointer(session, heat), self.views.results(session))
 
-    def force(self, session: Session, head: Any, token: str, settings: Settings) -> Shown:
+    def switch_head(self, session: Session, head: Any, token: str, settings: Settings) -> PageUpdate:
         """Search again with one head switched, or left to the method again where it was switched before.
 
         Raises:
             BadPrompt: There is no such head, it was pressed on a picture that is no longer open, or heads are not what
                 this search chose by.
         """
-        hits = session.hits
+        hits = session.results
         if token != session.token:
             raise BadPrompt("The picture changed: look at its own heads first.")
         if hits is None or hits.heads is None or hits.features is None:
             raise BadPrompt("Heads can be switched where head selection looks at what you pointed at.")
         if type(head) is not int or head not in range(hits.features.z.shape[1]):
             raise BadPrompt("There is no such head.")
-        forced = {**session.forced, head: head not in hits.heads}
-        if head in session.forced:
+        forced = {**session.forced_heads, head: head not in hits.heads}
+        if head in session.forced_heads:
             del forced[head]
         return self.search(replace(session, forced=forced), settings)
 
     def compare(self, session: Session, settings: Settings, method: str) -> dict[str, Any] | None:
         """The results of another way of looking, for what is pointed at now; None where nothing is."""
-        if session.prompt is None or session.hits is None or session.hits.mask is None:
+        if session.prompt is None or session.results is None or session.results.mask is None:
             return None
         other = self.search(replace(session, forced={}), replace(settings, method=method, small=False))
         return {**other.results, "title": methods.title(method), "plain": True}
 
-    def explain(self, session: Session) -> dict[str, Any]:
+    def heatmaps(self, session: Session) -> dict[str, Any]:
         """The results again, with where the pointed thing is on the first of them."""
-        if session.hits is None:
-            return self.panels.results(session)
-        return self.panels.results(session, self._heats(session, session.hits.items[:EXPLAINED]))
+        if session.results is None:
+            return self.views.results(session)
+        return self.views.results(session, self._heats(session, session.results.items[:EXPLAINED]))
 
     def heads(self, session: Session) -> dict[str, Any]:
         """What each attention head looks at on the query picture."""
-        return self.panels.heads(session, self.searcher.encoder)
+        return self.views.heads(session, self.searcher.encoder)
 
-    def why(self, session: Session, id: Any) -> dict[str, Any]:
+    def explain(self, session: Session, id: Any) -> dict[str, Any]:
         """Why one of the results is one.
 
         Raises:
             BadPrompt: It is none.
         """
-        for item, score in () if session.hits is None else zip(session.hits.items, session.hits.scores, strict=True):
+        for item, score in () if session.results is None else zip(session.results.items, session.results.scores, strict=True):
             if item.id == id:
-                return self.panels.why(session, item, float(score), *self._heats(session, [item]))
+                return self.views.explanation(session, item, float(score), *self._heats(session, [item]))
         raise BadPrompt("That picture is no longer among the results.")
 
     def _heats(self, session: Session, items: Sequence[Item]) -> list[np.ndarray | None]:
         """Where the pointed thing may be on each of some results."""
         from foir.search import explain
 
-        if session.hits is None or session.hits.mask is None or session.prompt is None:
+        if session.results is None or session.results.mask is None or session.prompt is None:
             return [None] * len(items)
         encoder = self.searcher.encoder
-        wanted = explain.region_vector(encoder, session.picture.prefix, session.hits.mask)
-        seen = self._patches.of(encoder, items)
+        wanted = explain.region_vector(encoder, session.image.prefix, session.results.mask)
+        seen = self._patches.get(encoder, items)
         return [None if patches is None else explain.result_heat(encoder, wanted, patches) for patches in seen]
 
-    def describe(self, session: Session, lean: float) -> dict[str, str]:
+    def captions(self, session: Session, lean: float) -> dict[str, str]:
         """What the model says of the open picture, and of what is pointed at; nothing where it writes no captions.
 
         Args:
@@ -208,11 +208,11 @@ class Page:
         """
         whole = pointed = None
         if self._writes():
-            whole = self.searcher.caption(session.picture)
+            whole = self.searcher.caption(session.image)
             if session.prompt is not None and lean:
                 with suppress(Unavailable):  # some models write, but cannot be steered
                     strength = lean * (self.searcher.writer or self.searcher.image_text).strength
-                    pointed = self.searcher.caption(session.picture, session.prompt, strength=strength)
+                    pointed = self.searcher.caption(session.image, session.prompt, strength=strength)
         return {"whole": whole or "", "pointed": pointed or ""}
 
     def _writes(self) -> bool:
@@ -242,7 +242,7 @@ class Page:
         return tuple({"name": name, "box": box} for name, box in list(boxes.items())[:TRIES])
 
 
-def uploaded(data: bytes) -> Photo:
+def read_upload(data: bytes) -> Photo:
     """A stranger's picture.
 
     Raises:
@@ -255,5 +255,5 @@ def _options(session: Session, settings: Settings) -> dict[str, Any]:
     """Of head selection, where it is part of the method."""
     if "phs" not in settings.method.split("|"):
         return {}
-    forced = {state: tuple(head for head, on in session.forced.items() if on is state) for state in (True, False)}
+    forced = {state: tuple(head for head, on in session.forced_heads.items() if on is state) for state in (True, False)}
     return {"h_on": settings.heads, "keep": forced[True], "drop": forced[False]}

@@ -13,15 +13,15 @@ from typing import Any
 
 import gradio as gr
 
-from foir.app.collections import Library
+from foir.app.collections import Collections
 from foir.app.controller import UPLOAD_BYTES
-from foir.app.sessions import Settings, Shown
+from foir.app.sessions import Settings, PageUpdate
 from foir.errors import BadImage, BadPrompt, FoirError
 
 LOOKS = 0.4  # seconds between looks at a collection that is on its way
 
 
-def told(step: Callable[..., Any]) -> Callable[..., Any]:
+def page_errors(step: Callable[..., Any]) -> Callable[..., Any]:
     """The same step; what foir refuses is told in its one sentence, and everything on the page stays as it was."""
 
     @wraps(step)
@@ -37,7 +37,7 @@ def told(step: Callable[..., Any]) -> Callable[..., Any]:
     return told_in_parts if inspect.isgeneratorfunction(step) else told
 
 
-def answered(ask: Callable[..., Any]) -> Callable[..., Any]:
+def api_errors(ask: Callable[..., Any]) -> Callable[..., Any]:
     """The same for programs, which show no markup."""
 
     @wraps(ask)
@@ -58,7 +58,7 @@ def _telling(*, markup: bool = True) -> Iterator[None]:
         raise gr.Error(sentence, title="That did not work", duration=8, print_exception=False) from error
 
 
-def taken(file: str | None) -> bytes:
+def take_upload(file: str | None) -> bytes:
     """What was uploaded. Its file goes at once: whoever knew its name could fetch it."""
     if file is None:
         return b""
@@ -94,107 +94,107 @@ def marks(event: gr.EventData) -> tuple[dict[str, Any], str]:
     return marks if isinstance(marks, dict) else {}, str(data.get("token"))
 
 
-class Events:
+class Handlers:
     """What each control of the page does. A visitor is known by a token (`now`), `chosen` are the controls' values."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Collections) -> None:
         """Bind them to the collections."""
         self.library = library
 
-    def _shown(self, outcome: Shown, now: str | None) -> Any:
+    def _shown(self, outcome: PageUpdate, now: str | None) -> Any:
         """Session, pointer, results, and the words: those that were searched for and do not count any more go."""
         try:
-            before = self.library.visitors.find(now).words.get("text")
+            before = self.library.sessions.get(now).texts.get("text")
         except FoirError:
             before = None
-        words = "" if before and "text" not in outcome.session.words else gr.skip()
-        return self.library.visitors.keep(outcome.session, now), outcome.pointer, outcome.results, words
+        words = "" if before and "text" not in outcome.session.texts else gr.skip()
+        return self.library.sessions.put(outcome.session, now), outcome.pointer, outcome.results, words
 
-    @told
+    @page_errors
     def enter(self, collection: str, now: str | None) -> Any:
         """Look in a collection, with the controls as it begins: session, pointer, results."""
-        page = self.library.page(collection)
-        return self._shown(page.start(page.offer.settings), now)
+        page = self.library.controller(collection)
+        return self._shown(page.start(page.capabilities.settings), now)
 
-    @told
+    @page_errors
     def use(self, file: str | None, collection: str, now: str | None, *chosen: Any) -> Any:
         """Open a visitor's own picture."""
-        return self._shown(self.library.page(collection).upload(taken(file), Settings(*chosen)), now)
+        return self._shown(self.library.controller(collection).upload(take_upload(file), Settings(*chosen)), now)
 
-    @told
+    @page_errors
     def choose(self, event: gr.EventData, collection: str, now: str | None, *chosen: Any) -> Any:
         """Open a picture of the collection."""
         try:
-            page, _ = self.library.visit(now)  # the results that were pressed are of this one
+            page, _ = self.library.resume(now)  # the results that were pressed are of this one
         except FoirError:
-            page = self.library.page(collection)
+            page = self.library.controller(collection)
         return self._shown(page.choose(chosen_id(event), Settings(*chosen)), now)
 
-    @told
+    @page_errors
     def point(self, event: gr.EventData, now: str | None, *chosen: Any) -> Any:
         """Search for what was marked."""
-        page, session = self.library.visit(now)
+        page, session = self.library.resume(now)
         return self._shown(page.point(session, *marks(event), Settings(*chosen)), now)
 
-    @told
+    @page_errors
     def refine(self, event: gr.EventData, now: str | None, *chosen: Any) -> Any:
         """Search again after results were judged."""
-        page, session = self.library.visit(now)
+        page, session = self.library.resume(now)
         return self._shown(page.refine(session, event._data or {}, Settings(*chosen)), now)
 
-    @told
+    @page_errors
     def again(self, now: str | None, *chosen: Any) -> Any:
         """Search again with other settings."""
-        page, session = self.library.visit(now)
+        page, session = self.library.resume(now)
         return self._shown(page.search(session, Settings(*chosen)), now)
 
-    @told
+    @page_errors
     def say(self, now: str | None, *chosen: Any) -> Any:
         """Search for words."""
-        page, session = self.library.visit(now)
-        return self._shown(page.say(session, Settings(*chosen)), now)
+        page, session = self.library.resume(now)
+        return self._shown(page.search_text(session, Settings(*chosen)), now)
 
-    @told
+    @page_errors
     def force(self, event: gr.EventData, now: str | None, *chosen: Any) -> Any:
         """Switch a head."""
-        page, session = self.library.visit(now)
-        return self._shown(page.force(session, *pressed(event), Settings(*chosen)), now)
+        page, session = self.library.resume(now)
+        return self._shown(page.switch_head(session, *pressed(event), Settings(*chosen)), now)
 
-    @told
+    @page_errors
     def why(self, event: gr.EventData, now: str | None) -> Any:
         """Why one of the results is one."""
-        page, session = self.library.visit(now)
-        return page.why(session, chosen_id(event))
+        page, session = self.library.resume(now)
+        return page.explain(session, chosen_id(event))
 
-    @told
+    @page_errors
     def compare(self, now: str | None, other: str, *chosen: Any) -> Any:
         """Another way of looking, beside."""
         beside = None
         if now and other:
-            page, session = self.library.visit(now)
+            page, session = self.library.resume(now)
             beside = page.compare(session, Settings(*chosen), other)
         return gr.update(value=beside, visible=beside is not None)
 
-    @told
+    @page_errors
     def unfold(self, now: str | None) -> Any:
         """What the heads see, from now on."""
         if not now:
             return True, gr.skip()
-        page, session = self.library.visit(now)
+        page, session = self.library.resume(now)
         return True, page.heads(session)
 
-    @told
+    @page_errors
     def chart(self, collection: str) -> Any:
         """The map of the collection."""
-        return self.library.page(collection).panels.map()
+        return self.library.controller(collection).views.map()
 
-    @told
+    @page_errors
     def lean(self, now: str | None, read: bool, far: float) -> Any:
         """The sentences, leaning further or less."""
-        page, session = self.library.visit(now)
-        return page.describe(session, far) if read else gr.skip()
+        page, session = self.library.resume(now)
+        return page.captions(session, far) if read else gr.skip()
 
-    @told
+    @page_errors
     def details(
         self, now: str | None, where: bool, seen: bool, read: bool, other: str, lean: float, *chosen: Any
     ) -> Any:
@@ -205,49 +205,49 @@ class Events:
         same = gr.skip()
         if now is None:
             return
-        page, session = self.library.visit(now)
+        page, session = self.library.resume(now)
         if where:
-            yield page.explain(session), same, same, same
+            yield page.heatmaps(session), same, same, same
         if seen:
             yield same, page.heads(session), same, same
         if other:
             yield same, same, self.compare(now, other, *chosen), same
         if read:
-            yield same, same, same, page.describe(session, lean)
+            yield same, same, same, page.captions(session, lean)
 
-    @told
+    @page_errors
     def tell(self, now: str | None, lean: float) -> Any:
         """The sentences, from now on."""
         if not now:
             return True, gr.skip()
-        page, session = self.library.visit(now)
-        return True, page.describe(session, lean)
+        page, session = self.library.resume(now)
+        return True, page.captions(session, lean)
 
-    @told
+    @page_errors
     def add(self, request: gr.Request, said: str, encoder: str, small: bool) -> Any:
         """Set out for another collection, then as `follow`; not for who comes through a proxy."""
         if any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers):
             raise BadPrompt("Collections are added on the machine that serves the page.")
-        self.library.send(said, encoder, small=small)
+        self.library.start_job(said, encoder, small=small)
         yield from self.follow()
 
-    @told
+    @page_errors
     def follow(self) -> Any:
         """The collections, and how far the one is that is on its way; it is looked in as soon as it is there."""
-        errand = self.library.errand
-        yield gr.update(choices=self.library.menu()), None
-        if errand is None or not (errand.running or errand.progress().problem):
+        errand = self.library.job
+        yield gr.update(choices=self.library.choices()), None
+        if errand is None or not (errand.running or errand.progress().error):
             return
         while errand.running:
             yield gr.skip(), errand.progress()
             time.sleep(LOOKS)
-        if not errand.arrived:
+        if not errand.succeeded:
             yield gr.skip(), errand.progress()
             return
         gr.Info(html.escape(f"{errand.title} is ready: its pictures are looked in now.", quote=False), duration=5)
-        yield gr.update(choices=self.library.menu(), value=errand.key), None
+        yield gr.update(choices=self.library.choices(), value=errand.key), None
 
     def stop(self) -> None:
         """Give up the collection that is on its way."""
-        if self.library.grows and self.library.errand is not None:
-            self.library.errand.stop()
+        if self.library.can_add and self.library.job is not None:
+            self.library.job.stop()

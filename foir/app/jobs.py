@@ -36,10 +36,10 @@ class Progress:
     running: bool
     done: int = 0
     total: int = 0
-    problem: str = ""
+    error: str = ""
 
 
-class Errand:
+class IndexingJob:
     """A collection on its way."""
 
     def __init__(self, title: str, address: str | Path, command: Sequence[str], arrived: Arrived) -> None:
@@ -66,8 +66,8 @@ class Errand:
         self._listener.start()
 
     @classmethod
-    def to(cls, said: str, encoder: str, *, small: bool, arrived: Arrived) -> Errand:
-        """Set out for a folder or for an address on the Hub; see `Library.send`.
+    def start(cls, said: str, encoder: str, *, small: bool, arrived: Arrived) -> IndexingJob:
+        """Set out for a folder or for an address on the Hub; see `Collections.start_job`.
 
         Raises:
             BadPrompt: It is neither.
@@ -90,7 +90,7 @@ class Errand:
             raise BadPrompt(f"There is no folder {said}, or it cannot be read.")
         if indexed:  # an index already
             return cls(folder.name, folder, ["verify", str(folder)], arrived)
-        if encoder not in choices():
+        if encoder not in encoder_choices():
             raise BadPrompt("There is no such encoder.")
         key = hashlib.sha256(f"{folder}\n{encoder}\n{small}".encode()).hexdigest()[:12]
         out = hub.cache_folder() / "indexes" / f"{folder.name}-{key}"
@@ -107,14 +107,14 @@ class Errand:
         return self._process.poll() is None or self._listener.is_alive()
 
     @property
-    def arrived(self) -> bool:
+    def succeeded(self) -> bool:
         """Whether it came to a good end, and was taken in."""
         return not self.running and bool(self.key)
 
     def progress(self) -> Progress:
         """How far it is now."""
         running = self.running
-        problem = "" if running or self.arrived or self._stopped else self._said
+        problem = "" if running or self.succeeded or self._stopped else self._said
         return Progress(self.title, running, self._done, self._total, problem)
 
     def stop(self) -> None:
@@ -135,7 +135,7 @@ class Errand:
             self.key = self._arrived(self.address, self.title)
 
 
-def choices() -> dict[str, str]:
+def encoder_choices() -> dict[str, str]:
     """The encoders that a folder's pictures can be seen by, and what to call them."""
     whole = (card for card in encoders.encoder_specs().values() if card.promptable and not card.name.endswith(":"))
     return {card.name: f"{card.name} ({card.licence})" for card in whole}

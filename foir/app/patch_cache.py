@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST = 256
 
 
-class Patches:
+class PatchCache:
     """Unit vectors of the patches of an index's thumbnails, by picture. Safe to share between threads."""
 
     def __init__(self, index: IndexLike) -> None:
@@ -29,7 +29,7 @@ class Patches:
         self._index, self._lock = index, Lock()
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
 
-    def of(self, encoder: Encoder, items: Sequence[Item]) -> list[np.ndarray | None]:
+    def get(self, encoder: Encoder, items: Sequence[Item]) -> list[np.ndarray | None]:
         """Each picture's patches, [rows * cols, d]; None where its thumbnail is damaged."""
         with self._lock:
             found = {item.id: self._kept[item.id] for item in items if item.id in self._kept}

@@ -19,18 +19,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from foir.errors import FoirError
 
 if TYPE_CHECKING:
-    from foir.app import Library
+    from foir.app import Collections
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-BODY = 32_000_000  # bytes that a request may have; an uploaded picture may have 20 million, a third more in base64
+MAX_BODY = 32_000_000  # bytes that a request may have; an uploaded picture may have 20 million, a third more in base64
 
 
-def pictures(library: Library) -> list[Route]:
+def image_routes(library: Collections) -> list[Route]:
     """`/thumb/COLLECTION/ID`, a picture of one, and `/photo/TOKEN`, a visitor's; no path is ever told or taken."""
 
     def thumb(request: Request) -> Response:
         try:
-            index = library.page(request.path_params["collection"]).index
+            index = library.controller(request.path_params["collection"]).index
             file = index.thumb(index.get(request.path_params["id"]))
         except FoirError:  # no such picture, or its file is damaged: its card stays without it
             return PlainTextResponse("There is no such thumbnail.", 404)
@@ -38,7 +38,7 @@ def pictures(library: Library) -> list[Route]:
 
     def photo(request: Request) -> Response:
         try:
-            jpeg, _ = library.visitors.find(request.path_params["token"]).shown
+            jpeg, _ = library.sessions.get(request.path_params["token"]).preview
         except FoirError:
             return PlainTextResponse("There is no such picture.", 404)
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
@@ -46,7 +46,7 @@ def pictures(library: Library) -> list[Route]:
     return [Route("/thumb/{collection}/{id:int}", thumb), Route("/photo/{token}", photo)]
 
 
-def fetch_nothing() -> None:
+def block_downloads() -> None:
     """Let Gradio open no connection for a caller: it would fetch any address that stands in the place of a file."""
     gradio.processing_utils.async_transport = _Closed()  # type: ignore[assignment]
 
@@ -56,7 +56,7 @@ class _Closed(httpx.AsyncBaseTransport):
         raise httpx.ConnectError("foir fetches nothing", request=request)
 
 
-class Guard:
+class RequestGuard:
     """Refuses what another site's page asks for in a visitor's name, and requests that are too large.
 
     Gradio looks at origins on localhost only. Programs send none and pass, and so does opening the page from elsewhere,
@@ -78,14 +78,14 @@ class Guard:
         if _foreign(headers):
             return await PlainTextResponse("This page answers only itself.", 403)(scope, receive, send)
         size = headers.get("content-length", "0")
-        if not size.isdecimal() or int(size) > BODY:
+        if not size.isdecimal() or int(size) > MAX_BODY:
             return await PlainTextResponse("That is too large.", 413)(scope, receive, send)
 
         async def counted() -> Message:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > BODY:  # it was sent in pieces, without saying how much will come
+            if read > MAX_BODY:  # it was sent in pieces, without saying how much will come
                 raise ValueError("a request is too large")
             return message
 
@@ -100,7 +100,7 @@ class Guard:
         return True
 
 
-def alone() -> bool:
+def is_localhost() -> bool:
     """Whether only this machine's own user can open the page: served on its loopback, under no other name.
 
     FOIR_ADD "yes" or "no" says otherwise.

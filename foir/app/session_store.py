@@ -13,7 +13,7 @@ SESSIONS = 64  # each may take some hundred MB
 HOUR = 3600
 
 
-class Visitors:
+class SessionStore:
     """Sessions by their token, which nobody can guess. Safe to share between threads."""
 
     def __init__(self, most: int = SESSIONS, seconds: float = HOUR) -> None:
@@ -22,7 +22,7 @@ class Visitors:
         self._lock = Lock()
         self._kept: OrderedDict[str, tuple[Session, float]] = OrderedDict()
 
-    def keep(self, session: Session, before: str | None = None) -> str:
+    def put(self, session: Session, before: str | None = None) -> str:
         """Keep a session in the place of the one that its visitor had before; returns its token."""
         with self._lock:
             self._kept.pop(before or "", None)
@@ -33,7 +33,7 @@ class Visitors:
             self._sweep()
         return session.token
 
-    def find(self, token: str | None) -> Session:
+    def get(self, token: str | None) -> Session:
         """The session of a token.
 
         Raises:
@@ -46,7 +46,7 @@ class Visitors:
             raise FoirError("This page rested for long, or many others came: choose your picture again.")
         return found[0]
 
-    def forget(self, token: str | None) -> None:
+    def drop(self, token: str | None) -> None:
         """Drop a session, if it is still there."""
         with self._lock:
             self._kept.pop(token or "", None)

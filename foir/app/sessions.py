@@ -13,8 +13,8 @@ from foir.prompts import Prompt
 if TYPE_CHECKING:
     from foir.search.results import QueryImage, SearchResults
 
-JUDGED = 1000  # most results that can be called right, and wrong
-WORDS = 300  # characters a text may have
+MAX_JUDGED = 1000  # most results that can be called right, and wrong
+MAX_TEXT = 300  # characters a text may have
 
 
 @dataclass(frozen=True)
@@ -36,38 +36,38 @@ class Settings:
 
     method: str = "phs"
     heads: int = 5
-    both: bool = False
+    query_db: bool = False
     text: str = ""
-    minus: str = ""
-    together: bool = False
-    mix: float = 0.5
-    least: float = 0.0
-    small: bool = False
+    negative_text: str = ""
+    combine_text: bool = False
+    text_weight: float = 0.5
+    min_score: float = 0.0
+    small_object: bool = False
     outline: bool = False
 
     @property
-    def words(self) -> dict[str, str]:
+    def texts(self) -> dict[str, str]:
         """The words that say something.
 
         Raises:
             BadPrompt: They are too many.
         """
-        said = {name: text.strip() for name, text in (("text", self.text), ("minus", self.minus)) if text.strip()}
-        if any(len(text) > WORDS for text in said.values()):
-            raise BadPrompt(f"Say it in at most {WORDS} characters.")
+        said = {name: text.strip() for name, text in (("text", self.text), ("minus", self.negative_text)) if text.strip()}
+        if any(len(text) > MAX_TEXT for text in said.values()):
+            raise BadPrompt(f"Say it in at most {MAX_TEXT} characters.")
         return said
 
 
 @dataclass(frozen=True)
-class Opinion:
+class Judgements:
     """Ids of results that were right, of those that were wrong, and of pictures to leave out."""
 
     liked: tuple[int, ...] = ()
     disliked: tuple[int, ...] = ()
-    without: tuple[int, ...] = ()
+    exclude: tuple[int, ...] = ()
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any], without: Sequence[int]) -> Opinion:
+    def from_json(cls, said: Mapping[str, Any], without: Sequence[int]) -> Judgements:
         """What the browser sent: {"liked": [id], "disliked": [id]}.
 
         Raises:
@@ -75,8 +75,8 @@ class Opinion:
         """
         sides = [said.get(name, []) for name in ("liked", "disliked")]
         for side in sides:
-            if not isinstance(side, list) or len(side) > JUDGED or not all(type(id) is int for id in side):
-                raise BadPrompt(f"Judgements are two lists of at most {JUDGED} pictures.")
+            if not isinstance(side, list) or len(side) > MAX_JUDGED or not all(type(id) is int for id in side):
+                raise BadPrompt(f"Judgements are two lists of at most {MAX_JUDGED} pictures.")
         return cls(tuple(sides[0]), tuple(sides[1]), tuple(sorted(without)))
 
 
@@ -103,31 +103,31 @@ class Session:
         opinions: What was judged so far, one entry for each time of refining; the last holds all of it.
     """
 
-    picture: QueryImage
+    image: QueryImage
     name: str
-    shown: tuple[bytes, tuple[int, int]]
-    tries: tuple[Mapping[str, Any], ...] = ()
+    preview: tuple[bytes, tuple[int, int]]
+    suggestions: tuple[Mapping[str, Any], ...] = ()
     collection: str = ""
-    item: int | None = None
+    item_id: int | None = None
     token: str = field(default_factory=lambda: uuid4().hex)
     prompt: Prompt | None = None
-    forced: Mapping[int, bool] = field(default_factory=dict)
-    said: bool = False
-    words: Mapping[str, str] = field(default_factory=dict)
-    small: bool = False
+    forced_heads: Mapping[int, bool] = field(default_factory=dict)
+    text_only: bool = False
+    texts: Mapping[str, str] = field(default_factory=dict)
+    small_object: bool = False
     outlined: bool = False
-    way: str = ""
-    hits: SearchResults | None = None
-    opinions: tuple[Opinion, ...] = ()
+    method_title: str = ""
+    results: SearchResults | None = None
+    rounds: tuple[Judgements, ...] = ()
 
     @property
-    def opinion(self) -> Opinion:
+    def judgements(self) -> Judgements:
         """What counts now."""
-        return self.opinions[-1] if self.opinions else Opinion()
+        return self.rounds[-1] if self.rounds else Judgements()
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class PageUpdate:
     """A step's outcome: the session after it, and the values of the page's two parts (see assets/page/*.js)."""
 
     session: Session

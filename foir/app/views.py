@@ -29,7 +29,7 @@ TINT = (255, 181, 46, 110)
 AGREEING = 3  # heads that are named as those which find a result most alike
 
 
-class Panels:
+class Views:
     """The values of the page's parts. Holds no state of any visitor."""
 
     def __init__(self, index: IndexLike, key: str) -> None:
@@ -40,8 +40,8 @@ class Panels:
 
     def pointer(self, session: Session, heat: np.ndarray | None) -> dict[str, Any]:
         """The picture to point at, what is pointed at, and what else could be opened."""
-        photo, prompt, hits = session.picture.photo, session.prompt, session.hits
-        size = session.shown[1]
+        photo, prompt, hits = session.image.photo, session.prompt, session.results
+        size = session.preview[1]
         marks = None
         if prompt is not None:
             strokes = [{"path": s.path, "width": s.width} for s in prompt.strokes]
@@ -56,17 +56,17 @@ class Panels:
             "prompt": marks,
             "heat": None if heat is None else _veil_url(heat, size),
             "outline": None if mask is None else _tint_url(mask.pixels, size),
-            "understood": understood(session),
-            "tries": session.tries,
+            "understood": query_summary(session),
+            "tries": session.suggestions,
             "samples": [self._card(item) for item in self._samples],
         }
 
     def results(self, session: Session, heats: Sequence[np.ndarray | None] = ()) -> dict[str, Any]:
         """The results: a note and one card a hit, near copies folded."""
-        hits = session.hits
+        hits = session.results
         if hits is None:
             return {"hits": [], "note": ""}
-        opinion = {"liked": session.opinion.liked, "disliked": session.opinion.disliked}
+        opinion = {"liked": session.judgements.liked, "disliked": session.judgements.disliked}
         firsts = clustering.near_duplicates(self.index.vectors("image", [item.id for item in hits.items]))
         cards: dict[int, dict[str, Any]] = {}
         for i, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True)):
@@ -81,28 +81,28 @@ class Panels:
         return {
             "hits": list(cards.values()),
             "note": note,
-            "way": session.way,
+            "way": session.method_title,
             "opinion": opinion,
-            "rounds": len(session.opinions),
+            "rounds": len(session.rounds),
         }
 
     def heads(self, session: Session, encoder: Encoder) -> dict[str, Any]:
         """What each attention head looks at on the query picture, and which of them were kept."""
         from foir.search import explain
 
-        hits = session.hits
+        hits = session.results
         if hits is None or hits.features is None or session.prompt is None:
             return {"heads": [], "note": "Point at something to see what each head looks at."}
         if not hits.is_full_view:
             return {"heads": [], "note": "This way of looking cuts the thing out, so no head sees the picture."}
-        width, height = session.shown[1]
+        width, height = session.preview[1]
         gate = hits.features.gates[0]
         kept = range(encoder.heads) if gate is None else gate.on
         heads = [
             {
                 "heat": _veil_url(explain.head_heat(encoder, hits.features, head), (width, height)),
                 "on": head in kept,
-                "forced": head in session.forced,
+                "forced": head in session.forced_heads,
             }
             for head in range(encoder.heads)
         ]
@@ -114,13 +114,13 @@ class Panels:
         about = {"token": session.token, "url": f"photo/{session.token}", "ratio": width / height}
         return {**about, "heads": heads, "fixed": gate is None, "note": note}
 
-    def why(self, session: Session, item: Item, score: float, heat: np.ndarray | None) -> dict[str, Any]:
+    def explanation(self, session: Session, item: Item, score: float, heat: np.ndarray | None) -> dict[str, Any]:
         """Why a result is one: where the thing may be on it, and which of the kept heads find it most alike."""
-        hits = session.hits
+        hits = session.results
         lines = ["Brightest is what is most like the thing you pointed at."] if heat is not None else []
-        if session.words.get("text"):
-            lines.append(f"It was looked for by your words, \u201c{session.words['text']}\u201d.")
-        if session.opinion.liked or session.opinion.disliked:
+        if session.texts.get("text"):
+            lines.append(f"It was looked for by your words, \u201c{session.texts['text']}\u201d.")
+        if session.judgements.liked or session.judgements.disliked:
             lines.append("What you called right and wrong counts.")
         if hits is not None and not hits.is_fused:
             lines.append(f"The whole is {100 * score:.1f} alike, of 100.")
@@ -134,7 +134,7 @@ class Panels:
 
     def _agreeing(self, session: Session, item: Item) -> list[tuple[int, float]]:
         """The kept heads whose outputs on query and result are most alike, with their cosines; needs a head cache."""
-        space, hits = self.index.space("image"), session.hits
+        space, hits = self.index.space("image"), session.results
         if hits is None or hits.features is None or not space.z or not hits.heads:
             return []
         theirs = self.index.head_outputs(item.id)
@@ -171,9 +171,9 @@ def thumb_url(collection: str, item: Item) -> str:
     return f"thumb/{collection}/{item.id}"
 
 
-def understood(session: Session) -> str:
+def query_summary(session: Session) -> str:
     """What was made of the marks, in one line; nothing where nothing is pointed at."""
-    hits, prompt = session.hits, session.prompt
+    hits, prompt = session.results, session.prompt
     if hits is None or hits.mask is None or prompt is None:
         return ""
     counts = (("point", prompt.points), ("box", prompt.boxes), ("stroke", prompt.strokes))
@@ -184,7 +184,7 @@ def understood(session: Session) -> str:
     line = f"{marks}{outlined}: {size} of the picture."
     if hits.heads is not None and hits.features is not None:
         heads = f"{len(hits.heads)} of {hits.features.z.shape[1]} attention heads"
-        line += f" {heads} speak." if session.forced else f" The {heads} that look there most speak."
+        line += f" {heads} speak." if session.forced_heads else f" The {heads} that look there most speak."
     return line[:1].upper() + line[1:]
 
 
@@ -195,14 +195,14 @@ def _counted(count: int, name: str) -> str:
 
 def _sentence(session: Session) -> str:
     """What the results are, in words."""
-    text, minus = session.words.get("text"), session.words.get("minus")
+    text, minus = session.texts.get("text"), session.texts.get("minus")
     without = f", without \u201c{minus}\u201d" if minus else ""
-    judged = ", as you judged them" if session.opinion.liked or session.opinion.disliked else ""
-    if session.hits is None or session.hits.mask is None:
+    judged = ", as you judged them" if session.judgements.liked or session.judgements.disliked else ""
+    if session.results is None or session.results.mask is None:
         return f"Pictures of \u201c{text}\u201d{without}{judged}, best first."
     also = f" and \u201c{text}\u201d" if text else ""
     if session.prompt is not None:
-        small = ", however small" if session.small else ""
+        small = ", however small" if session.small_object else ""
         return f"Pictures with what you pointed at{small}{also}{without}{judged}, best first."
     return f"Pictures like this one{also}{without}{judged}. Draw a box around one thing to look for that thing."
 

@@ -6,9 +6,9 @@ import io
 import pytest
 
 from foir import BadImage, BadIndex, BadPrompt, FoirError, Index, Prompt, Searcher, encoders
-from foir.app import Library, Page
-from foir.app.api import MOST, Endpoints
-from foir.app.sessions import WORDS
+from foir.app import Collections, Controller
+from foir.app.api import MAX_RESULTS, Api
+from foir.app.sessions import MAX_TEXT
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
 
@@ -22,7 +22,7 @@ def searcher(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ask(searcher):
-    return Endpoints(Library([searcher.index.folder], lambda _, key: Page(searcher.index, lambda: searcher, key)))
+    return Api(Collections([searcher.index.folder], lambda _, key: Controller(searcher.index, lambda: searcher, key)))
 
 
 def encoded(image):
@@ -82,14 +82,14 @@ def test_a_caption_is_a_sentence_or_nothing(ask):
         ("search", {"item": 1, "collection": "/etc"}, BadPrompt, "no such collection"),
         ("search", {"item": 99}, BadIndex, "no picture with id 99"),
         ("search", {"item": "x"}, BadPrompt, "item"),
-        ("search", {"item": 1, "k": MOST + 1}, BadPrompt, f"1 to {MOST}"),
-        ("search", {"item": 1, "k": 0}, BadPrompt, f"1 to {MOST}"),
+        ("search", {"item": 1, "k": MAX_RESULTS + 1}, BadPrompt, f"1 to {MAX_RESULTS}"),
+        ("search", {"item": 1, "k": 0}, BadPrompt, f"1 to {MAX_RESULTS}"),
         ("search", {"item": 1, "mode": "all"}, BadPrompt, "mode"),
         ("search", {"item": 1, "method": "nothing"}, BadPrompt, "nothing"),
         ("search", {"item": 1, "boxes": [[1, 2]]}, BadPrompt, "boxes"),
         ("search", {"item": 1, "boxes": "all"}, BadPrompt, "boxes"),
         ("search", {"item": 1, "points": [[float("nan"), 1.0]]}, BadPrompt, ""),
-        ("search", {"item": 1, "text": "x" * (WORDS + 1)}, BadPrompt, f"{WORDS}"),
+        ("search", {"item": 1, "text": "x" * (MAX_TEXT + 1)}, BadPrompt, f"{MAX_TEXT}"),
         ("search", {"item": 1, "mix": "half"}, BadPrompt, "mix"),
         ("search", {"item": 1, "boxes": [BOX], "heads": 99}, BadPrompt, "heads"),
         ("search_text", {"text": " "}, BadPrompt, "nothing to search for"),

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from foir import BadIndex, BadPrompt, FoirError, Index, Searcher, Unavailable, encoders
-from foir.app import Library, Page
-from foir.app.capabilities import Offer
-from foir.app.collections import OPEN, SAMPLE
-from foir.app.jobs import Errand, choices
-from foir.app.server import alone
+from foir.app import Collections, Controller
+from foir.app.capabilities import Capabilities
+from foir.app.collections import MAX_OPEN, SAMPLE
+from foir.app.jobs import IndexingJob, encoder_choices
+from foir.app.server import is_localhost
 from foir.app.sessions import Settings
 from foir.index.remote import local_folder
 from index_build.pipeline import Plan, build
@@ -22,9 +22,9 @@ from tests.conftest import draw, scene
 def folders(tmp_path_factory):
     """Indexes of six folders, of other sizes."""
     root = tmp_path_factory.mktemp("collections")
-    for count in range(1, OPEN + 3):
+    for count in range(1, MAX_OPEN + 3):
         build(Plan(draw(root / f"pictures-{count}", count), root / f"index-{count}", "toy", device="cpu"))
-    return [root / f"index-{count}" for count in range(1, OPEN + 3)]
+    return [root / f"index-{count}" for count in range(1, MAX_OPEN + 3)]
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def library(folders, opened, toy):
     def page(address, key):
         opened.append(address)
         index = Index.open(address)
-        return Page(index, lambda: Searcher(index, toy), key)
+        return Controller(index, lambda: Searcher(index, toy), key)
 
-    library = Library(folders[:1], page, grows=True)
+    library = Collections(folders[:1], page, grows=True)
     for folder in folders[1:]:
         library.add(folder)
     return library
@@ -122,43 +122,43 @@ def test_a_folder_is_indexed_followed_and_taken_up_again(tmp_path, monkeypatch, 
 
 def test_stopping_keeps_what_is_done_and_is_no_problem(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    errand = Errand.to(str(draw(tmp_path / "pictures", 3)), "mini", small=False, arrived=taken)
+    errand = IndexingJob.start(str(draw(tmp_path / "pictures", 3)), "mini", small=False, arrived=taken)
     errand.stop()
     assert not arrived(errand) and not errand.running
-    assert errand.progress().problem == ""
+    assert errand.progress().error == ""
 
 
 def test_what_goes_wrong_is_told_in_its_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "bad.jpg").write_bytes(b"no picture")
-    errand = Errand.to(str(tmp_path / "bad"), "mini", small=False, arrived=taken)
+    errand = IndexingJob.start(str(tmp_path / "bad"), "mini", small=False, arrived=taken)
     assert not arrived(errand)
-    assert errand.progress().problem.startswith("None of the 1 pictures under")
+    assert errand.progress().error.startswith("None of the 1 pictures under")
     for said, words in ((str(tmp_path / "none"), "no folder"), (" ", "Name a folder"), ("\0", "no folder")):
         with pytest.raises(BadPrompt, match=words):
-            Errand.to(said, "mini", small=False, arrived=taken)
+            IndexingJob.start(said, "mini", small=False, arrived=taken)
     with pytest.raises(BadPrompt, match="no such encoder"):
-        Errand.to(str(tmp_path / "bad"), "--device", small=False, arrived=taken)
+        IndexingJob.start(str(tmp_path / "bad"), "--device", small=False, arrived=taken)
     with pytest.raises(Unavailable, match="no address"):
-        Errand.to("hf://datasets/one", "mini", small=False, arrived=taken)
+        IndexingJob.start("hf://datasets/one", "mini", small=False, arrived=taken)
 
 
 def test_a_folder_that_is_an_index_is_checked_and_opened(folders, tmp_path):
-    errand = Errand.to(str(folders[1]), "mini", small=False, arrived=taken)
+    errand = IndexingJob.start(str(folders[1]), "mini", small=False, arrived=taken)
     assert arrived(errand) and errand.address == folders[1].resolve()
     shutil.copytree(folders[1], tmp_path / "damaged")
     shard = next((tmp_path / "damaged").glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    errand = Errand.to(str(tmp_path / "damaged"), "mini", small=False, arrived=taken)
-    assert not arrived(errand) and "damaged" in errand.progress().problem
+    errand = IndexingJob.start(str(tmp_path / "damaged"), "mini", small=False, arrived=taken)
+    assert not arrived(errand) and "damaged" in errand.progress().error
 
 
 def test_visitors_of_a_served_page_add_nothing(folders, tmp_path):
-    library = Library(folders, unopened)
+    library = Collections(folders, unopened)
     with pytest.raises(FoirError, match="on the machine"):
-        library.send(str(tmp_path), "mini", small=False)
-    assert library.errand is None
+        library.start_job(str(tmp_path), "mini", small=False)
+    assert library.job is None
 
 
 @pytest.mark.parametrize(
@@ -178,26 +178,26 @@ def test_collections_are_added_where_only_this_machines_user_comes(monkeypatch, 
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert alone() is own
+    assert is_localhost() is own
 
 
 def test_what_a_collection_offers():
-    offer = Offer.of(Index.open(SAMPLE))
-    assert (offer.words, offer.cached, offer.heads) == (True, True, 12)
+    offer = Capabilities.from_index(Index.open(SAMPLE))
+    assert (offer.has_text, offer.has_head_cache, offer.heads) == (True, True, 12)
     assert offer.settings.method == "attention_mask|phs" and offer.settings.heads == 5
     assert offer.about.startswith("600 pictures, ") and "seen by mini (MIT and Apache-2.0)" in offer.about
     assert "Microsoft Fluent 3D emoji (MIT)" in offer.about
 
 
 def test_few_heads_are_not_chosen_among_alone(folders):
-    offer = Offer.of(Index.open(folders[0]))
-    assert (offer.words, offer.cached, offer.objects, offer.heads) == (False, False, False, 6)
+    offer = Capabilities.from_index(Index.open(folders[0]))
+    assert (offer.has_text, offer.has_head_cache, offer.has_objects, offer.heads) == (False, False, False, 6)
     assert offer.settings.method == "attention_mask|phs"
     assert "Pictures:" not in offer.about
 
 
 def test_the_menu_of_encoders_has_those_that_can_be_pointed():
-    names = choices()
+    names = encoder_choices()
     assert "mini" in names and "dinov2-base-reg" in names and "siglip-base" not in names
     assert not any(name.endswith(":") for name in names)
     assert encoders.encoder_spec("mini").licence in names["mini"]
@@ -207,14 +207,14 @@ def test_addresses_on_the_hub_have_a_place_of_their_own(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     one, other = local_folder("hf://datasets/tester/one"), local_folder("hf://datasets/tester/one@v1")
     assert one != other and one.is_relative_to(tmp_path) and local_folder(SAMPLE) == SAMPLE
-    errand_to = Library(["hf://datasets/tester/one", SAMPLE], unopened)
-    assert [title for title, _ in errand_to.menu()] == ["tester/one", "Sample"]
+    errand_to = Collections(["hf://datasets/tester/one", SAMPLE], unopened)
+    assert [title for title, _ in errand_to.choices()] == ["tester/one", "Sample"]
 
 
 def test_pictures_of_a_collection_without_any_are_no_crash(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     (tmp_path / "empty").mkdir()
-    errand = Errand.to(str(tmp_path / "empty"), "mini", small=False, arrived=taken)
-    assert not arrived(errand) and errand.progress().problem
+    errand = IndexingJob.start(str(tmp_path / "empty"), "mini", small=False, arrived=taken)
+    assert not arrived(errand) and errand.progress().error
     Image.new("RGB", (8, 8)).save(tmp_path / "empty" / "one.png")
-    assert arrived(Errand.to(str(tmp_path / "empty"), "mini", small=False, arrived=taken))
+    assert arrived(IndexingJob.start(str(tmp_path / "empty"), "mini", small=False, arrived=taken))

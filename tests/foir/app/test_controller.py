@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from foir import BadImage, BadPrompt, FoirError, Index, Prompt, Searcher, encoders, image_text
-from foir.app import Page
+from foir.app import Controller
 from foir.app.controller import EXPLAINED
-from foir.app.session_store import Visitors
+from foir.app.session_store import SessionStore
 from foir.app.sessions import Settings
 from foir.index import Object
 from index_build.pipeline import Plan, build
@@ -27,7 +27,7 @@ def page(tmp_path_factory):
     notes = {"00.png": Note("A scene.", objects=(box, replace(box, name="small", box=(0.0, 0.0, 9.0, 9.0))))}
     build(Plan(root / "pictures #1", root / "index #1", "toy", heads=True, device="cpu", notes=notes))
     index = Index.open(root / "index #1")
-    return Page(index, lambda: Searcher(index, encoders.load("toy", device="cpu")), "few")
+    return Controller(index, lambda: Searcher(index, encoders.load("toy", device="cpu")), "few")
 
 
 def test_it_starts_with_the_most_prominent_known_thing_pointed_at(page):
@@ -62,7 +62,7 @@ def test_settings_change_the_search(page):
     session = page.start(PHS).session
     scores = {
         settings: tuple(hit["score"] for hit in page.search(session, settings).results["hits"])
-        for settings in (PHS, Settings("phs", 6), Settings("crop"), Settings("phs", 2, both=True))
+        for settings in (PHS, Settings("phs", 6), Settings("crop"), Settings("phs", 2, query_db=True))
     }
     assert len(set(scores.values())) == 4
 
@@ -126,7 +126,7 @@ def speaking(tmp_path_factory):
     root = tmp_path_factory.mktemp("speaking")
     build(Plan(draw(root / "pictures", 12), root / "index", "toy-words", device="cpu"))
     index = Index.open(root / "index")
-    return Page(index, lambda: Searcher(index, encoders.load("toy-words", device="cpu")))
+    return Controller(index, lambda: Searcher(index, encoders.load("toy-words", device="cpu")))
 
 
 def test_words_search_alone_until_they_are_joined_with_the_picture(speaking):
@@ -404,25 +404,25 @@ def test_words_may_not_be_endless(speaking):
 def test_visitors_are_bounded_in_number_and_in_time(page, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("foir.app.session_store.time.monotonic", lambda: now[0])
-    visitors = Visitors(2, 10.0)
+    visitors = SessionStore(2, 10.0)
     one, two, three = (page.choose(number, PHS).session for number in range(3))
-    assert visitors.find(visitors.keep(one)) is one
-    visitors.keep(two)
-    visitors.keep(replace(one, said=True))  # used again: the other is the oldest now
-    visitors.keep(three)
-    assert visitors.find(one.token).said and visitors.find(three.token) is three
+    assert visitors.get(visitors.put(one)) is one
+    visitors.put(two)
+    visitors.put(replace(one, said=True))  # used again: the other is the oldest now
+    visitors.put(three)
+    assert visitors.get(one.token).text_only and visitors.get(three.token) is three
     for token in (two.token, None, "", "guessed"):
         with pytest.raises(FoirError, match="choose your picture again"):
-            visitors.find(token)
+            visitors.get(token)
     now[0] = 9.0
-    visitors.keep(three)
+    visitors.put(three)
     now[0] = 11.0
     with pytest.raises(FoirError):
-        visitors.find(one.token)
-    assert visitors.find(three.token) is three
-    assert visitors.keep(two, before=three.token) == two.token  # a visitor has one picture at a time
+        visitors.get(one.token)
+    assert visitors.get(three.token) is three
+    assert visitors.put(two, before=three.token) == two.token  # a visitor has one picture at a time
     with pytest.raises(FoirError):
-        visitors.find(three.token)
-    visitors.forget(two.token)
-    visitors.forget(None)
+        visitors.get(three.token)
+    visitors.drop(two.token)
+    visitors.drop(None)
     assert not visitors._kept

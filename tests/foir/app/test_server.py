@@ -23,8 +23,8 @@ from starlette.responses import PlainTextResponse
 import app
 from eval.benchmarks import load
 from foir import FoirError, Index, Searcher, encoders
-from foir.app import Library, Page, handlers
-from foir.app.server import BODY, Guard
+from foir.app import Collections, Controller, handlers
+from foir.app.server import MAX_BODY, RequestGuard
 from foir.app.sessions import Settings
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
@@ -39,12 +39,12 @@ class Served:
     address: str
     index: Index
     files: Path
-    library: Library
+    library: Collections
 
     @property
     def thumb(self):
         """Where its thumbnails are served."""
-        return f"{self.address}/thumb/{self.library.first}"
+        return f"{self.address}/thumb/{self.library.default_key}"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def served(tmp_path_factory):
     patch.setattr(app, "SWEEP", 1)
     patch.setattr(app, "HOUR", 3)
     searcher = Searcher(index, encoders.load("toy-words", device="cpu"))
-    library = Library([index.folder], lambda _, key: Page(index, lambda: searcher, key))
+    library = Collections([index.folder], lambda _, key: Controller(index, lambda: searcher, key))
     blocks = app.launch(library)
     yield Served(str(blocks.local_url).rstrip("/"), index, root / "files", library)
     blocks.close()
@@ -188,7 +188,7 @@ def test_only_names_that_are_known_lead_here(monkeypatch, host, answer):
     """Any site can let its own name lead to this machine; its pages would be of one origin with the page."""
     monkeypatch.setenv("SPACE_HOST", "look.hf.space")
     monkeypatch.setenv("FOIR_HOSTS", "mine.example, Other.example, .tunnel.example")
-    guard = Guard(PlainTextResponse("in"))
+    guard = RequestGuard(PlainTextResponse("in"))
     asked = httpx.Request("GET", "http://127.0.0.1/", headers={"Host": host})
     assert apart(asking, guard, asked).status_code == answer
 
@@ -219,11 +219,11 @@ def test_a_request_in_pieces_is_read_no_further_than_may_be():
         async def send(message):
             raise AssertionError("nothing is answered")
 
-        await Guard(reader)(scope, receive, send)
+        await RequestGuard(reader)(scope, receive, send)
 
     with pytest.raises(ValueError, match="too large"):
         apart(send_pieces)
-    assert sum(read) == BODY
+    assert sum(read) == MAX_BODY
 
 
 @pytest.mark.parametrize("name", ["search", "search_text"])
@@ -297,7 +297,7 @@ def test_a_damaged_thumbnail_is_not_served(served):
 
 def test_requests_that_are_too_large_are_refused(served):
     address = served.address
-    large = httpx.post(f"{address}/gradio_api/call/search", content=b"x" * (BODY + 1))
+    large = httpx.post(f"{address}/gradio_api/call/search", content=b"x" * (MAX_BODY + 1))
     assert large.status_code == 413
     assert httpx.get(f"{served.thumb}/0").status_code == 200
 
@@ -318,22 +318,22 @@ def test_uploaded_files_are_limited_and_gone_soon(served):
 def test_an_upload_that_was_read_is_gone_at_once(tmp_path):
     file = tmp_path / "mine.png"
     file.write_bytes(b"bytes")
-    assert handlers.taken(str(file)) == b"bytes" and not file.exists()
+    assert handlers.take_upload(str(file)) == b"bytes" and not file.exists()
     with pytest.raises(Exception, match="try again"):
-        handlers.taken(str(file))
-    assert handlers.taken(None) == b""
+        handlers.take_upload(str(file))
+    assert handlers.take_upload(None) == b""
 
 
 def test_what_a_visitor_looks_at_is_forgotten(served):
     """Gradio keeps a token only, and tells when it drops it."""
-    library = Library([served.index.folder], lambda _, key: served.library.page())
+    library = Collections([served.index.folder], lambda _, key: served.library.page())
     states = [block for block in app.build(library).blocks.values() if isinstance(block, gr.State)]
     state = next(state for state in states if state.time_to_live == 3)
-    token = library.visitors.keep(library.page().choose(3, Settings("phs", 2)).session)
-    assert library.visitors.find(token)
+    token = library.sessions.put(library.controller().choose(3, Settings("phs", 2)).session)
+    assert library.sessions.get(token)
     state.delete_callback(token)
     with pytest.raises(FoirError):
-        library.visitors.find(token)
+        library.sessions.get(token)
 
 
 def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypatch):
@@ -348,7 +348,7 @@ def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypa
         return slowly(*given, **how)
 
     monkeypatch.setattr(searcher, "search", search)
-    blocks = app.launch(Library([index.folder], lambda _, key: Page(index, lambda: searcher, key)))
+    blocks = app.launch(Collections([index.folder], lambda _, key: Controller(index, lambda: searcher, key)))
     try:
         clients = [Client(blocks.local_url, verbose=False) for _ in range(8)]
         jobs = [client.submit(item=number, k=24, api_name="/search") for number, client in enumerate(clients)]
