@@ -230,11 +230,11 @@ class Controller:
             strength: Strength of steering towards the object, as a multiple of the model's default.
         """
         searcher, whole, marked = self.searcher, None, None
-        if searcher.writer is not None or "text" in self.index.spaces:
+        if searcher.captioner is not None or "text" in self.index.spaces:
             whole = searcher.caption(session.image)
             if session.prompt is not None and strength:
                 with suppress(Unavailable):  # some models write captions but cannot be steered
-                    strength *= (searcher.writer or searcher.image_text).strength
+                    strength *= (searcher.captioner or searcher.image_text).strength
                     marked = searcher.caption(session.image, session.prompt, strength=strength)
         return {"whole": whole or "", "marked": marked or ""}
 

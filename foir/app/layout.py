@@ -101,7 +101,7 @@ def _query_column(initial: dict[str, dict[str, Any]]) -> Components:
 
 def _search_options(initial: dict[str, dict[str, Any]]) -> Components:
     """The controls of the search."""
-    choices = [(method.title, method.name) for method in methods.methods().values() if method.pointed]
+    choices = [(method.title, method.name) for method in methods.methods().values() if method.uses_prompt]
     choices += [(methods.title(chain), chain) for chain in CHAINS]
     with gr.Accordion("Search options", open=False):
         return {

@@ -231,7 +231,7 @@ def _heat_url(heat: np.ndarray | None, size: tuple[int, int]) -> str | None:
     """A heat map [rows, cols] as a data URL, in the ratio of (width, height)."""
     from foir.search import explain
 
-    return None if heat is None else _data_url(explain.veil(heat, _scaled(size, HEAT_SIDE)))
+    return None if heat is None else _data_url(explain.shade(heat, _scaled(size, HEAT_SIDE)))
 
 
 def _mask_url(mask: np.ndarray, size: tuple[int, int]) -> str:

@@ -249,19 +249,19 @@ def test_near_copies_are_folded_together(speaking, monkeypatch):
 
 def test_another_model_can_write_the_captions(page):
     """An index without words, and a writer beside it."""
-    page._searcher.result().writer = image_text.load("toy-words", device="cpu")
+    page._searcher.result().captioner = image_text.load("toy-words", device="cpu")
     try:
         opened = page.choose(3, PHS).session
         assert page.captions(opened, 1)["whole"] == "picture of 1"
         marked = page.point(opened, {"points": [[40, 40]]}, opened.token, PHS).session
         assert page.captions(marked, 2)["marked"] == "picture of 1, 1 pulled by 2"
     finally:
-        page._searcher.result().writer = None
+        page._searcher.result().captioner = None
 
 
 def test_a_writer_is_loaded_by_name(page):
     searcher = Searcher.load(page.index, device="cpu", captions="toy-words")
-    assert searcher.writer is not None
+    assert searcher.captioner is not None
     assert searcher.caption(searcher.open(page.index.picture(page.index.item(0)))) == "picture of 1"
 
 
