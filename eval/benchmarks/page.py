@@ -12,10 +12,10 @@ from typing import Any
 
 import gradio as gr
 
-import app
 from foir import Searcher
-from foir.app import Collections, Controller
-from foir.app.collections import SAMPLE
+from foir.app.collections import SAMPLE, Collections
+from foir.app.controller import Controller
+from foir.app.server import launch
 from foir.errors import Unavailable
 from foir.index import Index
 from foir.search import query_encoder
@@ -58,7 +58,7 @@ def main() -> str:
     index = Index.open(SAMPLE)
     library = Collections([SAMPLE], lambda _, key: Controller(index, lambda: Searcher.load(index), key))
     page, spent = library.controller(), defaultdict[str, list[float]](list)
-    blocks = app.launch(library)
+    blocks = launch(library)
     try:
         with _timed(page, spent):
             lines = _measure(str(blocks.local_url), chromium, spent)

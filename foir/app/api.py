@@ -119,7 +119,8 @@ class Api:
         query = Query(
             query_image,
             prompt,
-            **texts,
+            texts.get("text"),
+            texts.get("negative_text"),
             text_weight=text_weight,
             method=method or None,
             options={} if heads is None else {"h_on": heads},
@@ -143,7 +144,8 @@ class Api:
         """
         texts = Settings(text=text, negative_text=negative_text).texts
         searcher = self._collections.controller(collection).searcher
-        return self._search(searcher, Query(**texts, k=_check_k(k)), collection)
+        query = Query(text=texts.get("text"), negative_text=texts.get("negative_text"), k=_check_k(k))
+        return self._search(searcher, query, collection)
 
     @endpoint
     def caption(

@@ -120,7 +120,8 @@ class Handlers:
         """Search for the marked object."""
         controller, session = self.collections.resume(token)
         data = event._data or {}
-        marks = data.get("prompt") if isinstance(data.get("prompt"), dict) else {}
+        marks = data.get("prompt")
+        marks = marks if isinstance(marks, dict) else {}
         return self._update(controller.point(session, marks, str(data.get("token")), Settings(*values)), token)
 
     @report_errors

@@ -1,7 +1,7 @@
 """Add a collection in a separate process: start it, follow its progress, stop it.
 
-The process is the command line of `index_build`, which resumes where it was killed. Stopping the job, closing the page or
-a crash costs at most the last chunk. Progress is read from its progress bar.
+The process is the command line of `index_build`, which resumes where it was killed. Stopping the job, closing the page
+or a crash costs at most the last chunk. Progress is read from its progress bar.
 """
 
 from __future__ import annotations

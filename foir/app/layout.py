@@ -143,9 +143,7 @@ def _add_collection(initial: dict[str, dict[str, Any]], *, visible: bool) -> Com
                 elem_id="source",
             ),
             "encoder": gr.Dropdown(encoders, value="mini", label="Encoder"),
-            "index_objects": gr.Checkbox(
-                False, label="Index small objects too (takes several seconds per image)"
-            ),
+            "index_objects": gr.Checkbox(False, label="Index small objects too (takes several seconds per image)"),
             "add": gr.Button("Add", elem_id="add"),
         }
     return {"add_fold": add_fold, **form, "job": _component("job", None)}

@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python app.py") -> int:
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=prog, description="Serve the page in a browser, with an API for programs.", epilog="Example: %(prog)s photos"
+        prog=prog,
+        description="Serve the page in a browser, with an API for programs.",
+        epilog="Example: %(prog)s indexes/photos --captions blip2-captions",
     )
     parser.add_argument(
         "indexes",

@@ -88,9 +88,9 @@ class _NoTransport(httpx.AsyncBaseTransport):
 class RequestGuard:
     """Refuses cross-site requests, unknown host names and requests that are too large.
 
-    Gradio checks origins on localhost only. Programs send no origin and pass. Navigation from another site passes too, as
-    in the frame that shows a Space. Unknown host names are refused because any site can let its own name resolve to this
-    machine (DNS rebinding).
+    Gradio checks origins on localhost only. Programs send no origin and pass. Navigation from another site passes too,
+    as in the frame that shows a Space. Unknown host names are refused because any site can let its own name resolve to
+    this machine (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp) -> None:

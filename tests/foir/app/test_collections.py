@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from foir import BadIndex, BadPrompt, FoirError, Index, Searcher, Unavailable, encoders
-from foir.app import Collections, Controller
 from foir.app.capabilities import Capabilities
-from foir.app.collections import MAX_OPEN, SAMPLE
+from foir.app.collections import MAX_OPEN, SAMPLE, Collections
+from foir.app.controller import Controller
 from foir.app.jobs import IndexingJob, encoder_choices
 from foir.app.server import is_localhost
 from foir.app.sessions import Settings
@@ -40,7 +40,7 @@ def library(folders, opened, toy):
         index = Index.open(address)
         return Controller(index, lambda: Searcher(index, toy), key)
 
-    library = Collections(folders[:1], page, grows=True)
+    library = Collections(folders[:1], page, can_add=True)
     for folder in folders[1:]:
         library.add(folder)
     return library
@@ -103,10 +103,10 @@ def test_a_folder_is_indexed_followed_and_taken_up_again(tmp_path, monkeypatch, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     pictures = draw(tmp_path / "my pictures", 3)
     (pictures / "bad.jpg").write_bytes(b"no picture")
-    errand = library.send(f" {pictures} ", "mini", small=False)
+    errand = library.send(f" {pictures} ", "mini", small_objects=False)
     assert errand.progress().running
-    with pytest.raises(BadPrompt, match="One collection at a time"):
-        library.send(str(pictures), "mini", small=False)
+    with pytest.raises(BadPrompt, match="Another collection is being added"):
+        library.send(str(pictures), "mini", small_objects=False)
     assert arrived(errand), errand.progress()
     assert (errand.progress().done, errand.progress().total) == (4, 4)
     index = Index.open(errand.address)
@@ -114,7 +114,7 @@ def test_a_folder_is_indexed_followed_and_taken_up_again(tmp_path, monkeypatch, 
     key = errand.key
     assert ("my pictures", key) in library.menu() and len(library.page(key).index) == 3
     scene(9).save(pictures / "09.png")
-    again = library.send(str(pictures), "mini", small=False)
+    again = library.send(str(pictures), "mini", small_objects=False)
     assert again.address == errand.address and arrived(again)
     assert again.key == key and len(library.page(key).index) == 4
     assert len(Index.open(again.address)) == 4
@@ -122,7 +122,7 @@ def test_a_folder_is_indexed_followed_and_taken_up_again(tmp_path, monkeypatch, 
 
 def test_stopping_keeps_what_is_done_and_is_no_problem(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    errand = IndexingJob.start(str(draw(tmp_path / "pictures", 3)), "mini", small=False, arrived=taken)
+    errand = IndexingJob.start(str(draw(tmp_path / "pictures", 3)), "mini", small_objects=False, on_success=taken)
     errand.stop()
     assert not arrived(errand) and not errand.running
     assert errand.progress().error == ""
@@ -132,32 +132,32 @@ def test_what_goes_wrong_is_told_in_its_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "bad.jpg").write_bytes(b"no picture")
-    errand = IndexingJob.start(str(tmp_path / "bad"), "mini", small=False, arrived=taken)
+    errand = IndexingJob.start(str(tmp_path / "bad"), "mini", small_objects=False, on_success=taken)
     assert not arrived(errand)
     assert errand.progress().error.startswith("None of the 1 pictures under")
-    for said, words in ((str(tmp_path / "none"), "no folder"), (" ", "Name a folder"), ("\0", "no folder")):
+    for said, words in ((str(tmp_path / "none"), "no folder"), (" ", "Enter a folder"), ("\0", "no folder")):
         with pytest.raises(BadPrompt, match=words):
-            IndexingJob.start(said, "mini", small=False, arrived=taken)
+            IndexingJob.start(said, "mini", small_objects=False, on_success=taken)
     with pytest.raises(BadPrompt, match="no such encoder"):
-        IndexingJob.start(str(tmp_path / "bad"), "--device", small=False, arrived=taken)
+        IndexingJob.start(str(tmp_path / "bad"), "--device", small_objects=False, on_success=taken)
     with pytest.raises(Unavailable, match="no address"):
-        IndexingJob.start("hf://datasets/one", "mini", small=False, arrived=taken)
+        IndexingJob.start("hf://datasets/one", "mini", small_objects=False, on_success=taken)
 
 
 def test_a_folder_that_is_an_index_is_checked_and_opened(folders, tmp_path):
-    errand = IndexingJob.start(str(folders[1]), "mini", small=False, arrived=taken)
+    errand = IndexingJob.start(str(folders[1]), "mini", small_objects=False, on_success=taken)
     assert arrived(errand) and errand.address == folders[1].resolve()
     shutil.copytree(folders[1], tmp_path / "damaged")
     shard = next((tmp_path / "damaged").glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    errand = IndexingJob.start(str(tmp_path / "damaged"), "mini", small=False, arrived=taken)
+    errand = IndexingJob.start(str(tmp_path / "damaged"), "mini", small_objects=False, on_success=taken)
     assert not arrived(errand) and "damaged" in errand.progress().error
 
 
 def test_visitors_of_a_served_page_add_nothing(folders, tmp_path):
     library = Collections(folders, unopened)
-    with pytest.raises(FoirError, match="on the machine"):
-        library.start_job(str(tmp_path), "mini", small=False)
+    with pytest.raises(FoirError, match="only on localhost"):
+        library.start_job(str(tmp_path), "mini", small_objects=False)
     assert library.job is None
 
 
@@ -185,7 +185,7 @@ def test_what_a_collection_offers():
     offer = Capabilities.from_index(Index.open(SAMPLE))
     assert (offer.has_text, offer.has_head_cache, offer.heads) == (True, True, 12)
     assert offer.settings.method == "attention_mask|phs" and offer.settings.heads == 5
-    assert offer.about.startswith("600 pictures, ") and "seen by mini (MIT and Apache-2.0)" in offer.about
+    assert offer.about.startswith("600 images, ") and "encoded by mini (MIT and Apache-2.0)" in offer.about
     assert "Microsoft Fluent 3D emoji (MIT)" in offer.about
 
 
@@ -193,7 +193,7 @@ def test_few_heads_are_not_chosen_among_alone(folders):
     offer = Capabilities.from_index(Index.open(folders[0]))
     assert (offer.has_text, offer.has_head_cache, offer.has_objects, offer.heads) == (False, False, False, 6)
     assert offer.settings.method == "attention_mask|phs"
-    assert "Pictures:" not in offer.about
+    assert "Source:" not in offer.about
 
 
 def test_the_menu_of_encoders_has_those_that_can_be_pointed():
@@ -214,7 +214,7 @@ def test_addresses_on_the_hub_have_a_place_of_their_own(monkeypatch, tmp_path):
 def test_pictures_of_a_collection_without_any_are_no_crash(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     (tmp_path / "empty").mkdir()
-    errand = IndexingJob.start(str(tmp_path / "empty"), "mini", small=False, arrived=taken)
+    errand = IndexingJob.start(str(tmp_path / "empty"), "mini", small_objects=False, on_success=taken)
     assert not arrived(errand) and errand.progress().error
     Image.new("RGB", (8, 8)).save(tmp_path / "empty" / "one.png")
-    assert arrived(IndexingJob.start(str(tmp_path / "empty"), "mini", small=False, arrived=taken))
+    assert arrived(IndexingJob.start(str(tmp_path / "empty"), "mini", small_objects=False, on_success=taken))

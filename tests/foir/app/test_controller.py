@@ -419,7 +419,7 @@ def test_visitors_are_bounded_in_number_and_in_time(page, monkeypatch):
     with pytest.raises(FoirError):
         visitors.get(one.token)
     assert visitors.get(three.token) is three
-    assert visitors.put(two, before=three.token) == two.token  # a visitor has one picture at a time
+    assert visitors.put(two, previous=three.token) == two.token  # a visitor has one picture at a time
     with pytest.raises(FoirError):
         visitors.get(three.token)
     visitors.drop(two.token)

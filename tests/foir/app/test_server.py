@@ -20,10 +20,11 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from starlette.responses import PlainTextResponse
 
-import app
 from eval.benchmarks import load
 from foir import FoirError, Index, Searcher, encoders
-from foir.app import Collections, Controller, handlers
+from foir.app import handlers, layout, server
+from foir.app.collections import Collections
+from foir.app.controller import Controller
 from foir.app.server import MAX_BODY, RequestGuard
 from foir.app.sessions import Settings
 from index_build.pipeline import Plan, build
@@ -55,11 +56,11 @@ def served(tmp_path_factory):
     index = Index.open(root / "index")
     patch = pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", str(root / "files"))
-    patch.setattr(app, "SWEEP", 1)
-    patch.setattr(app, "HOUR", 3)
+    patch.setattr(layout, "SWEEP", 1)
+    patch.setattr(layout, "HOUR", 3)
     searcher = Searcher(index, encoders.load("toy-words", device="cpu"))
     library = Collections([index.folder], lambda _, key: Controller(index, lambda: searcher, key))
-    blocks = app.launch(library)
+    blocks = server.launch(library)
     yield Served(str(blocks.local_url).rstrip("/"), index, root / "files", library)
     blocks.close()
     patch.undo()
@@ -95,7 +96,7 @@ def test_programs_see_typed_endpoints_and_none_of_the_pages_own(client):
 
 
 def test_a_program_searches_and_fetches_what_it_found(served, client):
-    found = client.predict(picture=encoded(3), boxes=[[20, 10, 80, 70]], heads=2, k=3, api_name="/search")
+    found = client.predict(image=encoded(3), boxes=[[20, 10, 80, 70]], heads=2, k=3, api_name="/search")
     assert len(found) == 3 and found[0]["id"] == 3
     thumbnail = httpx.get(served.address + found[0]["thumbnail"])
     assert thumbnail.status_code == 200 and thumbnail.headers["content-type"] == "image/jpeg"
@@ -327,7 +328,7 @@ def test_an_upload_that_was_read_is_gone_at_once(tmp_path):
 def test_what_a_visitor_looks_at_is_forgotten(served):
     """Gradio keeps a token only, and tells when it drops it."""
     library = Collections([served.index.folder], lambda _, key: served.library.page())
-    states = [block for block in app.build(library).blocks.values() if isinstance(block, gr.State)]
+    states = [block for block in layout.build(library).blocks.values() if isinstance(block, gr.State)]
     state = next(state for state in states if state.time_to_live == 3)
     token = library.sessions.put(library.controller().choose(3, Settings("phs", 2)).session)
     assert library.sessions.get(token)
@@ -338,7 +339,7 @@ def test_what_a_visitor_looks_at_is_forgotten(served):
 
 def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypatch):
     """A page for two that answers slowly: of eight at once some wait, some are asked to come again, none is lost."""
-    monkeypatch.setattr(app, "QUEUE", 2)
+    monkeypatch.setattr(server, "MAX_QUEUE", 2)
     index = served.index
     searcher = Searcher(index, encoders.load("toy-words", device="cpu"))
     slowly = searcher.search
@@ -348,7 +349,7 @@ def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypa
         return slowly(*given, **how)
 
     monkeypatch.setattr(searcher, "search", search)
-    blocks = app.launch(Collections([index.folder], lambda _, key: Controller(index, lambda: searcher, key)))
+    blocks = server.launch(Collections([index.folder], lambda _, key: Controller(index, lambda: searcher, key)))
     try:
         clients = [Client(blocks.local_url, verbose=False) for _ in range(8)]
         jobs = [client.submit(item=number, k=24, api_name="/search") for number, client in enumerate(clients)]

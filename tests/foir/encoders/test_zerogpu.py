@@ -59,7 +59,7 @@ def test_features_are_the_same_and_a_prompt_borrows_nothing(zero, toy):
 
 
 def test_a_search_borrows_once_a_picture_and_its_heat_maps_once_together(zero, tmp_path, toy):
-    from foir.app import Controller
+    from foir.app.controller import Controller
     from foir.app.sessions import Settings
 
     build(Plan(draw(tmp_path / "pictures", 12), tmp_path / "index", "toy", heads=True, device="cpu"))
