@@ -48,12 +48,13 @@ def build(collections: Collections) -> gr.Blocks:
         ui["explanation"] = _component("explanation", {})
         ui["heads_open"], ui["captions_open"] = gr.State(False), gr.State(False)
         handlers, api = Handlers(collections), Api(collections)
+        # First, since Gradio names endpoints after functions and renames later ones of the same name.
+        for endpoint in (api.collections, api.search, api.search_text, api.caption, api.feedback):
+            gr.events.api(report_errors(endpoint, escape=False), concurrency_id="model")
         _connect_searches(blocks, ui, handlers)
         _connect_details(ui, handlers)
         if can_add:
             _connect_job(blocks, ui, handlers)
-        for endpoint in (api.collections, api.search, api.search_text, api.caption, api.feedback):
-            gr.events.api(report_errors(endpoint, escape=False), concurrency_id="model")
     return blocks
 
 

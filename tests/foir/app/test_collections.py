@@ -54,87 +54,87 @@ def unopened(address, key):
     raise AssertionError("nothing is opened here")
 
 
-def arrived(errand, seconds=120):
+def arrived(job, seconds=120):
     deadline = time.monotonic() + seconds
-    while errand.running and time.monotonic() < deadline:
+    while job.running and time.monotonic() < deadline:
         time.sleep(0.05)
-    return errand.arrived
+    return job.succeeded
 
 
 def test_a_collection_is_opened_when_it_is_chosen_and_the_last_few_stay_open(library, folders, opened):
-    keys = [key for _, key in library.menu()]
-    assert [title for title, _ in library.menu()] == [folder.name for folder in folders] and opened == []
-    assert len(library.page().index) == 1 and library.page().key == library.first == keys[0]
+    keys = [key for _, key in library.choices()]
+    assert [title for title, _ in library.choices()] == [folder.name for folder in folders] and opened == []
+    assert len(library.controller().index) == 1 and library.controller().key == library.default_key == keys[0]
     for number, key in enumerate(keys, 1):
-        assert len(library.page(key).index) == number and library.page(key) is library.page(key)
+        assert len(library.controller(key).index) == number and library.controller(key) is library.controller(key)
     assert opened == folders
-    library.page(keys[-1])
+    library.controller(keys[-1])
     assert opened == folders
-    library.page(keys[0])
+    library.controller(keys[0])
     assert opened == [*folders, folders[0]]
     with pytest.raises(BadPrompt, match="no such collection"):
-        library.page("../other")
+        library.controller("../other")
 
 
 def test_a_visitor_stays_in_the_collection_that_was_entered(library):
-    keys = [key for _, key in library.menu()]
-    tokens = [library.visitors.keep(library.page(key).start(Settings("phs", 2)).session) for key in keys]
+    keys = [key for _, key in library.choices()]
+    tokens = [library.sessions.put(library.controller(key).start(Settings("phs", 2)).session) for key in keys]
     for number, (key, token) in enumerate(zip(keys, tokens, strict=True), 1):
-        page, session = library.visit(token)
+        page, session = library.resume(token)
         assert page.key == session.collection == key
         assert len(page.search(session, Settings("phs", 2)).results["hits"]) <= number
-        assert all(hit["url"].startswith(f"thumb/{key}/") for hit in page.panels.results(session)["hits"])
+        assert all(hit["url"].startswith(f"thumb/{key}/") for hit in page.views.results(session)["hits"])
 
 
 def test_one_that_cannot_be_opened_says_so_and_the_others_stay(library, tmp_path):
     key = library.add(tmp_path / "nothing")
     with pytest.raises(BadIndex):
-        library.page(key)
-    assert len(library.page().index) == 1
+        library.controller(key)
+    assert len(library.controller().index) == 1
 
 
 def test_one_that_changed_is_opened_anew(library, opened, folders):
-    before = library.page()
-    assert library.add(folders[0]) == library.first
-    assert library.page() is not before and opened == [folders[0], folders[0]]
+    before = library.controller()
+    assert library.add(folders[0]) == library.default_key
+    assert library.controller() is not before and opened == [folders[0], folders[0]]
 
 
 def test_a_folder_is_indexed_followed_and_taken_up_again(tmp_path, monkeypatch, library):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     pictures = draw(tmp_path / "my pictures", 3)
     (pictures / "bad.jpg").write_bytes(b"no picture")
-    errand = library.send(f" {pictures} ", "mini", small_objects=False)
-    assert errand.progress().running
+    job = library.start_job(f" {pictures} ", "mini", small_objects=False)
+    assert job.progress().running
     with pytest.raises(BadPrompt, match="Another collection is being added"):
-        library.send(str(pictures), "mini", small_objects=False)
-    assert arrived(errand), errand.progress()
-    assert (errand.progress().done, errand.progress().total) == (4, 4)
-    index = Index.open(errand.address)
+        library.start_job(str(pictures), "mini", small_objects=False)
+    assert arrived(job), job.progress()
+    assert (job.progress().done, job.progress().total) == (4, 4)
+    index = Index.open(job.address)
     assert [item.file for item in index.items()] == ["00.png", "01.png", "02.png"] and index.space().z
-    key = errand.key
-    assert ("my pictures", key) in library.menu() and len(library.page(key).index) == 3
+    key = job.key
+    assert ("my pictures", key) in library.choices() and len(library.controller(key).index) == 3
     scene(9).save(pictures / "09.png")
-    again = library.send(str(pictures), "mini", small_objects=False)
-    assert again.address == errand.address and arrived(again)
-    assert again.key == key and len(library.page(key).index) == 4
+    again = library.start_job(str(pictures), "mini", small_objects=False)
+    assert again.address == job.address and arrived(again)
+    assert again.key == key and len(library.controller(key).index) == 4
     assert len(Index.open(again.address)) == 4
 
 
 def test_stopping_keeps_what_is_done_and_is_no_problem(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    errand = IndexingJob.start(str(draw(tmp_path / "pictures", 3)), "mini", small_objects=False, on_success=taken)
-    errand.stop()
-    assert not arrived(errand) and not errand.running
-    assert errand.progress().error == ""
+    job = IndexingJob.start(str(draw(tmp_path / "pictures", 3)), "mini", small_objects=False, on_success=taken)
+    job.stop()
+    assert not arrived(job) and not job.running
+    assert job.progress().error == ""
 
 
 def test_what_goes_wrong_is_told_in_its_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "bad.jpg").write_bytes(b"no picture")
-    errand = IndexingJob.start(str(tmp_path / "bad"), "mini", small_objects=False, on_success=taken)
-    assert not arrived(errand)
-    assert errand.progress().error.startswith("None of the 1 pictures under")
+    job = IndexingJob.start(str(tmp_path / "bad"), "mini", small_objects=False, on_success=taken)
+    assert not arrived(job)
+    assert job.progress().error.startswith("None of the 1 pictures under")
     for said, words in ((str(tmp_path / "none"), "no folder"), (" ", "Enter a folder"), ("\0", "no folder")):
         with pytest.raises(BadPrompt, match=words):
             IndexingJob.start(said, "mini", small_objects=False, on_success=taken)
@@ -145,13 +145,13 @@ def test_what_goes_wrong_is_told_in_its_sentence(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_an_index_is_checked_and_opened(folders, tmp_path):
-    errand = IndexingJob.start(str(folders[1]), "mini", small_objects=False, on_success=taken)
-    assert arrived(errand) and errand.address == folders[1].resolve()
+    job = IndexingJob.start(str(folders[1]), "mini", small_objects=False, on_success=taken)
+    assert arrived(job) and job.address == folders[1].resolve()
     shutil.copytree(folders[1], tmp_path / "damaged")
     shard = next((tmp_path / "damaged").glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    errand = IndexingJob.start(str(tmp_path / "damaged"), "mini", small_objects=False, on_success=taken)
-    assert not arrived(errand) and "damaged" in errand.progress().error
+    job = IndexingJob.start(str(tmp_path / "damaged"), "mini", small_objects=False, on_success=taken)
+    assert not arrived(job) and "damaged" in job.progress().error
 
 
 def test_visitors_of_a_served_page_add_nothing(folders, tmp_path):
@@ -207,14 +207,14 @@ def test_addresses_on_the_hub_have_a_place_of_their_own(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     one, other = local_folder("hf://datasets/tester/one"), local_folder("hf://datasets/tester/one@v1")
     assert one != other and one.is_relative_to(tmp_path) and local_folder(SAMPLE) == SAMPLE
-    errand_to = Collections(["hf://datasets/tester/one", SAMPLE], unopened)
-    assert [title for title, _ in errand_to.choices()] == ["tester/one", "Sample"]
+    library = Collections(["hf://datasets/tester/one", SAMPLE], unopened)
+    assert [title for title, _ in library.choices()] == ["tester/one", "Sample"]
 
 
 def test_pictures_of_a_collection_without_any_are_no_crash(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     (tmp_path / "empty").mkdir()
-    errand = IndexingJob.start(str(tmp_path / "empty"), "mini", small_objects=False, on_success=taken)
-    assert not arrived(errand) and errand.progress().error
+    job = IndexingJob.start(str(tmp_path / "empty"), "mini", small_objects=False, on_success=taken)
+    assert not arrived(job) and job.progress().error
     Image.new("RGB", (8, 8)).save(tmp_path / "empty" / "one.png")
     assert arrived(IndexingJob.start(str(tmp_path / "empty"), "mini", small_objects=False, on_success=taken))

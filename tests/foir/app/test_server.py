@@ -252,13 +252,13 @@ def test_nothing_runs_beside_the_queue(served):
 
 
 def test_a_visitors_picture_is_served_to_who_knows_its_token_as_long_as_it_is_kept(served):
-    address, visitors = served.address, served.library.visitors
-    session = served.library.page().choose(3, Settings("phs", 2)).session
+    address, visitors = served.address, served.library.sessions
+    session = served.library.controller().choose(3, Settings("phs", 2)).session
     assert httpx.get(f"{address}/photo/{session.token}").status_code == 404
-    visitors.keep(session)
+    visitors.put(session)
     answer = httpx.get(f"{address}/photo/{session.token}")
-    assert answer.headers["content-type"] == "image/jpeg" and answer.content == session.shown[0]
-    visitors.forget(session.token)
+    assert answer.headers["content-type"] == "image/jpeg" and answer.content == session.preview[0]
+    visitors.drop(session.token)
     for token in (session.token, "guessed", "a/b"):
         assert httpx.get(f"{address}/photo/{token}").status_code == 404
 
@@ -327,7 +327,7 @@ def test_an_upload_that_was_read_is_gone_at_once(tmp_path):
 
 def test_what_a_visitor_looks_at_is_forgotten(served):
     """Gradio keeps a token only, and tells when it drops it."""
-    library = Collections([served.index.folder], lambda _, key: served.library.page())
+    library = Collections([served.index.folder], lambda _, key: served.library.controller())
     states = [block for block in layout.build(library).blocks.values() if isinstance(block, gr.State)]
     state = next(state for state in states if state.time_to_live == 3)
     token = library.sessions.put(library.controller().choose(3, Settings("phs", 2)).session)
