@@ -10,23 +10,22 @@ import binascii
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from pydantic import ValidationError, validate_call
 
+from foir.app.collections import Collections
 from foir.app.controller import read_upload
 from foir.app.sessions import MAX_JUDGED, Settings
 from foir.app.views import thumb_url
 from foir.errors import BadImage, BadPrompt
 from foir.prompts import Prompt
 from foir.search.query import Feedback, Query
-
-if TYPE_CHECKING:
-    from foir.app.collections import Collections
-    from foir.search.results import QueryImage
-    from foir.search.searcher import Searcher
+from foir.search.results import QueryImage
+from foir.search.searcher import Searcher
 
 MAX_RESULTS = 100  # of one call
+Marks = list[list[float]] | None  # one list of coordinates for each mark
 
 
 class Hit(TypedDict):
@@ -66,7 +65,7 @@ def endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
 class Api:
     """The endpoints of a page."""
 
-    def __init__(self, collections: "Collections") -> None:
+    def __init__(self, collections: Collections) -> None:
         """Bind to the collections."""
         self._collections = collections
 
@@ -84,8 +83,8 @@ class Api:
         self,
         image: str = "",
         item: int | None = None,
-        boxes: list[list[float]] | None = None,
-        points: list[list[float]] | None = None,
+        boxes: Marks = None,
+        points: Marks = None,
         text: str = "",
         negative_text: str = "",
         text_weight: float = 0.5,
@@ -152,8 +151,8 @@ class Api:
         self,
         image: str = "",
         item: int | None = None,
-        boxes: list[list[float]] | None = None,
-        points: list[list[float]] | None = None,
+        boxes: Marks = None,
+        points: Marks = None,
         strength: float | None = None,
         collection: str = "",
     ) -> str:
@@ -180,8 +179,8 @@ class Api:
         disliked: list[int],
         image: str = "",
         item: int | None = None,
-        boxes: list[list[float]] | None = None,
-        points: list[list[float]] | None = None,
+        boxes: Marks = None,
+        points: Marks = None,
         exclude: list[int] | None = None,
         k: int = 20,
         collection: str = "",
@@ -210,13 +209,8 @@ class Api:
         return self._search(searcher, query, collection)
 
     def _open(
-        self,
-        collection: str,
-        image: str,
-        item: int | None,
-        boxes: list[list[float]] | None,
-        points: list[list[float]] | None,
-    ) -> tuple["Searcher", "QueryImage", Prompt | None]:
+        self, collection: str, image: str, item: int | None, boxes: Marks, points: Marks
+    ) -> tuple[Searcher, QueryImage, Prompt | None]:
         """The Searcher of the collection, the query image and the prompt."""
         prompt = Prompt.from_json({"boxes": boxes or [], "points": points or []})
         if bool(image) == (item is not None):
@@ -225,7 +219,7 @@ class Api:
         source = read_upload(_decode(image)) if item is None else searcher.index.picture(searcher.index.get(item))
         return searcher, searcher.open(source), None if prompt.empty else prompt
 
-    def _search(self, searcher: "Searcher", query: Query, collection: str) -> list[Hit]:
+    def _search(self, searcher: Searcher, query: Query, collection: str) -> list[Hit]:
         results, key = searcher.search(query), collection or self._collections.default_key
         return [
             Hit(id=item.id, score=float(score), name=item.name, file=item.file, thumbnail=f"/{thumb_url(key, item)}")

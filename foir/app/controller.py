@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,14 +16,13 @@ from foir.app.patch_cache import PatchCache
 from foir.app.sessions import Judgements, PageUpdate, Session, Settings
 from foir.app.views import Views, encode_image
 from foir.errors import BadPrompt, Unavailable
+from foir.images import Photo
 from foir.index import Item
 from foir.index.protocol import IndexLike
 from foir.prompts import Prompt
-
-if TYPE_CHECKING:
-    from foir.images import Photo
-    from foir.search.query import Query
-    from foir.search.searcher import Searcher
+from foir.search import explain
+from foir.search.query import Feedback, Query
+from foir.search.searcher import Searcher
 
 RESULTS, EXPLAINED, SUGGESTIONS = 24, 8, 6
 UPLOAD_PIXELS = 24_000_000  # a session keeps its image in memory
@@ -113,8 +112,6 @@ class Controller:
 
     def search(self, session: Session, settings: Settings) -> PageUpdate:
         """Search, or search again with other settings."""
-        from foir.search import explain
-
         texts = settings.texts
         if not (settings.combine_text or session.text_only):
             texts.pop("text", None)
@@ -140,8 +137,6 @@ class Controller:
 
     def _query(self, session: Session, settings: Settings, texts: Mapping[str, str]) -> tuple[Query, bool]:
         """The query, and whether it takes the whole object under a mark."""
-        from foir.search.query import Feedback, Query
-
         image = None if "text" in texts and not settings.combine_text else session.image
         prompt, judgements = session.prompt, session.judgements
         common: dict[str, Any] = {
@@ -213,8 +208,6 @@ class Controller:
 
     def _heats(self, session: Session, items: Sequence[Item]) -> list[np.ndarray | None]:
         """Heat maps [rows, cols] of the marked object on some results."""
-        from foir.search import explain
-
         if session.results is None or session.results.mask is None or session.prompt is None:
             return [None] * len(items)
         encoder = self.searcher.encoder

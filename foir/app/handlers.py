@@ -3,47 +3,29 @@
 from __future__ import annotations
 
 import html
-import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from foir.app.collections import Collections
-from foir.app.controller import UPLOAD_BYTES
+from foir.app.controller import UPLOAD_BYTES, Controller
 from foir.app.sessions import PageUpdate, Settings
 from foir.errors import BadImage, BadPrompt, FoirError
 
 POLL = 0.4  # seconds between two looks at the progress of a job
 
 
-def report_errors(handler: Callable[..., Any], *, escape: bool = True) -> Callable[..., Any]:
-    """Wrap a handler: a FoirError is shown as its sentence, and the page stays as it was.
+@contextmanager
+def report_errors(*, escape: bool = True) -> Iterator[None]:
+    """Report a FoirError as its sentence; the page stays as it was. Also a decorator of functions, not of generators.
 
     Args:
-        handler: A function or a generator function.
         escape: Escape HTML, since the page renders it and a file name may contain some; False for the API.
     """
-
-    @wraps(handler)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with _reported(escape):
-            return handler(*args, **kwargs)
-
-    @wraps(handler)
-    def stream(*args: Any, **kwargs: Any) -> Any:
-        with _reported(escape):
-            yield from handler(*args, **kwargs)
-
-    return stream if inspect.isgeneratorfunction(handler) else call
-
-
-@contextmanager
-def _reported(escape: bool) -> Iterator[None]:
     try:
         yield
     except FoirError as error:
@@ -94,19 +76,19 @@ class Handlers:
         text = "" if searched_text and "text" not in update.session.texts else gr.skip()
         return self.collections.sessions.put(update.session, token), update.pointer, update.results, text
 
-    @report_errors
+    @report_errors()
     def open_collection(self, key: str, token: str | None) -> Any:
         """Open a collection with its initial settings."""
         controller = self.collections.controller(key)
         return self._update(controller.start(controller.capabilities.settings), token)
 
-    @report_errors
+    @report_errors()
     def upload(self, file: str | None, key: str, token: str | None, *values: Any) -> Any:
         """Open a user's own image."""
         controller = self.collections.controller(key)
         return self._update(controller.upload(take_upload(file), Settings(*values)), token)
 
-    @report_errors
+    @report_errors()
     def choose(self, event: gr.EventData, key: str, token: str | None, *values: Any) -> Any:
         """Open an image of the collection."""
         try:
@@ -115,48 +97,43 @@ class Handlers:
             controller = self.collections.controller(key)
         return self._update(controller.choose(item_id(event), Settings(*values)), token)
 
-    @report_errors
+    @report_errors()
+    def _search(self, user: str | None, values: Sequence[Any], action: Callable[..., PageUpdate], **data: Any) -> Any:
+        """Search again with an action of the controller."""
+        controller, session = self.collections.resume(user)
+        return self._update(action(controller, session, settings=Settings(*values), **data), user)
+
+    def search(self, token: str | None, *values: Any) -> Any:
+        """Search again with other settings."""
+        return self._search(token, values, Controller.search)
+
+    def search_text(self, token: str | None, *values: Any) -> Any:
+        """Search for the text."""
+        return self._search(token, values, Controller.search_text)
+
     def point(self, event: gr.EventData, token: str | None, *values: Any) -> Any:
         """Search for the marked object."""
-        controller, session = self.collections.resume(token)
         data = event._data or {}
         marks = data.get("prompt")
         marks = marks if isinstance(marks, dict) else {}
-        return self._update(controller.point(session, marks, str(data.get("token")), Settings(*values)), token)
+        return self._search(token, values, Controller.point, marks=marks, token=str(data.get("token")))
 
-    @report_errors
     def refine(self, event: gr.EventData, token: str | None, *values: Any) -> Any:
         """Search again with feedback."""
-        controller, session = self.collections.resume(token)
-        return self._update(controller.refine(session, event._data or {}, Settings(*values)), token)
+        return self._search(token, values, Controller.refine, feedback=event._data or {})
 
-    @report_errors
-    def search(self, token: str | None, *values: Any) -> Any:
-        """Search again with other settings."""
-        controller, session = self.collections.resume(token)
-        return self._update(controller.search(session, Settings(*values)), token)
-
-    @report_errors
-    def search_text(self, token: str | None, *values: Any) -> Any:
-        """Search for the text."""
-        controller, session = self.collections.resume(token)
-        return self._update(controller.search_text(session, Settings(*values)), token)
-
-    @report_errors
     def switch_head(self, event: gr.EventData, token: str | None, *values: Any) -> Any:
         """Switch an attention head on or off."""
-        controller, session = self.collections.resume(token)
         data = event._data or {}
-        update = controller.switch_head(session, data.get("head"), str(data.get("token")), Settings(*values))
-        return self._update(update, token)
+        return self._search(token, values, Controller.switch_head, head=data.get("head"), token=str(data.get("token")))
 
-    @report_errors
+    @report_errors()
     def explain(self, event: gr.EventData, token: str | None) -> Any:
         """Explain a result."""
         controller, session = self.collections.resume(token)
         return controller.explain(session, item_id(event))
 
-    @report_errors
+    @report_errors()
     def compare(self, token: str | None, method: str, *values: Any) -> Any:
         """Show the results of another method beside the results."""
         comparison = None
@@ -165,34 +142,30 @@ class Handlers:
             comparison = controller.compare(session, Settings(*values), method)
         return gr.update(value=comparison, visible=comparison is not None)
 
-    @report_errors
+    @report_errors()
+    def _open(self, token: str | None, view: Callable[..., Any], **options: Any) -> Any:
+        """Show a folded view, from now on after each search: True, and its value if there is a session."""
+        return True, view(*self.collections.resume(token), **options) if token else gr.skip()
+
     def open_heads(self, token: str | None) -> Any:
-        """Show the attention heads, from now on after each search."""
-        if not token:
-            return True, gr.skip()
-        controller, session = self.collections.resume(token)
-        return True, controller.heads(session)
+        """Show the attention heads."""
+        return self._open(token, Controller.heads)
 
-    @report_errors
     def open_captions(self, token: str | None, strength: float) -> Any:
-        """Show the captions, from now on after each search."""
-        if not token:
-            return True, gr.skip()
-        controller, session = self.collections.resume(token)
-        return True, controller.captions(session, strength)
+        """Show the captions."""
+        return self._open(token, Controller.captions, strength=strength)
 
-    @report_errors
+    @report_errors()
     def open_map(self, key: str) -> Any:
         """Show the map of the collection."""
         return self.collections.controller(key).views.map()
 
-    @report_errors
+    @report_errors()
     def steer_captions(self, token: str | None, captions_open: bool, strength: float) -> Any:
         """Caption again with another strength."""
         controller, session = self.collections.resume(token)
         return controller.captions(session, strength) if captions_open else gr.skip()
 
-    @report_errors
     def details(
         self,
         token: str | None,
@@ -207,25 +180,25 @@ class Handlers:
         unchanged = gr.skip()
         if token is None:
             return
-        controller, session = self.collections.resume(token)
-        if show_heatmaps:
-            yield controller.heatmaps(session), unchanged, unchanged, unchanged
-        if heads_open:
-            yield unchanged, controller.heads(session), unchanged, unchanged
-        if compare_with:
-            yield unchanged, unchanged, self.compare(token, compare_with, *values), unchanged
-        if captions_open:
-            yield unchanged, unchanged, unchanged, controller.captions(session, strength)
+        with report_errors():
+            controller, session = self.collections.resume(token)
+            if show_heatmaps:
+                yield controller.heatmaps(session), unchanged, unchanged, unchanged
+            if heads_open:
+                yield unchanged, controller.heads(session), unchanged, unchanged
+            if compare_with:
+                yield unchanged, unchanged, self.compare(token, compare_with, *values), unchanged
+            if captions_open:
+                yield unchanged, unchanged, unchanged, controller.captions(session, strength)
 
-    @report_errors
     def start_job(self, request: gr.Request, source: str, encoder: str, small_objects: bool) -> Any:
         """Add a collection, then as `follow_job`; refused for users who come through a proxy."""
-        if any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers):
-            raise BadPrompt("Collections can be added only on localhost.")
-        self.collections.start_job(source, encoder, small_objects=small_objects)
+        with report_errors():
+            if any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers):
+                raise BadPrompt("Collections can be added only on localhost.")
+            self.collections.start_job(source, encoder, small_objects=small_objects)
         yield from self.follow_job()
 
-    @report_errors
     def follow_job(self) -> Any:
         """The choice of collections and the progress of the current job; opens its collection at the end."""
         job = self.collections.job

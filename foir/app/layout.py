@@ -50,7 +50,7 @@ def build(collections: Collections) -> gr.Blocks:
         handlers, api = Handlers(collections), Api(collections)
         # First, since Gradio names endpoints after functions and renames later ones of the same name.
         for endpoint in (api.collections, api.search, api.search_text, api.caption, api.feedback):
-            gr.events.api(report_errors(endpoint, escape=False), concurrency_id="model")
+            gr.events.api(report_errors(escape=False)(endpoint), concurrency_id="model")
         _connect_searches(blocks, ui, handlers)
         _connect_details(ui, handlers)
         if can_add:
@@ -201,7 +201,7 @@ def _opening_events(
     """Events that open a collection or an image."""
     reset = list(initial_state(handlers.collections.controller().capabilities))
 
-    @report_errors
+    @report_errors()
     def open_collection(key: str, token: str | None) -> Any:
         session, pointer, results, _ = handlers.open_collection(key, token)
         initial = initial_state(handlers.collections.controller(key).capabilities)

@@ -31,19 +31,17 @@ def main(argv: Sequence[str] | None = None, prog: str = "python app.py") -> int:
     try:
         collections = _collections(args.indexes + args.index, args.captions)
         blocks = launch(collections)
+        try:
+            for _, key in collections.choices():  # the page is up while models load; one that cannot load ends it
+                collections.controller(key).searcher  # noqa: B018
+            blocks.block_thread()
+        finally:
+            blocks.close()
+            if collections.job is not None:
+                collections.job.stop()
     except FoirError as error:
-        return _report(error)
-    try:
-        for _, key in collections.choices():  # the page is up while models load; one that cannot load ends it
-            collections.controller(key).searcher  # noqa: B018
-    except FoirError as error:
-        blocks.close()
-        return _report(error)
-    try:
-        blocks.block_thread()
-    finally:
-        if collections.job is not None:
-            collections.job.stop()
+        sys.stderr.write(f"foir: {error}\n")
+        return 1
     return 0
 
 
@@ -92,8 +90,3 @@ def _collections(addresses: Sequence[str], captions: str | None) -> Collections:
     for _, key in collections.choices() if encoders.has_zerogpu() else ():
         collections.controller(key)
     return collections
-
-
-def _report(error: FoirError) -> int:
-    sys.stderr.write(f"foir: {error}\n")
-    return 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import gradio as gr
@@ -18,12 +17,10 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from foir.app.collections import Collections
 from foir.app.controller import UPLOAD_BYTES
 from foir.app.layout import build, read_asset
 from foir.errors import FoirError
-
-if TYPE_CHECKING:
-    from foir.app.collections import Collections
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 MAX_BODY = 32_000_000  # bytes of a request; an uploaded image may have 20 million, a third more in base64

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from foir.errors import BadPrompt
 from foir.prompts import Prompt
-
-if TYPE_CHECKING:
-    from foir.search.results import QueryImage, SearchResults
+from foir.search.results import QueryImage, SearchResults
 
 MAX_JUDGED = 1000  # relevant results, and irrelevant ones
 MAX_TEXT = 300  # characters

@@ -7,20 +7,18 @@ import io
 import random
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from PIL import Image
 
 from foir import clustering, collection_map
 from foir.app.sessions import Session
+from foir.encoders.base import Encoder
 from foir.index import Item
 from foir.index.protocol import IndexLike
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from foir.encoders.base import Encoder
+from foir.search import explain
 
 SAMPLES, CANDIDATES = 6, 60  # sample images, chosen from so many
 HEAT_SIDE = 48  # pixels; the browser scales heat maps up smoothly
@@ -90,8 +88,6 @@ class Views:
 
     def heads(self, session: Session, encoder: Encoder) -> dict[str, Any]:
         """The attention map of each head on the query image, and whether the search uses the head."""
-        from foir.search import explain
-
         results = session.results
         if results is None or results.features is None or session.prompt is None:
             return {"heads": [], "note": "Mark an object to see the attention of each head."}
@@ -229,15 +225,11 @@ def _scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 def _heat_url(heat: np.ndarray | None, size: tuple[int, int]) -> str | None:
     """A heat map [rows, cols] as a data URL, in the ratio of (width, height)."""
-    from foir.search import explain
-
     return None if heat is None else _data_url(explain.shade(heat, _scaled(size, HEAT_SIDE)))
 
 
 def _mask_url(mask: np.ndarray, size: tuple[int, int]) -> str:
     """A mask [H, W] as a translucent tint, in the ratio of (width, height)."""
-    from PIL import Image
-
     shape = _scaled(size, OUTLINE_SIDE)
     alpha = Image.fromarray((mask * TINT[3]).astype(np.uint8)).resize(shape, Image.Resampling.BILINEAR)
     tinted = Image.new("RGBA", shape, TINT[:3])
