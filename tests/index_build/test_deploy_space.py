@@ -33,7 +33,7 @@ def test_a_space_holds_the_page_and_what_it_needs_and_nothing_else(hub_server, c
     assert main(["deploy-space", "--repo", "tester/look"]) == 0
     assert capsys.readouterr().out == "https://huggingface.co/spaces/tester/look\n"
     files = hub_server.files("tester/look")
-    assert {"app.py", "requirements.txt", "README.md", "foir/search.py", "foir/assets/page/pointer.js"} <= set(files)
+    assert {"app.py", "requirements.txt", "README.md", "foir/search.py", "foir/app/assets/pointer.js"} <= set(files)
     assert "foir/assets/playroom/manifest.json" in files
     assert not any("__pycache__" in name or name.startswith(("tests/", "eval/", "index_build/")) for name in files)
     matter = front(files["README.md"].decode())
@@ -79,9 +79,10 @@ def test_the_page_needs_nothing_that_a_space_leaves_out(tmp_path):
 import sys
 for name in {refused}:
     sys.modules[name] = None  # as if it were not installed
-import app
+import app, foir.app.server
+from foir.app.collections import SAMPLE
 from foir import Prompt, Searcher
-searcher = Searcher.load(app.SAMPLE)
+searcher = Searcher.load(SAMPLE)
 picture = searcher.open(searcher.index.picture(searcher.index.item(0)))
 assert searcher.search(picture, Prompt.box(20, 20, 90, 90), text="a boat").items
 assert searcher.caption(picture)

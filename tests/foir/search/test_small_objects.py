@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, encoders, images, masks
-from foir.app import Page
+from foir.app.controller import Controller
 from foir.app.sessions import Settings
 from foir.cli.main import main
 from foir.index import OBJECTS, Object
@@ -207,14 +207,14 @@ def test_an_encoder_that_cannot_be_pointed_makes_no_index(tmp_path):
 
 
 def test_the_page_looks_for_a_small_thing(index, searcher):
-    page = Page(index, lambda: searcher)
+    page = Controller(index, lambda: searcher)
     session = page.start(Settings("phs", 2)).session
     plain = page.search(session, Settings("phs", 2))
-    small = page.search(session, Settings("phs", 2, small=True))
+    small = page.search(session, Settings("phs", 2, small_object=True))
     assert small.pointer["heat"] is None and plain.pointer["heat"] is not None
-    assert "however small" in small.results["note"]
+    assert "even if it is small" in small.results["note"]
     assert [hit["id"] for hit in small.results["hits"]] != [hit["id"] for hit in plain.results["hits"]]
-    assert [hit["heat"] is not None for hit in page.explain(small.session)["hits"]] == [True] * 7
+    assert [hit["heat"] is not None for hit in page.heatmaps(small.session)["hits"]] == [True] * 7
 
 
 def _png(image):

@@ -1,12 +1,11 @@
-// Why a result is one. Value from the server: {id, name, url, heat, lines, asked}; it opens when it comes. To
-// search with it is sent as a "select" event with its id. Made with DOM calls
-// only: names come from strangers.
+// Why a result was found. Value from the server: {id, name, url, heat, lines, nonce}; the dialog opens when it arrives. A
+// search with the result is sent as a "select" event with its id. Built with DOM calls only: names come from strangers.
 const dialog = element.querySelector("dialog");
 const [photo, heat] = dialog.querySelectorAll("img");
 
 function show() {
   const value = props.value || {};
-  if (!value.asked) return;
+  if (!value.nonce) return;
   photo.src = value.url;
   photo.alt = value.name;
   heat.hidden = !value.heat;
@@ -27,9 +26,9 @@ dialog.querySelector("[data-do=search]").addEventListener("click", () => {
   trigger("select", { id: props.value.id });
   dialog.close();
 });
-dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
+dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // outside of it
 dialog.addEventListener("close", () => {
-  const opener = document.querySelector(`#results .hit[data-id="${props.value.id}"] .why`); // the cards may be others by now
+  const opener = document.querySelector(`#results .hit[data-id="${props.value.id}"] .why`); // the cards may have changed
   if (opener) opener.focus();
 });
 watch("value", show);

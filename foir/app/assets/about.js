@@ -1,4 +1,4 @@
-// What the collection is, in a line. Value from the server: text, in which names come from strangers.
+// One line about the collection. Value from the server: text; names in it come from strangers.
 const show = () => { element.querySelector("p").textContent = props.value || ""; };
 watch("value", show);
 show();

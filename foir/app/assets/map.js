@@ -1,5 +1,5 @@
-// The map of the collection. Value from the server: {points: [[x, y, group, id]], groups: [{name, size, id}]}. A chosen point,
-// or a group's middle picture, is sent as a "select" event with its id.
+// Map of the collection. Value from the server: {points: [[x, y, group, id]], groups: [{name, size, id}]}. A chosen point, or
+// the central image of a chosen group, is sent as a "select" event with its id.
 const canvas = element.querySelector("canvas");
 const list = element.querySelector(".groups");
 const pen = canvas.getContext("2d");
@@ -29,9 +29,9 @@ function draw() {
 function nearest(event) {
   const area = canvas.getBoundingClientRect();
   const [x, y] = [event.clientX - area.left, event.clientY - area.top];
-  const far = (point) => Math.hypot(place(point)[0] - x, place(point)[1] - y);
+  const distance = (point) => Math.hypot(place(point)[0] - x, place(point)[1] - y);
   const { points = [] } = props.value || {};
-  return points.reduce((best, point) => (far(point) < far(best) ? point : best), points[0]);
+  return points.reduce((best, point) => (distance(point) < distance(best) ? point : best), points[0]);
 }
 
 canvas.addEventListener("click", (event) => {

@@ -1,5 +1,5 @@
-// What each attention head looks at. Value from the server: {heads: [{heat, on, forced}], url, ratio, token, fixed, note}. A pressed head is sent
-// as a "select" event with its number and the token of the picture: it is switched, or left to the method again where it was switched before.
+// Attention map of each head. Value from the server: {heads: [{heat, on, forced}], url, ratio, token, fixed, note}. A pressed
+// head is sent as a "select" event, {head, token of the image}: it is switched, or left to the method again.
 const row = element.querySelector(".heads");
 
 function show() {

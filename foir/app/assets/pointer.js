@@ -1,6 +1,6 @@
-// The picture one points at. Value from the server: {url, token, width, height, name, prompt, heat, tries, samples}. A
-// finished mark is sent as a "submit" event, {points, boxes, strokes} in pixels of the picture and its token, a chosen sample as a "select"
-// event with its id. Everything is made with DOM calls, never with HTML strings: names come from strangers.
+// The query image to point at. Value from the server: {url, token, width, height, name, prompt, heat, outline, summary,
+// suggestions, samples}. Finished marks are sent as a "submit" event, {prompt: {points, boxes, strokes} in pixels of the image,
+// token}; a chosen sample as a "select" event with its id. Built with DOM calls only: names come from strangers.
 const stage = element.querySelector(".stage");
 const photo = stage.querySelector("img.photo");
 const heat = stage.querySelector("img.heat");
@@ -14,17 +14,17 @@ let tool = "box";
 let marks = nothing();
 let history = [];
 let drawing = null; // the mark under the finger
-let cursor = null; // keyboard position, pixels of the picture
+let cursor = null; // keyboard position, in pixels of the image
 let shownToken = null;
 
-const picture = () => props.value || { width: 1, height: 1 };
-const brush = () => Math.max(picture().width, picture().height) / 24;
+const size = () => props.value || { width: 1, height: 1 };
+const brush = () => Math.max(size().width, size().height) / 24;
 const isEmpty = (m) => !m.points.length && !m.boxes.length && !m.strokes.length;
 
-function toPicture(event) {
+function toImage(event) {
   const area = canvas.getBoundingClientRect();
   const clamp = (value, limit) => Math.min(Math.max(value, 0), limit);
-  const { width, height } = picture();
+  const { width, height } = size();
   return [
     clamp(((event.clientX - area.left) / area.width) * width, width),
     clamp(((event.clientY - area.top) / area.height) * height, height),
@@ -37,7 +37,7 @@ function draw() {
   const density = window.devicePixelRatio || 1;
   canvas.width = Math.round(area.width * density);
   canvas.height = Math.round(area.height * density);
-  const scale = canvas.width / picture().width;
+  const scale = canvas.width / size().width;
   pen.setTransform(scale, 0, 0, scale, 0, 0);
   const px = density / scale; // one screen pixel
   const all = drawing ? [marks, drawing] : [marks];
@@ -78,37 +78,37 @@ function draw() {
 }
 
 function show() {
-  const value = picture();
+  const value = size();
   stage.style.aspectRatio = `${value.width} / ${value.height}`;
   stage.style.setProperty("--ratio", value.width / value.height);
   if (value.token && value.token !== shownToken) {
     if (shownToken && stage.getBoundingClientRect().top < 0) element.scrollIntoView({ block: "start", behavior: "smooth" });
     shownToken = value.token;
     photo.src = value.url;
-    photo.alt = value.name || "your picture";
+    photo.alt = value.name || "your image";
     history = [];
     drawing = cursor = null;
     marks = { ...nothing(), ...(value.prompt || {}) };
-    showTries(value.tries || []);
+    showSuggestions(value.suggestions || []);
     showSamples(value.samples || []);
   }
   heat.hidden = !value.heat;
   if (value.heat) heat.src = value.heat;
   outline.hidden = !value.outline;
   if (value.outline) outline.src = value.outline;
-  element.querySelector(".understood").textContent = value.understood || "";
+  element.querySelector(".summary").textContent = value.summary || "";
   draw();
 }
 
-function showTries(tries) {
-  const chips = tries.map(({ name, box }) => {
+function showSuggestions(suggestions) {
+  const chips = suggestions.map(({ name, box }) => {
     const chip = document.createElement("button");
     chip.type = "button";
     chip.textContent = name;
     chip.addEventListener("click", () => finish({ ...nothing(), boxes: [[...box]] }));
     return chip;
   });
-  const row = element.querySelector(".tries");
+  const row = element.querySelector(".suggestions");
   row.hidden = !chips.length;
   row.querySelector("span").replaceChildren(...chips);
 }
@@ -118,7 +118,7 @@ function showSamples(samples) {
     const button = document.createElement("button");
     button.type = "button";
     button.title = name;
-    button.setAttribute("aria-label", `Use this picture: ${name}`);
+    button.setAttribute("aria-label", `Use this image: ${name}`);
     const image = document.createElement("img");
     image.alt = "";
     if (url) image.src = url;
@@ -159,7 +159,7 @@ function extend([x, y]) {
 function end() {
   if (!drawing) return;
   const [box] = drawing.boxes;
-  const small = Math.max(picture().width, picture().height) / 100;
+  const small = Math.max(size().width, size().height) / 100;
   const sides = box ? [Math.abs(box[2] - box[0]), Math.abs(box[3] - box[1])] : [];
   if (box && Math.max(...sides) < small) {
     finish({ ...nothing(), points: [[box[0], box[1]]] }); // a click with the box tool means a point
@@ -173,10 +173,10 @@ canvas.addEventListener("pointerdown", (event) => {
   if (event.button) return;
   canvas.setPointerCapture(event.pointerId);
   cursor = null;
-  begin(toPicture(event));
+  begin(toImage(event));
   draw();
 });
-canvas.addEventListener("pointermove", (event) => extend(toPicture(event)));
+canvas.addEventListener("pointermove", (event) => extend(toImage(event)));
 canvas.addEventListener("pointerup", end);
 canvas.addEventListener("pointercancel", () => {
   drawing = null;
@@ -184,7 +184,7 @@ canvas.addEventListener("pointercancel", () => {
 });
 
 canvas.addEventListener("keydown", (event) => {
-  const { width, height } = picture();
+  const { width, height } = size();
   const step = Math.max(width, height) / (event.shiftKey ? 100 : 25);
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   if (event.key in moves) {
@@ -212,7 +212,7 @@ canvas.addEventListener("keydown", (event) => {
 const keys = element.querySelector(".keys");
 canvas.addEventListener("focus", () => {
   keys.hidden = !canvas.matches(":focus-visible");
-  if (canvas.matches(":focus-visible")) cursor ||= [picture().width / 2, picture().height / 2];
+  if (canvas.matches(":focus-visible")) cursor ||= [size().width / 2, size().height / 2];
   draw();
 });
 canvas.addEventListener("blur", () => {
