@@ -9,22 +9,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval import datasets
-from eval.datasets import Captioned, Classed, Dataset, Instances
+from eval.datasets import CaptionedDataset, ClassificationDataset, Dataset, InstanceDataset
 from eval.experiments.own import EXPERIMENTS, Kind
-from eval.experiments.results_cache import Store
+from eval.experiments.results_cache import ResultsCache
 from eval.experiments.specs import (
     Captioning,
     Clustering,
-    Cost,
-    Counting,
-    Drawing,
-    Experiment,
-    Feedback,
-    Leaning,
-    Needles,
-    Perturbed,
-    Proposing,
-    Retrieval,
+    PerturbationCost,
+    DatasetStats,
+    Figure,
+    PromptedRetrieval,
+    RelevanceFeedback,
+    CaptionSteering,
+    InstanceRetrieval,
+    QueryPerturbation,
+    ProposalRecall,
+    TextRetrieval,
 )
 from eval.report import results
 from foir.errors import FoirError, Unavailable
@@ -123,18 +123,18 @@ def _run(args: argparse.Namespace) -> None:
         results.write(found, args.json)
 
 
-def _data(experiment: Kind, name: str) -> Dataset | Captioned | Classed | Instances | None:
-    if isinstance(experiment, Cost):
+def _data(experiment: Kind, name: str) -> Dataset | CaptionedDataset | ClassificationDataset | InstanceDataset | None:
+    if isinstance(experiment, PerturbationCost):
         return None
-    if isinstance(experiment, Retrieval | Captioning | Perturbed | Proposing):
+    if isinstance(experiment, TextRetrieval | Captioning | QueryPerturbation | ProposalRecall):
         return datasets.read_captioned(name)
-    if isinstance(experiment, Needles):
+    if isinstance(experiment, InstanceRetrieval):
         return datasets.read_instances(name)
     return datasets.read_classed(name) if isinstance(experiment, Clustering) else datasets.read(name)
 
 
 def _measured(
-    experiment: Kind, data: Dataset | Captioned | Classed | Instances | None, name: str, args: argparse.Namespace
+    experiment: Kind, data: Dataset | CaptionedDataset | ClassificationDataset | InstanceDataset | None, name: str, args: argparse.Namespace
 ) -> list[results.Cell]:
     """The cells of one experiment on one data set with one encoder; none of a figure, whose picture is written."""
     from eval.experiments import (
@@ -154,29 +154,29 @@ def _measured(
     from foir.small_objects import detect, finetune
 
     how = {"device": args.device, "dtype": args.dtype, "pretrained": not args.random}
-    store = Store(args.results / "kept")
+    store = ResultsCache(args.results / "kept")
     match experiment, data:
-        case Counting(), Dataset():
+        case DatasetStats(), Dataset():
             return dataset_stats.count(experiment, data, limit=args.limit)
-        case Drawing(), Dataset():
+        case Figure(), Dataset():
             path = args.results / f"{_file(experiment.name, data.name, name)}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             figures.draw(experiment.what, data, encoders.load(name, **how), store, limit=args.limit).save(path)
             print(f"{path} drawn")
             return []
-        case Experiment(), Dataset():
+        case PromptedRetrieval(), Dataset():
             best = runner.ceiling(data, experiment.k)
             print(f"{data.name}: {len(data.gallery)} pictures, perfect ranking MP@{experiment.k} = {best:.1f} %.")
             return runner.run(experiment, data, encoders.load(name, **how), store, limit=args.limit)
-        case Retrieval(), Captioned():
+        case TextRetrieval(), CaptionedDataset():
             return text_retrieval.retrieve(experiment, data, image_text.load(name, **how), limit=args.limit)
-        case Captioning(), Captioned():
+        case Captioning(), CaptionedDataset():
             return text_retrieval.caption(experiment, data, image_text.load(name, **how), limit=args.limit)
-        case Perturbed(), Captioned():
+        case QueryPerturbation(), CaptionedDataset():
             return query_perturbation.run(experiment, data, image_text.load(name, **how), limit=args.limit)
-        case Feedback(), Dataset():
+        case RelevanceFeedback(), Dataset():
             return feedback.run(experiment, data, image_text.load(name, **how), store, limit=args.limit)
-        case Needles(), Instances():
+        case InstanceRetrieval(), InstanceDataset():
             encoder, trained = encoders.load(name, **how), args.adapter is not None
             if trained:
                 encoder = finetune.adapted(encoder, args.adapter)
@@ -185,13 +185,13 @@ def _measured(
                 return detect.load(encoders.load(name, **how) if trained else encoder)
 
             return needles.run(experiment, data, encoder, detector, store, trained=trained, limit=args.limit)
-        case Proposing(), Captioned():
+        case ProposalRecall(), CaptionedDataset():
             return proposal_recall.run(experiment, data, encoders.load(name, **how), limit=args.limit)
-        case Clustering(), Classed():
+        case Clustering(), ClassificationDataset():
             return itae.run(experiment, data, encoders.load(name, **how), limit=args.limit)
-        case Leaning(), Dataset():
+        case CaptionSteering(), Dataset():
             return caption_steering.run(experiment, data, image_text.load(name, **how), limit=args.limit)
-        case Cost(), None:
+        case PerturbationCost(), None:
             return perturbation_cost.cost(experiment, image_text.load(name, **how), args.limit)
     raise Unavailable(f"{experiment.name} cannot be measured on this data.")
 

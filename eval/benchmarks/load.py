@@ -35,7 +35,7 @@ class Answers:
 
     seconds: list[float] = field(default_factory=list)
     refused: int = 0
-    lost: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
 def main() -> str:
@@ -48,7 +48,7 @@ def main() -> str:
         for clients in (CLIENTS, CROWD):
             told = crowd(address, clients, SECONDS)
             median = statistics.median(told.seconds)
-            row = (len(told.seconds), f"{median:.1f}", f"{max(told.seconds):.1f}", told.refused, len(told.lost))
+            row = (len(told.seconds), f"{median:.1f}", f"{max(told.seconds):.1f}", told.refused, len(told.errors))
             lines.append(f"| {clients} | " + " | ".join(map(str, row)) + " |")
         first, last = memory(address, process.pid)
     lines += ["", f"Resident memory of the page after {WARM} more queries: {first} MB, after {QUERIES}: {last} MB."]
@@ -100,7 +100,7 @@ def crowd(address: str, clients: int, seconds: float, pictures: int = PICTURES) 
                 elif POLITE in problem:
                     told.refused += 1
                 else:
-                    told.lost.append(problem)
+                    told.errors.append(problem)
             if problem is not None:
                 time.sleep(1)
 

@@ -20,7 +20,7 @@ from foir.prompts import Prompt
 from foir.small_objects.crops import DetectedObject
 
 _Set = TypeVar("_Set")
-Load = Callable[[], Image.Image]  # gives an upright RGB picture
+ImageLoader = Callable[[], Image.Image]  # gives an upright RGB picture
 Boxes = tuple[tuple[float, float, float, float], ...]
 
 
@@ -28,7 +28,7 @@ Boxes = tuple[tuple[float, float, float, float], ...]
 class Query:
     """One pointed object: which picture, the box around it, what it is; its mask bool [H, W] where one is known."""
 
-    picture: int
+    image: int
     prompt: Prompt
     category: int
     mask: Callable[[], np.ndarray] | None = None
@@ -52,26 +52,26 @@ class Dataset:
     """
 
     name: str
-    gallery: tuple[Load, ...]
+    gallery: tuple[ImageLoader, ...]
     labels: np.ndarray
     queries: tuple[Query, ...]
-    query_pictures: tuple[Load, ...]
+    query_images: tuple[ImageLoader, ...]
     categories: tuple[str, ...]
     leave_one_out: bool = False
-    shares: str = ""
-    said: tuple[str, ...] = ()
-    kinds: tuple[tuple[str, ...], ...] = ()
+    shared_gallery: str = ""
+    sentences: tuple[str, ...] = ()
+    category_words: tuple[tuple[str, ...], ...] = ()
 
     @cached_property
     def digest(self) -> str:
         """Tells one set of annotations from another."""
-        queries = [(q.picture, q.prompt.boxes, q.prompt.points, q.category) for q in self.queries]
+        queries = [(q.image, q.prompt.boxes, q.prompt.points, q.category) for q in self.queries]
         facts = repr((queries, self.categories, self.labels.shape, self.leave_one_out)).encode()
         return hashlib.sha256(facts + self.labels.tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
-class Captioned:
+class CaptionedDataset:
     """Pictures and what people said of each.
 
     Attributes:
@@ -84,15 +84,15 @@ class Captioned:
     """
 
     name: str
-    pictures: tuple[Load, ...]
+    images: tuple[ImageLoader, ...]
     captions: tuple[tuple[str, ...], ...]
-    training: Callable[[], tuple[tuple[Load, ...], tuple[tuple[str, ...], ...]]] | None = None
+    training: Callable[[], tuple[tuple[ImageLoader, ...], tuple[tuple[str, ...], ...]]] | None = None
     boxes: Mapping[str, tuple[Boxes, ...]] = field(default_factory=dict)
-    binned: str = "annotated"
+    size_boxes: str = "annotated"
 
 
 @dataclass(frozen=True, eq=False)
-class Classed:
+class ClassificationDataset:
     """Pictures of which each has one class.
 
     Attributes:
@@ -103,9 +103,9 @@ class Classed:
     """
 
     name: str
-    pictures: tuple[Load, ...]
-    classes: np.ndarray
-    names: tuple[str, ...]
+    images: tuple[ImageLoader, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,22 +119,22 @@ class Scene:
         part: What a curve is drawn over ("size", "objects"), by name.
     """
 
-    read: Load
-    things: Callable[[], tuple[DetectedObject, ...]]
+    load: ImageLoader
+    objects: Callable[[], tuple[DetectedObject, ...]]
     instances: frozenset[str]
-    part: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class InstanceQuery:
     """An instance that is looked for, and a picture of it alone, cut out of where it was seen."""
 
-    read: Load
+    load: ImageLoader
     instance: str
 
 
 @dataclass(frozen=True, eq=False)
-class Instances:
+class InstanceDataset:
     """Scenes, and instances to be found on them; a scene is right where it holds the instance.
 
     Attributes:
@@ -145,19 +145,19 @@ class Instances:
 
     name: str
     scenes: tuple[Scene, ...]
-    queries: tuple[Wanted, ...]
+    queries: tuple[InstanceQuery, ...]
 
     @cached_property
     def digest(self) -> str:
         """Tells one gallery from another."""
-        facts = repr([(sorted(scene.instances), sorted(scene.part.items())) for scene in self.scenes]).encode()
+        facts = repr([(sorted(scene.instances), sorted(scene.groups.items())) for scene in self.scenes]).encode()
         return hashlib.sha256(facts).hexdigest()[:16]
 
 
-_instances: dict[str, Callable[[], Instances]] = {}
-_classed: dict[str, Callable[[], Classed]] = {}
+_instances: dict[str, Callable[[], InstanceDataset]] = {}
+_classed: dict[str, Callable[[], ClassificationDataset]] = {}
 _pointed: dict[str, Callable[[], Dataset]] = {}
-_captioned: dict[str, Callable[[], Captioned]] = {}
+_captioned: dict[str, Callable[[], CaptionedDataset]] = {}
 
 
 def dataset(name: str) -> Callable[[Callable[[], Dataset]], Callable[[], Dataset]]:
@@ -170,30 +170,30 @@ def dataset(name: str) -> Callable[[Callable[[], Dataset]], Callable[[], Dataset
     return add
 
 
-def captioned(name: str) -> Callable[[Callable[[], Captioned]], Callable[[], Captioned]]:
+def captioned(name: str) -> Callable[[Callable[[], CaptionedDataset]], Callable[[], CaptionedDataset]]:
     """Register a function that reads a data set of pictures with captions."""
 
-    def add(read: Callable[[], Captioned]) -> Callable[[], Captioned]:
+    def add(read: Callable[[], CaptionedDataset]) -> Callable[[], CaptionedDataset]:
         _captioned[name] = read
         return read
 
     return add
 
 
-def classed(name: str) -> Callable[[Callable[[], Classed]], Callable[[], Classed]]:
+def classed(name: str) -> Callable[[Callable[[], ClassificationDataset]], Callable[[], ClassificationDataset]]:
     """Register a function that reads a data set of pictures with one class each."""
 
-    def add(read: Callable[[], Classed]) -> Callable[[], Classed]:
+    def add(read: Callable[[], ClassificationDataset]) -> Callable[[], ClassificationDataset]:
         _classed[name] = read
         return read
 
     return add
 
 
-def instances(name: str) -> Callable[[Callable[[], Instances]], Callable[[], Instances]]:
+def instances(name: str) -> Callable[[Callable[[], InstanceDataset]], Callable[[], InstanceDataset]]:
     """Register a function that reads a data set of instances on scenes."""
 
-    def add(read: Callable[[], Instances]) -> Callable[[], Instances]:
+    def add(read: Callable[[], InstanceDataset]) -> Callable[[], InstanceDataset]:
         _instances[name] = read
         return read
 
@@ -207,13 +207,13 @@ def _load_all() -> None:
 
 
 def names(kind: type) -> tuple[str, ...]:
-    """The names of all data sets of a kind: `Dataset`, `Captioned`, `Classed` or `Instances`."""
+    """The names of all data sets of a kind: `Dataset`, `CaptionedDataset`, `ClassificationDataset` or `InstanceDataset`."""
     _load_all()
     registers: dict[type, dict[str, Any]] = {
         Dataset: _pointed,
-        Captioned: _captioned,
-        Classed: _classed,
-        Instances: _instances,
+        CaptionedDataset: _captioned,
+        ClassificationDataset: _classed,
+        InstanceDataset: _instances,
     }
     return tuple(registers[kind])
 
@@ -228,7 +228,7 @@ def read(name: str) -> Dataset:
     return _known(_pointed, name)()
 
 
-def read_captioned(name: str) -> Captioned:
+def read_captioned(name: str) -> CaptionedDataset:
     """Read a data set of pictures with captions.
 
     Raises:
@@ -238,7 +238,7 @@ def read_captioned(name: str) -> Captioned:
     return _known(_captioned, name)()
 
 
-def read_classed(name: str) -> Classed:
+def read_classed(name: str) -> ClassificationDataset:
     """Read a data set of pictures with one class each.
 
     Raises:
@@ -248,7 +248,7 @@ def read_classed(name: str) -> Classed:
     return _known(_classed, name)()
 
 
-def read_instances(name: str) -> Instances:
+def read_instances(name: str) -> InstanceDataset:
     """Read a data set of instances on scenes.
 
     Raises:
@@ -264,12 +264,12 @@ def _known(register: dict[str, Callable[[], _Set]], name: str) -> Callable[[], _
     return register[name]
 
 
-def file(path: Path) -> Load:
+def image_file(path: Path) -> ImageLoader:
     """A picture in a file."""
     return lambda: images.read(path).image
 
 
-def needed(folder: Path, what: str) -> Path:
+def require(folder: Path, what: str) -> Path:
     """The folder, or an error that says what to put there.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.datasets import Dataset, Query, dataset, file, needed
+from eval.datasets import Dataset, Query, dataset, image_file, require
 from foir import hub
 from foir.prompts import Prompt
 
@@ -18,7 +18,7 @@ from foir.prompts import Prompt
 @dataset("coco")
 def coco() -> Dataset:
     """Every annotated box of val2017 is a query; crowds are dropped; masks come from polygons or run lengths."""
-    folder = needed(
+    folder = require(
         hub.data_folder() / "coco",
         "COCO 2017 (annotations/instances_{train,val}2017.json, train2017/, val2017/ of cocodataset.org)",
     )
@@ -40,13 +40,13 @@ def notes(path: Path) -> dict[str, Any]:
     Raises:
         Unavailable: It is absent.
     """
-    data = json.loads(needed(path, "A COCO annotation file").read_text())
+    data = json.loads(require(path, "A COCO annotation file").read_text())
     return {**data, "annotations": [a for a in data["annotations"] if not a["iscrowd"]]}
 
 
 def files(folder: Path, entries: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
     """The pictures of an annotation file, in its order."""
-    return tuple(file(folder / entry["file_name"]) for entry in entries)
+    return tuple(image_file(folder / entry["file_name"]) for entry in entries)
 
 
 def contents(data: Mapping[str, Any], kinds: Mapping[int, int]) -> np.ndarray:

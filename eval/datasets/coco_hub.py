@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from eval.datasets import Dataset, Load, Query, dataset
+from eval.datasets import Dataset, ImageLoader, Query, dataset
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.masks import as_corners
@@ -50,7 +50,7 @@ def _split(files: str) -> datasets.Dataset:
         raise Unavailable(f"{files} is missing or damaged, or has no pictures: fetch {REPOSITORY} again.") from error
 
 
-def _pictures(split: datasets.Dataset) -> tuple[Load, ...]:
+def _pictures(split: datasets.Dataset) -> tuple[ImageLoader, ...]:
     return tuple(partial(_picture, split, row) for row in range(len(split)))
 
 

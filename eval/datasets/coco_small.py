@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from eval.datasets import Captioned, Dataset, captioned, dataset, file, needed
+from eval.datasets import CaptionedDataset, Dataset, captioned, dataset, image_file, require
 from eval.datasets.coco import contents, files, notes, queries
 from foir import hub
 
@@ -12,7 +12,7 @@ from foir import hub
 @dataset("coco_small")
 def coco_small() -> Dataset:
     """Boxes in COCO format; crowds dropped; only categories that at least two photos contain are asked for."""
-    folder = needed(hub.data_folder() / "coco_small", "coco_small (images/ and instances.json)")
+    folder = require(hub.data_folder() / "coco_small", "coco_small (images/ and instances.json)")
     data = notes(folder / "instances.json")
     kinds = {category["id"]: i for i, category in enumerate(data["categories"])}
     labels = contents(data, kinds)
@@ -24,9 +24,9 @@ def coco_small() -> Dataset:
 
 
 @captioned("coco-small-captions")
-def with_captions() -> Captioned:
+def with_captions() -> CaptionedDataset:
     """The photos of coco_small that have captions, and the boxes of what is on them."""
-    folder = needed(hub.data_folder() / "coco_small", "coco_small (images/, instances.json and captions.json)")
+    folder = require(hub.data_folder() / "coco_small", "coco_small (images/, instances.json and captions.json)")
     data = notes(folder / "instances.json")
     said: dict[int, list[str]] = {}
     for note in json.loads((folder / "captions.json").read_text())["annotations"]:
@@ -37,9 +37,9 @@ def with_captions() -> Captioned:
         x, y, width, height = note["bbox"]
         if note["image_id"] in boxes:
             boxes[note["image_id"]].append((x, y, x + width, y + height))
-    return Captioned(
+    return CaptionedDataset(
         "coco-small-captions",
-        tuple(file(folder / "images" / entry["file_name"]) for entry in entries),
+        tuple(image_file(folder / "images" / entry["file_name"]) for entry in entries),
         tuple(tuple(said[entry["id"]]) for entry in entries),
         boxes={"annotated": tuple(tuple(boxes[entry["id"]]) for entry in entries)},
     )

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.datasets import Captioned, Load, captioned, file, needed
+from eval.datasets import CaptionedDataset, ImageLoader, captioned, image_file, require
 from foir import hub
 from foir.mini.training.data import Photos
 
 
 @captioned("flickr8k")
-def read() -> Captioned:
+def read() -> CaptionedDataset:
     """The 1,000 test photos that are present, with five captions each."""
-    photos = Photos.read(needed(hub.data_folder() / "flickr8k", "Flickr8k"))
+    photos = Photos.read(require(hub.data_folder() / "flickr8k", "Flickr8k"))
 
-    def some(rows: np.ndarray) -> tuple[tuple[Load, ...], tuple[tuple[str, ...], ...]]:
+    def some(rows: np.ndarray) -> tuple[tuple[ImageLoader, ...], tuple[tuple[str, ...], ...]]:
         return (
-            tuple(file(photos.folder / "images" / photos.files[row]) for row in rows),
+            tuple(image_file(photos.folder / "images" / photos.files[row]) for row in rows),
             tuple(photos.captions[row] for row in rows),
         )
 
-    def training() -> tuple[tuple[Load, ...], tuple[tuple[str, ...], ...]]:
+    def training() -> tuple[tuple[ImageLoader, ...], tuple[tuple[str, ...], ...]]:
         return some(np.setdiff1d(np.arange(len(photos.files)), photos.rows["test"]))
 
-    return Captioned("flickr8k", *some(photos.rows["test"]), training)
+    return CaptionedDataset("flickr8k", *some(photos.rows["test"]), training)

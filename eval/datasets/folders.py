@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.datasets import Dataset, Query, dataset, file, needed
+from eval.datasets import Dataset, Query, dataset, image_file, require
 from foir import hub, images
 from foir.prompts import Prompt
 
@@ -14,7 +14,7 @@ ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 @dataset("folders")
 def folders() -> Dataset:
     """FOIR_DATA/folders/CLASS/*.jpg, leave-one-out; classes with one picture only stay in the gallery."""
-    folder = needed(hub.data_folder() / "folders", "A folder of folders, each with the pictures of one class,")
+    folder = require(hub.data_folder() / "folders", "A folder of folders, each with the pictures of one class,")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
     found = [
         (path, kind)
@@ -24,7 +24,7 @@ def folders() -> Dataset:
     ]
     labels = np.zeros((len(found), len(classes)), bool)
     labels[np.arange(len(found)), [kind for _, kind in found]] = True
-    pictures = tuple(file(path) for path, _ in found)
+    pictures = tuple(image_file(path) for path, _ in found)
     queries = tuple(
         Query(row, Prompt.box(0, 0, *images.read(path).size), kind)
         for row, (path, kind) in enumerate(found)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from eval.datasets import Instances, Scene, Wanted, file, instances, needed
+from eval.datasets import InstanceDataset, Scene, InstanceQuery, image_file, instances, require
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.prompts import Box
@@ -16,12 +16,12 @@ from foir.small_objects.crops import DetectedObject, crop_around
 PARTS = ("INSTRE-S1", "INSTRE-S2")  # one object a picture
 
 
-def _build(name: str, largest: float) -> Instances:
+def _build(name: str, largest: float) -> InstanceDataset:
     """Of each instance's small pictures, by name, every second asks and the others are the gallery.
 
     The published lists are not to be had: only their lengths are (2,428 and 2,065; 106 and 120).
     """
-    folder = needed(hub.data_folder() / "INSTRE", "INSTRE (INSTRE-S1/CLASS/*.jpg with a .txt of x y width height each)")
+    folder = require(hub.data_folder() / "INSTRE", "INSTRE (INSTRE-S1/CLASS/*.jpg with a .txt of x y width height each)")
     scenes, queries = [], []
     for kind in sorted(path for part in PARTS for path in folder.glob(f"{part}/*") if path.is_dir()):
         small = [
@@ -32,12 +32,12 @@ def _build(name: str, largest: float) -> Instances:
         instance = f"{kind.parent.name}/{kind.name}"
         for place, (path, box) in enumerate(small):
             if place % 2:
-                queries.append(Wanted(partial(_cut_out, path, box), instance))
+                queries.append(InstanceQuery(partial(_cut_out, path, box), instance))
             else:
-                scenes.append(Scene(file(path), partial(_things, box), frozenset([instance])))
+                scenes.append(Scene(image_file(path), partial(_things, box), frozenset([instance])))
     if not queries:
         raise Unavailable(f"No instance below {folder} has two pictures on which it is so small.")
-    return Instances(name, tuple(scenes), tuple(queries))
+    return InstanceDataset(name, tuple(scenes), tuple(queries))
 
 
 def _box(picture: Path) -> Box | None:

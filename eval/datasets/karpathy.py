@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree  # noqa: S405 - official annotation files that the user put there
 
-from eval.datasets import Boxes, Captioned, captioned, file, needed
+from eval.datasets import Boxes, CaptionedDataset, captioned, image_file, require
 from foir import hub
 from foir.errors import Unavailable
 
@@ -52,7 +52,7 @@ def flickr_boxes(folder: Path, names: Sequence[str]) -> _Known:
     """Flickr30K Entities: XML with corners that count from 1; an object without a box ("scene") has none."""
     found = {}
     for name in names:
-        path = needed(
+        path = require(
             folder / "flickr30k_entities" / "Annotations" / f"{name}.xml", "An annotation of Flickr30K Entities"
         )
         try:
@@ -83,42 +83,42 @@ COCO = _Source("coco", "dataset_coco.json", "", "MSCOCO_FG_ann.json", "detection
 
 
 @captioned("flickr30k")
-def flickr30k() -> Captioned:
+def flickr30k() -> CaptionedDataset:
     """1,000 test photos, five captions each."""
     return _read("flickr30k", FLICKR)
 
 
 @captioned("flickr30k-val")
-def flickr30k_val() -> Captioned:
+def flickr30k_val() -> CaptionedDataset:
     """The validation split: what hyper-parameters are chosen on."""
     return _read("flickr30k-val", FLICKR, split="val")
 
 
 @captioned("flickr-fg")
-def flickr_fg() -> Captioned:
+def flickr_fg() -> CaptionedDataset:
     """The test photos with finer captions."""
     return _read("flickr-fg", FLICKR, finer=True)
 
 
 @captioned("coco-5k")
-def coco_5k() -> Captioned:
+def coco_5k() -> CaptionedDataset:
     """5,000 test photos, five captions each."""
     return _read("coco-5k", COCO)
 
 
 @captioned("coco-5k-val")
-def coco_5k_val() -> Captioned:
+def coco_5k_val() -> CaptionedDataset:
     """The validation split."""
     return _read("coco-5k-val", COCO, split="val")
 
 
 @captioned("coco-fg")
-def coco_fg() -> Captioned:
+def coco_fg() -> CaptionedDataset:
     """The test photos with finer captions."""
     return _read("coco-fg", COCO, finer=True)
 
 
-def _read(name: str, source: _Source, split: str = "test", *, finer: bool = False) -> Captioned:
+def _read(name: str, source: _Source, split: str = "test", *, finer: bool = False) -> CaptionedDataset:
     try:
         return _collected(name, source, split, finer)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -126,7 +126,7 @@ def _read(name: str, source: _Source, split: str = "test", *, finer: bool = Fals
         raise Unavailable(f"An annotation file of {name} in {folder} is damaged: {error!r}.") from error
 
 
-def _collected(name: str, source: _Source, split: str, finer: bool) -> Captioned:
+def _collected(name: str, source: _Source, split: str, finer: bool) -> CaptionedDataset:
     folder = hub.data_folder() / source.folder
     listed = _json(folder / source.splits, f"Karpathy's split {source.splits}")["images"]
     entries = [entry for entry in listed if entry["split"] == split]
@@ -140,12 +140,12 @@ def _collected(name: str, source: _Source, split: str, finer: bool) -> Captioned
     boxes = {"annotated": source.annotated(folder, names)}
     if (folder / source.detections).exists():
         boxes["detected"] = _detected(folder / source.detections, names)
-    return Captioned(
+    return CaptionedDataset(
         name,
-        tuple(file(where[name]) for name in names),
+        tuple(image_file(where[name]) for name in names),
         tuple(captions[name] for name in names),
         boxes={kind: tuple(known[name] for name in names) for kind, known in boxes.items()},
-        binned=source.binned,
+        size_boxes=source.binned,
     )
 
 
@@ -186,6 +186,6 @@ def _number(name: str) -> str:
 
 def _json(path: Path, what: str) -> Any:
     try:
-        return json.loads(needed(path, what).read_text())
+        return json.loads(require(path, what).read_text())
     except ValueError as error:
         raise Unavailable(f"{path} is damaged: restore it.") from error

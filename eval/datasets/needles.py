@@ -9,7 +9,7 @@ from functools import partial
 
 from PIL import Image
 
-from eval.datasets import Instances, Load, Scene, Wanted, instances
+from eval.datasets import InstanceDataset, ImageLoader, Scene, InstanceQuery, instances
 from foir.playroom import Scene as Composed
 from foir.playroom import Sprite, compose, sprites
 from foir.small_objects.crops import DetectedObject, crop_around
@@ -22,7 +22,7 @@ SIZE = (640, 480)
 DEV, FEW = 100_000, 10  # first seed and number of instances of needles-dev
 
 
-def _build(name: str, size: tuple[int, int], needles: int = NEEDLES, *, dev: bool = False) -> Instances:
+def _build(name: str, size: tuple[int, int], needles: int = NEEDLES, *, dev: bool = False) -> InstanceDataset:
     """Each instance lies on a scene of each share; the numbers of things take turns."""
     some = [sprite for sprite in sprites() if sprite.held_out != dev]
     chosen = some[:: len(some) // needles][:needles]
@@ -36,15 +36,15 @@ def _build(name: str, size: tuple[int, int], needles: int = NEEDLES, *, dev: boo
             scenes.append(Scene(_picture(composed), partial(_things, composed), frozenset(codes), part))
         for j in range(QUERIES):
             number = first + len(chosen) * len(SHARES) + QUERIES * i + j
-            queries.append(Wanted(partial(_close_up, number, sprite), sprite.code))
-    return Instances(name, tuple(scenes), tuple(queries))
+            queries.append(InstanceQuery(partial(_close_up, number, sprite), sprite.code))
+    return InstanceDataset(name, tuple(scenes), tuple(queries))
 
 
 def _composed(number: int, size: tuple[int, int], others: int, sprite: Sprite, share: float) -> Composed:
     return compose("needles", number, size=size, objects=others, needle=(sprite, share))
 
 
-def _picture(composed: partial[Composed]) -> Load:
+def _picture(composed: partial[Composed]) -> ImageLoader:
     def load() -> Image.Image:
         return composed().image
 

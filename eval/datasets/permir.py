@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval.datasets import Instances, Scene, Wanted, file, instances, needed
+from eval.datasets import InstanceDataset, Scene, InstanceQuery, image_file, instances, require
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.prompts import bounds
@@ -29,17 +29,17 @@ HARMLESS = {
 
 
 @instances("permir")
-def permir() -> Instances:
+def permir() -> InstanceDataset:
     """All frames are the gallery, as the published counts say (150 queries, 450 pictures): a query's own is in it."""
-    folder = needed(hub.data_folder() / "PerMIRS", "PerMiR (PerMIRS/VIDEO/{0,1,2}.jpg, masks.npz.npy)")
+    folder = require(hub.data_folder() / "PerMIRS", "PerMiR (PerMIRS/VIDEO/{0,1,2}.jpg, masks.npz.npy)")
     scenes, queries = [], []
     for video in sorted(path for path in folder.iterdir() if path.is_dir()):
         for frame in range(FRAMES):
-            scenes.append(Scene(file(video / f"{frame}.jpg"), partial(_things, video, frame), frozenset([video.name])))
-        queries.append(Wanted(partial(_cut_out, video), video.name))
+            scenes.append(Scene(image_file(video / f"{frame}.jpg"), partial(_things, video, frame), frozenset([video.name])))
+        queries.append(InstanceQuery(partial(_cut_out, video), video.name))
     if not queries:
         raise Unavailable(f"There is no video in {folder}.")
-    return Instances("permir", tuple(scenes), tuple(queries))
+    return InstanceDataset("permir", tuple(scenes), tuple(queries))
 
 
 @lru_cache(maxsize=8)

@@ -9,7 +9,7 @@ from functools import cache, partial
 import numpy as np
 from PIL import Image
 
-from eval.datasets import Captioned, Dataset, Load, Query, captioned, dataset
+from eval.datasets import CaptionedDataset, Dataset, ImageLoader, Query, captioned, dataset
 from foir.playroom import Sprite, compose, sprites
 from foir.prompts import Prompt
 
@@ -30,10 +30,10 @@ def by_instance() -> Dataset:
 
 
 @captioned("playroom-captions")
-def with_captions() -> Captioned:
+def with_captions() -> CaptionedDataset:
     """The gallery's scenes, each with the sentence that names all of its things, and the boxes of these."""
     shown = [_shown("gallery", number) for number in range(GALLERY)]
-    return Captioned(
+    return CaptionedDataset(
         "playroom-captions",
         tuple(_picture("gallery", number) for number in range(GALLERY)),
         tuple((scene.caption,) for scene in shown),
@@ -85,9 +85,9 @@ def _playroom(name: str, kind: Callable[[Sprite], str], rarest: int) -> Dataset:
         tuple(queries),
         tuple(_picture("held-out", number) for number in range(QUERIES)),
         tuple(kinds),
-        shares="playroom",
-        said=tuple(_shown("held-out", number).caption for number in range(QUERIES)),
-        kinds=tuple(tuple(sprite.name for sprite in sprites() if kind(sprite) == name) for name in kinds),
+        shared_gallery="playroom",
+        sentences=tuple(_shown("held-out", number).caption for number in range(QUERIES)),
+        category_words=tuple(tuple(sprite.name for sprite in sprites() if kind(sprite) == name) for name in kinds),
     )
 
 
@@ -95,7 +95,7 @@ def _mask(number: int, place: int) -> np.ndarray:
     return compose("held-out", number).things[place].mask
 
 
-def _picture(split: str, number: int) -> Load:
+def _picture(split: str, number: int) -> ImageLoader:
     def load() -> Image.Image:
         return compose(split, number).image  # composed again: 800 scenes would not fit everybody's memory
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.datasets import Dataset, Load, Query, dataset, file, needed
+from eval.datasets import Dataset, ImageLoader, Query, dataset, image_file, require
 from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Prompt
@@ -29,13 +29,13 @@ NEEDS = (
 @dataset("visual_genome")
 def visual_genome() -> Dataset:
     """Aliases are merged, the 100 names with most boxes kept, query pictures without any of them dropped."""
-    folder = needed(hub.data_folder() / "visual_genome", NEEDS)
-    alias = _aliases(needed(folder / "object_alias.txt", NEEDS))
+    folder = require(hub.data_folder() / "visual_genome", NEEDS)
+    alias = _aliases(require(folder / "object_alias.txt", NEEDS))
     things = {
         entry["image_id"]: [(name, thing) for thing in entry["objects"] if (name := _name(thing, alias))]
-        for entry in json.loads(needed(folder / "objects.json", NEEDS).read_text())
+        for entry in json.loads(require(folder / "objects.json", NEEDS).read_text())
     }
-    asked, gallery = (_listed(needed(folder / f"{split}_list_500.txt", NEEDS)) for split in ("test", "train"))
+    asked, gallery = (_listed(require(folder / f"{split}_list_500.txt", NEEDS)) for split in ("test", "train"))
     counts = Counter(name for number in (*asked, *gallery) for name, _ in things.get(number, ()))
     ranked = sorted(counts, key=lambda name: (-counts[name], name))[:KEPT]
     kinds = {name: i for i, name in enumerate(ranked)}
@@ -73,9 +73,9 @@ def _listed(path: Path) -> list[int]:
     return [int(Path(line).stem) for line in path.read_text().split()]
 
 
-def _files(folder: Path, numbers: Sequence[int]) -> tuple[Load, ...]:
+def _files(folder: Path, numbers: Sequence[int]) -> tuple[ImageLoader, ...]:
     names = {path.name: path for part in FOLDERS for path in (folder / part).glob("*.jpg")}
     absent = next((number for number in numbers if f"{number}.jpg" not in names), None)
     if absent is not None:
         raise Unavailable(f"The picture {absent}.jpg is in neither {' nor '.join(FOLDERS)} under {folder}.")
-    return tuple(file(names[f"{number}.jpg"]) for number in numbers)
+    return tuple(image_file(names[f"{number}.jpg"]) for number in numbers)

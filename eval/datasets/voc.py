@@ -8,7 +8,7 @@ from xml.etree import ElementTree  # noqa: S405 - official annotation files that
 
 import numpy as np
 
-from eval.datasets import Dataset, Query, dataset, file, needed
+from eval.datasets import Dataset, Query, dataset, image_file, require
 from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Prompt
@@ -22,7 +22,7 @@ CATEGORIES = (
 @dataset("voc")
 def voc() -> Dataset:
     """Every annotated box of test2007 is a query, the difficult ones too (PHS spec, section 1)."""
-    folder = needed(
+    folder = require(
         hub.data_folder() / "VOCdevkit", "PASCAL VOC (VOCdevkit with VOC2007 trainval and test, and VOC2012)"
     )
     asked = _listed(folder / "VOC2007", "test")
@@ -36,12 +36,12 @@ def voc() -> Dataset:
 
 def _listed(year: Path, split: str) -> list[Path]:
     """The annotation files of a split, in its order."""
-    names = needed(year / "ImageSets" / "Main" / f"{split}.txt", f"The {split} list of {year.name}").read_text().split()
+    names = require(year / "ImageSets" / "Main" / f"{split}.txt", f"The {split} list of {year.name}").read_text().split()
     return [year / "Annotations" / f"{name}.xml" for name in names]
 
 
 def _files(annotations: Sequence[Path]) -> tuple:
-    return tuple(file(path.parents[1] / "JPEGImages" / f"{path.stem}.jpg") for path in annotations)
+    return tuple(image_file(path.parents[1] / "JPEGImages" / f"{path.stem}.jpg") for path in annotations)
 
 
 def _objects(annotation: Path) -> list[tuple[int, Prompt]]:

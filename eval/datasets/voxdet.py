@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from eval.datasets import Instances, Scene, Wanted, file, instances, needed
+from eval.datasets import InstanceDataset, Scene, InstanceQuery, image_file, instances, require
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.prompts import bounds
@@ -18,17 +18,17 @@ SUFFIXES = {".jpg", ".png"}
 
 
 @instances("voxdet")
-def voxdet() -> Instances:
+def voxdet() -> InstanceDataset:
     """Every frame of a test video asks for its object; how many of them the paper asks with is not known."""
-    folder = needed(hub.data_folder() / "VoxDet" / "RoboTools", "VoxDet's RoboTools (test/, test_video/)")
-    data = json.loads(needed(folder / "test" / "scene_gt_coco_all.json", "VoxDet's annotation file").read_text())
+    folder = require(hub.data_folder() / "VoxDet" / "RoboTools", "VoxDet's RoboTools (test/, test_video/)")
+    data = json.loads(require(folder / "test" / "scene_gt_coco_all.json", "VoxDet's annotation file").read_text())
     on: dict[int, list[tuple[int, DetectedObject]]] = {entry["id"]: [] for entry in data["images"]}
     for note in data["annotations"]:
         x, y, width, height = note["bbox"]
         on[note["image_id"]].append((note["category_id"], DetectedObject((x, y, x + width, y + height))))
     scenes = tuple(
         Scene(
-            file(folder / "test" / entry["file_name"]),
+            image_file(folder / "test" / entry["file_name"]),
             partial(_things, on[entry["id"]]),
             frozenset(str(kind) for kind, _ in on[entry["id"]]),
         )
@@ -36,7 +36,7 @@ def voxdet() -> Instances:
     )
     there = frozenset().union(*(scene.instances for scene in scenes))
     queries = [
-        Wanted(partial(_cut_out, path, path.parents[1] / "mask" / path.name), str(int(video.name.rpartition("_")[2])))
+        InstanceQuery(partial(_cut_out, path, path.parents[1] / "mask" / path.name), str(int(video.name.rpartition("_")[2])))
         for video in sorted((folder / "test_video").iterdir())
         for path in sorted((video / "rgb").glob("*"))
         if path.suffix in SUFFIXES
@@ -44,7 +44,7 @@ def voxdet() -> Instances:
     asked = tuple(query for query in queries if query.instance in there)
     if not asked:
         raise Unavailable(f"No object of {folder / 'test_video'} is on a scene of {folder / 'test'}.")
-    return Instances("voxdet", scenes, asked)
+    return InstanceDataset("voxdet", scenes, asked)
 
 
 def _things(found: list[tuple[int, DetectedObject]]) -> tuple[DetectedObject, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from eval.datasets import Dataset
-from eval.experiments.specs import Leaning
+from eval.experiments.specs import CaptionSteering
 from eval.experiments.text_retrieval import TOKENIZER, cider
 from eval.metrics.retrieval import image_mean
 from eval.report.results import Cell
@@ -22,7 +22,7 @@ from foir.mini.captioner import tokens
 from foir.patches import rasterise
 
 
-def run(experiment: Leaning, data: Dataset, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
+def run(experiment: CaptionSteering, data: Dataset, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
     """For each strength: how often the pointed category is named, how often one that is not there, and CIDEr.
 
     "says" is the rate of captions with a word for the pointed thing's category, "says what is not there" that of
@@ -35,12 +35,12 @@ def run(experiment: Leaning, data: Dataset, model: ImageTextModel, *, limit: int
     if model.caption is None:
         raise Unavailable(f"{model.name} writes no captions.")
     names = category_words(data)
-    asked = [q for q in data.queries if limit is None or q.picture < limit]
+    asked = [q for q in data.queries if limit is None or q.image < limit]
     written: dict[float, list[str]] = {strength: [] for strength in experiment.strengths}
     started = time.perf_counter()
-    by_picture = [list(some) for _, some in groupby(asked, lambda query: query.picture)]
+    by_picture = [list(some) for _, some in groupby(asked, lambda query: query.image)]
     for some in tqdm(by_picture, desc="captions"):
-        image = data.query_pictures[some[0].picture]()
+        image = data.query_images[some[0].image]()
         seen = model.encode_images([image])
         whole = model.caption(seen)[0]
         for query in some:
@@ -56,7 +56,7 @@ def run(experiment: Leaning, data: Dataset, model: ImageTextModel, *, limit: int
         "seconds": round(time.perf_counter() - started, 1),
         "revisions": {"encoder": model.revision, "data": data.digest},
     }
-    images = np.array([query.picture for query in asked])
+    images = np.array([query.image for query in asked])
     present = _present(data)
     cells: list[Cell] = []
     bases: dict[str, Any] = {}
@@ -65,11 +65,11 @@ def run(experiment: Leaning, data: Dataset, model: ImageTextModel, *, limit: int
         values = {
             "says": np.array([query.category in kinds for query, kinds in zip(asked, said, strict=True)], float),
             "says what is not there": np.array(
-                [bool(kinds - present[query.picture]) for query, kinds in zip(asked, said, strict=True)], float
+                [bool(kinds - present[query.image]) for query, kinds in zip(asked, said, strict=True)], float
             ),
         }
-        if data.said:
-            values["CIDEr"] = cider(lines, [[data.said[picture]] for picture in images.tolist()]) / 100
+        if data.sentences:
+            values["CIDEr"] = cider(lines, [[data.sentences[picture]] for picture in images.tolist()]) / 100
         options: dict[str, Any] = {"strength": strength}
         for metric, each in values.items():
             mean = image_mean(each, images)
@@ -90,7 +90,7 @@ def run(experiment: Leaning, data: Dataset, model: ImageTextModel, *, limit: int
 
 def category_words(data: Dataset) -> dict[str, int]:
     """Which category a word speaks of: the last word of each of its names, where no other category's ends in it."""
-    names = data.kinds or tuple((name,) for name in data.categories)
+    names = data.category_words or tuple((name,) for name in data.categories)
     heads = [{tokens(name)[-1] for name in some if tokens(name)} for some in names]
     counts = Counter(word for some in heads for word in some)
     return {word: kind for kind, some in enumerate(heads) for word in some if counts[word] == 1}
@@ -101,8 +101,8 @@ def _present(data: Dataset) -> dict[int, set[int]]:
     names = category_words(data)
     shown: dict[int, set[int]] = {}
     for query in data.queries:
-        shown.setdefault(query.picture, set()).add(query.category)
-    for picture, sentence in enumerate(data.said):
+        shown.setdefault(query.image, set()).add(query.category)
+    for picture, sentence in enumerate(data.sentences):
         words = {names[word] for word in _singular(sentence) if word in names}
         shown.setdefault(picture, set()).update(words)
     return shown

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from eval.datasets import Dataset
-from eval.experiments.specs import Counting
+from eval.experiments.specs import DatasetStats
 from eval.metrics.retrieval import image_mean
 from eval.report.results import Cell
 
 MANY = 20  # and more
 
 
-def count(experiment: Counting, dataset: Dataset, *, limit: int | None = None) -> list[Cell]:
+def count(experiment: DatasetStats, dataset: Dataset, *, limit: int | None = None) -> list[Cell]:
     """The share of query pictures with 1, 2, ... objects; pictures without any ask for nothing and are not counted."""
-    pictures = [q.picture for q in dataset.queries if limit is None or q.picture < limit]
+    pictures = [q.image for q in dataset.queries if limit is None or q.image < limit]
     numbers = np.bincount(pictures)
     numbers = numbers[numbers > 0]
     cells = []

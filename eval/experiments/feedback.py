@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from eval.datasets import Dataset, Query
 from eval.experiments.gallery import facts, gallery
-from eval.experiments.results_cache import Store
+from eval.experiments.results_cache import ResultsCache
 from eval.experiments.runner import look
-from eval.experiments.specs import Feedback, Row
+from eval.experiments.specs import RelevanceFeedback, Row
 from eval.metrics.retrieval import Mean, image_mean
 from eval.report.results import Cell
 from foir.encoders.base import Encoder
@@ -36,7 +36,7 @@ BOTH = 3  # pictures of the gallery that must hold both wishes for a worded quer
 
 
 def run(
-    experiment: Feedback, data: Dataset, model: ImageTextModel, store: Store, *, limit: int | None = None
+    experiment: RelevanceFeedback, data: Dataset, model: ImageTextModel, store: ResultsCache, *, limit: int | None = None
 ) -> list[Cell]:
     """MAP@R and Recall@K for each row, size and protocol, with the difference that feedback makes.
 
@@ -45,13 +45,13 @@ def run(
     """
     if model.encoder is None:
         raise Unavailable(f"{model.name} is no encoder that pictures are pointed at with.")
-    asked = [(i, q) for i, q in enumerate(data.queries) if limit is None or q.picture < limit]
+    asked = [(i, q) for i, q in enumerate(data.queries) if limit is None or q.image < limit]
     second: dict[int, tuple[int, str]] = {}
     if experiment.worded:
         second = {i: wish for i, q in asked if (wish := _second(data, i, q)) is not None}
         asked = [(i, q) for i, q in asked if i in second]
     shards = gallery(model.encoder, data, store).shards
-    images = np.array([query.picture for _, query in asked])
+    images = np.array([query.image for _, query in asked])
     wanted = data.labels[:, [query.category for _, query in asked]].T.copy()
     said: np.ndarray | None = None
     if second:
@@ -76,7 +76,7 @@ def hash_of(asked: Sequence[tuple[int, Query]]) -> str:
 
 
 def _row(
-    experiment: Feedback, data: Dataset, model: ImageTextModel, row: Row, shards: Sequence[np.ndarray],
+    experiment: RelevanceFeedback, data: Dataset, model: ImageTextModel, row: Row, shards: Sequence[np.ndarray],
     queries: np.ndarray, wanted: np.ndarray, images: np.ndarray,
 ) -> list[Cell]:  # fmt: skip
     most = max(experiment.sizes)
@@ -147,7 +147,7 @@ def measures(relevant: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
 
 def _vectors(data: Dataset, encoder: Encoder, way: Row, asked: Sequence[tuple[int, Query]]) -> dict[str, np.ndarray]:
     """Round one's query vectors, in the order of `asked`."""
-    ordered = sorted(asked, key=lambda numbered: numbered[1].picture)
+    ordered = sorted(asked, key=lambda numbered: numbered[1].image)
     made = look(data, encoder, [way], ordered)[way]
     by_number = {ordered[place][0]: vector for place, vector in zip(made.owner, made.vectors, strict=True)}
     return {"vectors": np.stack([by_number[number] for number, _ in asked])}
@@ -155,7 +155,7 @@ def _vectors(data: Dataset, encoder: Encoder, way: Row, asked: Sequence[tuple[in
 
 def _second(data: Dataset, number: int, query: Query) -> tuple[int, str] | None:
     """Another category that enough pictures of the gallery show together with the query's, and words for it."""
-    if not data.kinds:
+    if not data.category_words:
         raise Unavailable(f"{data.name} has no words for its categories.")
     together = (data.labels & data.labels[:, [query.category]]).sum(0)
     together[query.category] = 0
@@ -164,4 +164,4 @@ def _second(data: Dataset, number: int, query: Query) -> tuple[int, str] | None:
         return None
     rng = np.random.default_rng([8, number])
     kind = int(rng.choice(choices))
-    return kind, str(rng.choice(data.kinds[kind]))
+    return kind, str(rng.choice(data.category_words[kind]))

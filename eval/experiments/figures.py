@@ -9,8 +9,8 @@ from PIL import Image
 
 from eval.datasets import Dataset, Query
 from eval.experiments.gallery import gallery
-from eval.experiments.pointing import pointings
-from eval.experiments.results_cache import Store
+from eval.experiments.pointing import query_prompts
+from eval.experiments.results_cache import ResultsCache
 from eval.metrics.ranking import rank
 from foir.encoders.base import Encoder, Features
 from foir.errors import Unavailable
@@ -22,12 +22,12 @@ H_ON, FEW, MORE, FOUND = 5, 4, 12, 5
 SMALL, LARGE = 0.01, 0.25  # share of the picture of the objects that are drawn
 
 
-def draw(what: str, dataset: Dataset, encoder: Encoder, store: Store, *, limit: int | None = None) -> Image.Image:
+def draw(what: str, dataset: Dataset, encoder: Encoder, store: ResultsCache, *, limit: int | None = None) -> Image.Image:
     """One of `FIGURES` on the first fitting queries of a data set, or on the first `limit` of them."""
     return FIGURES[what](dataset, encoder, store, limit)
 
 
-def _attention(dataset: Dataset, encoder: Encoder, store: Store, limit: int | None, count: int = FEW) -> Image.Image:
+def _attention(dataset: Dataset, encoder: Encoder, store: ResultsCache, limit: int | None, count: int = FEW) -> Image.Image:
     """The object outlined, then attention without a prompt, foveal, and of the heads that PHS keeps."""
     lines = []
     for query, number in _chosen(dataset, limit or count):
@@ -37,11 +37,11 @@ def _attention(dataset: Dataset, encoder: Encoder, store: Store, limit: int | No
     return _sheet(lines)
 
 
-def _more_attention(dataset: Dataset, encoder: Encoder, store: Store, limit: int | None) -> Image.Image:
+def _more_attention(dataset: Dataset, encoder: Encoder, store: ResultsCache, limit: int | None) -> Image.Image:
     return _attention(dataset, encoder, store, limit, MORE)
 
 
-def _heads(dataset: Dataset, encoder: Encoder, store: Store, limit: int | None) -> Image.Image:
+def _heads(dataset: Dataset, encoder: Encoder, store: ResultsCache, limit: int | None) -> Image.Image:
     """The object outlined, then every head of the last block alone."""
     lines = []
     for query, number in _chosen(dataset, limit or FEW):
@@ -51,7 +51,7 @@ def _heads(dataset: Dataset, encoder: Encoder, store: Store, limit: int | None) 
     return _sheet(lines)
 
 
-def _selected(dataset: Dataset, encoder: Encoder, store: Store, limit: int | None) -> Image.Image:
+def _selected(dataset: Dataset, encoder: Encoder, store: ResultsCache, limit: int | None) -> Image.Image:
     """The object outlined, then the attention of the heads that PHS keeps."""
     lines = []
     for query, number in _chosen(dataset, limit or FEW):
@@ -60,14 +60,14 @@ def _selected(dataset: Dataset, encoder: Encoder, store: Store, limit: int | Non
     return _sheet(lines)
 
 
-def _context(dataset: Dataset, encoder: Encoder, store: Store, limit: int | None) -> Image.Image:
+def _context(dataset: Dataset, encoder: Encoder, store: ResultsCache, limit: int | None) -> Image.Image:
     """For each method a line: the object outlined, then the pictures found, framed green where they hold its like."""
     kept = gallery(encoder, dataset, store)
     lines = []
     for query, number in _chosen(dataset, limit or 1):
         methods = ("cbir", "mask", "crop", "phs")
         image, mask, made = _features(dataset, encoder, query, number, methods)
-        own = query.picture if dataset.leave_one_out else -1
+        own = query.image if dataset.leave_one_out else -1
         found = rank(encoder, kept, "query", made.gates, made.vectors.cpu().numpy(), FOUND + 1)
         for rows in found:
             shown = [row for row in rows.tolist() if row != own][:FOUND]
@@ -76,7 +76,7 @@ def _context(dataset: Dataset, encoder: Encoder, store: Store, limit: int | None
     return _sheet(lines)
 
 
-FIGURES: Mapping[str, Callable[[Dataset, Encoder, Store, int | None], Image.Image]] = {
+FIGURES: Mapping[str, Callable[[Dataset, Encoder, ResultsCache, int | None], Image.Image]] = {
     "attention": _attention,
     "more_attention": _more_attention,
     "heads": _heads,
@@ -91,11 +91,11 @@ def _chosen(dataset: Dataset, count: int) -> list[tuple[Query, int]]:
     for number, query in enumerate(dataset.queries):
         if len(chosen) == count:
             break
-        if query.picture not in chosen:
-            width, height = dataset.query_pictures[query.picture]().size
+        if query.image not in chosen:
+            width, height = dataset.query_images[query.image]().size
             x0, y0, x1, y1 = query.prompt.boxes[0]
             if SMALL <= (x1 - x0) * (y1 - y0) / (width * height) <= LARGE:
-                chosen[query.picture] = query, number
+                chosen[query.image] = query, number
     if not chosen:
         raise Unavailable(f"No object of {dataset.name} covers {SMALL:.0%} to {LARGE:.0%} of its picture.")
     return list(chosen.values())
@@ -104,8 +104,8 @@ def _chosen(dataset: Dataset, count: int) -> list[tuple[Query, int]]:
 def _features(
     dataset: Dataset, encoder: Encoder, query: Query, number: int, methods: Sequence[str]
 ) -> tuple[Image.Image, PatchMask, Features]:
-    image = dataset.query_pictures[query.picture]()
-    ((prompt, mask),) = pointings(query, number, image.size, encoder.grid)
+    image = dataset.query_images[query.image]()
+    ((prompt, mask),) = query_prompts(query, number, image.size, encoder.grid)
     heads = {"h_on": min(H_ON, encoder.heads)}
     steps = [intervene(method, prompt, mask, heads if method == "phs" else {}) for method in methods]
     return image, mask, encoder.features(image, steps)

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from eval.datasets import Dataset
-from eval.experiments.results_cache import Store
+from eval.experiments.results_cache import ResultsCache
 from foir.encoders.base import Encoder, Features
 from foir.index import Space
 
@@ -23,9 +23,9 @@ def facts(encoder: Encoder, dataset: Dataset) -> list[Any]:
     return [dataset.name, dataset.digest, *_eyes(encoder)]
 
 
-def gallery(encoder: Encoder, dataset: Dataset, store: Store) -> Space:
+def gallery(encoder: Encoder, dataset: Dataset, store: ResultsCache) -> Space:
     """Features and head cache of the whole gallery, float32, in shards of `SHARD` pictures."""
-    known = [dataset.shares or dataset.name, len(dataset.gallery), *_eyes(encoder)]
+    known = [dataset.shared_gallery or dataset.name, len(dataset.gallery), *_eyes(encoder)]
     shards = []
     for start in tqdm(range(0, len(dataset.gallery), SHARD), unit="shard", desc="gallery"):
         pictures = dataset.gallery[start : start + SHARD]

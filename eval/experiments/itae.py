@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from eval.datasets import Classed
+from eval.datasets import ClassificationDataset
 from eval.experiments.specs import Clustering, Row
 from eval.report import published
 from eval.report.results import Cell
@@ -24,19 +24,19 @@ SAMPLE = 2000  # pictures on which it is decided whether there are artifacts, an
 METRICS = ("ACC", "NMI", "ARI")
 
 
-def run(experiment: Clustering, data: Classed, encoder: Encoder, *, limit: int | None = None) -> list[Cell]:
+def run(experiment: Clustering, data: ClassificationDataset, encoder: Encoder, *, limit: int | None = None) -> list[Cell]:
     """ACC, NMI and ARI of each row, means over the seeds, of unit features and of features as they leave the model.
 
     Where a sample shows no artifacts the row of ITAE is the plain one, and says so.
     """
     started = time.perf_counter()
-    asked = len(data.pictures) if limit is None else min(limit, len(data.pictures))
+    asked = len(data.images) if limit is None else min(limit, len(data.images))
     found = _diagnosed(data, encoder, min(asked, SAMPLE))
     told: dict[str, Any] = {"artifacts": "none"}
     if found is not None:
         told = {"component": found.component, "side": found.side, "artifacts": f"{100 * found.share:.2f} %"}
     features = _features(data, encoder, experiment.rows, found, asked)
-    classes = data.classes[:asked]
+    classes = data.labels[:asked]
     seconds = round(time.perf_counter() - started, 1)
     cells: list[Cell] = []
     bases: dict[tuple[str, bool], list[float]] = {}
@@ -46,7 +46,7 @@ def run(experiment: Clustering, data: Classed, encoder: Encoder, *, limit: int |
             if unit:
                 vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
             runs = [
-                clustering.scores(clustering.kmeans(vectors, len(data.names), seed=seed), classes)
+                clustering.scores(clustering.kmeans(vectors, len(data.class_names), seed=seed), classes)
                 for seed in range(experiment.seeds)
             ]
             about: dict[str, Any] = {
@@ -80,13 +80,13 @@ def _cell(about: dict[str, Any], metric: str, values: Sequence[float], reference
     )
 
 
-def _diagnosed(data: Classed, encoder: Encoder, count: int) -> itae.Diagnosis | None:
+def _diagnosed(data: ClassificationDataset, encoder: Encoder, count: int) -> itae.Diagnosis | None:
     """What a sample of the pictures, evenly spaced, says about artifacts."""
-    places = np.unique(np.linspace(0, len(data.pictures) - 1, count).astype(int))
+    places = np.unique(np.linspace(0, len(data.images) - 1, count).astype(int))
 
     def blocks() -> Any:
         for start in range(0, len(places), BATCH):
-            images = [data.pictures[place]() for place in places[start : start + BATCH]]
+            images = [data.images[place]() for place in places[start : start + BATCH]]
             block = encoder.prefix(encoder.pixels(images)).block
             yield from (block.at(i) for i in range(len(images)))
 
@@ -94,13 +94,13 @@ def _diagnosed(data: Classed, encoder: Encoder, count: int) -> itae.Diagnosis | 
 
 
 def _features(
-    data: Classed, encoder: Encoder, rows: Sequence[Row], found: itae.Diagnosis | None, count: int
+    data: ClassificationDataset, encoder: Encoder, rows: Sequence[Row], found: itae.Diagnosis | None, count: int
 ) -> dict[Row, np.ndarray]:
     """Features as they leave the model, float32 [count, dim]."""
     made: dict[Row, list[np.ndarray]] = {row: [] for row in rows}
     whole, mask = Prompt.box(0, 0, 1, 1), PatchMask.everything((1, 1), encoder.grid)
     for start in tqdm(range(0, count, BATCH), desc="pictures"):
-        images = [load() for load in data.pictures[start : min(start + BATCH, count)]]
+        images = [load() for load in data.images[start : min(start + BATCH, count)]]
         prefix = encoder.prefix(encoder.pixels(images))
         for row, parts in made.items():
             method = "cbir" if row.method == "itae" and found is None else row.method

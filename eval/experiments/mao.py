@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from eval.experiments.specs import Needles, Proposing, Row
+from eval.experiments.specs import InstanceRetrieval, ProposalRecall, Row
 
 BOXES = ("annotated", "detected")
-LEANING = {"alpha": 1.0, "steps": 40}  # what needles-dev chose for mini: foir.small_objects.mao.MODES["mini"]
+MINI_OPTIONS = {"alpha": 1.0, "steps": 40}  # what needles-dev chose for mini: foir.small_objects.mao.MODES["mini"]
 
 
-def _main(encoder: str, plain: str) -> Needles:
+def _main(encoder: str, plain: str) -> InstanceRetrieval:
     """The main table for one backbone; what its plain feature is called there."""
     own = tuple(
         Row("mao", {"boxes": boxes, **({"trained": True} if trained else {})},
@@ -20,7 +20,7 @@ def _main(encoder: str, plain: str) -> Needles:
         for name in ("GSS", "SuperGlobal", "AMES", "alpha-CLIP", "PDM")
         for state in ("zero-shot", "fine-tuned", "unstated")
     )
-    return Needles(
+    return InstanceRetrieval(
         f"mao-main-{encoder}",
         f"MaO, main table: VoxDet, PerMiR and INSTRE with {encoder}",
         ("voxdet", "permir", "instre-xs", "instre-xxs"),
@@ -37,8 +37,8 @@ def _main(encoder: str, plain: str) -> Needles:
     )
 
 
-EXPERIMENTS: tuple[Needles | Proposing, ...] = (
-    Needles(
+EXPERIMENTS: tuple[InstanceRetrieval | ProposalRecall, ...] = (
+    InstanceRetrieval(
         "needles-playroom",
         "Toys that no model here was trained on, 0.5 to 5 % of scenes with up to 30 things",
         ("needles-playroom",),
@@ -49,19 +49,19 @@ EXPERIMENTS: tuple[Needles | Proposing, ...] = (
             *(
                 Row(method, {"boxes": boxes, **options})
                 for boxes in BOXES
-                for method, options in (("mean", {}), ("max", {}), ("full-image", LEANING), ("mao", LEANING))
+                for method, options in (("mean", {}), ("max", {}), ("full-image", MINI_OPTIONS), ("mao", MINI_OPTIONS))
             ),
             *(
                 Row(method, {"trained": True, **options})
                 for method, options in (
                     ("cls", {}),
                     ("mean", {"boxes": "annotated"}),
-                    ("mao", {"boxes": "annotated", **LEANING}),
+                    ("mao", {"boxes": "annotated", **MINI_OPTIONS}),
                 )
             ),
         ),
     ),
-    Needles(
+    InstanceRetrieval(
         "needles-dev",
         "How much Stage B of MaO should lean on the crops' own vectors, and for how long, for mini",
         ("needles-dev",),
@@ -77,14 +77,14 @@ EXPERIMENTS: tuple[Needles | Proposing, ...] = (
             Row("mao", {"boxes": "annotated"}),
         ),
     ),
-    Needles(
+    InstanceRetrieval(
         "needles-resolution",
         "The same scenes at half and at double resolution",
         ("needles-playroom-320", "needles-playroom-1280"),
         ("mini",),
-        (Row("cls"), Row("mean", {"boxes": "annotated"}), Row("mao", {"boxes": "annotated", **LEANING})),
+        (Row("cls"), Row("mean", {"boxes": "annotated"}), Row("mao", {"boxes": "annotated", **MINI_OPTIONS})),
     ),
-    Proposing(
+    ProposalRecall(
         "proposals",
         "Objects that the class-free proposals of mini find",
         ("playroom-captions", "coco-small-captions"),
@@ -93,7 +93,7 @@ EXPERIMENTS: tuple[Needles | Proposing, ...] = (
     _main("dinov2-base", "DINOv2"),
     _main("clip-base-projected", "CLIP"),
     _main("siglip-base", "SigLIP"),
-    Needles(
+    InstanceRetrieval(
         "mao-ablation",
         "MaO, ablation: backbone, full-image optimisation, all objects jointly",
         ("voxdet",),

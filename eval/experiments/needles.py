@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from eval.datasets import Instances, Wanted
+from eval.datasets import InstanceDataset, InstanceQuery
 from eval.experiments import representations
-from eval.experiments.representations import WAYS, Pool, gem
-from eval.experiments.results_cache import Store
-from eval.experiments.specs import Needles, Row
+from eval.experiments.representations import REPRESENTATIONS, Pool, gem
+from eval.experiments.results_cache import ResultsCache
+from eval.experiments.specs import InstanceRetrieval, Row
 from eval.metrics.retrieval import Mean, image_mean
 from eval.report import published
 from eval.report.results import Cell
@@ -36,11 +36,11 @@ _Found = tuple[np.ndarray, np.ndarray]  # vectors [n, dim], and the scene of eac
 
 
 def run(
-    experiment: Needles,
-    data: Instances,
+    experiment: InstanceRetrieval,
+    data: InstanceDataset,
     encoder: Encoder,
     detector: Callable[[], Detector],
-    store: Store,
+    store: ResultsCache,
     *,
     trained: bool = False,
     limit: int | None = None,
@@ -51,7 +51,7 @@ def run(
     detected boxes where the detector cannot be loaded.
     """
     queries = data.queries[:limit]
-    rows = [row for row in experiment.rows if row.method in WAYS and bool(row.options.get("trained")) == trained]
+    rows = [row for row in experiment.rows if row.method in REPRESENTATIONS and bool(row.options.get("trained")) == trained]
     found = None
     if any(row.options.get("boxes") == "detected" for row in rows):
         try:
@@ -78,7 +78,7 @@ def run(
         }
         published = _published(experiment, row, about)
         if row not in scenes:
-            status = "not_run" if row.method in WAYS else "published_only"
+            status = "not_run" if row.method in REPRESENTATIONS else "published_only"
             if status == "published_only" and published is None:
                 continue
             cells.append(
@@ -109,7 +109,7 @@ def _cell(about: dict[str, Any], metric: str, mean: Mean, published: float | Non
 
 
 def _scenes(
-    data: Instances, encoder: Encoder, detector: Detector | None, rows: Sequence[Row], store: Store
+    data: InstanceDataset, encoder: Encoder, detector: Detector | None, rows: Sequence[Row], store: ResultsCache
 ) -> dict[Row, _Found]:
     """The vectors that stand for the scenes, by row; rows share what is read and detected."""
     facts = [data.name, data.digest, encoder.name, encoder.revision, str(encoder.dtype)]
@@ -131,22 +131,22 @@ def _scenes(
 class _Chunk:
     """Some scenes, read and searched for objects once, if at all."""
 
-    def __init__(self, data: Instances, start: int, detector: Detector | None) -> None:
+    def __init__(self, data: InstanceDataset, start: int, detector: Detector | None) -> None:
         self.scenes, self.detector = data.scenes[start : start + CHUNK], detector
         self._images: list[Image.Image] = []
         self._things: dict[str, list[Sequence[DetectedObject]]] = {}
 
     def vectors(self, encoder: Encoder, method: str, boxes: str, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if not self._images:
-            self._images = [scene.read() for scene in self.scenes]
-        made = WAYS[method](encoder, list(zip(self._images, self._seen(boxes), strict=True)), options)
+            self._images = [scene.load() for scene in self.scenes]
+        made = REPRESENTATIONS[method](encoder, list(zip(self._images, self._seen(boxes), strict=True)), options)
         counts = np.array([len(some) for some in made])
         return {"vectors": np.concatenate([some.float().cpu().numpy() for some in made]), "counts": counts}
 
     def _seen(self, boxes: str) -> list[Sequence[DetectedObject]]:
         if boxes not in self._things:
             if boxes == "annotated":
-                self._things[boxes] = [scene.things() for scene in self.scenes]
+                self._things[boxes] = [scene.objects() for scene in self.scenes]
             elif boxes == "detected" and self.detector is not None:
                 self._things[boxes] = [self.detector(image) for image in self._images]
             else:
@@ -159,10 +159,10 @@ def _pool(row: Row) -> Pool:
     return gem if row.method == "gem" else embed_images
 
 
-def _asked(encoder: Encoder, queries: Sequence[Wanted], pools: Collection[Pool]) -> dict[Pool, np.ndarray]:
+def _asked(encoder: Encoder, queries: Sequence[InstanceQuery], pools: Collection[Pool]) -> dict[Pool, np.ndarray]:
     parts: dict[Pool, list[np.ndarray]] = {pool: [] for pool in pools}
     for start in range(0, len(queries), CHUNK):
-        images = [query.read() for query in queries[start : start + CHUNK]]
+        images = [query.load() for query in queries[start : start + CHUNK]]
         for pool, made in parts.items():
             made.append(pool(encoder, images).float().cpu().numpy())
     return {pool: np.concatenate(made) for pool, made in parts.items()}
@@ -187,15 +187,15 @@ def _average_precisions(scores: np.ndarray, right: np.ndarray, neither: np.ndarr
     return np.array(values)
 
 
-def _parts(data: Instances) -> dict[tuple[str, str], np.ndarray]:
+def _parts(data: InstanceDataset) -> dict[tuple[str, str], np.ndarray]:
     """Which scenes count, bool [scenes]: all of them, and those of each point of a curve."""
     parts = {("", ""): np.ones(len(data.scenes), bool)}
-    for part in dict.fromkeys(point for scene in data.scenes for point in scene.part.items()):
-        parts[part] = np.array([part in scene.part.items() for scene in data.scenes])
+    for part in dict.fromkeys(point for scene in data.scenes for point in scene.groups.items()):
+        parts[part] = np.array([part in scene.groups.items() for scene in data.scenes])
     return parts
 
 
-def _published(experiment: Needles, row: Row, about: dict[str, Any]) -> float | None:
+def _published(experiment: InstanceRetrieval, row: Row, about: dict[str, Any]) -> float | None:
     if row.published is None:
         return None
     dataset = about["dataset"] + ("-detected" if row.options.get("boxes") == "detected" else "")

@@ -6,16 +6,16 @@ from eval.experiments import mao, phs, qpert
 from eval.experiments.specs import (
     Captioning,
     Clustering,
-    Cost,
-    Counting,
-    Drawing,
-    Experiment,
-    Feedback,
-    Leaning,
-    Needles,
-    Perturbed,
-    Proposing,
-    Retrieval,
+    PerturbationCost,
+    DatasetStats,
+    Figure,
+    PromptedRetrieval,
+    RelevanceFeedback,
+    CaptionSteering,
+    InstanceRetrieval,
+    QueryPerturbation,
+    ProposalRecall,
+    TextRetrieval,
     Row,
 )
 
@@ -34,21 +34,21 @@ JUDGED = (
       ("", "sign_margin", "hard_1nn", "blend", "rocchio", "svm", "logistic")),
 )  # fmt: skip
 Kind = (
-    Experiment
-    | Retrieval
+    PromptedRetrieval
+    | TextRetrieval
     | Captioning
-    | Counting
-    | Drawing
-    | Perturbed
-    | Leaning
-    | Cost
-    | Feedback
+    | DatasetStats
+    | Figure
+    | QueryPerturbation
+    | CaptionSteering
+    | PerturbationCost
+    | RelevanceFeedback
     | Clustering
-    | Needles
-    | Proposing
+    | InstanceRetrieval
+    | ProposalRecall
 )
 _ALL: tuple[Kind, ...] = (
-    Experiment(
+    PromptedRetrieval(
         "coco-small",
         "Every method and head count on coco_small, leave-one-out",
         ("coco_small",),
@@ -65,7 +65,7 @@ _ALL: tuple[Kind, ...] = (
         ),
         10,
     ),
-    Experiment(
+    PromptedRetrieval(
         "mini-pointing",
         "Small things (1 to 5 % of the picture) of held-out playroom scenes, and COCO photos never trained on",
         ("playroom", "playroom-instances", "coco_small"),
@@ -81,23 +81,23 @@ _ALL: tuple[Kind, ...] = (
         10,
         ("MP", "P"),
     ),
-    Retrieval("text-flickr8k", "Words to pictures and back on the test list of Flickr8k", ("flickr8k",), ("mini",)),
+    TextRetrieval("text-flickr8k", "Words to pictures and back on the test list of Flickr8k", ("flickr8k",), ("mini",)),
     Captioning("mini-captions", "Captions of the test photos of Flickr8k, CIDEr", ("flickr8k",), ("mini",)),
-    Feedback(
+    RelevanceFeedback(
         "feedback-coco-small",
         "Likes and dislikes on COCO photos: one label of the query photo is looked for",
         ("coco_small",),
         ("mini",),
         JUDGED,
     ),
-    Feedback(
+    RelevanceFeedback(
         "feedback-playroom",
         "Likes and dislikes on held-out playroom scenes: the category of a small thing is looked for",
         ("playroom",),
         ("mini",),
         JUDGED,
     ),
-    Feedback(
+    RelevanceFeedback(
         "feedback-playroom-text",
         "The same with words for a second thing that must be there too",
         ("playroom",),
@@ -105,7 +105,7 @@ _ALL: tuple[Kind, ...] = (
         (Row("phs", {"h_on": 5}), Row("phs", {"h_on": 5, "words": False}), Row("cbir")),
         worded=True,
     ),
-    Feedback(
+    RelevanceFeedback(
         "feedback-folders",
         "Likes and dislikes on a folder of folders: pictures of the query's own folder are looked for",
         ("folders",),
@@ -119,14 +119,14 @@ _ALL: tuple[Kind, ...] = (
         tuple(f"dinov2-{size}{reg}" for size in ("small", "base", "large", "giant") for reg in ("", "-reg")),
         (Row("cbir"), Row("itae", published=("ITAE", "test split"))),
     ),
-    Leaning(
+    CaptionSteering(
         "caption-steering",
         "Captions of held-out playroom scenes, pointed at small things",
         ("playroom",),
         ("mini",),
         (0, 0.5, 1, 2, 4, 6, 8),
     ),
-    Perturbed(
+    QueryPerturbation(
         "mini-perturbing",
         "Q-Pert of mini's own query over the last block: recall overall and on pictures whose objects are all small",
         ("playroom-captions", "coco-small-captions"),
@@ -145,7 +145,7 @@ _ALL: tuple[Kind, ...] = (
             Row("oes", {"boxes": "annotated"}),
         ),
     ),
-    Experiment(
+    PromptedRetrieval(
         "mini-depth",
         "After which block mini's trunk retrieves best",
         ("coco_small",),

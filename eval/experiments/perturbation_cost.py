@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.experiments.specs import Cost
+from eval.experiments.specs import PerturbationCost
 from eval.report import published
 from eval.report.results import Cell
 from foir.image_text import ImageTextModel
@@ -23,7 +23,7 @@ ON_CPU = 2  # pictures a batch there: an image tower of a billion weights takes 
 RUNS = 3
 
 
-def cost(experiment: Cost, model: ImageTextModel, batch: int | None = None) -> list[Cell]:
+def cost(experiment: PerturbationCost, model: ImageTextModel, batch: int | None = None) -> list[Cell]:
     """Milliseconds a picture of the image tower, the subspaces and the pulled queries, and their share in percent.
 
     Args:
@@ -92,7 +92,7 @@ def _device(device: str) -> str:
     return torch.cuda.get_device_name() if device.startswith("cuda") else f"{device}, {torch.get_num_threads()} threads"
 
 
-def _theirs(experiment: Cost) -> list[Cell]:
+def _theirs(experiment: PerturbationCost) -> list[Cell]:
     """What the paper measured, on its own machines."""
     with (published.FOLDER / "qpert_tableB.csv").open(newline="", encoding="utf-8") as file:
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eval.experiments.specs import Counting, Drawing, Experiment, Row
+from eval.experiments.specs import DatasetStats, Figure, PromptedRetrieval, Row
 
 DATASETS = ("coco", "voc", "visual_genome")
 DINOV2 = tuple(f"dinov2-{size}-reg" for size in ("small", "base", "large", "giant"))
@@ -22,8 +22,8 @@ QUERY_ONLY = Row("phs", HEADS, published=("PHS", "query-only"))
 def _table(
     number: str, title: str, rows: tuple[Row, ...], encoders: tuple[str, ...], datasets: tuple[str, ...] = DATASETS,
     metrics: tuple[str, ...] = ("MP",),
-) -> Experiment:  # fmt: skip
-    return Experiment(
+) -> PromptedRetrieval:  # fmt: skip
+    return PromptedRetrieval(
         f"phs-table{number}", f"PHS Table {number}: {title}", datasets, encoders, rows, K, metrics, number
     )
 
@@ -110,26 +110,26 @@ EXPERIMENTS = (
         ),
         (*DINOV2, *CLIP),
     ),
-    Experiment(
+    PromptedRetrieval(
         "phs-fig4", "PHS Figure 4: by the number of objects, CLIP", DATASETS, ("clip-large",), COUNTED, K, by="objects"
     ),
-    Experiment("phs-fig5", "PHS Figure 5: by the number of objects, DINOv2", DATASETS, LARGE, COUNTED, K, by="objects"),
-    Experiment(
+    PromptedRetrieval("phs-fig5", "PHS Figure 5: by the number of objects, DINOv2", DATASETS, LARGE, COUNTED, K, by="objects"),
+    PromptedRetrieval(
         "phs-figA2", "PHS Figure A2: by the least number of objects", DATASETS, (*DINOV2, *CLIP), COUNTED, K,
         by="at-least",
     ),
-    Experiment("phs-fig8", "PHS Figure 8: how many heads are kept", ("coco",), DINOV2, (CBIR, *_scan("query")), K),
-    Experiment(
+    PromptedRetrieval("phs-fig8", "PHS Figure 8: how many heads are kept", ("coco",), DINOV2, (CBIR, *_scan("query")), K),
+    PromptedRetrieval(
         "phs-figA1", "PHS Figure A1: how many heads are kept, on the query and on the database too", ("coco",),
         ("dinov2-base-reg",), (CBIR, *_scan("query"), *_scan("query-db")), K,
     ),
 )  # fmt: skip
 
 FIGURES = (
-    Counting("phs-fig3", "PHS Figure 3: objects on a query picture", DATASETS),
-    Drawing("phs-fig6", "PHS Figure 6: attention without a prompt, foveal, PHS", ("coco",), DINOV2[-1:], "attention"),
-    Drawing("phs-fig7", "PHS Figure 7: what the scene around the object is worth", ("coco",), LARGE, "context"),
-    Drawing("phs-figA3", "PHS Figure A3: more of Figure 6", ("coco",), DINOV2[-1:], "more_attention"),
-    Drawing("phs-figA4", "PHS Figure A4: every head of the last block", ("coco",), DINOV2, "heads"),
-    Drawing("phs-figA5", "PHS Figure A5: PHS with models of every size", ("coco",), DINOV2, "selected"),
+    DatasetStats("phs-fig3", "PHS Figure 3: objects on a query picture", DATASETS),
+    Figure("phs-fig6", "PHS Figure 6: attention without a prompt, foveal, PHS", ("coco",), DINOV2[-1:], "attention"),
+    Figure("phs-fig7", "PHS Figure 7: what the scene around the object is worth", ("coco",), LARGE, "context"),
+    Figure("phs-figA3", "PHS Figure A3: more of Figure 6", ("coco",), DINOV2[-1:], "more_attention"),
+    Figure("phs-figA4", "PHS Figure A4: every head of the last block", ("coco",), DINOV2, "heads"),
+    Figure("phs-figA5", "PHS Figure A5: PHS with models of every size", ("coco",), DINOV2, "selected"),
 )

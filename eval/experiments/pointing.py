@@ -13,7 +13,7 @@ DRAWS = 3  # seeds of a careless hand
 Pointing = tuple[Prompt, PatchMask]
 
 
-def pointings(
+def query_prompts(
     query: Query, number: int, size: tuple[int, int], grid: tuple[int, int], *, prompt: str = "box", noise: int = 0
 ) -> list[Pointing]:
     """The prompts that one query stands for; none where it has no mask to make them from.
@@ -28,7 +28,7 @@ def pointings(
         noise: Largest shift m of a box's sides in pixels (A9, A10); `DRAWS` draws, of which the metric takes the mean.
     """
     if prompt == "box":
-        boxes = [query.prompt] if noise == 0 else [careless(query.prompt, noise, number, i) for i in range(DRAWS)]
+        boxes = [query.prompt] if noise == 0 else [jittered_box(query.prompt, noise, number, i) for i in range(DRAWS)]
         return [_read(box, size, grid) for box in boxes]
     if query.mask is None:
         return []
@@ -40,7 +40,7 @@ def pointings(
     return [_read(Prompt.point(x, y), size, grid) for x, y in centres]
 
 
-def careless(prompt: Prompt, noise: int, number: int, draw: int) -> Prompt:
+def jittered_box(prompt: Prompt, noise: int, number: int, draw: int) -> Prompt:
     """A box moved by c and grown by l, each drawn evenly from whole numbers -m to m (A9, A10); corners are sorted."""
     ((x0, y0, x1, y1),) = prompt.boxes
     cx, cy, lx, ly = np.random.default_rng([noise, number, draw]).integers(-noise, noise + 1, 4).tolist()

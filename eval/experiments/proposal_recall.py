@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from eval.datasets import Captioned
-from eval.experiments.specs import Proposing
+from eval.datasets import CaptionedDataset
+from eval.experiments.specs import ProposalRecall
 from eval.metrics.retrieval import image_mean
 from eval.report.results import Cell
 from foir.encoders.base import Encoder
@@ -20,14 +20,14 @@ FOUND = 0.5  # IoU of the boxes
 SMALL = 0.05  # share of the picture
 
 
-def run(experiment: Proposing, data: Captioned, encoder: Encoder, *, limit: int | None = None) -> list[Cell]:
+def run(experiment: ProposalRecall, data: CaptionedDataset, encoder: Encoder, *, limit: int | None = None) -> list[Cell]:
     """Recall at IoU 0.5 of so many proposals, and of those that are kept by default; `limit` pictures."""
     started = time.perf_counter()
     grow = RegionProposer(encoder)
     most = max(experiment.depths)
     rows: dict[str, list[bool]] = {"kept": [], **{str(depth): [] for depth in experiment.depths}}
     owner, small, counts = [], [], []
-    for number, load in enumerate(tqdm(data.pictures[:limit], desc="pictures")):
+    for number, load in enumerate(tqdm(data.images[:limit], desc="pictures")):
         image, boxes = load(), np.array(data.boxes["annotated"][number], float).reshape(-1, 4)
         found = grow(image).best(fewest=most, most=most)
         proposed = np.array([region.box for region in found]).reshape(-1, 4)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from eval.experiments.specs import Cost, Perturbed, Row
+from eval.experiments.specs import PerturbationCost, QueryPerturbation, Row
 
 DATASETS = ("flickr30k", "flickr-fg", "coco-5k", "coco-fg")
 BLIP2 = ("blip2",)
@@ -28,7 +28,7 @@ def _sweep(key: str, values: tuple[float, ...], label: str) -> Iterator[Row]:
         yield Row("qpert", options, published=("Q-Pert(E)", f"weight={theirs};{label}={shown}"))
 
 
-def _search(name: str, models: tuple[str, ...], strengths: tuple[float, ...]) -> Perturbed:
+def _search(name: str, models: tuple[str, ...], strengths: tuple[float, ...]) -> QueryPerturbation:
     """The paper's grid, by mR@1 on the validation splits."""
     grid = (
         Row("qpert", {"boxes": "annotated", "weight": weight, "strength": strength, "theta": theta})
@@ -36,22 +36,22 @@ def _search(name: str, models: tuple[str, ...], strengths: tuple[float, ...]) ->
     )
     title = f"Q-Pert: the paper's grid of hyper-parameters for {' and '.join(models)}, on the validation split"
     data = ("flickr30k-val", "coco-5k-val")
-    return Perturbed(name, title, data, models, (Row("plain"), *grid), (1,), chosen=True)
+    return QueryPerturbation(name, title, data, models, (Row("plain"), *grid), (1,), chosen=True)
 
 
 SCALES = tuple(_sweep("strength", STRENGTHS, "scale"))
 CONTRIBUTIONS = tuple(_sweep("theta", THETAS, "contrib"))
 
-EXPERIMENTS: tuple[Perturbed | Cost, ...] = (
-    Perturbed(
+EXPERIMENTS: tuple[QueryPerturbation | PerturbationCost, ...] = (
+    QueryPerturbation(
         "qpert-table1", "Q-Pert Table 1: BLIP-2 on pictures with small objects", DATASETS, BLIP2,
         (PLAIN, ENTITIES, DETECTED), (1,), ("1",),
     ),
-    Perturbed(
+    QueryPerturbation(
         "qpert-table2", "Q-Pert Table 2: BLIP-2, recall and its mean over sizes", DATASETS, BLIP2,
         (PLAIN, ENTITIES, DETECTED), tables=("2",),
     ),
-    Perturbed(
+    QueryPerturbation(
         "qpert-table3", "Q-Pert Table 3: beside other papers' models", ("flickr30k", "coco-5k"), BLIP2,
         (
             *(Row(name, published=(name, "")) for name in OTHERS),
@@ -61,7 +61,7 @@ EXPERIMENTS: tuple[Perturbed | Cost, ...] = (
         ),
         tables=("3",),
     ),
-    Perturbed(
+    QueryPerturbation(
         "qpert-table4", "Q-Pert Table 4: CoCa and InternVL-G", ("flickr30k", "flickr-fg"), ("coca", "internvl-g"),
         (
             Row("plain", published=("base", "")),
@@ -69,11 +69,11 @@ EXPERIMENTS: tuple[Perturbed | Cost, ...] = (
         ),
         tables=("4",),
     ),
-    Perturbed(
+    QueryPerturbation(
         "qpert-table5", "Q-Pert Table 5: strength, weight and theta", ("flickr30k",), BLIP2,
         (Row("plain"), *SCALES, *CONTRIBUTIONS), (1,), ("5",),
     ),
-    Perturbed(
+    QueryPerturbation(
         "qpert-tableA", "Q-Pert Table A: object embeddings, and what lies across the subspace", ("flickr30k",), BLIP2,
         (
             PLAIN,
@@ -85,16 +85,16 @@ EXPERIMENTS: tuple[Perturbed | Cost, ...] = (
         (1, 5),
         ("A",),
     ),
-    Cost("qpert-tableB", "Q-Pert Table B: what it adds to the time of a picture", (), BLIP2),
-    Perturbed(
+    PerturbationCost("qpert-tableB", "Q-Pert Table B: what it adds to the time of a picture", (), BLIP2),
+    QueryPerturbation(
         "qpert-tableC", "Q-Pert Table C: strength and weight, small objects", ("flickr30k",), BLIP2,
         (Row("plain"), *SCALES), (1,), ("C(a)", "C(b)"),
     ),
-    Perturbed(
+    QueryPerturbation(
         "qpert-tableD", "Q-Pert Table D: theta and weight, small objects", ("flickr30k",), BLIP2,
         (Row("plain"), *CONTRIBUTIONS), (1,), ("D(a)", "D(b)"),
     ),
-    Perturbed(
+    QueryPerturbation(
         "qpert-fig2", "Q-Pert Figure 2: recall by the size of the largest object", ("flickr30k",), BLIP2,
         (PLAIN, ENTITIES), (1,),
     ),

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.datasets import Captioned
-from eval.experiments.specs import Perturbed, Row
+from eval.datasets import CaptionedDataset
+from eval.experiments.specs import QueryPerturbation, Row
 from eval.experiments.text_retrieval import word_vectors
 from eval.metrics.recall import harmonic_mean, size_bins
 from eval.metrics.retrieval import Mean, image_mean
@@ -24,7 +24,7 @@ SMALL = "0-10%"
 PRINTED = {"mR@1": "R@1 as printed (magnitudes fit mR@1, see qpert.md)"}
 
 
-def run(experiment: Perturbed, data: Captioned, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
+def run(experiment: QueryPerturbation, data: CaptionedDataset, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
     """R@k both ways for each row, overall and by the size of the largest object; `limit` query pictures.
 
     Raises:
@@ -32,11 +32,11 @@ def run(experiment: Perturbed, data: Captioned, model: ImageTextModel, *, limit:
     """
     started = time.perf_counter()
     words = word_vectors(model, data.captions)
-    owner = np.repeat(np.arange(len(data.pictures)), [len(said) for said in data.captions])
+    owner = np.repeat(np.arange(len(data.images)), [len(said) for said in data.captions])
     rows = [row for row in experiment.rows if _can(row, data)]
     found, sizes = ranks(data, model, rows, words, owner)
-    bins = size_bins(data.boxes[data.binned], sizes) if data.binned in data.boxes else None
-    asked = len(data.pictures) if limit is None else min(limit, len(data.pictures))
+    bins = size_bins(data.boxes[data.size_boxes], sizes) if data.size_boxes in data.boxes else None
+    asked = len(data.images) if limit is None else min(limit, len(data.images))
     texts = owner < asked
     seconds = round(time.perf_counter() - started, 1)
     cells: list[Cell] = []
@@ -71,7 +71,7 @@ def run(experiment: Perturbed, data: Captioned, model: ImageTextModel, *, limit:
     return cells + (_chosen(cells) if experiment.chosen else [])
 
 
-def _can(row: Row, data: Captioned) -> bool:
+def _can(row: Row, data: CaptionedDataset) -> bool:
     return row.method == "plain" or (row.method in ("qpert", "oes") and row.options["boxes"] in data.boxes)
 
 
@@ -99,7 +99,7 @@ def _chosen(cells: Sequence[Cell]) -> list[Cell]:
     return [] if best is None else [replace(best, metric="mR@1, best of the grid")]
 
 
-def _not_run(experiment: Perturbed, row: Row, about: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[Cell]:
+def _not_run(experiment: QueryPerturbation, row: Row, about: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[Cell]:
     """A row of another paper, or one whose boxes are not there."""
     for metric in (f"R@{k}" for k in experiment.ks):
         theirs = _published(experiment, row, about, str(options["direction"]), metric, {})
@@ -109,7 +109,7 @@ def _not_run(experiment: Perturbed, row: Row, about: Mapping[str, Any], options:
 
 
 def _published(
-    experiment: Perturbed, row: Row, about: Mapping[str, Any], direction: str, metric: str, part: Mapping[str, Any]
+    experiment: QueryPerturbation, row: Row, about: Mapping[str, Any], direction: str, metric: str, part: Mapping[str, Any]
 ) -> float | None:
     if row.published is None or part.get("bin", SMALL) != SMALL:
         return None

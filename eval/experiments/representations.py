@@ -68,7 +68,7 @@ def facts(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options) if name not in MODES else replace(MODES[name], **options).facts
 
 
-WAYS: Mapping[str, Way] = {
+REPRESENTATIONS: Mapping[str, Way] = {
     "cls": _whole,
     "gem": _gem,
     "mean": partial(_averaged, _crops),

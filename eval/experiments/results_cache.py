@@ -15,7 +15,7 @@ import numpy as np
 FORMAT = 1  # raise it when the meaning of what is kept changes
 
 
-class Store:
+class ResultsCache:
     """A folder of arrays."""
 
     def __init__(self, folder: Path) -> None:

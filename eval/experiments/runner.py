@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from eval.datasets import Dataset, Query
 from eval.experiments.gallery import facts, gallery
-from eval.experiments.pointing import Pointing, pointings
-from eval.experiments.results_cache import Store
-from eval.experiments.specs import Experiment, Row
+from eval.experiments.pointing import Pointing, query_prompts
+from eval.experiments.results_cache import ResultsCache
+from eval.experiments.specs import PromptedRetrieval, Row
 from eval.metrics.ranking import rank
 from eval.metrics.retrieval import Mean, average_precision, category_mean, image_mean, precision
 from eval.report import published
@@ -39,7 +39,7 @@ _Numbered = Sequence[tuple[int, Query]]
 
 
 def run(
-    experiment: Experiment, dataset: Dataset, encoder: Encoder, store: Store, *, limit: int | None = None
+    experiment: PromptedRetrieval, dataset: Dataset, encoder: Encoder, store: ResultsCache, *, limit: int | None = None
 ) -> list[Cell]:
     """Measure every row of an experiment.
 
@@ -51,8 +51,8 @@ def run(
         limit: Only the first so many query pictures, on the whole gallery.
     """
     asked = sorted(
-        ((i, q) for i, q in enumerate(dataset.queries) if limit is None or q.picture < limit),
-        key=lambda n: n[1].picture,
+        ((i, q) for i, q in enumerate(dataset.queries) if limit is None or q.image < limit),
+        key=lambda n: n[1].image,
     )
     rows = [row for row in experiment.rows if _can(row, encoder, [q for _, q in asked])]
     kept = gallery(encoder, dataset, store)
@@ -102,7 +102,7 @@ def ceiling(dataset: Dataset, k: int) -> float:
     """The MP@k in percent of a perfect ranking: rare categories cannot fill k places."""
     have = dataset.labels.sum(0) - dataset.leave_one_out
     kinds = np.array([q.category for q in dataset.queries])
-    pictures = np.array([q.picture for q in dataset.queries])
+    pictures = np.array([q.image for q in dataset.queries])
     return 100 * category_mean(np.minimum(have[kinds], k) / k, pictures, kinds).value
 
 
@@ -110,7 +110,7 @@ def _parts(by: str, dataset: Dataset, pictures: np.ndarray) -> dict[str, np.ndar
     """Which queries count, bool [n]: all of them under "", and for each number of objects on their picture."""
     parts = {"": np.ones(len(pictures), bool)}
     if by:
-        on = np.bincount([q.picture for q in dataset.queries], minlength=len(dataset.query_pictures))[pictures]
+        on = np.bincount([q.image for q in dataset.queries], minlength=len(dataset.query_images))[pictures]
         for count in range(1, MANY + 1):
             most = by == "at-least" or count == MANY
             inside = on >= count if most else on == count
@@ -130,16 +130,16 @@ def _cell(about: Mapping[str, Any], metric: str, mean: Mean, **more: Any) -> Cel
 
 def _chunks(asked: _Numbered) -> Iterator[_Numbered]:
     """The queries of `CHUNK` pictures at a time; those of one picture stay together."""
-    by_picture = [list(some) for _, some in groupby(asked, lambda numbered: numbered[1].picture)]
+    by_picture = [list(some) for _, some in groupby(asked, lambda numbered: numbered[1].image)]
     for start in range(0, len(by_picture), CHUNK):
         yield [numbered for some in by_picture[start : start + CHUNK] for numbered in some]
 
 
 def _measured(
-    experiment: Experiment,
+    experiment: PromptedRetrieval,
     dataset: Dataset,
     encoder: Encoder,
-    store: Store,
+    store: ResultsCache,
     known: Sequence[Any],
     kept: Space,
     shortlist: Shortlist | None,
@@ -185,9 +185,9 @@ def look(dataset: Dataset, encoder: Encoder, rows: Sequence[Row], chunk: _Number
     """Query features of every row on some queries, those of one picture from one prefix."""
     looked = {row: Looked() for row in rows}
     places = {number: i for i, (number, _) in enumerate(chunk)}
-    for picture, some in groupby(chunk, lambda numbered: numbered[1].picture):
+    for picture, some in groupby(chunk, lambda numbered: numbered[1].image):
         here = list(some)
-        image = dataset.query_pictures[picture]()
+        image = dataset.query_images[picture]()
         prefix = encoder.prefix(encoder.pixels([image]))
         ways: dict[tuple[str, int], list[tuple[int, Pointing]]] = {}
         for row in rows:
@@ -197,7 +197,7 @@ def look(dataset: Dataset, encoder: Encoder, rows: Sequence[Row], chunk: _Number
                 ways[way] = [
                     (places[number], one)
                     for number, query in here
-                    for one in pointings(query, number, image.size, encoder.grid, prompt=row.prompt, noise=row.noise)
+                    for one in query_prompts(query, number, image.size, encoder.grid, prompt=row.prompt, noise=row.noise)
                     or ()
                 ]
             found = looked[row]

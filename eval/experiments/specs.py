@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class PromptedRetrieval:
     """A table.
 
     Attributes:
@@ -64,7 +64,7 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Counting:
+class DatasetStats:
     """How many objects a query picture has, as shares of the pictures; needs no encoder."""
 
     name: str
@@ -74,8 +74,8 @@ class Counting:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure of pictures; `what` is a function of `eval.experiments.figures`, the other fields as in `Experiment`."""
+class Figure:
+    """A figure of pictures; `what` is a function of `eval.experiments.figures`, the other fields as in `PromptedRetrieval`."""
 
     name: str
     title: str
@@ -85,8 +85,8 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Retrieval:
-    """Recall at each of `ks` between words and pictures, both ways; the other fields as in `Experiment`."""
+class TextRetrieval:
+    """Recall at each of `ks` between words and pictures, both ways; the other fields as in `PromptedRetrieval`."""
 
     name: str
     title: str
@@ -97,7 +97,7 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Captioning:
-    """CIDEr of a model's captions beside two baselines; the fields as in `Experiment`."""
+    """CIDEr of a model's captions beside two baselines; the fields as in `PromptedRetrieval`."""
 
     name: str
     title: str
@@ -106,7 +106,7 @@ class Captioning:
 
 
 @dataclass(frozen=True)
-class Perturbed:
+class QueryPerturbation:
     """Recall between words and pictures whose queries are pulled at objects (Q-Pert).
 
     Attributes:
@@ -133,8 +133,8 @@ class Perturbed:
 
 
 @dataclass(frozen=True)
-class Leaning:
-    """How often captions say what is pointed at, by strength; 0 first. The other fields as in `Experiment`."""
+class CaptionSteering:
+    """How often captions say what is pointed at, by strength; 0 first. The other fields as in `PromptedRetrieval`."""
 
     name: str
     title: str
@@ -144,7 +144,7 @@ class Leaning:
 
 
 @dataclass(frozen=True)
-class Cost:
+class PerturbationCost:
     """What a method adds to the time of a picture, beside what the paper measured; needs no data."""
 
     name: str
@@ -154,8 +154,8 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Feedback:
-    """Ranking again after a simulated user judged the first results; the other fields as in `Experiment`.
+class RelevanceFeedback:
+    """Ranking again after a simulated user judged the first results; the other fields as in `PromptedRetrieval`.
 
     Attributes:
         rows: How round one searches; "rule" among the options names the feedback (`foir.ranking.feedback.feedback_rules`).
@@ -176,7 +176,7 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Clustering:
-    """How well k-means on the features finds the classes. The other fields as in `Experiment`.
+    """How well k-means on the features finds the classes. The other fields as in `PromptedRetrieval`.
 
     Attributes:
         rows: Methods without a prompt; the first is what the others are compared with.
@@ -192,11 +192,11 @@ class Clustering:
 
 
 @dataclass(frozen=True)
-class Needles:
-    """Instances found on scenes of many objects. The other fields as in `Experiment`.
+class InstanceRetrieval:
+    """Instances found on scenes of many objects. The other fields as in `PromptedRetrieval`.
 
     Attributes:
-        rows: `method` is one of `eval.experiments.representations.WAYS`, or another paper's, whose numbers are
+        rows: `method` is one of `eval.experiments.representations.REPRESENTATIONS`, or another paper's, whose numbers are
             copied; options: "boxes" ("annotated" or "detected"), "trained" where the encoder was fine-tuned first.
         tables: How the paper, or its repository, calls the tables that it prints.
         compared: Methods that the rows behind them are compared with.
@@ -212,8 +212,8 @@ class Needles:
 
 
 @dataclass(frozen=True)
-class Proposing:
-    """How many annotated objects the first of so many proposals find; the other fields as in `Experiment`."""
+class ProposalRecall:
+    """How many annotated objects the first of so many proposals find; the other fields as in `PromptedRetrieval`."""
 
     name: str
     title: str

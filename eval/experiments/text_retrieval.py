@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from eval.datasets import Captioned, Load
-from eval.experiments.specs import Captioning, Retrieval
-from eval.metrics.recall import best_scores, picture_ranks, text_ranks
+from eval.datasets import CaptionedDataset, ImageLoader
+from eval.experiments.specs import Captioning, TextRetrieval
+from eval.metrics.recall import max_similarity, image_ranks, text_ranks
 from eval.metrics.retrieval import Mean, image_mean
 from eval.report.results import Cell
 from foir.errors import Unavailable
@@ -24,19 +24,19 @@ BATCH = 16
 TOKENIZER = "foir.mini.captioner.tokens: lower case, runs of letters and digits"
 
 
-def retrieve(experiment: Retrieval, data: Captioned, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
+def retrieve(experiment: TextRetrieval, data: CaptionedDataset, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
     """R@k from text to picture and from picture to text; `limit` query pictures against the whole gallery."""
     started = time.perf_counter()
-    pictures = picture_vectors(model, data.pictures)
+    pictures = picture_vectors(model, data.images)
     words = word_vectors(model, data.captions)
-    owner = np.repeat(np.arange(len(data.pictures)), [len(said) for said in data.captions])
-    scores = best_scores(words, pictures)
-    asked = len(data.pictures) if limit is None else min(limit, len(data.pictures))
+    owner = np.repeat(np.arange(len(data.images)), [len(said) for said in data.captions])
+    scores = max_similarity(words, pictures)
+    asked = len(data.images) if limit is None else min(limit, len(data.images))
     queries = owner < asked
     about = _about(experiment.name, data, model, time.perf_counter() - started)
     ranks = {
         "t2i": (text_ranks(scores[queries], owner[queries]), owner[queries]),
-        "i2t": (picture_ranks(scores, owner)[:asked], np.arange(asked)),
+        "i2t": (image_ranks(scores, owner)[:asked], np.arange(asked)),
     }
     cells = []
     for direction, (rank, images) in ranks.items():
@@ -57,7 +57,7 @@ def retrieve(experiment: Retrieval, data: Captioned, model: ImageTextModel, *, l
     return cells
 
 
-def caption(experiment: Captioning, data: Captioned, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
+def caption(experiment: Captioning, data: CaptionedDataset, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
     """CIDEr of the model's captions, of the most frequent training caption, and of the nearest training photo's first.
 
     Raises:
@@ -66,10 +66,10 @@ def caption(experiment: Captioning, data: Captioned, model: ImageTextModel, *, l
     if model.caption is None:
         raise Unavailable(f"{model.name} writes no captions.")
     started = time.perf_counter()
-    asked = len(data.pictures) if limit is None else min(limit, len(data.pictures))
+    asked = len(data.images) if limit is None else min(limit, len(data.images))
     written: list[str] = []
     vectors = []
-    for seen in tqdm(looks(model, data.pictures[:asked]), total=-(-asked // BATCH), desc="captions"):
+    for seen in tqdm(looks(model, data.images[:asked]), total=-(-asked // BATCH), desc="captions"):
         written += model.caption(seen)
         vectors.append(model.image_vectors(seen)[:, 0].cpu().numpy())
     about = _about(experiment.name, data, model, time.perf_counter() - started)
@@ -123,7 +123,7 @@ def cider(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> np.
     return 100 * np.asarray(each)
 
 
-def picture_vectors(model: ImageTextModel, pictures: Sequence[Load]) -> np.ndarray:
+def picture_vectors(model: ImageTextModel, pictures: Sequence[ImageLoader]) -> np.ndarray:
     """Pictures in the joint space, float32 [n, q, dim]."""
     batches = tqdm(looks(model, pictures), total=-(-len(pictures) // BATCH), desc="pictures")
     return np.concatenate([model.image_vectors(seen).cpu().numpy() for seen in batches])
@@ -135,7 +135,7 @@ def word_vectors(model: ImageTextModel, captions: Sequence[Sequence[str]]) -> np
     return np.concatenate([model.encode_texts(texts[i : i + 256]).vectors for i in range(0, len(texts), 256)])
 
 
-def _about(experiment: str, data: Captioned, model: ImageTextModel, seconds: float) -> dict[str, Any]:
+def _about(experiment: str, data: CaptionedDataset, model: ImageTextModel, seconds: float) -> dict[str, Any]:
     """What all cells of a run have in common."""
     return {
         "experiment": experiment,
@@ -146,7 +146,7 @@ def _about(experiment: str, data: Captioned, model: ImageTextModel, seconds: flo
     }
 
 
-def looks(model: ImageTextModel, pictures: Sequence[Load]) -> Iterator[Tensor]:
+def looks(model: ImageTextModel, pictures: Sequence[ImageLoader]) -> Iterator[Tensor]:
     """Tokens of pictures, some at a time."""
     for start in range(0, len(pictures), BATCH):
         yield model.encode_images([load() for load in pictures[start : start + BATCH]])

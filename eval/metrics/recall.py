@@ -19,7 +19,7 @@ def text_ranks(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
     return ((scores > own) | ((scores == own) & earlier)).sum(1)
 
 
-def picture_ranks(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
+def image_ranks(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
     """How many texts come before the best of each picture's own, [pictures], from scores [texts, pictures]."""
     ranks = np.empty(scores.shape[1], int)
     for picture in range(scores.shape[1]):
@@ -28,7 +28,7 @@ def picture_ranks(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def best_scores(words: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+def max_similarity(words: np.ndarray, pictures: np.ndarray) -> np.ndarray:
     """Of texts [t, dim] and pictures [n, q, dim] the largest dot product of each pair, [t, n]."""
     return np.stack([(words @ picture.T).max(1) for picture in pictures], 1)
 

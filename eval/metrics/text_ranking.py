@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from eval.datasets import Captioned
+from eval.datasets import CaptionedDataset
 from eval.experiments.specs import Row
-from eval.metrics.recall import best_scores, picture_ranks, text_ranks
+from eval.metrics.recall import max_similarity, image_ranks, text_ranks
 from foir.image_text import ImageTextModel, Match
 from foir.patches import PatchMask, rasterise
 from foir.perturbation.query_perturbation import Perturbation
@@ -28,7 +28,7 @@ Ranks = tuple[np.ndarray, np.ndarray]  # of each text its picture's rank, of eac
 
 
 def ranks(
-    data: Captioned, model: ImageTextModel, rows: Sequence[Row], words: np.ndarray, owner: np.ndarray
+    data: CaptionedDataset, model: ImageTextModel, rows: Sequence[Row], words: np.ndarray, owner: np.ndarray
 ) -> tuple[dict[Row, Ranks], list[tuple[int, int]]]:
     """Rank everything for every row.
 
@@ -44,33 +44,33 @@ def ranks(
     """
     found: dict[Row, Ranks] = {}
     sizes: list[tuple[int, int]] = []
-    at_once = max(1, int(MEMORY / (4 * len(words) * len(data.pictures))))
+    at_once = max(1, int(MEMORY / (4 * len(words) * len(data.images))))
     for first in range(0, len(rows), at_once):
         some = rows[first : first + at_once]
         scores, sizes = _scores(data, model, some, words)
         matched = _matched(data, model, some, scores)
         for row in some:
             by_text, by_picture = matched(row)
-            found[row] = text_ranks(by_text, owner), picture_ranks(by_picture, owner)
+            found[row] = text_ranks(by_text, owner), image_ranks(by_picture, owner)
             del scores[row]
     return found, sizes
 
 
 def _scores(
-    data: Captioned, model: ImageTextModel, rows: Sequence[Row], words: np.ndarray
+    data: CaptionedDataset, model: ImageTextModel, rows: Sequence[Row], words: np.ndarray
 ) -> tuple[dict[Row, np.ndarray], list[tuple[int, int]]]:
     """Similarities float32 [texts, pictures] of each row, and the pictures' sizes."""
-    scores = {row: np.zeros((len(words), len(data.pictures)), np.float32) for row in rows}
+    scores = {row: np.zeros((len(words), len(data.images)), np.float32) for row in rows}
     shown: list[tuple[int, int]] = []
     for start, tokens, sizes in _batches(data, model):
         shown += sizes
         pulls: dict[tuple[Any, ...], Perturbation] = {}
-        plain = best_scores(words, model.image_vectors(tokens).cpu().numpy())
+        plain = max_similarity(words, model.image_vectors(tokens).cpu().numpy())
         for row, made in scores.items():
             part = plain
             if row.method == "qpert":
                 pull = pulled(model, data, row, start, tokens, sizes, pulls)
-                part = best_scores(words, model.image_vectors(tokens, pull).cpu().numpy())
+                part = max_similarity(words, model.image_vectors(tokens, pull).cpu().numpy())
             elif row.method == "oes":
                 near = [_regions(model, data, row, start + i, size) for i, size in enumerate(sizes)]
                 own = [object_vectors(model, tokens[[i]], regions) for i, regions in enumerate(near)]
@@ -85,7 +85,7 @@ def _nearest_object(words: np.ndarray, objects: np.ndarray) -> np.ndarray:
 
 
 def pulled(
-    model: ImageTextModel, data: Captioned, row: Row, start: int, tokens: Tensor, sizes: Sequence[tuple[int, int]],
+    model: ImageTextModel, data: CaptionedDataset, row: Row, start: int, tokens: Tensor, sizes: Sequence[tuple[int, int]],
     pulls: dict[tuple[Any, ...], Perturbation],
 ) -> Perturbation:  # fmt: skip
     """A row's perturbation of a batch; rows with equal subspaces, kept in `pulls`, share them."""
@@ -112,7 +112,7 @@ def object_vectors(model: ImageTextModel, tokens: Tensor, regions: Sequence[Patc
 
 
 def _matched(
-    data: Captioned, model: ImageTextModel, rows: Sequence[Row], scores: Mapping[Row, np.ndarray]
+    data: CaptionedDataset, model: ImageTextModel, rows: Sequence[Row], scores: Mapping[Row, np.ndarray]
 ) -> Callable[[Row], tuple[np.ndarray, np.ndarray]]:
     """A row's scores [texts, pictures] to rank pictures by, and those to rank texts by, after the matching head."""
     match = model.match
@@ -170,12 +170,12 @@ def _logits(
     return found
 
 
-def _batches(data: Captioned, model: ImageTextModel) -> Iterator[tuple[int, Tensor, list[tuple[int, int]]]]:
-    for start in tqdm(range(0, len(data.pictures), BATCH), desc="pictures"):
-        images = [load() for load in data.pictures[start : start + BATCH]]
+def _batches(data: CaptionedDataset, model: ImageTextModel) -> Iterator[tuple[int, Tensor, list[tuple[int, int]]]]:
+    for start in tqdm(range(0, len(data.images), BATCH), desc="pictures"):
+        images = [load() for load in data.images[start : start + BATCH]]
         yield start, model.encode_images(images), [image.size for image in images]
 
 
-def _regions(model: ImageTextModel, data: Captioned, row: Row, picture: int, size: tuple[int, int]) -> list[PatchMask]:
+def _regions(model: ImageTextModel, data: CaptionedDataset, row: Row, picture: int, size: tuple[int, int]) -> list[PatchMask]:
     boxes = data.boxes[row.options["boxes"]][picture]
     return [rasterise(Prompt.box(*box).fit(size), size, model.grid) for box in boxes]

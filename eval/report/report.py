@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eval.experiments.own import EXPERIMENTS
-from eval.experiments.specs import Experiment
+from eval.experiments.specs import PromptedRetrieval
 from eval.report.results import SLASHED, Cell, options_text, read, write
 
 COLUMNS = (
@@ -47,7 +47,7 @@ def _section(folder: Path, name: str, cells: Sequence[Cell]) -> list[str]:
     lines += [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     for cell in cells:
         lines.append(f"| {' | '.join(fact.replace('|', SLASHED) for fact in _line(cell))} |")
-    missing = _published_alone(known, cells) if isinstance(known, Experiment) else []
+    missing = _published_alone(known, cells) if isinstance(known, PromptedRetrieval) else []
     lines += ["", *missing]
     if sum(cell.value is not None for cell in cells) > 1:
         _chart(name, cells, folder / f"{name}.png")
@@ -70,7 +70,7 @@ def _line(cell: Cell) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _published_alone(experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
+def _published_alone(experiment: PromptedRetrieval, cells: Sequence[Cell]) -> list[str]:
     """What the paper measured and this report did not."""
     there = {(cell.dataset, cell.encoder) for cell in cells}
     pairs = [f"{e} on {d}" for d in experiment.datasets for e in experiment.encoders if (d, e) not in there]

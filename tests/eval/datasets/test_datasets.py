@@ -71,7 +71,7 @@ def coco(root):
 
 def test_coco_asks_for_every_box_and_drops_crowds(coco):
     data = datasets.read("coco")
-    assert [(q.picture, box_of(q), data.categories[q.category]) for q in data.queries] == [
+    assert [(q.image, box_of(q), data.categories[q.category]) for q in data.queries] == [
         (1, (5, 5, 50, 38), "cup"),
         (1, (10, 20, 30, 35), "cat"),
         (0, (0, 0, 1, 40), "cat"),
@@ -133,13 +133,13 @@ def test_coco_from_the_hub_knows_corners_from_sizes(hub_copy, sizes):
              for row in corners]  # fmt: skip
     hub_copy(val=asked, train=[[(0, [1.0, 1, 5, 5]), (1, [2.0, 2, 9, 9])], [(1, [2.0, 2, 9, 9])]])
     data = datasets.read("coco_hub")
-    assert [(q.picture, box_of(q), data.categories[q.category]) for q in data.queries] == [
+    assert [(q.image, box_of(q), data.categories[q.category]) for q in data.queries] == [
         (0, (5, 5, 50, 38), "cup"),
         (0, (10, 20, 30, 35), "cat"),
         (1, (0, 0, 1, 40), "cat"),
     ]
     assert data.labels.tolist() == [[True, True], [False, True]]
-    np.testing.assert_array_equal(np.asarray(data.query_pictures[1]()), np.asarray(scene(1, (60, 40))))
+    np.testing.assert_array_equal(np.asarray(data.query_images[1]()), np.asarray(scene(1, (60, 40))))
 
 
 def test_coco_from_the_hub_says_what_is_wrong(hub_copy, tmp_path):
@@ -185,7 +185,7 @@ def voc(root):
 
 def test_voc_joins_both_years_and_keeps_difficult_objects(voc):
     data = datasets.read("voc")
-    assert [(q.picture, box_of(q), data.categories[q.category]) for q in data.queries] == [
+    assert [(q.image, box_of(q), data.categories[q.category]) for q in data.queries] == [
         (0, (0, 0, 60, 40), "dog"),
         (0, (10, 5, 20, 30), "person"),
     ]
@@ -227,9 +227,9 @@ def test_visual_genome_merges_aliases_and_keeps_the_most_frequent(visual_genome,
     monkeypatch.setattr("eval.datasets.visual_genome.KEPT", 2)
     data = datasets.read("visual_genome")
     assert data.categories == ("tree", "man")
-    assert [(q.picture, box_of(q), q.category) for q in data.queries] == [(0, (1, 2, 11, 7), 0), (0, (20, 2, 30, 7), 0)]
+    assert [(q.image, box_of(q), q.category) for q in data.queries] == [(0, (1, 2, 11, 7), 0), (0, (20, 2, 30, 7), 0)]
     assert data.labels.tolist() == [[True, True], [False, True]]
-    assert len(data.query_pictures) == 1  # picture 4 holds nothing that is kept
+    assert len(data.query_images) == 1  # picture 4 holds nothing that is kept
     assert data.gallery[1]().size == (60, 40)
 
 

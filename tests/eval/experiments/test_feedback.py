@@ -9,15 +9,15 @@ from eval.cli import main
 from eval.datasets import Dataset, Query
 from eval.experiments import feedback
 from eval.experiments.own import EXPERIMENTS
-from eval.experiments.results_cache import Store
-from eval.experiments.specs import Feedback, Row
+from eval.experiments.results_cache import ResultsCache
+from eval.experiments.specs import RelevanceFeedback, Row
 from eval.report.results import read
 from foir import Prompt, Unavailable, image_text
 from foir.ranking.feedback import Judgements, feedback_rules, relevance
 from tests.conftest import scene
 
 SIZES = (0, 2, 4)
-TABLE = Feedback("made", "made", ("made",), ("toy-words",), (Row("cbir"), Row("cbir", {"rule": "rocchio"})), SIZES)
+TABLE = RelevanceFeedback("made", "made", ("made",), ("toy-words",), (Row("cbir"), Row("cbir", {"rule": "rocchio"})), SIZES)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def made():
     pictures = tuple((lambda i=i: scene(i)) for i in range(20))
     queries = tuple(Query(i, Prompt.box(10, 10, 60, 60), i % 3) for i in range(0, 20, 2))
     kinds = tuple((f"thing {i}",) for i in range(3))
-    return Dataset("made", pictures, labels, queries, pictures, ("a", "b", "c"), leave_one_out=True, kinds=kinds)
+    return Dataset("made", pictures, labels, queries, pictures, ("a", "b", "c"), leave_one_out=True, category_words=kinds)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def slow(relevant):
 @pytest.mark.parametrize("protocol", feedback.PROTOCOLS)
 @pytest.mark.parametrize("rule", ["nn_ratio", "rocchio"])
 def test_the_runner_says_what_slow_code_says(made, model, tmp_path, protocol, rule):
-    cells = feedback.run(TABLE, made, model, Store(tmp_path))
+    cells = feedback.run(TABLE, made, model, ResultsCache(tmp_path))
     vectors = np.concatenate([model.vectors(model.look([load()]))[0].numpy() for load in made.gallery])
     for size in SIZES:
         values = []
@@ -87,22 +87,22 @@ def test_measures_of_one_ranking():
 def test_queries_with_nothing_left_to_find_are_left_out(made, model, tmp_path):
     made.labels[:] = False
     made.labels[[0, 2, 4], 0] = made.labels[1::3, 1] = made.labels[2::3, 2] = True
-    everything = Feedback("made", "made", (), (), (Row("cbir"),), (0, 12))
-    cells = feedback.run(everything, made, model, Store(tmp_path))
+    everything = RelevanceFeedback("made", "made", (), (), (Row("cbir"),), (0, 12))
+    cells = feedback.run(everything, made, model, ResultsCache(tmp_path))
     full, residual = ({c.n for c in cells if c.options["protocol"] == p} for p in feedback.PROTOCOLS)
     assert full == {len(made.queries)} and 0 < max(residual) < len(made.queries)
 
 
 def test_words_join_round_one(made, model, tmp_path):
-    worded = Feedback("made", "made", (), (), (Row("cbir"), Row("cbir", {"words": False})), SIZES, worded=True)
-    cells = feedback.run(worded, made, model, Store(tmp_path))
+    worded = RelevanceFeedback("made", "made", (), (), (Row("cbir"), Row("cbir", {"words": False})), SIZES, worded=True)
+    cells = feedback.run(worded, made, model, ResultsCache(tmp_path))
     with_words, without = (
         next(c for c in cells if c.metric == "MAP@R" and c.options.get("words", True) is told) for told in (True, False)
     )
     assert with_words.n == without.n and with_words.value != without.value
     nameless = Dataset("made", made.gallery, made.labels, made.queries, made.query_pictures, made.categories)
     with pytest.raises(Unavailable, match="no words for its categories"):
-        feedback.run(worded, nameless, model, Store(tmp_path))
+        feedback.run(worded, nameless, model, ResultsCache(tmp_path))
 
 
 def test_a_folder_of_folders(tmp_path, monkeypatch, capsys):

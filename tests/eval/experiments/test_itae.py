@@ -5,7 +5,7 @@ import pytest
 
 from eval import datasets
 from eval.cli import main
-from eval.datasets import Classed
+from eval.datasets import ClassificationDataset
 from eval.experiments import itae
 from eval.experiments.specs import Clustering, Row
 from eval.report.results import read
@@ -35,9 +35,9 @@ def test_cifar_in_its_binary_version(root):
     (ten / "test_batch.bin").write_bytes(b"".join(rows))
     (hundred / "test.bin").write_bytes(b"".join(bytes([7, 2]) + planes(i, 32).tobytes() for i in range(2)))
     data = datasets.read_classed("cifar10")
-    assert data.names == ("airplane", "automobile") and data.classes.tolist() == [1, 0]
-    np.testing.assert_array_equal(np.asarray(data.pictures[1]()), planes(1, 32).transpose(1, 2, 0))
-    assert datasets.read_classed("cifar100").classes.tolist() == [2, 2]
+    assert data.class_names == ("airplane", "automobile") and data.labels.tolist() == [1, 0]
+    np.testing.assert_array_equal(np.asarray(data.images[1]()), planes(1, 32).transpose(1, 2, 0))
+    assert datasets.read_classed("cifar100").labels.tolist() == [2, 2]
     (ten / "test_batch.bin").write_bytes(b"".join(rows)[:-1])
     with pytest.raises(Unavailable, match="no whole number of records"):
         datasets.read_classed("cifar10")
@@ -50,8 +50,8 @@ def test_stl_runs_down_the_columns(root):
     (folder / "test_X.bin").write_bytes(planes(0, 96).transpose(0, 2, 1).tobytes())
     (folder / "test_y.bin").write_bytes(bytes([2]))
     data = datasets.read_classed("stl10")
-    assert data.classes.tolist() == [1]
-    np.testing.assert_array_equal(np.asarray(data.pictures[0]()), planes(0, 96).transpose(1, 2, 0))
+    assert data.labels.tolist() == [1]
+    np.testing.assert_array_equal(np.asarray(data.images[0]()), planes(0, 96).transpose(1, 2, 0))
 
 
 def test_tiny_imagenet_takes_its_validation_pictures(root):
@@ -61,7 +61,7 @@ def test_tiny_imagenet_takes_its_validation_pictures(root):
         scene(i, (64, 64)).save(folder / "images" / f"val_{i}.JPEG")
     (folder / "val_annotations.txt").write_text("val_0.JPEG\tn02\t0\t0\t9\t9\nval_1.JPEG\tn01\t0\t0\t9\t9\n")
     data = datasets.read_classed("tiny-imagenet")
-    assert data.names == ("n01", "n02") and data.classes.tolist() == [1, 0] and data.pictures[0]().size == (64, 64)
+    assert data.class_names == ("n01", "n02") and data.labels.tolist() == [1, 0] and data.images[0]().size == (64, 64)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "stl10", "tiny-imagenet"])
@@ -72,7 +72,7 @@ def test_absent_data_says_what_to_put_where(root, name):
 
 def made(count=24):
     pictures = tuple((lambda i=i: scene(i, (64, 64))) for i in range(count))
-    return Classed("made", pictures, np.arange(count) % 3, ("a", "b", "c"))
+    return ClassificationDataset("made", pictures, np.arange(count) % 3, ("a", "b", "c"))
 
 
 TABLE = Clustering("made", "made", (), (), (Row("cbir"), Row("itae")), 2)
@@ -90,8 +90,8 @@ def test_sinks_are_told_and_the_scores_are_those_of_slow_code():
     cells = itae.run(TABLE, data, model)
     row = next(c for c in cells if c.method == "itae")
     assert (row.options["component"], row.options["artifacts"]) == ("v", "4.69 %")
-    vectors = model.finish(model.prefix(model.pixels([load() for load in data.pictures]))).vectors.numpy()
-    slow = [scores(kmeans(vectors, 3, seed=seed), data.classes)["NMI"] for seed in range(2)]
+    vectors = model.finish(model.prefix(model.pixels([load() for load in data.images]))).vectors.numpy()
+    slow = [scores(kmeans(vectors, 3, seed=seed), data.labels)["NMI"] for seed in range(2)]
     (plain,) = [c for c in cells if (c.method, c.metric, c.options["features"]) == ("cbir", "NMI", "unit")]
     assert plain.value == pytest.approx(100 * np.mean(slow), abs=1e-6)
     assert (plain.low, plain.high) == pytest.approx((100 * min(slow), 100 * max(slow)))

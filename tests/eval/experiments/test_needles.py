@@ -12,13 +12,13 @@ from PIL import Image
 
 from eval import datasets
 from eval.cli import main
-from eval.datasets import Instances, Scene, Wanted
+from eval.datasets import InstanceDataset, Scene, InstanceQuery
 from eval.experiments import needles
-from eval.experiments.mao import LEANING
+from eval.experiments.mao import MINI_OPTIONS
 from eval.experiments.own import EXPERIMENTS
-from eval.experiments.representations import WAYS, gem
-from eval.experiments.results_cache import Store
-from eval.experiments.specs import Needles, Row
+from eval.experiments.representations import REPRESENTATIONS, gem
+from eval.experiments.results_cache import ResultsCache
+from eval.experiments.specs import InstanceRetrieval, Row
 from eval.report import published
 from eval.report.results import read
 from foir import Unavailable
@@ -29,8 +29,8 @@ from foir.small_objects.mao import MODES, mean_vector
 from tests.conftest import scene
 
 THINGS = (DetectedObject((10, 10, 60, 60)), DetectedObject((80, 40, 110, 100)))
-ROWS = tuple(Row(name, {} if name in ("cls", "gem") else {"boxes": "annotated"}) for name in WAYS)
-TABLE = Needles("made", "made", ("made",), ("toy",), (*ROWS, Row("mao", {"boxes": "detected"}), Row("GSS")))
+ROWS = tuple(Row(name, {} if name in ("cls", "gem") else {"boxes": "annotated"}) for name in REPRESENTATIONS)
+TABLE = InstanceRetrieval("made", "made", ("made",), ("toy",), (*ROWS, Row("mao", {"boxes": "detected"}), Row("GSS")))
 
 
 class Nothing:
@@ -49,7 +49,7 @@ def made():
         Scene(partial(scene, i), lambda: THINGS, frozenset([f"thing {i % 3}"]), {"size": "ab"[i // 3]})
         for i in range(6)
     )
-    return Instances("made", scenes, tuple(Wanted(partial(scene, 10 + i), f"thing {i}") for i in range(3)))
+    return InstanceDataset("made", scenes, tuple(InstanceQuery(partial(scene, 10 + i), f"thing {i}") for i in range(3)))
 
 
 def slow_average_precision(scores, right):
@@ -58,12 +58,12 @@ def slow_average_precision(scores, right):
 
 
 def test_the_runner_says_what_slow_code_says(made, toy, tmp_path):
-    cells = needles.run(TABLE, made, toy, Nothing, Store(tmp_path))
+    cells = needles.run(TABLE, made, toy, Nothing, ResultsCache(tmp_path))
     pictures = [(load.read(), THINGS) for load in made.scenes]
     for row in ROWS:
         pool = gem if row.method == "gem" else embed_images
         asked = pool(toy, [query.read() for query in made.queries])
-        stand_for = WAYS[row.method](toy, pictures, {})
+        stand_for = REPRESENTATIONS[row.method](toy, pictures, {})
         values = []
         for query, vector in zip(made.queries, asked, strict=True):
             scores = [float((some @ vector).max()) for some in stand_for]
@@ -81,7 +81,7 @@ def test_a_curve_counts_its_own_scenes_and_leaves_other_right_ones_out():
 
 
 def test_rows_that_cannot_run_say_so_and_differences_have_names_of_their_own(made, toy, tmp_path):
-    cells = needles.run(TABLE, made, toy, Nothing, Store(tmp_path))
+    cells = needles.run(TABLE, made, toy, Nothing, ResultsCache(tmp_path))
     assert not [cell for cell in cells if cell.method == "GSS"]  # nobody measured it here
     named = {cell.metric for cell in cells if cell.method == "mao"}
     assert named == {"mAP", "mAP minus cls", "mAP minus mean"}
@@ -92,8 +92,8 @@ def test_rows_that_cannot_run_say_so_and_differences_have_names_of_their_own(mad
 
 
 def test_one_query_is_enough_and_points_of_a_curve_without_any_are_left_out(made, toy, tmp_path):
-    alone = Instances("made", made.scenes[:1], made.queries)
-    cells = needles.run(TABLE, alone, toy, Nothing, Store(tmp_path), limit=1)
+    alone = InstanceDataset("made", made.scenes[:1], made.queries)
+    cells = needles.run(TABLE, alone, toy, Nothing, ResultsCache(tmp_path), limit=1)
     assert {cell.options.get("size") for cell in cells if cell.method == "cls"} == {None, "a"}
 
 
@@ -101,27 +101,27 @@ def test_without_a_detector_its_rows_are_not_run(made, toy, tmp_path):
     def absent():
         raise Unavailable("No weights.")
 
-    cells = needles.run(TABLE, made, toy, absent, Store(tmp_path))
+    cells = needles.run(TABLE, made, toy, absent, ResultsCache(tmp_path))
     states = {cell.options.get("boxes"): cell.status for cell in cells if cell.method == "mao" and cell.metric == "mAP"}
     assert states == {"annotated": "ok", "detected": "not_run"}
 
 
 def test_mini_leans_as_its_mode_says():
     mode = MODES["mini"]
-    assert {"alpha": mode.alpha, "steps": mode.steps} == LEANING
+    assert {"alpha": mode.alpha, "steps": mode.steps} == MINI_OPTIONS
 
 
 def test_a_second_run_takes_over_what_was_made(made, toy, tmp_path):
-    first = needles.run(TABLE, made, toy, Nothing, Store(tmp_path))
+    first = needles.run(TABLE, made, toy, Nothing, ResultsCache(tmp_path))
     gone: Any = None
-    broken = Instances("made", tuple(Scene(gone, gone, s.instances, s.part) for s in made.scenes), made.queries)
-    again = needles.run(TABLE, broken, toy, Nothing, Store(tmp_path))
+    broken = InstanceDataset("made", tuple(Scene(gone, gone, s.instances, s.part) for s in made.scenes), made.queries)
+    again = needles.run(TABLE, broken, toy, Nothing, ResultsCache(tmp_path))
     assert [cell.value for cell in again] == [cell.value for cell in first]
 
 
 def test_mean_and_max_are_of_the_crops(made, toy):
     pictures = [(scene(0), THINGS), (scene(1), ())]
-    crops, mean = WAYS["max"](toy, pictures, {}), WAYS["mean"](toy, pictures, {})
+    crops, mean = REPRESENTATIONS["max"](toy, pictures, {}), REPRESENTATIONS["mean"](toy, pictures, {})
     assert [len(some) for some in crops] == [2, 1]
     torch.testing.assert_close(mean[0], mean_vector(crops[0], torch.tensor([0, 0])))
     torch.testing.assert_close(mean[1], embed_images(toy, [scene(1)]))
@@ -136,9 +136,9 @@ def test_needles_were_never_trained_on_and_each_lies_on_one_scene_of_each_size()
     asked = {query.instance for query in data.queries}
     assert asked <= held and len(asked) == 24
     for instance in asked:
-        on = [one.part["size"] for one in data.scenes if instance in one.instances]
+        on = [one.groups["size"] for one in data.scenes if instance in one.instances]
         assert sorted(on) == ["0.5 %", "1 %", "2 %", "5 %"]
-    counts = {one.part["objects"] for one in data.scenes}
+    counts = {one.groups["objects"] for one in data.scenes}
     assert counts == {"1", "2", "3", "4", "6", "8", "12", "30"}
 
 
@@ -146,16 +146,16 @@ def test_a_needle_covers_what_it_says_and_its_scene_holds_no_other():
     data = datasets.read_instances("needles-playroom")
     for number in (0, 5):
         one = data.scenes[number]
-        things, image = one.things(), one.read()
+        things, image = one.objects(), one.load()
         shares = [100 * np.asarray(thing.mask).mean() for thing in things]
-        said = float(one.part["size"].split()[0])
+        said = float(one.groups["size"].split()[0])
         assert min(abs(share - said) for share in shares) < 0.15 * said
-        assert len(things) <= int(one.part["objects"]) and image.size == (640, 480)
+        assert len(things) <= int(one.groups["objects"]) and image.size == (640, 480)
     code = next(iter(data.scenes[3].instances))
     sprite = next(sprite for sprite in sprites() if sprite.code == code)
-    on = compose("needles", 3, objects=int(data.scenes[3].part["objects"]) - 1, needle=(sprite, 0.05)).things
+    on = compose("needles", 3, objects=int(data.scenes[3].groups["objects"]) - 1, needle=(sprite, 0.05)).things
     assert [thing.sprite.code for thing in on if thing.sprite.held_out] == [code]
-    assert datasets.read_instances("needles-playroom-320").scenes[0].read().size == (320, 240)
+    assert datasets.read_instances("needles-playroom-320").scenes[0].load().size == (320, 240)
 
 
 def voxdet(folder):
@@ -185,8 +185,8 @@ def test_voxdet(tmp_path, monkeypatch):
     data = datasets.read_instances("voxdet")
     assert [set(one.instances) for one in data.scenes] == [{"1"}, {"2"}]
     assert [query.instance for query in data.queries] == ["1", "2"]  # what is on no scene cannot be found
-    assert data.scenes[0].things()[0].box == (10, 20, 40, 60)
-    assert data.queries[0].read().size == (20, 20)
+    assert data.scenes[0].objects()[0].box == (10, 20, 40, 60)
+    assert data.queries[0].load().size == (20, 20)
 
 
 def permir(folder, videos=2):
@@ -207,8 +207,8 @@ def test_permir(tmp_path, monkeypatch):
     permir(tmp_path)
     data = datasets.read_instances("permir")
     assert (len(data.scenes), len(data.queries)) == (6, 2)
-    assert [thing.box for thing in data.scenes[0].things()] == [(30, 5, 60, 25), (30, 45, 60, 65)]
-    assert data.queries[1].read().size == (30, 30) and data.queries[1].instance == "1"
+    assert [thing.box for thing in data.scenes[0].objects()] == [(30, 5, 60, 25), (30, 45, 60, 65)]
+    assert data.queries[1].load().size == (30, 30) and data.queries[1].instance == "1"
 
 
 def test_a_file_of_masks_cannot_run_code(tmp_path, monkeypatch):
@@ -222,10 +222,10 @@ def test_a_file_of_masks_cannot_run_code(tmp_path, monkeypatch):
     path = tmp_path / "PerMIRS" / "0" / "masks.npz.npy"
     np.save(path, np.array([{1: Evil()}] * 3, dtype=object), allow_pickle=True)
     with pytest.raises(Unavailable, match="cannot be read"):
-        datasets.read_instances("permir").scenes[0].things()
+        datasets.read_instances("permir").scenes[0].objects()
     path.write_bytes(pickle.dumps([1]))
     with pytest.raises(Unavailable, match="cannot be read"):
-        datasets.read_instances("permir").scenes[0].things()
+        datasets.read_instances("permir").scenes[0].objects()
 
 
 def test_instre_keeps_what_is_small(tmp_path, monkeypatch):
@@ -240,8 +240,8 @@ def test_instre_keeps_what_is_small(tmp_path, monkeypatch):
     assert (len(wider.scenes), len(wider.queries)) == (3, 2)
     smallest = datasets.read_instances("instre-xxs")
     assert (len(smallest.scenes), len(smallest.queries)) == (2, 1)
-    assert smallest.scenes[0].things()[0].box == (5, 6, 15, 16)
-    assert smallest.queries[0].read().size == (12, 12)
+    assert smallest.scenes[0].objects()[0].box == (5, 6, 15, 16)
+    assert smallest.queries[0].load().size == (12, 12)
 
 
 @pytest.mark.parametrize(

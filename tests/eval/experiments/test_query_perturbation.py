@@ -10,12 +10,12 @@ import torch
 
 from eval import datasets
 from eval.cli import main
-from eval.datasets import Captioned, Dataset, Query
+from eval.datasets import CaptionedDataset, Dataset, Query
 from eval.experiments import caption_steering, perturbation_cost, qpert, query_perturbation
 from eval.experiments.own import EXPERIMENTS
-from eval.experiments.specs import Cost, Leaning, Perturbed, Row
+from eval.experiments.specs import PerturbationCost, CaptionSteering, QueryPerturbation, Row
 from eval.metrics import text_ranking
-from eval.metrics.recall import BINS, harmonic_mean, picture_ranks, size_bins, text_ranks
+from eval.metrics.recall import BINS, harmonic_mean, image_ranks, size_bins, text_ranks
 from eval.report import published
 from eval.report.results import read
 from foir import Prompt, Unavailable, image_text
@@ -49,8 +49,8 @@ def flickr(tmp_path, monkeypatch):
 def test_flickr30k_by_karpathys_split(flickr):
     data = datasets.read_captioned("flickr30k")
     assert data.captions[1] == tuple(f"picture 13 said {i}." for i in range(5))
-    assert data.boxes == {"annotated": (((0, 0, 30, 20),),) * 2} and data.binned == "annotated"
-    assert data.pictures[0]().size == SIZE
+    assert data.boxes == {"annotated": (((0, 0, 30, 20),),) * 2} and data.size_boxes == "annotated"
+    assert data.images[0]().size == SIZE
     assert datasets.read_captioned("flickr30k-val").captions[0][0] == "picture 12 said 0."
     assert datasets.read_captioned("flickr-fg").captions == (("fine 0", "fine 1"), ("fine 2",))
     notes = [
@@ -88,7 +88,7 @@ def test_coco_by_karpathys_split(tmp_path, monkeypatch):
     (folder / "coco_entities_release.json").write_text(json.dumps(notes))
     data = datasets.read_captioned("coco-5k")
     assert data.boxes["annotated"] == (((1, 2, 11, 12), (0, 0, 60, 40)), ())
-    assert data.binned == "detected" and "detected" not in data.boxes
+    assert data.size_boxes == "detected" and "detected" not in data.boxes
     (folder / "detections_val2014.json").write_text(json.dumps([{"image_id": 8, "bbox": [1, 1, 2, 2], "score": 0.5}]))
     assert datasets.read_captioned("coco-5k").boxes["detected"] == ((), ((1, 1, 3, 3),))
     (folder / "detections_val2014.json").write_text(json.dumps([{"image_id": 9, "bbox": [1, 1, 2, 2], "score": 0.5}]))
@@ -141,7 +141,7 @@ def made():
     pictures = tuple((lambda i=i: scene(i)) for i in range(6))
     captions = tuple((f"thing {i}", f"odd thing {i + 6}") for i in range(6))
     boxes = tuple(((10, 10, 40 + 20 * i, 60), (0, 0, 20, 20)) for i in range(5)) + ((),)
-    return Captioned("made", pictures, captions, boxes={"annotated": boxes})
+    return CaptionedDataset("made", pictures, captions, boxes={"annotated": boxes})
 
 
 ROWS = (
@@ -152,7 +152,7 @@ ROWS = (
     Row("qpert", {"boxes": "detected"}),
     Row("SCAN", published=("SCAN", "")),
 )
-TABLE = Perturbed("made", "made", ("made",), ("toy-words",), ROWS, (1, 5))
+TABLE = QueryPerturbation("made", "made", ("made",), ("toy-words",), ROWS, (1, 5))
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_the_runner_says_what_slow_code_says(made, speaking):
         slow = [sorted(range(6), key=lambda j: -by_text[t, j]).index(owner[t]) for t in range(12)]
         assert ranks.tolist() == slow
         assert value_of(cells, method, "R@1", direction="t2i") == pytest.approx(100 * np.mean(ranks < 1))
-        back = picture_ranks(by_text, owner)
+        back = image_ranks(by_text, owner)
         assert value_of(cells, method, "R@5", direction="i2t") == pytest.approx(100 * np.mean(back < 5))
     for direction in ("t2i", "i2t"):  # a strength of 0 is the plain row
         for metric in ("R@1", "mR@5"):
@@ -266,7 +266,7 @@ def test_the_papers_numbers_are_beside_their_rows():
     assert published.value("qpert", "3", "coco-5k", "blip2", ("SCAN", "I2T"), "R@10") == 90.0
     assert published.value("qpert", "4", "flickr-fg", "coca", ("base", "T2I"), "R@1") == 82.84
     for experiment in qpert.EXPERIMENTS:
-        if not isinstance(experiment, Perturbed) or not experiment.tables:
+        if not isinstance(experiment, QueryPerturbation) or not experiment.tables:
             continue
         found = []
         metrics: list[tuple[str, dict[str, str]]] = [
@@ -290,16 +290,16 @@ def test_a_caption_that_follows_the_finger_is_counted(speaking):
     queries = tuple(Query(0, Prompt.box(*box), kind) for box, kind in (((0, 0, 20, 20), 0), ((100, 80, 150, 110), 1)))
     data = Dataset(
         "made", (), np.zeros((0, 3), bool), queries, (lambda: scene(0),), ("pets", "cup", "big"),
-        said=("Two dogs and a cup.",), kinds=(("guide dog", "big"), ("tea cup",), ("horse", "big")),
+        sentences=("Two dogs and a cup.",), category_words=(("guide dog", "big"), ("tea cup",), ("horse", "big")),
     )  # fmt: skip
     assert caption_steering.category_words(data) == {"dog": 0, "cup": 1, "horse": 2}
-    cells = caption_steering.run(Leaning("made", "made", (), (), (0, 2)), data, replace(speaking, caption=caption))
+    cells = caption_steering.run(CaptionSteering("made", "made", (), (), (0, 2)), data, replace(speaking, caption=caption))
     assert value_of(cells, "plain", "says") == 50 and value_of(cells, "plain", "says what is not there") == 100
     assert value_of(cells, "qpert", "says", strength=2) == 100
     assert value_of(cells, "qpert", "says what is not there minus unpointed", strength=2) == -100
     assert value_of(cells, "qpert", "CIDEr", strength=2) is not None
     with pytest.raises(Unavailable, match="writes no captions"):
-        caption_steering.run(Leaning("made", "made", (), (), (0,)), data, replace(speaking, caption=None))
+        caption_steering.run(CaptionSteering("made", "made", (), (), (0,)), data, replace(speaking, caption=None))
 
 
 def test_what_it_costs_is_measured_on_the_model(capsys):
@@ -307,7 +307,7 @@ def test_what_it_costs_is_measured_on_the_model(capsys):
 
     model = blip2.wrap(lookalikes.blip2(Blip2ForImageTextRetrieval), lookalikes.Letters(1), "made")
     experiment = EXPERIMENTS["qpert-tableB"]
-    assert isinstance(experiment, Cost)
+    assert isinstance(experiment, PerturbationCost)
     cells = perturbation_cost.cost(experiment, model, 2)
     ours = {c.options.get("step", c.metric): c.value for c in cells if c.value is not None}
     assert ours["image encoding"] > 0 and ours["subspaces"] > 0

@@ -12,11 +12,11 @@ import pytest
 from eval import cli as command
 from eval import datasets
 from eval.benchmarks import reprompt
-from eval.datasets import Captioned, Classed, Dataset, Instances, Query
+from eval.datasets import CaptionedDataset, ClassificationDataset, Dataset, InstanceDataset, Query
 from eval.experiments import gallery, phs, pointing, runner
 from eval.experiments.own import EXPERIMENTS
-from eval.experiments.results_cache import Store
-from eval.experiments.specs import Captioning, Clustering, Experiment, Needles, Perturbed, Proposing, Retrieval, Row
+from eval.experiments.results_cache import ResultsCache
+from eval.experiments.specs import Captioning, Clustering, PromptedRetrieval, InstanceRetrieval, QueryPerturbation, ProposalRecall, TextRetrieval, Row
 from eval.metrics import ranking
 from eval.report import published, results
 from foir.encoders.intervention import HeadGate
@@ -37,7 +37,7 @@ ROWS = (
     Row("crop"),
     Row("crop|phs", {"h_on": 6}),
 )
-SMALL = Experiment("small", "made", ("made",), ("toy",), ROWS, 5)
+SMALL = PromptedRetrieval("small", "made", ("made",), ("toy",), ROWS, 5)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def table(made, toy, tmp_path_factory):
-    return runner.run(SMALL, made, toy, Store(tmp_path_factory.mktemp("kept")))
+    return runner.run(SMALL, made, toy, ResultsCache(tmp_path_factory.mktemp("kept")))
 
 
 def value(table, place):
@@ -85,7 +85,7 @@ def test_nothing_depends_on_batches_and_chunks(made, toy, table, monkeypatch, tm
         (gallery, "BATCH", 5),
     ):
         monkeypatch.setattr(module, name, size)
-    again = runner.run(SMALL, made, toy, Store(tmp_path))
+    again = runner.run(SMALL, made, toy, ResultsCache(tmp_path))
     for one, other in zip(table, again, strict=True):
         assert other.value == pytest.approx(one.value, abs=0.6)  # near-ties may swap at the fifth place
 
@@ -93,7 +93,7 @@ def test_nothing_depends_on_batches_and_chunks(made, toy, table, monkeypatch, tm
 def test_cbir_does_not_depend_on_the_prompt(made, toy, table, tmp_path):
     moved = tuple(Query(q.picture, Prompt.point(5, 5), q.category) for q in made.queries)
     other = Dataset(made.name, made.gallery, made.labels, moved, made.query_pictures, made.categories, True)
-    (cell,) = runner.run(Experiment("one", "", (), (), ROWS[:1], 5), other, toy, Store(tmp_path))
+    (cell,) = runner.run(PromptedRetrieval("one", "", (), (), ROWS[:1], 5), other, toy, ResultsCache(tmp_path))
     assert cell.value == value(table, 0).value
 
 
@@ -110,7 +110,7 @@ def test_the_ceiling_is_what_a_perfect_ranking_has():
 
 
 def test_limit_keeps_the_whole_gallery(made, toy, tmp_path):
-    (cell,) = runner.run(Experiment("one", "", (), (), ROWS[:1], 5), made, toy, Store(tmp_path), limit=3)
+    (cell,) = runner.run(PromptedRetrieval("one", "", (), (), ROWS[:1], 5), made, toy, ResultsCache(tmp_path), limit=3)
     assert cell.n == sum(q.picture < 3 for q in made.queries)
 
 
@@ -131,7 +131,7 @@ def test_reprompting_is_cheaper_than_encoding(toy):
 
 
 def test_every_experiment_names_known_data_sets():
-    kinds = {Captioned: Retrieval | Captioning | Perturbed | Proposing, Classed: Clustering, Instances: Needles}
+    kinds = {CaptionedDataset: TextRetrieval | Captioning | QueryPerturbation | ProposalRecall, ClassificationDataset: Clustering, InstanceDataset: InstanceRetrieval}
     for experiment in EXPERIMENTS.values():
         kind = next((kind for kind, those in kinds.items() if isinstance(experiment, those)), Dataset)
         assert set(experiment.datasets) <= set(datasets.names(kind))
@@ -160,7 +160,7 @@ def test_coco_small_is_read_as_its_readme_says():
     assert len(data.categories) == 80
     assert len(data.queries) == 3281
     assert runner.ceiling(data, 10) == pytest.approx(79.6, abs=0.05)
-    image = data.query_pictures[data.queries[0].picture]()
+    image = data.query_images[data.queries[0].image]()
     assert not data.queries[0].prompt.fit(image.size).empty
 
 
@@ -177,7 +177,7 @@ def masked(made):
 
 def test_a_killed_run_goes_on_where_it_was(made, toy, table, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "CHUNK", 6)
-    store, calls = Store(tmp_path), []
+    store, calls = ResultsCache(tmp_path), []
     look = runner.look
 
     def dying(*args):
@@ -198,18 +198,18 @@ def test_a_killed_run_goes_on_where_it_was(made, toy, table, tmp_path, monkeypat
 
 
 def test_what_is_kept_is_not_taken_for_something_else(made, toy, tmp_path):
-    store = Store(tmp_path)
-    first = runner.run(Experiment("one", "", (), (), (Row("phs", {"h_on": 2}),), 5), made, toy, store)
+    store = ResultsCache(tmp_path)
+    first = runner.run(PromptedRetrieval("one", "", (), (), (Row("phs", {"h_on": 2}),), 5), made, toy, store)
     for change in (Row("phs", {"h_on": 3}), Row("phs", {"h_on": 2, "roi": "max"}), Row("phs", {"h_on": 2}, "query-db")):
         before = len(list(tmp_path.iterdir()))
-        runner.run(Experiment("one", "", (), (), (change,), 5), made, toy, store)
+        runner.run(PromptedRetrieval("one", "", (), (), (change,), 5), made, toy, store)
         assert len(list(tmp_path.iterdir())) == before + 1
-    again = runner.run(Experiment("two", "", (), (), (Row("phs", {"h_on": 2}),), 5), made, toy, store)
+    again = runner.run(PromptedRetrieval("two", "", (), (), (Row("phs", {"h_on": 2}),), 5), made, toy, store)
     assert again[0].value == first[0].value and again[0].seconds == first[0].seconds
 
 
 def test_a_damaged_kept_file_is_made_again(tmp_path):
-    store, made = Store(tmp_path), []
+    store, made = ResultsCache(tmp_path), []
 
     def make():
         made.append(1)
@@ -226,7 +226,7 @@ def test_a_damaged_kept_file_is_made_again(tmp_path):
 @pytest.mark.parametrize("mode", ["query", "query-db"])
 def test_ranking_on_the_device_equals_the_index(made, toy, tmp_path, mode, monkeypatch):
     monkeypatch.setattr(ranking, "QUERIES", 3)
-    kept = gallery.gallery(toy, made, Store(tmp_path))
+    kept = gallery.gallery(toy, made, ResultsCache(tmp_path))
     vectors = np.concatenate(kept.shards)[:8] + 0.01
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     gates = [HeadGate(tuple(2.0 * ((i + j) % 2) for j in range(6))) for i in range(8)]
@@ -246,7 +246,7 @@ def test_equal_scores_come_in_row_order():
 
 def test_points_stand_for_every_patch_on_the_object(made, toy):
     query = masked(made).queries[0]
-    found = pointing.pointings(query, 0, (160, 120), toy.grid, prompt="point")
+    found = pointing.query_prompts(query, 0, (160, 120), toy.grid, prompt="point")
     inside = rasterise(Prompt(mask=query.mask()).fit((160, 120)), (160, 120), toy.grid, rule="center").patches
     assert len(found) == inside.sum() > 4
     for (_, mask), (row, col) in zip(found, np.argwhere(inside), strict=True):
@@ -257,30 +257,30 @@ def test_points_stand_for_every_patch_on_the_object(made, toy):
 
 def test_an_outline_is_the_mask_and_a_box_needs_none(made, toy):
     query = masked(made).queries[3]
-    ((prompt, mask),) = pointing.pointings(query, 3, (160, 120), toy.grid, prompt="segment")
+    ((prompt, mask),) = pointing.query_prompts(query, 3, (160, 120), toy.grid, prompt="segment")
     np.testing.assert_array_equal(mask.pixels, query.mask())
     assert not prompt.only_boxes
-    assert pointing.pointings(made.queries[3], 3, (160, 120), toy.grid, prompt="segment") == []
-    assert len(pointing.pointings(made.queries[3], 3, (160, 120), toy.grid)) == 1
+    assert pointing.query_prompts(made.queries[3], 3, (160, 120), toy.grid, prompt="segment") == []
+    assert len(pointing.query_prompts(made.queries[3], 3, (160, 120), toy.grid)) == 1
 
 
 def test_a_careless_hand_moves_and_grows_the_box_as_the_paper_says():
     """A9, A10: x0' = x0 + c - l and x1' = x1 + c + l, so the centre moves by c and the half width grows by l."""
     box = Prompt.box(200, 150, 300, 260)
-    drawn = np.array([pointing.careless(box, 40, number, 0).boxes[0] for number in range(400)])
+    drawn = np.array([pointing.jittered_box(box, 40, number, 0).boxes[0] for number in range(400)])
     move = (drawn[:, 0] + drawn[:, 2]) / 2 - 250
     grow = (drawn[:, 2] - drawn[:, 0]) / 2 - 50
     assert set(move) <= set(range(-40, 41)) and set(grow) <= set(range(-40, 41))
     assert {move.min(), move.max(), grow.min(), grow.max()} == {-40, 40}
     assert abs(move.mean()) < 5 and abs(grow.mean()) < 5 and abs(np.corrcoef(move, grow)[0, 1]) < 0.15
-    again, other = pointing.careless(box, 40, 7, 1), pointing.careless(box, 40, 7, 2)
-    assert pointing.careless(box, 40, 7, 1).boxes == again.boxes != other.boxes
+    again, other = pointing.jittered_box(box, 40, 7, 1), pointing.jittered_box(box, 40, 7, 2)
+    assert pointing.jittered_box(box, 40, 7, 1).boxes == again.boxes != other.boxes
 
 
 def test_a_box_that_noise_turns_or_pushes_out_is_still_a_box(toy):
     tiny = Query(0, Prompt.box(2, 2, 5, 5), 0)
     for number in range(60):
-        for prompt, mask in pointing.pointings(tiny, number, (160, 120), toy.grid, noise=40):
+        for prompt, mask in pointing.query_prompts(tiny, number, (160, 120), toy.grid, noise=40):
             x0, y0, x1, y1 = prompt.boxes[0]
             assert 0 <= x0 < x1 <= 160 and 0 <= y0 < y1 <= 120
             assert mask.patches.any()
@@ -294,9 +294,9 @@ def test_all_ways_of_pointing_run_where_there_are_masks_and_say_so_where_not(mad
         Row("phs", {"h_on": 9}),
     )
     rows = tuple(replace(row, options={"h_on": 2}) if row.method == "phs" and not row.options else row for row in rows)
-    small = Experiment("ways", "", (), (), rows, 5, ("MP", "MAP"))
-    with_masks = runner.run(small, masked(made), toy, Store(tmp_path), limit=4)
-    without = runner.run(small, made, toy, Store(tmp_path), limit=4)
+    small = PromptedRetrieval("ways", "", (), (), rows, 5, ("MP", "MAP"))
+    with_masks = runner.run(small, masked(made), toy, ResultsCache(tmp_path), limit=4)
+    without = runner.run(small, made, toy, ResultsCache(tmp_path), limit=4)
     for cells_, run in ((with_masks, {"box", "segment", "point"}), (without, {"box"})):
         for cell in cells_:
             can = cell.options["prompt"] in run and cell.options.get("h_on") != 9
@@ -333,5 +333,5 @@ def test_a_cell_carries_the_papers_value(toy, made, tmp_path, monkeypatch):
     monkeypatch.setitem(published.DATASETS, "made", "COCO")
     monkeypatch.setitem(published.ENCODERS, "toy", ("DINOv2", "base"))
     table1 = next(e for e in phs.EXPERIMENTS if e.name == "phs-table1")
-    found = runner.run(replace(table1, rows=table1.rows[:1]), made, toy, Store(tmp_path), limit=2)
+    found = runner.run(replace(table1, rows=table1.rows[:1]), made, toy, ResultsCache(tmp_path), limit=2)
     assert [(c.metric, c.published) for c in found] == [("MP@100", 57.4), ("MAP@100", 61.5)]
