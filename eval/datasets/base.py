@@ -180,7 +180,9 @@ def require(path: Path, description: str) -> Path:
         Unavailable: It does not exist; the message says what to put there.
     """
     if not path.exists():
-        raise Unavailable(f"{description} is not at {path}: put it there, or set FOIR_DATA to the folder that holds it.")
+        raise Unavailable(
+            f"{description} is not at {path}: put it there, or set FOIR_DATA to the folder that holds it."
+        )
     return path
 
 

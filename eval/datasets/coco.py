@@ -26,7 +26,9 @@ def coco() -> Dataset:
         hub.data_folder() / "coco",
         "COCO 2017 (annotations/instances_{train,val}2017.json, train2017/, val2017/ of cocodataset.org)",
     )
-    val, train = (read_annotations(folder / "annotations" / f"instances_{split}2017.json") for split in ("val", "train"))
+    val, train = (
+        read_annotations(folder / "annotations" / f"instances_{split}2017.json") for split in ("val", "train")
+    )
     columns = category_columns(train)
     return Dataset(
         "coco",

@@ -22,7 +22,9 @@ def _build(name: str, largest: float) -> InstanceDataset:
 
     The published lists are not available, only their lengths (2,428 and 2,065; 106 and 120).
     """
-    folder = require(hub.data_folder() / "INSTRE", "INSTRE (INSTRE-S1/CLASS/*.jpg with a .txt of x y width height each)")
+    folder = require(
+        hub.data_folder() / "INSTRE", "INSTRE (INSTRE-S1/CLASS/*.jpg with a .txt of x y width height each)"
+    )
     scenes, queries = [], []
     for directory in sorted(path for subset in SUBSETS for path in folder.glob(f"{subset}/*") if path.is_dir()):
         boxes = ((path, _box(path)) for path in sorted(directory.glob("*.jpg")))

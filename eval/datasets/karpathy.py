@@ -69,7 +69,9 @@ def coco_boxes(folder: Path, names: Sequence[str]) -> _BoxesByName:
     boxes = {}
     for name in names:
         captions = data.get(_number(name), {})  # five images of the test split have none
-        detections = [pair for caption in captions.values() for pairs in caption["detections"].values() for pair in pairs]
+        detections = [
+            pair for caption in captions.values() for pairs in caption["detections"].values() for pair in pairs
+        ]
         unique = dict.fromkeys(tuple(map(float, box)) for _, box in detections)  # several captions share a box
         boxes[name] = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in unique)
     return boxes

@@ -34,7 +34,9 @@ def visual_genome() -> Dataset:
         entry["image_id"]: [(name, item) for item in entry["objects"] if (name := _name(item, alias))]
         for entry in json.loads(require(folder / "objects.json", DESCRIPTION).read_text())
     }
-    test, train = (_image_numbers(require(folder / f"{split}_list_500.txt", DESCRIPTION)) for split in ("test", "train"))
+    test, train = (
+        _image_numbers(require(folder / f"{split}_list_500.txt", DESCRIPTION)) for split in ("test", "train")
+    )
     counts = Counter(name for number in (*test, *train) for name, _ in objects.get(number, ()))
     frequent = sorted(counts, key=lambda name: (-counts[name], name))[:CATEGORIES]
     columns = {name: i for i, name in enumerate(frequent)}

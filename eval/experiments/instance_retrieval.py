@@ -1,14 +1,15 @@
-"""Instances found on scenes that one vector stands for, or several of which the best counts.
+"""Instance retrieval on scenes of many objects, each represented by one vector or by several of which the best counts.
 
-A query is the plain feature of a picture of the instance alone (GeM's for GeM). mAP is taken over the whole gallery:
-the average precision of a query is the mean of the precisions at each of its right scenes, and so divides by how many
-right scenes there are (MaO spec, section 6). On a curve, right scenes off the point are neither right nor wrong.
+The query is the plain feature of an image of the instance alone (GeM's for GeM). mAP covers the whole gallery: the
+average precision of a query is the mean of the precisions at each of its relevant scenes, so it is divided by the number
+of relevant scenes (MaO spec, section 6). For one group of scenes, relevant scenes of other groups are ignored.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,190 +17,255 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from eval.datasets import InstanceDataset, InstanceQuery
-from eval.experiments import representations
-from eval.experiments.representations import REPRESENTATIONS, Pool, gem
-from eval.experiments.results_cache import ResultsCache
-from eval.experiments.specs import InstanceRetrieval, Row
-from eval.metrics.retrieval import Mean, image_mean
-from eval.report import published
-from eval.report.results import Cell
 from foir.encoders.base import Encoder
 from foir.errors import Unavailable
+from foir.small_objects import detect, finetune
 from foir.small_objects.crops import DetectedObject
 from foir.small_objects.detect import Detector
 from foir.small_objects.embed import embed_images
 
-CHUNK = 16  # scenes at a time, and what a killed run can lose
-ABOUT = ("boxes", "trained")  # options that are no way's own
-_Found = tuple[np.ndarray, np.ndarray]  # vectors [n, dim], and the scene of each
+from ..datasets import InstanceDataset, InstanceQuery, Scene
+from ..metrics.retrieval import Mean, image_mean
+from ..report import published
+from ..report.results import Cell, CellBuilder
+from .representations import REPRESENTATIONS, Pool, cache_key, gem
+from .results_cache import ResultsCache
+from .specs import ExperimentSpec, Row, RunContext
+
+BOXES = ("annotated", "detected")
+CHUNK = 16  # scenes; a killed run loses at most one chunk
+ROW_OPTIONS = ("boxes", "trained")  # options that representations do not know
+_Vectors = tuple[np.ndarray, np.ndarray]  # vectors [n, dim], and the scene of each
 
 
-def run(
-    experiment: InstanceRetrieval,
-    data: InstanceDataset,
-    encoder: Encoder,
-    detector: Callable[[], Detector],
-    store: ResultsCache,
-    *,
-    trained: bool = False,
-    limit: int | None = None,
-) -> list[Cell]:
-    """The mAP of each row, and its curves; `limit` queries. Intervals are over instances.
+@dataclass(frozen=True)
+class InstanceRetrieval(ExperimentSpec):
+    """Instance retrieval on scenes of many objects.
 
-    Rows of a fine-tuned encoder are measured where it is one (`trained`), and then the others are not. Nor are those of
-    detected boxes where the detector cannot be loaded.
+    Attributes:
+        rows: `method` is one of `representations.REPRESENTATIONS`, or another paper's, whose numbers are copied;
+            options: "boxes" ("annotated" or "detected"), "trained" where the encoder was fine-tuned first.
+        tables: Their names in the paper or its repository.
+        compared: Methods that the rows after them are compared with.
+    """
+
+    rows: tuple[Row, ...]
+    tables: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ("cls", "mean")
+
+    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
+        """See `ExperimentSpec`."""
+        data = context.load_dataset(dataset, InstanceDataset)
+        trained = context.adapter is not None
+        model = plain = context.load_encoder(encoder)
+        if context.adapter is not None:
+            model, plain = finetune.adapted(model, context.adapter), None
+
+        def load_detector() -> Detector:  # on the encoder without an adapter
+            return detect.load(plain or context.load_encoder(encoder))
+
+        return measure(self, data, model, load_detector, context.cache, trained=trained, limit=context.limit)
+
+
+def measure(
+    experiment: InstanceRetrieval, data: InstanceDataset, encoder: Encoder, load_detector: Callable[[], Detector],
+    cache: ResultsCache, *, trained: bool = False, limit: int | None = None,
+) -> list[Cell]:  # fmt: skip
+    """The mAP of each row, overall and by group; `limit` queries. Intervals are over instances.
+
+    With a fine-tuned encoder (`trained`) only the rows of one are measured, otherwise only the others. Rows of detected
+    boxes are not measured where the detector cannot be loaded.
     """
     queries = data.queries[:limit]
-    rows = [row for row in experiment.rows if row.method in REPRESENTATIONS and bool(row.options.get("trained")) == trained]
-    found = None
-    if any(row.options.get("boxes") == "detected" for row in rows):
-        try:
-            found = detector()
-        except Unavailable as error:
-            tqdm.write(f"{error} Rows of detected boxes are not run.")
-            rows = [row for row in rows if row.options.get("boxes") != "detected"]
+    rows = [row for row in experiment.rows if row.method in REPRESENTATIONS and _is_trained(row) == trained]
+    detector, rows = _load_detector(load_detector, rows)
     started = time.perf_counter()
-    scenes = _scenes(data, encoder, found, rows, store)
+    scenes = _scene_vectors(data, encoder, detector, rows, cache)
     seconds = round(time.perf_counter() - started, 1)
-    asked = _asked(encoder, queries, {_pool(row) for row in rows})
-    right = np.array([[query.instance in scene.instances for scene in data.scenes] for query in queries])
+    vectors = _query_vectors(encoder, queries, {_pool(row) for row in rows})
+    relevant = np.array([[query.instance in scene.instances for scene in data.scenes] for query in queries])
     instances = np.unique([query.instance for query in queries], return_inverse=True)[1]
+    builder = CellBuilder(experiment.name, data.name, encoder.name, {"encoder": encoder.revision}, seconds=seconds)
     cells: list[Cell] = []
     bases: dict[tuple[str, str], dict[str, Mean]] = {}
     for row in experiment.rows:
-        about: dict[str, Any] = {
-            "experiment": experiment.name,
-            "dataset": data.name,
-            "encoder": encoder.name,
-            "method": row.method,
-            "seconds": seconds,
-            "revisions": {"encoder": encoder.revision},
-        }
-        published = _published(experiment, row, about)
+        cell = builder.using(method=row.method, options=row.options)
+        reference = published_value(experiment, row, data.name, encoder.name)
         if row not in scenes:
-            status = "not_run" if row.method in REPRESENTATIONS else "published_only"
-            if status == "published_only" and published is None:
-                continue
-            cells.append(
-                Cell(**about, options=row.options, metric="mAP", value=None, published=published, status=status)
-            )
+            if row.method in REPRESENTATIONS or reference is not None:
+                status = "not_run" if row.method in REPRESENTATIONS else "published_only"
+                cells.append(cell.missing("mAP", reference, status))
             continue
-        vectors, owner = scenes[row]
-        scores = _best(asked[_pool(row)] @ vectors.T, owner, len(data.scenes))
-        for part, inside in _parts(data).items():
-            counted = right & inside
-            some = counted.any(1)
-            if not some.any():
+        scene_vectors, owner = scenes[row]
+        scores = _best_scores(vectors[_pool(row)] @ scene_vectors.T, owner, len(data.scenes))
+        for (name, group), inside in _groups(data).items():
+            counted = relevant & inside
+            used = counted.any(1)
+            if not used.any():
                 continue
-            values = _average_precisions(scores[some], counted[some], (right & ~inside)[some])
-            mean = image_mean(values, instances[some])
-            here = about | {"options": {**row.options, **dict([part] if part[0] else [])}, "n": int(some.sum())}
-            cells.append(_cell(here, "mAP", mean, published if not part[0] else None))
-            compared = bases.setdefault(part, {})
-            cells += [_cell(here, f"mAP minus {name}", mean.minus(base)) for name, base in compared.items()]
-            if row.method in experiment.compared and row.method not in compared:
-                compared[row.method] = mean
+            mean = image_mean(
+                _average_precisions(scores[used], counted[used], (relevant & ~inside)[used]), instances[used]
+            )
+            options = {**row.options, **({name: group} if name else {})}
+            compared = bases.setdefault((name, group), {})
+            cells += cell.using(options=options, n=int(used.sum())).compared(
+                "mAP", mean, compared, None if name else reference
+            )
+            if row.method in experiment.compared:
+                compared.setdefault(row.method, mean)
     return cells
 
 
-def _cell(about: dict[str, Any], metric: str, mean: Mean, published: float | None = None) -> Cell:
-    value, low, high = (100 * part for part in (mean.value, mean.low, mean.high))
-    return Cell(**about, metric=metric, value=value, low=low, high=high, published=published)
+def _is_trained(row: Row) -> bool:
+    return bool(row.options.get("trained"))
 
 
-def _scenes(
-    data: InstanceDataset, encoder: Encoder, detector: Detector | None, rows: Sequence[Row], store: ResultsCache
-) -> dict[Row, _Found]:
-    """The vectors that stand for the scenes, by row; rows share what is read and detected."""
-    facts = [data.name, data.digest, encoder.name, encoder.revision, str(encoder.dtype)]
-    parts: dict[Row, list[_Found]] = {row: [] for row in rows}
+def _load_detector(load_detector: Callable[[], Detector], rows: list[Row]) -> tuple[Detector | None, list[Row]]:
+    """The detector if a row needs it, and the rows that can be measured."""
+    if not any(row.options.get("boxes") == "detected" for row in rows):
+        return None, rows
+    try:
+        return load_detector(), rows
+    except Unavailable as error:
+        tqdm.write(f"{error} Rows of detected boxes are not run.")
+        return None, [row for row in rows if row.options.get("boxes") != "detected"]
+
+
+def _scene_vectors(
+    data: InstanceDataset, encoder: Encoder, detector: Detector | None, rows: Sequence[Row], cache: ResultsCache
+) -> dict[Row, _Vectors]:
+    """The vectors that represent the scenes, by row; rows share loaded images and detected objects."""
+    key = [data.name, data.digest, encoder.name, encoder.revision, str(encoder.dtype)]
+    chunks: dict[Row, list[_Vectors]] = {row: [] for row in rows}
     for start in tqdm(range(0, len(data.scenes), CHUNK), unit="chunk", desc="scenes"):
-        chunk = _Chunk(data, start, detector)
+        chunk = _Chunk(data.scenes[start : start + CHUNK], detector)
         for row in rows:
             boxes = row.options.get("boxes", "")
-            options = {name: value for name, value in row.options.items() if name not in ABOUT}
-            finder = detector.name if detector is not None and boxes == "detected" else ""
-            known = [*facts, start, row.method, representations.facts(row.method, options), boxes, finder]
-            made = store.get(known, partial(chunk.vectors, encoder, row.method, boxes, options))
-            owner = np.repeat(np.arange(start, start + len(made["counts"])), made["counts"])
-            parts[row].append((made["vectors"], owner))
-    return {row: (np.concatenate([v for v, _ in found]), np.concatenate([o for _, o in found]))
-            for row, found in parts.items()}  # fmt: skip
+            options = {name: value for name, value in row.options.items() if name not in ROW_OPTIONS}
+            detector_name = detector.name if detector is not None and boxes == "detected" else ""
+            row_key = [*key, start, row.method, cache_key(row.method, options), boxes, detector_name]
+            arrays = cache.get(row_key, partial(chunk.vectors, encoder, row.method, boxes, options))
+            owner = np.repeat(np.arange(start, start + len(arrays["counts"])), arrays["counts"])
+            chunks[row].append((arrays["vectors"], owner))
+    return {row: (np.concatenate([v for v, _ in parts]), np.concatenate([o for _, o in parts]))
+            for row, parts in chunks.items()}  # fmt: skip
 
 
+@dataclass
 class _Chunk:
-    """Some scenes, read and searched for objects once, if at all."""
+    """Scenes whose images are loaded, and whose objects are detected, at most once."""
 
-    def __init__(self, data: InstanceDataset, start: int, detector: Detector | None) -> None:
-        self.scenes, self.detector = data.scenes[start : start + CHUNK], detector
-        self._images: list[Image.Image] = []
-        self._things: dict[str, list[Sequence[DetectedObject]]] = {}
+    scenes: Sequence[Scene]
+    detector: Detector | None
+    _images: list[Image.Image] = field(default_factory=list)
+    _objects: dict[str, list[Sequence[DetectedObject]]] = field(default_factory=dict)
 
     def vectors(self, encoder: Encoder, method: str, boxes: str, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The vectors of all scenes, and how many each has."""
         if not self._images:
             self._images = [scene.load() for scene in self.scenes]
-        made = REPRESENTATIONS[method](encoder, list(zip(self._images, self._seen(boxes), strict=True)), options)
-        counts = np.array([len(some) for some in made])
-        return {"vectors": np.concatenate([some.float().cpu().numpy() for some in made]), "counts": counts}
+        scenes = list(zip(self._images, self._scene_objects(boxes), strict=True))
+        vectors = REPRESENTATIONS[method](encoder, scenes, options)
+        counts = np.array([len(scene) for scene in vectors])
+        return {"vectors": np.concatenate([scene.float().cpu().numpy() for scene in vectors]), "counts": counts}
 
-    def _seen(self, boxes: str) -> list[Sequence[DetectedObject]]:
-        if boxes not in self._things:
+    def _scene_objects(self, boxes: str) -> list[Sequence[DetectedObject]]:
+        if boxes not in self._objects:
             if boxes == "annotated":
-                self._things[boxes] = [scene.objects() for scene in self.scenes]
+                self._objects[boxes] = [scene.objects() for scene in self.scenes]
             elif boxes == "detected" and self.detector is not None:
-                self._things[boxes] = [self.detector(image) for image in self._images]
+                self._objects[boxes] = [self.detector(image) for image in self._images]
             else:
-                self._things[boxes] = [()] * len(self._images)
-        return self._things[boxes]
+                self._objects[boxes] = [()] * len(self._images)
+        return self._objects[boxes]
 
 
 def _pool(row: Row) -> Pool:
-    """How a query is pooled to be compared with a row's scenes."""
+    """How a query is pooled for comparison with a row's scenes."""
     return gem if row.method == "gem" else embed_images
 
 
-def _asked(encoder: Encoder, queries: Sequence[InstanceQuery], pools: Collection[Pool]) -> dict[Pool, np.ndarray]:
-    parts: dict[Pool, list[np.ndarray]] = {pool: [] for pool in pools}
+def _query_vectors(
+    encoder: Encoder, queries: Sequence[InstanceQuery], pools: Collection[Pool]
+) -> dict[Pool, np.ndarray]:
+    batches: dict[Pool, list[np.ndarray]] = {pool: [] for pool in pools}
     for start in range(0, len(queries), CHUNK):
         images = [query.load() for query in queries[start : start + CHUNK]]
-        for pool, made in parts.items():
-            made.append(pool(encoder, images).float().cpu().numpy())
-    return {pool: np.concatenate(made) for pool, made in parts.items()}
+        for pool, arrays in batches.items():
+            arrays.append(pool(encoder, images).float().cpu().numpy())
+    return {pool: np.concatenate(arrays) for pool, arrays in batches.items()}
 
 
-def _best(scores: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
+def _best_scores(scores: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
     """The best score of each scene's vectors, [queries, scenes]."""
     best = np.full((len(scores), count), -np.inf, np.float32)
-    for place, column in zip(owner, scores.T, strict=True):
-        np.maximum(best[:, place], column, out=best[:, place])
+    for scene, column in zip(owner, scores.T, strict=True):
+        np.maximum(best[:, scene], column, out=best[:, scene])
     return best
 
 
-def _average_precisions(scores: np.ndarray, right: np.ndarray, neither: np.ndarray) -> np.ndarray:
+def _average_precisions(scores: np.ndarray, relevant: np.ndarray, ignored: np.ndarray) -> np.ndarray:
     """Of each query, [n]; scenes of equal score keep their order in the gallery."""
     values = []
-    for score, wanted, left_out in zip(scores, right, neither, strict=True):
+    for score, correct, left_out in zip(scores, relevant, ignored, strict=True):
         order = np.argsort(-score, kind="stable")
-        ranked = wanted[order[~left_out[order]]]
-        places = np.flatnonzero(ranked) + 1
-        values.append(float((np.arange(1, len(places) + 1) / places).mean()))
+        ranks = np.flatnonzero(correct[order[~left_out[order]]]) + 1
+        values.append(float((np.arange(1, len(ranks) + 1) / ranks).mean()))
     return np.array(values)
 
 
-def _parts(data: InstanceDataset) -> dict[tuple[str, str], np.ndarray]:
-    """Which scenes count, bool [scenes]: all of them, and those of each point of a curve."""
-    parts = {("", ""): np.ones(len(data.scenes), bool)}
-    for part in dict.fromkeys(point for scene in data.scenes for point in scene.groups.items()):
-        parts[part] = np.array([part in scene.groups.items() for scene in data.scenes])
-    return parts
+def _groups(data: InstanceDataset) -> dict[tuple[str, str], np.ndarray]:
+    """Which scenes count, bool [scenes]: all, and those of each group."""
+    groups = {("", ""): np.ones(len(data.scenes), bool)}
+    for group in dict.fromkeys(item for scene in data.scenes for item in scene.groups.items()):
+        groups[group] = np.array([group in scene.groups.items() for scene in data.scenes])
+    return groups
 
 
-def _published(experiment: InstanceRetrieval, row: Row, about: dict[str, Any]) -> float | None:
+def published_value(experiment: InstanceRetrieval, row: Row, dataset: str, encoder: str) -> float | None:
+    """The paper's value of a row; None where it has none."""
     if row.published is None:
         return None
-    dataset = about["dataset"] + ("-detected" if row.options.get("boxes") == "detected" else "")
-    values = (
-        published.value("mao", table, dataset, about["encoder"], row.published, "mAP") for table in experiment.tables
-    )
+    variant = dataset + ("-detected" if row.options.get("boxes") == "detected" else "")
+    values = (published.value("mao", table, variant, encoder, row.published, "mAP") for table in experiment.tables)
     return next((value for value in values if value is not None), None)
+
+
+MINI_OPTIONS = {"alpha": 1.0, "steps": 40}  # chosen with needles-dev: foir.small_objects.mao.MODES["mini"]
+EXPERIMENTS = (
+    InstanceRetrieval(
+        "needles-playroom", "Held-out toys on 0.5 to 5 % of scenes with up to 30 objects", ("needles-playroom",),
+        ("mini",),
+        (
+            Row("cls"),
+            Row("gem"),
+            *(
+                Row(method, {"boxes": boxes, **options})
+                for boxes in BOXES
+                for method, options in (("mean", {}), ("max", {}), ("full-image", MINI_OPTIONS), ("mao", MINI_OPTIONS))
+            ),
+            Row("cls", {"trained": True}),
+            Row("mean", {"trained": True, "boxes": "annotated"}),
+            Row("mao", {"trained": True, "boxes": "annotated", **MINI_OPTIONS}),
+        ),
+    ),
+    InstanceRetrieval(
+        "needles-dev", "Weight of the crops' own vectors, and number of steps, of Stage B of MaO for mini",
+        ("needles-dev",), ("mini",),
+        (
+            Row("cls"),
+            Row("mean", {"boxes": "annotated"}),
+            *(
+                Row("mao", {"boxes": "annotated", "alpha": alpha, "steps": steps})
+                for alpha in (0.1, 0.3, 1.0, 3.0)
+                for steps in (20, 40)
+            ),
+            Row("mao", {"boxes": "annotated"}),
+        ),
+    ),
+    InstanceRetrieval(
+        "needles-resolution", "The same scenes at half and at double resolution",
+        ("needles-playroom-320", "needles-playroom-1280"), ("mini",),
+        (Row("cls"), Row("mean", {"boxes": "annotated"}), Row("mao", {"boxes": "annotated", **MINI_OPTIONS})),
+    ),
+)  # fmt: skip

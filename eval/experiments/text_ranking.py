@@ -1,9 +1,9 @@
-"""Ranks of texts and pictures for each other under every row's perturbation; a look at a picture serves many rows."""
+"""Ranks of texts and images for each other under every row's perturbation; rows share the encoded images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,171 +11,196 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from eval.datasets import CaptionedDataset
-from eval.experiments.specs import Row
-from eval.metrics.recall import max_similarity, image_ranks, text_ranks
 from foir.image_text import ImageTextModel, Match
 from foir.patches import PatchMask, rasterise
 from foir.perturbation.query_perturbation import Perturbation
 from foir.prompts import Prompt
 
+from ..datasets import CaptionedDataset
+from ..metrics.recall import image_ranks, max_similarity, text_ranks
+from .specs import Row
+
 BATCH = 8
-SHORTLIST = 64  # best by vectors, in either direction, that the matching head scores again
-FAR = -100.0  # what all others score then
-MEMORY = 4e9  # bytes of scores that are kept at once; more rows than that look at the pictures again
-_Pairs = dict[tuple[int, int], float]  # logits of (text, picture)
-Ranks = tuple[np.ndarray, np.ndarray]  # of each text its picture's rank, of each picture its best text's
+SHORTLIST = 64  # top candidates by vectors, in either direction, that the matching head scores again
+OUTSIDE = -100.0  # score of all others after the matching head
+MEMORY = 4e9  # bytes of scores at a time; more rows than that encode the images again
+_Logits = dict[tuple[int, int], float]  # of (text, image)
+Ranks = tuple[np.ndarray, np.ndarray]  # rank of each text's image, [texts]; of each image's best text, [images]
+Sizes = Sequence[tuple[int, int]]  # (width, height)
 
 
-def ranks(
-    data: CaptionedDataset, model: ImageTextModel, rows: Sequence[Row], words: np.ndarray, owner: np.ndarray
-) -> tuple[dict[Row, Ranks], list[tuple[int, int]]]:
-    """Rank everything for every row.
+@dataclass(frozen=True)
+class Batch:
+    """Encoded images.
+
+    Attributes:
+        start: Number of the first image in the data set.
+        tokens: From `ImageTextModel.encode_images`.
+        sizes: Size of each image.
+        perturbations: Perturbations of the batch by what their subspaces depend on; rows share them.
+    """
+
+    start: int
+    tokens: Tensor
+    sizes: Sizes
+    perturbations: dict[tuple[Any, ...], Perturbation] = field(default_factory=dict)
+
+    def single(self, i: int) -> Batch:
+        """Image `i` of the batch alone."""
+        return Batch(self.start + i, self.tokens[[i]], [self.sizes[i]])
+
+
+def rank_rows(
+    data: CaptionedDataset, model: ImageTextModel, rows: Sequence[Row], texts: np.ndarray
+) -> tuple[dict[Row, Ranks], Sizes]:
+    """Rank all texts and images for every row.
 
     Args:
-        data: Pictures, captions, boxes.
-        model: Opened.
-        rows: What is measured: "plain", "qpert" or "oes".
-        words: The texts' vectors, float32 [texts, dim].
-        owner: Picture of each text.
+        data: Images, captions, boxes.
+        model: The model.
+        rows: Rows with the method "plain", "qpert" or "oes".
+        texts: The captions' vectors, float32 [texts, dim].
 
     Returns:
-        Ranks of each row, and the pictures' sizes.
+        Ranks of each row, and the images' sizes.
     """
-    found: dict[Row, Ranks] = {}
-    sizes: list[tuple[int, int]] = []
-    at_once = max(1, int(MEMORY / (4 * len(words) * len(data.images))))
-    for first in range(0, len(rows), at_once):
-        some = rows[first : first + at_once]
-        scores, sizes = _scores(data, model, some, words)
-        matched = _matched(data, model, some, scores)
-        for row in some:
-            by_text, by_picture = matched(row)
-            found[row] = text_ranks(by_text, owner), image_ranks(by_picture, owner)
+    ranks: dict[Row, Ranks] = {}
+    sizes: Sizes = []
+    owner = data.text_images
+    group_size = max(1, int(MEMORY / (4 * len(texts) * len(data.images))))
+    for first in range(0, len(rows), group_size):
+        group = rows[first : first + group_size]
+        scores, sizes = _scores(data, model, group, texts)
+        matched = match_scores(data, model, group, scores)
+        for row in group:
+            by_text, by_image = matched(row)
+            ranks[row] = text_ranks(by_text, owner), image_ranks(by_image, owner)
             del scores[row]
-    return found, sizes
+    return ranks, sizes
 
 
 def _scores(
-    data: CaptionedDataset, model: ImageTextModel, rows: Sequence[Row], words: np.ndarray
-) -> tuple[dict[Row, np.ndarray], list[tuple[int, int]]]:
-    """Similarities float32 [texts, pictures] of each row, and the pictures' sizes."""
-    scores = {row: np.zeros((len(words), len(data.images)), np.float32) for row in rows}
-    shown: list[tuple[int, int]] = []
-    for start, tokens, sizes in _batches(data, model):
-        shown += sizes
-        pulls: dict[tuple[Any, ...], Perturbation] = {}
-        plain = max_similarity(words, model.image_vectors(tokens).cpu().numpy())
-        for row, made in scores.items():
-            part = plain
+    data: CaptionedDataset, model: ImageTextModel, rows: Sequence[Row], texts: np.ndarray
+) -> tuple[dict[Row, np.ndarray], Sizes]:
+    """Similarities of each row, float32 [texts, images], and the images' sizes."""
+    scores = {row: np.zeros((len(texts), len(data.images)), np.float32) for row in rows}
+    sizes: list[tuple[int, int]] = []
+    for batch in _batches(data, model):
+        sizes += batch.sizes
+        plain = max_similarity(texts, model.image_vectors(batch.tokens).cpu().numpy())
+        for row, matrix in scores.items():
+            similarity = plain
             if row.method == "qpert":
-                pull = pulled(model, data, row, start, tokens, sizes, pulls)
-                part = max_similarity(words, model.image_vectors(tokens, pull).cpu().numpy())
+                vectors = model.image_vectors(batch.tokens, perturb(model, data, row, batch))
+                similarity = max_similarity(texts, vectors.cpu().numpy())
             elif row.method == "oes":
-                near = [_regions(model, data, row, start + i, size) for i, size in enumerate(sizes)]
-                own = [object_vectors(model, tokens[[i]], regions) for i, regions in enumerate(near)]
-                part = plain + np.stack([_nearest_object(words, objects) for objects in own], 1)
-            made[:, start : start + len(sizes)] = part
-    return scores, shown
+                singles = [batch.single(i) for i in range(len(batch.sizes))]
+                objects = [object_vectors(model, one.tokens, regions(model, data, row, one)[0]) for one in singles]
+                similarity = plain + np.stack([_max_object_similarity(texts, vectors) for vectors in objects], 1)
+            matrix[:, batch.start : batch.start + len(batch.sizes)] = similarity
+    return scores, sizes
 
 
-def _nearest_object(words: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """Of each text the largest similarity to one of a picture's objects, 0 where it has none, [texts]."""
-    return (words @ objects.T).max(1) if len(objects) else np.zeros(len(words), np.float32)
+def _max_object_similarity(texts: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """Of each text the largest similarity to an object of an image, 0 where it has none, [texts]."""
+    return (texts @ objects.T).max(1) if len(objects) else np.zeros(len(texts), np.float32)
 
 
-def pulled(
-    model: ImageTextModel, data: CaptionedDataset, row: Row, start: int, tokens: Tensor, sizes: Sequence[tuple[int, int]],
-    pulls: dict[tuple[Any, ...], Perturbation],
-) -> Perturbation:  # fmt: skip
-    """A row's perturbation of a batch; rows with equal subspaces, kept in `pulls`, share them."""
+def perturb(model: ImageTextModel, data: CaptionedDataset, row: Row, batch: Batch) -> Perturbation:
+    """A row's perturbation of a batch; rows with equal subspaces share them."""
     options = {"theta": model.theta, "strength": model.strength, "weight": "1", "mode": "paper", **row.options}
     key = (options["boxes"], options["theta"], options["mode"])
-    if key not in pulls:
-        regions = [_regions(model, data, row, start + i, size) for i, size in enumerate(sizes)]
-        pulls[key] = model.perturbation(tokens, regions, theta=options["theta"], mode=options["mode"])
-    return replace(pulls[key], strength=options["strength"], weight=options["weight"])
+    if key not in batch.perturbations:
+        batch.perturbations[key] = model.perturbation(
+            batch.tokens, regions(model, data, row, batch), theta=options["theta"], mode=options["mode"]
+        )
+    return replace(batch.perturbations[key], strength=options["strength"], weight=options["weight"])
 
 
-def object_vectors(model: ImageTextModel, tokens: Tensor, regions: Sequence[PatchMask]) -> np.ndarray:
-    """Each object as if its patches were the whole picture, float32 [objects * q, dim] (the paper's object embeddings).
+def object_vectors(model: ImageTextModel, tokens: Tensor, objects: Sequence[PatchMask]) -> np.ndarray:
+    """Each object as if its patches were the whole image, float32 [objects * q, dim] (the paper's object embeddings).
 
-    How the paper pools a region is not stated; here the queries see the patches that the box touches. A model that
-    pools by its CLS token keeps that token.
+    The paper does not state how it pools a region; here the queries attend to the patches that the box touches. A model
+    that pools by its CLS token keeps that token.
     """
-    kept = []
-    for region in regions:
+    vectors = []
+    for region in objects:
         inside = np.flatnonzero(region.patches.reshape(-1)) + model.first_patch
-        places = np.concatenate([np.arange(0 if model.encoder is None else model.first_patch), inside])
-        kept.append(model.image_vectors(tokens[:, torch.from_numpy(places).to(tokens.device)])[0].cpu().numpy())
-    return np.concatenate(kept) if kept else np.zeros((0, 0), np.float32)
+        special = np.arange(0 if model.encoder is None else model.first_patch)
+        columns = torch.from_numpy(np.concatenate([special, inside])).to(tokens.device)
+        vectors.append(model.image_vectors(tokens[:, columns])[0].cpu().numpy())
+    return np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32)
 
 
-def _matched(
+def match_scores(
     data: CaptionedDataset, model: ImageTextModel, rows: Sequence[Row], scores: Mapping[Row, np.ndarray]
 ) -> Callable[[Row], tuple[np.ndarray, np.ndarray]]:
-    """A row's scores [texts, pictures] to rank pictures by, and those to rank texts by, after the matching head."""
+    """A row's scores [texts, images] after the matching head: to rank images by, and to rank texts by."""
     match = model.match
     if match is None:
         return lambda row: (scores[row], scores[row])
     shortlists = {row: _shortlists(scores[row]) for row in rows}
-    plain: _Pairs = {}
-    own: dict[Row, _Pairs] = {row: {} for row in rows if row.options.get("mode") == "legacy"}
-    wanted = np.logical_or.reduce([a | b for row in rows if row not in own for a, b in [shortlists[row]]])
-    texts = [text for said in data.captions for text in said]
-    for start, tokens, sizes in _batches(data, model):
-        for i, size in enumerate(sizes):
-            picture = start + i
-            plain |= _logits(match, tokens[[i]], texts, np.flatnonzero(wanted[:, picture]), picture, None)
-            for row, found in own.items():  # what was released perturbs the matching head's queries too
-                pull = pulled(model, data, row, picture, tokens[[i]], [size], {})
-                near = np.logical_or(*shortlists[row])[:, picture]
-                found |= _logits(match, tokens[[i]], texts, np.flatnonzero(near), picture, pull)
+    plain: _Logits = {}
+    perturbed: dict[Row, _Logits] = {row: {} for row in rows if row.options.get("mode") == "legacy"}
+    candidates = np.logical_or.reduce([a | b for row in rows if row not in perturbed for a, b in [shortlists[row]]])
+    texts = data.texts
+    for batch in _batches(data, model):
+        for i in range(len(batch.sizes)):
+            single = batch.single(i)
+            plain |= _match(match, single, texts, np.flatnonzero(candidates[:, single.start]), None)
+            for row, logits in perturbed.items():  # the released code perturbs the matching head's queries too
+                near = np.logical_or(*shortlists[row])[:, single.start]
+                logits |= _match(match, single, texts, np.flatnonzero(near), perturb(model, data, row, single))
 
-    def ranked(row: Row) -> tuple[np.ndarray, np.ndarray]:
-        known = own.get(row, plain)
-        made = []
+    def matched(row: Row) -> tuple[np.ndarray, np.ndarray]:
+        logits = perturbed.get(row, plain)
+        matrices = []
         for near in shortlists[row]:
-            final = np.full(scores[row].shape, FAR)
-            for text, picture in zip(*np.nonzero(near), strict=True):
-                final[text, picture] = known[int(text), int(picture)] + scores[row][text, picture]
-            made.append(final)
-        return made[0], made[1]
+            final = np.full(scores[row].shape, OUTSIDE)
+            for text, image in zip(*np.nonzero(near), strict=True):
+                final[text, image] = logits[int(text), int(image)] + scores[row][text, image]
+            matrices.append(final)
+        return matrices[0], matrices[1]
 
-    return ranked
+    return matched
 
 
 def _shortlists(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which pictures are among the best of each text, and which texts among the best of each picture, bool [t, n]."""
-    made = []
+    """Which images are candidates of each text, and which texts of each image, bool [texts, images]."""
+    masks = []
     for axis in (1, 0):
         near = np.zeros(scores.shape, bool)
         count = min(SHORTLIST, scores.shape[axis])
         best = np.argpartition(-scores, count - 1, axis)
         np.put_along_axis(near, best[:, :count] if axis == 1 else best[:count], True, axis)
-        made.append(near)
-    return made[0], made[1]
+        masks.append(near)
+    return masks[0], masks[1]
 
 
-def _logits(
-    match: Match, tokens: Tensor, texts: Sequence[str], near: np.ndarray, picture: int, pull: Perturbation | None
-) -> _Pairs:
-    found: _Pairs = {}
+def _match(
+    match: Match, single: Batch, texts: Sequence[str], near: np.ndarray, perturbation: Perturbation | None
+) -> _Logits:
+    """The matching head's logits of one image and the texts `near`."""
+    logits: _Logits = {}
     for start in range(0, len(near), SHORTLIST):
-        part = near[start : start + SHORTLIST].tolist()
-        rows = torch.zeros(len(part), dtype=torch.long, device=tokens.device)
-        own = None if pull is None else pull.take(rows)
-        logits = match(tokens[rows], [texts[text] for text in part], own)
-        found |= {(text, picture): float(logit) for text, logit in zip(part, logits, strict=True)}
-    return found
+        chunk = near[start : start + SHORTLIST].tolist()
+        rows = torch.zeros(len(chunk), dtype=torch.long, device=single.tokens.device)
+        repeated = None if perturbation is None else perturbation.take(rows)
+        scores = match(single.tokens[rows], [texts[text] for text in chunk], repeated)
+        logits |= {(text, single.start): float(score) for text, score in zip(chunk, scores, strict=True)}
+    return logits
 
 
-def _batches(data: CaptionedDataset, model: ImageTextModel) -> Iterator[tuple[int, Tensor, list[tuple[int, int]]]]:
-    for start in tqdm(range(0, len(data.images), BATCH), desc="pictures"):
+def _batches(data: CaptionedDataset, model: ImageTextModel) -> Iterator[Batch]:
+    for start in tqdm(range(0, len(data.images), BATCH), desc="images"):
         images = [load() for load in data.images[start : start + BATCH]]
-        yield start, model.encode_images(images), [image.size for image in images]
+        yield Batch(start, model.encode_images(images), [image.size for image in images])
 
 
-def _regions(model: ImageTextModel, data: CaptionedDataset, row: Row, picture: int, size: tuple[int, int]) -> list[PatchMask]:
-    boxes = data.boxes[row.options["boxes"]][picture]
-    return [rasterise(Prompt.box(*box).fit(size), size, model.grid) for box in boxes]
+def regions(model: ImageTextModel, data: CaptionedDataset, row: Row, batch: Batch) -> list[list[PatchMask]]:
+    """The objects of each image of a batch, on the model's grid."""
+    boxes = data.boxes[row.options["boxes"]]
+    return [
+        [rasterise(Prompt.box(*box).fit(size), size, model.grid) for box in boxes[batch.start + i]]
+        for i, size in enumerate(batch.sizes)
+    ]
