@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.benchmarks.index import JITTER, held_out, write
 from foir.app.collections import SAMPLE
 from foir.index import Index
 from foir.index.milvus import MilvusIndex, connected
 from foir.index.writer import write_manifest
 from foir.ranking import exact
 from index_build import milvus_store
+
+from .index import JITTER, held_out, write
 
 ROWS, QUERIES, K = 100_000, 24, 100
 

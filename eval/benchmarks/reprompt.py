@@ -9,12 +9,13 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from eval.report.results import SLASHED
 from foir import encoders
 from foir.encoders.base import Encoder
 from foir.methods import intervene
 from foir.patches import rasterise
 from foir.prompts import Prompt
+
+from ..report.results import ESCAPED_PIPE
 
 METHODS = ("phs", "attention_mask", "foveal", "foveal|phs", "mask", "crop")
 ROUNDS = 9
@@ -29,7 +30,7 @@ def main() -> str:
         times = measure(encoder)
         full = times["full encode"]
         for step, ms in times.items():
-            lines.append(f"| {label} | {step.replace('|', SLASHED)} | {ms:.2f} | 1/{full / ms:.1f} |")
+            lines.append(f"| {label} | {step.replace('|', ESCAPED_PIPE)} | {ms:.2f} | 1/{full / ms:.1f} |")
     return "\n".join(lines)
 
 

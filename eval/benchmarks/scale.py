@@ -6,11 +6,12 @@ import time
 
 import numpy as np
 
-from eval.benchmarks.cost import FLOAT32, REACHED, decode_ms, operations
 from foir import encoders
 from foir.app.collections import SAMPLE
 from foir.index import Index
 from foir.playroom import compose
+
+from .cost import FLOAT32, REACHED, decode_ms, operations
 
 ENCODERS = ("mini", "dinov2-small-reg", "dinov2-base-reg", "dinov2-large-reg", "clip-base", "clip-large")
 SIZES = (10**5, 10**7, 10**9)

@@ -194,8 +194,8 @@ def corners(box: Sequence[float]) -> Box:
 
 def multi_hot(rows: Iterable[Iterable[int]], categories: int) -> np.ndarray:
     """Category numbers of each image as bool [images, categories]."""
-    rows = [list(row) for row in rows]
-    labels = np.zeros((len(rows), categories), bool)
-    for row, present in enumerate(rows):
+    present_rows = [list(row) for row in rows]
+    labels = np.zeros((len(present_rows), categories), bool)
+    for row, present in enumerate(present_rows):
         labels[row, present] = True
     return labels

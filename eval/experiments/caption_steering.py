@@ -17,67 +17,52 @@ from foir.patches import rasterise
 
 from ..datasets import Dataset, Query
 from ..metrics.retrieval import Mean, image_mean
-from ..report.results import Cell, CellBuilder
+from ..report.results import Cell
 from .captioning import TOKENIZER, cider, require_caption
 from .query_features import select_queries
-from .specs import ExperimentSpec, RunContext
+from .specs import ImageTextSpec, RunContext
 
 
 @dataclass(frozen=True)
-class CaptionSteering(ExperimentSpec):
+class CaptionSteering(ImageTextSpec):
     """How often captions name the prompted object, by strength; 0 first."""
 
     strengths: tuple[float, ...]
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """See `ExperimentSpec`."""
-        data = context.load_dataset(dataset, Dataset)
-        return measure(self, data, context.load_image_text(encoder), limit=context.limit)
+    def measure(self, data: Dataset, model: ImageTextModel, context: RunContext) -> list[Cell]:
+        """For each strength, how often the prompted category is named, how often an absent one, and CIDEr.
 
+        "says" is the share of captions with a word for the prompted object's category, "says what is not there" that of
+        captions with a word for a category that is not on the image, both in percent; "CIDEr" is against the image's
+        sentence, which names everything on it. A strength of 0 is the caption of the whole image.
 
-def measure(
-    experiment: CaptionSteering, data: Dataset, model: ImageTextModel, *, limit: int | None = None
-) -> list[Cell]:
-    """For each strength: how often the prompted category is named, how often an absent one, and CIDEr.
-
-    "says" is the share of captions with a word for the prompted object's category, "says what is not there" that of
-    captions with a word for a category that the image does not show, both in percent; "CIDEr" is against the image's
-    sentence, which names everything on it. A strength of 0 is the caption of the whole image.
-
-    Raises:
-        Unavailable: The model writes no captions.
-    """
-    queries = [query for _, query in select_queries(data, limit)]
-    started = time.perf_counter()
-    captions = _captions(data, model, queries, experiment.strengths)
-    builder = CellBuilder(
-        experiment.name, data.name, model.name, {"encoder": model.revision, "data": data.digest}, n=len(queries),
-        seconds=round(time.perf_counter() - started, 1),
-    )  # fmt: skip
-    images = np.array([query.image for query in queries])
-    words, present = category_words(data), _present_categories(data)
-    cells: list[Cell] = []
-    bases: dict[str, Mean] = {}
-    for strength, lines in captions.items():
-        named = [{words[word] for word in tokens(line) if word in words} for line in lines]
-        pairs = list(zip(queries, named, strict=True))
-        values = {
-            "says": np.array([query.category in categories for query, categories in pairs], float),
-            "says what is not there": np.array(
-                [bool(categories - present[query.image]) for query, categories in pairs], float
-            ),
-        }
-        if data.sentences:
-            values["CIDEr"] = cider(lines, [[data.sentences[image]] for image in images.tolist()]) / 100
-        row = builder.using(method="qpert" if strength else "plain", options={"strength": strength})
-        for metric, each in values.items():
-            mean = image_mean(each, images)
-            base = bases.setdefault(metric, mean)
-            cell = row
-            if metric == "CIDEr":
-                cell = row.using(unit="x100", options={**row.options, "tokenizer": TOKENIZER})
-            cells += cell.compared(metric, mean, {} if base is mean else {"unpointed": base})
-    return cells
+        Raises:
+            Unavailable: The model writes no captions.
+        """
+        queries = [query for _, query in select_queries(data, context.limit)]
+        started = time.perf_counter()
+        captions = _captions(data, model, queries, self.strengths)
+        builder = self.cells(data, model, started, n=len(queries)).with_data_revision(data.digest)
+        images = np.array([query.image for query in queries])
+        words, present = category_words(data), _present_categories(data)
+        cells: list[Cell] = []
+        bases: dict[str, Mean] = {}
+        for strength, lines in captions.items():
+            named = [{words[word] for word in tokens(line) if word in words} for line in lines]
+            pairs = list(zip(queries, named, strict=True))
+            correct = [query.category in categories for query, categories in pairs]
+            absent = [bool(categories - present[query.image]) for query, categories in pairs]
+            values = {"says": np.array(correct, float), "says what is not there": np.array(absent, float)}
+            if data.sentences:
+                values["CIDEr"] = cider(lines, [[data.sentences[image]] for image in images.tolist()]) / 100
+            row = builder.using(method="qpert" if strength else "plain", options={"strength": strength})
+            for metric, each in values.items():
+                mean = image_mean(each, images)
+                base = bases.setdefault(metric, mean)
+                scored = {"unit": "x100", "options": {**row.options, "tokenizer": TOKENIZER}}
+                cell = row.using(**scored) if metric == "CIDEr" else row
+                cells += cell.compared(metric, mean, {} if base is mean else {"unpointed": base})
+        return cells
 
 
 def _captions(

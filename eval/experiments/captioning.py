@@ -16,62 +16,53 @@ from foir.mini.captioner import tokens
 
 from ..datasets import CaptionedDataset
 from ..metrics.retrieval import image_mean
-from ..report.results import Cell, CellBuilder
-from .specs import ExperimentSpec, RunContext
-from .text_retrieval import BATCH, encode_batches, image_vectors, query_count
+from ..report.results import Cell
+from .specs import ImageTextSpec, RunContext
+from .text_retrieval import BATCH, encode_batches, image_vectors
 
 TOKENIZER = "foir.mini.captioner.tokens: lower case, runs of letters and digits"
 
 
 @dataclass(frozen=True)
-class Captioning(ExperimentSpec):
+class Captioning(ImageTextSpec):
     """CIDEr of a model's captions beside two baselines."""
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """See `ExperimentSpec`."""
-        data = context.load_dataset(dataset, CaptionedDataset)
-        return measure(self, data, context.load_image_text(encoder), limit=context.limit)
+    data_kind = CaptionedDataset
 
+    def measure(self, data: CaptionedDataset, model: ImageTextModel, context: RunContext) -> list[Cell]:
+        """CIDEr of the model's captions, of the most frequent training caption, and of the nearest training photo's.
 
-def measure(
-    experiment: Captioning, data: CaptionedDataset, model: ImageTextModel, *, limit: int | None = None
-) -> list[Cell]:
-    """CIDEr of the model's captions, of the most frequent training caption, and of the nearest training photo's first.
-
-    Raises:
-        Unavailable: The model writes no captions, or the data has no training photos.
-    """
-    caption = require_caption(model)
-    started = time.perf_counter()
-    count = query_count(data, limit)
-    captions: list[str] = []
-    vectors = []
-    for encoded in tqdm(encode_batches(model, data.images[:count]), total=-(-count // BATCH), desc="captions"):
-        captions += caption(encoded)
-        vectors.append(model.image_vectors(encoded)[:, 0].cpu().numpy())
-    seconds = round(time.perf_counter() - started, 1)
-    if data.training is None:
-        raise Unavailable(f"{data.name} has no training photos beside its queries.")
-    images, training = data.training()
-    nearest = (np.concatenate(vectors) @ image_vectors(model, images)[:, 0].T).argmax(1)
-    common, _ = Counter(text for texts in training for text in texts).most_common(1)[0]
-    methods = {
-        "caption": captions,
-        "nearest-photo": [training[row][0] for row in nearest],
-        "most-frequent-caption": [common] * count,
-    }
-    references = data.captions[:count]
-    means = {method: image_mean(cider(texts, references), np.arange(count)) for method, texts in methods.items()}
-    builder = CellBuilder(
-        experiment.name, data.name, model.name, {"encoder": model.revision}, "caption", {"tokenizer": TOKENIZER},
-        count, seconds, "x100", scale=1,
-    )  # fmt: skip
-    cells = []
-    for method, mean in means.items():
-        cells.append(builder.using(method=method).value("CIDEr", mean))
-        if method != "caption":
-            cells.append(builder.value(f"CIDEr minus {method}", means["caption"].minus(mean)))
-    return [*cells, builder.using(unit="count").value("distinct captions", float(len(set(captions))))]
+        Raises:
+            Unavailable: The model writes no captions, or the data has no training photos.
+        """
+        caption = require_caption(model)
+        started = time.perf_counter()
+        count = context.count(len(data.images))
+        captions: list[str] = []
+        vectors = []
+        for encoded in tqdm(encode_batches(model, data.images[:count]), total=-(-count // BATCH), desc="captions"):
+            captions += caption(encoded)
+            vectors.append(model.image_vectors(encoded)[:, 0].cpu().numpy())
+        shared = {"method": "caption", "options": {"tokenizer": TOKENIZER}, "n": count, "unit": "x100", "scale": 1}
+        builder = self.cells(data, model, started, **shared)
+        if data.training is None:
+            raise Unavailable(f"{data.name} has no training photos beside its queries.")
+        images, training = data.training()
+        nearest = (np.concatenate(vectors) @ image_vectors(model, images)[:, 0].T).argmax(1)
+        common, _ = Counter(text for texts in training for text in texts).most_common(1)[0]
+        methods = {
+            "caption": captions,
+            "nearest-photo": [training[row][0] for row in nearest],
+            "most-frequent-caption": [common] * count,
+        }
+        references = data.captions[:count]
+        means = {method: image_mean(cider(texts, references), np.arange(count)) for method, texts in methods.items()}
+        cells = []
+        for method, mean in means.items():
+            cells.append(builder.using(method=method).value("CIDEr", mean))
+            if method != "caption":
+                cells.append(builder.value(f"CIDEr minus {method}", means["caption"].minus(mean)))
+        return [*cells, builder.using(unit="count").value("distinct captions", float(len(set(captions))))]
 
 
 def require_caption(model: ImageTextModel) -> Callable[..., list[str]]:

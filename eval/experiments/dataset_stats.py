@@ -21,19 +21,17 @@ class DatasetStats(ExperimentSpec):
 
     encoders: tuple[str, ...] = ("none",)
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """See `ExperimentSpec`."""
-        return measure(self, context.load_dataset(dataset, Dataset), limit=context.limit)
+    def load_model(self, name: str, context: RunContext) -> None:
+        """No model is needed."""
 
-
-def measure(experiment: DatasetStats, dataset: Dataset, *, limit: int | None = None) -> list[Cell]:
-    """The share of query images with 1, 2, ... objects; images without queries do not count."""
-    counts = np.bincount([query.image for _, query in select_queries(dataset, limit)])
-    counts = counts[counts > 0]
-    builder = CellBuilder(experiment.name, dataset.name, "none", {"data": dataset.digest}, "count", n=len(counts))
-    cells = []
-    for objects in range(1, MANY + 1):
-        inside = counts >= MANY if objects == MANY else counts == objects
-        cell = builder.using(options={"objects": f"{MANY}+" if objects == MANY else str(objects)})
-        cells.append(cell.value("share of pictures", image_mean(inside.astype(float), np.arange(len(counts)))))
-    return cells
+    def measure(self, data: Dataset, model: None, context: RunContext) -> list[Cell]:
+        """The share of query images with 1, 2, ... objects; images without queries do not count."""
+        counts = np.bincount([query.image for _, query in select_queries(data, context.limit)])
+        counts = counts[counts > 0]
+        builder = CellBuilder(self.name, data.name, "none", {"data": data.digest}, "count", n=len(counts))
+        cells = []
+        for objects in range(1, MANY + 1):
+            inside = counts >= MANY if objects == MANY else counts == objects
+            cell = builder.using(options={"objects": f"{MANY}+" if objects == MANY else str(objects)})
+            cells.append(cell.value("share of pictures", image_mean(inside.astype(float), np.arange(len(counts)))))
+        return cells

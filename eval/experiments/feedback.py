@@ -27,8 +27,7 @@ from ..metrics.retrieval import Mean, image_mean
 from ..report.results import Cell, CellBuilder
 from .gallery import cache_key, encode_gallery
 from .query_features import NumberedQueries, query_features, select_queries
-from .results_cache import ResultsCache
-from .specs import ExperimentSpec, Row, RunContext
+from .specs import ImageTextSpec, Row, RunContext
 
 RULE = "nn_ratio"
 OWN_OPTIONS = ("rule", "words")  # options of a row that its method does not know
@@ -37,7 +36,7 @@ MIN_RELEVANT = 3  # gallery images that must show both categories of a query wit
 
 
 @dataclass(frozen=True)
-class RelevanceFeedback(ExperimentSpec):
+class RelevanceFeedback(ImageTextSpec):
     """Ranking again after a simulated user judged the first results.
 
     Attributes:
@@ -54,53 +53,40 @@ class RelevanceFeedback(ExperimentSpec):
     with_text: bool = False
     ks: tuple[int, ...] = (1, 2, 4, 8)
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """See `ExperimentSpec`."""
-        data = context.load_dataset(dataset, Dataset)
-        return measure(self, data, context.load_image_text(encoder), context.cache, limit=context.limit)
+    def measure(self, data: Dataset, model: ImageTextModel, context: RunContext) -> list[Cell]:
+        """MAP@R and Recall@K for each row, size and protocol, with the differences from no feedback.
 
-
-def measure(
-    experiment: RelevanceFeedback,
-    data: Dataset,
-    model: ImageTextModel,
-    cache: ResultsCache,
-    *,
-    limit: int | None = None,
-) -> list[Cell]:
-    """MAP@R and Recall@K for each row, size and protocol, with the differences from no feedback.
-
-    Raises:
-        Unavailable: The model has no image encoder that takes prompts, or the data has no words for its categories.
-    """
-    if model.encoder is None:
-        raise Unavailable(f"{model.name} has no encoder that takes prompts.")
-    queries = select_queries(data, limit)
-    second: dict[int, tuple[int, str]] = {}
-    if experiment.with_text:
-        second = {i: choice for i, q in queries if (choice := _second_category(data, i, q)) is not None}
-        queries = [(i, q) for i, q in queries if i in second]
-    shards = encode_gallery(model.encoder, data, cache).shards
-    relevant = data.labels[:, [query.category for _, query in queries]].T.copy()
-    texts: np.ndarray | None = None
-    if second:
-        relevant &= data.labels[:, [second[i][0] for i, _ in queries]].T
-        texts = model.encode_texts([second[i][1] for i, _ in queries]).vectors
-    key = [*cache_key(model.encoder, data), "feedback", _digest(queries)]
-    builder = CellBuilder(experiment.name, data.name, model.name, {"encoder": model.revision, "data": data.digest})
-    user = _User(shards, relevant, np.array([query.image for _, query in queries]), data.leave_one_out)
-    cells: list[Cell] = []
-    for row in experiment.rows:
-        first = Row(row.method, {name: value for name, value in row.options.items() if name not in OWN_OPTIONS})
-        compute = partial(_query_vectors, data, model.encoder, first, queries)
-        vectors = cache.get([*key, first.method, first.options], compute)["vectors"]
-        if texts is not None and row.options.get("words", True):
-            vectors = vectors + texts
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        rule = row.options.get("rule", RULE)
-        scores = user.judge(experiment, vectors, rule, desc=f"{row.method} {rule}")
-        cells += _row_cells(builder, row, user, scores, len(vectors))
-    return cells
+        Raises:
+            Unavailable: The model has no image encoder that takes prompts, or the data has no words for its categories.
+        """
+        if model.encoder is None:
+            raise Unavailable(f"{model.name} has no encoder that takes prompts.")
+        queries = select_queries(data, context.limit)
+        second: dict[int, tuple[int, str]] = {}
+        if self.with_text:
+            second = {i: choice for i, q in queries if (choice := _second_category(data, i, q)) is not None}
+            queries = [(i, q) for i, q in queries if i in second]
+        shards = encode_gallery(model.encoder, data, context.cache).shards
+        relevant = data.labels[:, [query.category for _, query in queries]].T.copy()
+        texts: np.ndarray | None = None
+        if second:
+            relevant &= data.labels[:, [second[i][0] for i, _ in queries]].T
+            texts = model.encode_texts([second[i][1] for i, _ in queries]).vectors
+        key = [*cache_key(model.encoder, data), "feedback", _digest(queries)]
+        builder = self.cells(data, model).with_data_revision(data.digest)
+        user = _User(shards, relevant, np.array([query.image for _, query in queries]), data.leave_one_out)
+        cells: list[Cell] = []
+        for row in self.rows:
+            first = Row(row.method, {name: value for name, value in row.options.items() if name not in OWN_OPTIONS})
+            compute = partial(_query_vectors, data, model.encoder, first, queries)
+            vectors = context.cache.get([*key, first.method, first.options], compute)["vectors"]
+            if texts is not None and row.options.get("words", True):
+                vectors = vectors + texts
+                vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            rule = row.options.get("rule", RULE)
+            scores = user.judge(self, vectors, rule, desc=f"{row.method} {rule}")
+            cells += _row_cells(builder, row, user, scores, len(vectors))
+        return cells
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
 from foir.encoders.base import Encoder, Features
 from foir.errors import Unavailable
@@ -19,7 +20,6 @@ from ..metrics.ranking import rank
 from ..report.results import Cell
 from .gallery import encode_gallery
 from .query_prompts import query_prompts
-from .results_cache import ResultsCache
 from .specs import ExperimentSpec, RunContext, file_stem
 
 H_ON, FEW, MANY, RESULTS = 5, 4, 12, 5
@@ -38,61 +38,54 @@ class Figure(ExperimentSpec):
 
     figure: str
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """Save the figure in the results folder; there are no cells."""
-        data = context.load_dataset(dataset, Dataset)
-        path = context.results / f"{file_stem(self.name, data.name, encoder)}.png"
+    def measure(self, data: Dataset, encoder: Encoder, context: RunContext) -> list[Cell]:
+        """Save the figure in the results folder; there are no cells.
+
+        It shows the first suitable queries of the data set, or the first `limit` of them.
+        """
+        path = context.results / f"{file_stem(self.name, data.name, encoder.name)}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        draw(self.figure, data, context.load_encoder(encoder), context.cache, limit=context.limit).save(path)
-        print(f"{path} drawn")
+        FIGURES[self.figure](data, encoder, context).save(path)
+        tqdm.write(f"{path} drawn")
         return []
 
 
-def draw(
-    figure: str, dataset: Dataset, encoder: Encoder, cache: ResultsCache, *, limit: int | None = None
-) -> Image.Image:
-    """One of `FIGURES` on the first suitable queries of a data set, or on the first `limit` of them."""
-    return FIGURES[figure](dataset, encoder, cache, limit)
-
-
-def _attention(
-    dataset: Dataset, encoder: Encoder, cache: ResultsCache, limit: int | None, methods: Sequence[str], count: int
-) -> Image.Image:
+def _attention(data: Dataset, encoder: Encoder, context: RunContext, methods: Sequence[str], count: int) -> Image.Image:
     """The object outlined, then the attention of each method."""
     lines = []
-    for query, number in _suitable_queries(dataset, limit or count):
-        image, mask, features = _features(dataset, encoder, query, number, methods)
+    for query, number in _suitable_queries(data, context.limit or count):
+        image, mask, features = _features(data, encoder, query, number, methods)
         heats = [explain.query_heat(encoder, features, i) for i in range(len(methods))]
         lines.append([explain.outline(image, mask), *(explain.overlay(image, heat) for heat in heats)])
     return _stack(lines)
 
 
-def _heads(dataset: Dataset, encoder: Encoder, cache: ResultsCache, limit: int | None) -> Image.Image:
+def _heads(data: Dataset, encoder: Encoder, context: RunContext) -> Image.Image:
     """The object outlined, then each head of the last block."""
     lines = []
-    for query, number in _suitable_queries(dataset, limit or FEW):
-        image, mask, features = _features(dataset, encoder, query, number, ("cbir",))
+    for query, number in _suitable_queries(data, context.limit or FEW):
+        image, mask, features = _features(data, encoder, query, number, ("cbir",))
         heats = [explain.head_heat(encoder, features, head) for head in range(encoder.heads)]
         lines.append([explain.outline(image, mask), *(explain.overlay(image, heat) for heat in heats)])
     return _stack(lines)
 
 
-def _context(dataset: Dataset, encoder: Encoder, cache: ResultsCache, limit: int | None) -> Image.Image:
+def _context(data: Dataset, encoder: Encoder, context: RunContext) -> Image.Image:
     """A line for each method: the object outlined, then the results, with a green frame where they are correct."""
-    gallery = encode_gallery(encoder, dataset, cache)
+    gallery = encode_gallery(encoder, data, context.cache)
     lines = []
-    for query, number in _suitable_queries(dataset, limit or 1):
-        image, mask, features = _features(dataset, encoder, query, number, ("cbir", "mask", "crop", "phs"))
-        excluded = query.image if dataset.leave_one_out else -1
+    for query, number in _suitable_queries(data, context.limit or 1):
+        image, mask, features = _features(data, encoder, query, number, ("cbir", "mask", "crop", "phs"))
+        excluded = query.image if data.leave_one_out else -1
         results = rank(encoder, gallery, "query", features.gates, features.vectors.cpu().numpy(), RESULTS + 1)
         for rows in results:
             top = [row for row in rows.tolist() if row != excluded][:RESULTS]
-            frames = [_frame(dataset.gallery[row](), bool(dataset.labels[row, query.category])) for row in top]
+            frames = [_frame(data.gallery[row](), bool(data.labels[row, query.category])) for row in top]
             lines.append([explain.outline(image, mask), *frames])
     return _stack(lines)
 
 
-FIGURES: Mapping[str, Callable[[Dataset, Encoder, ResultsCache, int | None], Image.Image]] = {
+FIGURES: Mapping[str, Callable[[Dataset, Encoder, RunContext], Image.Image]] = {
     "attention": partial(_attention, methods=("cbir", "foveal", "phs"), count=FEW),
     "more_attention": partial(_attention, methods=("cbir", "foveal", "phs"), count=MANY),
     "heads": _heads,

@@ -1,14 +1,14 @@
 """Instance retrieval on scenes of many objects, each represented by one vector or by several of which the best counts.
 
 The query is the plain feature of an image of the instance alone (GeM's for GeM). mAP covers the whole gallery: the
-average precision of a query is the mean of the precisions at each of its relevant scenes, so it is divided by the number
-of relevant scenes (MaO spec, section 6). For one group of scenes, relevant scenes of other groups are ignored.
+average precision of a query is the mean of the precisions at each of its relevant scenes, divided by their number (MaO
+spec, section 6). For one group of scenes, relevant scenes of other groups are ignored.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from foir.small_objects.embed import embed_images
 from ..datasets import InstanceDataset, InstanceQuery, Scene
 from ..metrics.retrieval import Mean, image_mean
 from ..report import published
-from ..report.results import Cell, CellBuilder
+from ..report.results import Cell
 from .representations import REPRESENTATIONS, Pool, cache_key, gem
 from .results_cache import ResultsCache
 from .specs import ExperimentSpec, Row, RunContext
@@ -49,86 +49,78 @@ class InstanceRetrieval(ExperimentSpec):
         compared: Methods that the rows after them are compared with.
     """
 
+    data_kind = InstanceDataset
     rows: tuple[Row, ...]
     tables: tuple[str, ...] = ()
     compared: tuple[str, ...] = ("cls", "mean")
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """See `ExperimentSpec`."""
-        data = context.load_dataset(dataset, InstanceDataset)
-        trained = context.adapter is not None
-        model = plain = context.load_encoder(encoder)
-        if context.adapter is not None:
-            model, plain = finetune.adapted(model, context.adapter), None
+    def load_model(self, name: str, context: RunContext) -> Encoder:
+        """Load the encoder, with its adapter if there is one."""
+        encoder: Encoder = super().load_model(name, context)
+        return encoder if context.adapter is None else finetune.adapted(encoder, context.adapter)
 
-        def load_detector() -> Detector:  # on the encoder without an adapter
-            return detect.load(plain or context.load_encoder(encoder))
+    def load_detector(self, encoder: Encoder, context: RunContext) -> Detector:
+        """Load the object detector, on the encoder without an adapter.
 
-        return measure(self, data, model, load_detector, context.cache, trained=trained, limit=context.limit)
+        Raises:
+            Unavailable: The encoder has no detector.
+        """
+        return detect.load(encoder if context.adapter is None else super().load_model(encoder.name, context))
 
+    def measure(self, data: InstanceDataset, encoder: Encoder, context: RunContext) -> list[Cell]:
+        """The mAP of each row, overall and by group; `limit` queries. Intervals are over instances.
 
-def measure(
-    experiment: InstanceRetrieval, data: InstanceDataset, encoder: Encoder, load_detector: Callable[[], Detector],
-    cache: ResultsCache, *, trained: bool = False, limit: int | None = None,
-) -> list[Cell]:  # fmt: skip
-    """The mAP of each row, overall and by group; `limit` queries. Intervals are over instances.
-
-    With a fine-tuned encoder (`trained`) only the rows of one are measured, otherwise only the others. Rows of detected
-    boxes are not measured where the detector cannot be loaded.
-    """
-    queries = data.queries[:limit]
-    rows = [row for row in experiment.rows if row.method in REPRESENTATIONS and _is_trained(row) == trained]
-    detector, rows = _load_detector(load_detector, rows)
-    started = time.perf_counter()
-    scenes = _scene_vectors(data, encoder, detector, rows, cache)
-    seconds = round(time.perf_counter() - started, 1)
-    vectors = _query_vectors(encoder, queries, {_pool(row) for row in rows})
-    relevant = np.array([[query.instance in scene.instances for scene in data.scenes] for query in queries])
-    instances = np.unique([query.instance for query in queries], return_inverse=True)[1]
-    builder = CellBuilder(experiment.name, data.name, encoder.name, {"encoder": encoder.revision}, seconds=seconds)
-    cells: list[Cell] = []
-    bases: dict[tuple[str, str], dict[str, Mean]] = {}
-    for row in experiment.rows:
-        cell = builder.using(method=row.method, options=row.options)
-        reference = published_value(experiment, row, data.name, encoder.name)
-        if row not in scenes:
-            if row.method in REPRESENTATIONS or reference is not None:
-                status = "not_run" if row.method in REPRESENTATIONS else "published_only"
-                cells.append(cell.missing("mAP", reference, status))
-            continue
-        scene_vectors, owner = scenes[row]
-        scores = _best_scores(vectors[_pool(row)] @ scene_vectors.T, owner, len(data.scenes))
-        for (name, group), inside in _groups(data).items():
-            counted = relevant & inside
-            used = counted.any(1)
-            if not used.any():
+        With an adapter only the rows of a fine-tuned encoder are measured, otherwise only the others. Rows of detected
+        boxes are not measured where the detector cannot be loaded.
+        """
+        queries = data.queries[: context.limit]
+        detector, rows = self._runnable(encoder, context)
+        started = time.perf_counter()
+        scenes = _scene_vectors(data, encoder, detector, rows, context.cache)
+        builder = self.cells(data, encoder, started)
+        vectors = _query_vectors(encoder, queries, {_pool(row) for row in rows})
+        relevant = np.array([[query.instance in scene.instances for scene in data.scenes] for query in queries])
+        instances = np.unique([query.instance for query in queries], return_inverse=True)[1]
+        cells: list[Cell] = []
+        bases: dict[tuple[str, str], dict[str, Mean]] = {}
+        for row in self.rows:
+            cell = builder.using(method=row.method, options=row.options)
+            reference = published_value(self, row, data.name, encoder.name)
+            if row not in scenes:
+                if row.method in REPRESENTATIONS or reference is not None:
+                    status = "not_run" if row.method in REPRESENTATIONS else "published_only"
+                    cells.append(cell.missing("mAP", reference, status))
                 continue
-            mean = image_mean(
-                _average_precisions(scores[used], counted[used], (relevant & ~inside)[used]), instances[used]
-            )
-            options = {**row.options, **({name: group} if name else {})}
-            compared = bases.setdefault((name, group), {})
-            cells += cell.using(options=options, n=int(used.sum())).compared(
-                "mAP", mean, compared, None if name else reference
-            )
-            if row.method in experiment.compared:
-                compared.setdefault(row.method, mean)
-    return cells
+            scene_vectors, owner = scenes[row]
+            scores = _best_scores(vectors[_pool(row)] @ scene_vectors.T, owner, len(data.scenes))
+            for (name, group), inside in _groups(data).items():
+                counted = relevant & inside
+                used = counted.any(1)
+                if not used.any():
+                    continue
+                values = _average_precisions(scores[used], counted[used], (relevant & ~inside)[used])
+                mean = image_mean(values, instances[used])
+                options = {**row.options, **({name: group} if name else {})}
+                compared = bases.setdefault((name, group), {})
+                group_cell = cell.using(options=options, n=int(used.sum()))
+                cells += group_cell.compared("mAP", mean, compared, None if name else reference)
+                if row.method in self.compared:
+                    compared.setdefault(row.method, mean)
+        return cells
 
-
-def _is_trained(row: Row) -> bool:
-    return bool(row.options.get("trained"))
-
-
-def _load_detector(load_detector: Callable[[], Detector], rows: list[Row]) -> tuple[Detector | None, list[Row]]:
-    """The detector if a row needs it, and the rows that can be measured."""
-    if not any(row.options.get("boxes") == "detected" for row in rows):
-        return None, rows
-    try:
-        return load_detector(), rows
-    except Unavailable as error:
-        tqdm.write(f"{error} Rows of detected boxes are not run.")
-        return None, [row for row in rows if row.options.get("boxes") != "detected"]
+    def _runnable(self, encoder: Encoder, context: RunContext) -> tuple[Detector | None, list[Row]]:
+        """The detector if a row needs it, and the rows that can be measured."""
+        trained = context.adapter is not None
+        rows = [
+            row for row in self.rows if row.method in REPRESENTATIONS and row.options.get("trained", False) == trained
+        ]
+        if not any(row.options.get("boxes") == "detected" for row in rows):
+            return None, rows
+        try:
+            return self.load_detector(encoder, context), rows
+        except Unavailable as error:
+            tqdm.write(f"{error} Rows of detected boxes are not run.")
+            return None, [row for row in rows if row.options.get("boxes") != "detected"]
 
 
 def _scene_vectors(

@@ -20,7 +20,7 @@ from foir.prompts import Prompt
 from ..datasets import ClassificationDataset
 from ..metrics.retrieval import Mean
 from ..report import published
-from ..report.results import Cell, CellBuilder
+from ..report.results import Cell
 from .specs import ExperimentSpec, Row, RunContext
 
 BATCH = 16
@@ -37,64 +37,51 @@ class Clustering(ExperimentSpec):
         seeds: Starts of k-means, over which the mean is taken.
     """
 
+    data_kind = ClassificationDataset
     rows: tuple[Row, ...]
     seeds: int = 5
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """See `ExperimentSpec`."""
-        data = context.load_dataset(dataset, ClassificationDataset)
-        return measure(self, data, context.load_encoder(encoder), limit=context.limit)
+    def measure(self, data: ClassificationDataset, encoder: Encoder, context: RunContext) -> list[Cell]:
+        """ACC, NMI and ARI of each row, means over the seeds, of unit features and of features as they leave the model.
+
+        Where a sample shows no artifacts the row of ITAE equals the plain one, and its options report that.
+        """
+        started = time.perf_counter()
+        count = context.count(len(data.images))
+        diagnosis = _diagnose(data, encoder, min(count, SAMPLE))
+        artifacts: dict[str, Any] = {"artifacts": "none"}
+        if diagnosis is not None:
+            share = f"{100 * diagnosis.share:.2f} %"
+            artifacts = {"component": diagnosis.component, "side": diagnosis.side, "artifacts": share}
+        features = _features(data, encoder, self.rows, diagnosis, count)
+        builder = self.cells(data, encoder, started, n=count, scale=1)
+        cells: list[Cell] = []
+        bases: dict[tuple[str, bool], np.ndarray] = {}
+        for row in self.rows:
+            for unit in (True, False):
+                options = {"features": "unit" if unit else "raw", **(artifacts if row.method == "itae" else {})}
+                cell = builder.using(method=row.method, options=options)
+                scores = _scores(data, features[row], unit, self.seeds)
+                for metric in METRICS:
+                    values = np.array([100 * run[metric] for run in scores])
+                    reference = row.published and published.value(
+                        "itae", "leaderboard", data.name, encoder.name, row.published, metric
+                    )
+                    cells.append(cell.value(metric, _seed_mean(values), None if reference is None else 100 * reference))
+                    base = bases.setdefault((metric, unit), values)
+                    if base is not values:
+                        difference = _seed_mean(values - base)
+                        cells.append(cell.value(f"{metric} minus {self.rows[0].method}", difference))
+        return cells
 
 
-def measure(
-    experiment: Clustering, data: ClassificationDataset, encoder: Encoder, *, limit: int | None = None
-) -> list[Cell]:
-    """ACC, NMI and ARI of each row, means over the seeds, of unit features and of features as they leave the model.
-
-    Where a sample shows no artifacts the row of ITAE equals the plain one, and its options report that.
-    """
-    started = time.perf_counter()
-    count = len(data.images) if limit is None else min(limit, len(data.images))
-    diagnosis = _diagnose(data, encoder, min(count, SAMPLE))
-    artifacts: dict[str, Any] = {"artifacts": "none"}
-    if diagnosis is not None:
-        share = f"{100 * diagnosis.share:.2f} %"
-        artifacts = {"component": diagnosis.component, "side": diagnosis.side, "artifacts": share}
-    features = _features(data, encoder, experiment.rows, diagnosis, count)
-    builder = CellBuilder(
-        experiment.name, data.name, encoder.name, {"encoder": encoder.revision}, n=count,
-        seconds=round(time.perf_counter() - started, 1), scale=1,
-    )  # fmt: skip
-    cells: list[Cell] = []
-    bases: dict[tuple[str, bool], np.ndarray] = {}
-    for row in experiment.rows:
-        for unit in (True, False):
-            options = {"features": "unit" if unit else "raw", **(artifacts if row.method == "itae" else {})}
-            cell = builder.using(method=row.method, options=options)
-            scores = _scores(experiment, data, features[row], unit)
-            for metric in METRICS:
-                values = np.array([100 * run[metric] for run in scores])
-                reference = row.published and published.value(
-                    "itae", "leaderboard", data.name, encoder.name, row.published, metric
-                )
-                cells.append(cell.value(metric, _seed_mean(values), None if reference is None else 100 * reference))
-                base = bases.setdefault((metric, unit), values)
-                if base is not values:
-                    difference = _seed_mean(values - base)
-                    cells.append(cell.value(f"{metric} minus {experiment.rows[0].method}", difference))
-    return cells
-
-
-def _scores(
-    experiment: Clustering, data: ClassificationDataset, vectors: np.ndarray, unit: bool
-) -> list[dict[str, float]]:
+def _scores(data: ClassificationDataset, vectors: np.ndarray, unit: bool, seeds: int) -> list[dict[str, float]]:
     """The scores of each seed."""
     if unit:
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     labels = data.labels[: len(vectors)]
     return [
-        clustering.scores(clustering.kmeans(vectors, len(data.class_names), seed=seed), labels)
-        for seed in range(experiment.seeds)
+        clustering.scores(clustering.kmeans(vectors, len(data.class_names), seed=seed), labels) for seed in range(seeds)
     ]
 
 

@@ -17,7 +17,7 @@ from foir.prompts import Prompt
 
 from ..report import published
 from ..report.results import Cell, CellBuilder
-from .specs import ExperimentSpec, RunContext
+from .specs import ImageTextSpec, RunContext
 
 BATCH, OBJECTS = 32, 10
 CPU_BATCH = 2  # an image tower of a billion weights takes some ten seconds for each image
@@ -25,40 +25,35 @@ RUNS = 3
 
 
 @dataclass(frozen=True)
-class PerturbationCost(ExperimentSpec):
+class PerturbationCost(ImageTextSpec):
     """The time that query perturbation adds to an image, beside the paper's measurements; needs no data."""
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """See `ExperimentSpec`."""
-        return measure(self, context.load_image_text(encoder), context.limit)
+    data_kind = None
 
+    def measure(self, data: None, model: ImageTextModel, context: RunContext) -> list[Cell]:
+        """Milliseconds per image of the image tower, the subspaces and the perturbed queries, and shares in percent.
 
-def measure(experiment: PerturbationCost, model: ImageTextModel, batch: int | None = None) -> list[Cell]:
-    """Milliseconds per image of the image tower, the subspaces and the perturbed queries, and their share in percent.
-
-    Args:
-        experiment: The table.
-        model: The model; random weights cost what trained ones do.
-        batch: Images at a time; 32 on a GPU and two on a CPU if left out.
-    """
-    count = batch or (BATCH if model.device.startswith("cuda") else CPU_BATCH)
-    times = _step_times(model, count)
-    builder = CellBuilder(experiment.name, "none", model.name, {"encoder": model.revision}, "qpert", n=count)
-    builder = builder.using(options={"device": _device_name(model.device), "objects": OBJECTS})
-    cells = [
-        builder.using(options={**builder.options, "step": step}, unit="ms").value("ms per image", ms)
-        for step, ms in times.items()
-    ]
-    plain = times["image encoding"] + times["vectors"]
-    added = times["subspaces"] + times["vectors, pulled"] - times["vectors"]
-    per_object = 1e3 * times["subspaces"] / OBJECTS
-    return [
-        *cells,
-        builder.value("subspaces of image encoding", 100 * (times["subspaces"] / times["image encoding"])),
-        builder.value("added to all", 100 * (added / plain)),
-        builder.using(unit="µs").value("subspaces of an object", per_object),
-        *_published_cells(experiment),
-    ]
+        The batch has `limit` images; 32 on a GPU and two on a CPU without a limit. Random weights cost what trained
+        ones do.
+        """
+        count = context.limit or (BATCH if model.device.startswith("cuda") else CPU_BATCH)
+        times = _step_times(model, count)
+        options = {"device": _device_name(model.device), "objects": OBJECTS}
+        builder = CellBuilder(self.name, "none", model.name, {"encoder": model.revision}, "qpert", options, count)
+        cells = [
+            builder.using(options={**options, "step": step}, unit="ms").value("ms per image", ms)
+            for step, ms in times.items()
+        ]
+        plain = times["image encoding"] + times["vectors"]
+        added = times["subspaces"] + times["vectors, pulled"] - times["vectors"]
+        per_object = 1e3 * times["subspaces"] / OBJECTS
+        return [
+            *cells,
+            builder.value("subspaces of image encoding", 100 * (times["subspaces"] / times["image encoding"])),
+            builder.value("added to all", 100 * (added / plain)),
+            builder.using(unit="µs").value("subspaces of an object", per_object),
+            *_published_cells(self.name),
+        ]
 
 
 def _step_times(model: ImageTextModel, count: int) -> dict[str, float]:
@@ -104,9 +99,9 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device.startswith("cuda") else f"{device}, {torch.get_num_threads()} threads"
 
 
-def _published_cells(experiment: PerturbationCost) -> list[Cell]:
+def _published_cells(experiment: str) -> list[Cell]:
     """The paper's measurements on its own machines."""
-    builder = CellBuilder(experiment.name, "none", "blip2", {}, unit="ms")
+    builder = CellBuilder(experiment, "none", "blip2", {}, unit="ms")
     with (published.FOLDER / "qpert_tableB.csv").open(newline="", encoding="utf-8") as file:
         return [
             builder.using(method=row["method"], options={"device": row["variant"]}).missing(

@@ -45,8 +45,9 @@ def _head_counts(mode: str) -> tuple[Row, ...]:
     return tuple(Row("phs", {"h_on": h_on}, mode) for h_on in (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24))
 
 
+TABLE1 = _table("1", "DINOv2", (CBIR, MASK, FOVEAL, QUERY_ONLY), DINOV2, metrics=("MP", "MAP"))
 EXPERIMENTS = (
-    _table("1", "DINOv2", (CBIR, MASK, FOVEAL, QUERY_ONLY), DINOV2, metrics=("MP", "MAP")),
+    TABLE1,
     _table("2", "CLIP", (CBIR, MASK, FOVEAL, QUERY_ONLY), CLIP, metrics=("MP", "MAP")),
     _table(
         "3", "points, boxes and masks",

@@ -20,7 +20,7 @@ from ..datasets import Dataset, Query
 from ..metrics.ranking import rank
 from ..metrics.retrieval import Mean, average_precision, category_mean, image_mean, precision
 from ..report import published
-from ..report.results import Cell, CellBuilder
+from ..report.results import Cell
 from .gallery import cache_key, encode_gallery
 from .query_features import NumberedQueries, RowFeatures, query_features, select_queries
 from .results_cache import ResultsCache
@@ -55,54 +55,37 @@ class PromptedRetrieval(ExperimentSpec):
     table: str = ""
     by: str = ""
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
+    def measure(self, data: Dataset, encoder: Encoder, context: RunContext) -> list[Cell]:
         """See `ExperimentSpec`."""
-        data = context.load_dataset(dataset, Dataset)
         best = perfect_precision(data, self.k)
-        print(f"{data.name}: {len(data.gallery)} images, perfect ranking MP@{self.k} = {best:.1f} %.")
-        return measure(self, data, context.load_encoder(encoder), context.cache, limit=context.limit)
-
-
-def measure(
-    experiment: PromptedRetrieval, dataset: Dataset, encoder: Encoder, cache: ResultsCache, *, limit: int | None = None
-) -> list[Cell]:
-    """Measure every row.
-
-    Args:
-        experiment: The table.
-        dataset: Its gallery and queries.
-        encoder: The encoder.
-        cache: Results of earlier runs.
-        limit: Number of query images; the gallery is always whole.
-    """
-    queries = sorted(select_queries(dataset, limit), key=lambda numbered: numbered[1].image)
-    rows = [row for row in experiment.rows if _can_run(row, encoder, [query for _, query in queries])]
-    values = _query_values(experiment, dataset, encoder, cache, rows, queries)
-    images, categories = (np.array([getattr(q, name) for _, q in queries]) for name in ("image", "category"))
-    groups = _groups(experiment.by, dataset, images)
-    first = experiment.rows[0]
-    revisions = {"encoder": encoder.revision, "data": dataset.digest}
-    builder = CellBuilder(experiment.name, dataset.name, encoder.name, revisions)
-    cells: list[Cell] = []
-    bases: dict[tuple[str, str], Mean] = {}
-    for row in experiment.rows:
-        for name, (group, inside) in product(experiment.metrics, groups.items()):
-            options = {**row.options, **row.prompt_options} | ({"objects": group} if group else {})
-            metric = f"{name}@{experiment.k}"
-            cell = builder.using(method=row.method, options=options, n=int(inside.sum()))
-            reference = row.published and published.value(
-                "phs", experiment.table, dataset.name, encoder.name, row.published, metric
-            )
-            if row not in rows:
-                cells.append(cell.missing(metric, reference))
-                continue
-            per_query, average = METRICS[name]
-            mean = average(values[row][per_query][inside], images[inside], categories[inside])
-            cell = cell.using(seconds=round(float(values[row]["seconds"]), 3))
-            baselines = {first.method: bases[metric, group]} if row != first and first in rows else {}
-            cells += cell.compared(metric, mean, baselines, reference)
-            bases.setdefault((metric, group), mean)
-    return cells
+        tqdm.write(f"{data.name}: {len(data.gallery)} images, perfect ranking MP@{self.k} = {best:.1f} %.")
+        queries = sorted(select_queries(data, context.limit), key=lambda numbered: numbered[1].image)
+        rows = [row for row in self.rows if _can_run(row, encoder, [query for _, query in queries])]
+        values = _query_values(self, data, encoder, context.cache, rows, queries)
+        images, categories = (np.array([getattr(q, name) for _, q in queries]) for name in ("image", "category"))
+        groups = _groups(self.by, data, images)
+        first = self.rows[0]
+        builder = self.cells(data, encoder).with_data_revision(data.digest)
+        cells: list[Cell] = []
+        bases: dict[tuple[str, str], Mean] = {}
+        for row in self.rows:
+            for name, (group, inside) in product(self.metrics, groups.items()):
+                options = {**row.options, **row.prompt_options} | ({"objects": group} if group else {})
+                metric = f"{name}@{self.k}"
+                cell = builder.using(method=row.method, options=options, n=int(inside.sum()))
+                reference = row.published and published.value(
+                    "phs", self.table, data.name, encoder.name, row.published, metric
+                )
+                if row not in rows:
+                    cells.append(cell.missing(metric, reference))
+                    continue
+                per_query, average = METRICS[name]
+                mean = average(values[row][per_query][inside], images[inside], categories[inside])
+                cell = cell.using(seconds=round(float(values[row]["seconds"]), 3))
+                baselines = {first.method: bases[metric, group]} if row != first and first in rows else {}
+                cells += cell.compared(metric, mean, baselines, reference)
+                bases.setdefault((metric, group), mean)
+        return cells
 
 
 def perfect_precision(dataset: Dataset, k: int) -> float:

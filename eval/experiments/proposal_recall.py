@@ -14,7 +14,7 @@ from foir.segment.regions import FEWEST, MOST, SURE, RegionProposer
 
 from ..datasets import CaptionedDataset
 from ..metrics.retrieval import image_mean
-from ..report.results import Cell, CellBuilder
+from ..report.results import Cell
 from .specs import ExperimentSpec, RunContext
 
 MIN_IOU = 0.5  # of the boxes
@@ -26,49 +26,39 @@ DEFAULT = "kept"  # the number of proposals that is kept by default
 class ProposalRecall(ExperimentSpec):
     """Recall of the annotated objects at each number of proposals."""
 
+    data_kind = CaptionedDataset
     depths: tuple[int, ...] = (5, 10, 20, 50)
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """See `ExperimentSpec`."""
-        data = context.load_dataset(dataset, CaptionedDataset)
-        return measure(self, data, context.load_encoder(encoder), limit=context.limit)
-
-
-def measure(
-    experiment: ProposalRecall, data: CaptionedDataset, encoder: Encoder, *, limit: int | None = None
-) -> list[Cell]:
-    """Recall at IoU 0.5 for each number of proposals, and for the number kept by default; `limit` images."""
-    started = time.perf_counter()
-    propose = RegionProposer(encoder)
-    most = max(experiment.depths)
-    hits: dict[str, list[bool]] = {DEFAULT: [], **{str(depth): [] for depth in experiment.depths}}
-    images, small, counts = [], [], []
-    for number, load in enumerate(tqdm(data.images[:limit], desc="images")):
-        image, boxes = load(), np.array(data.boxes["annotated"][number], float).reshape(-1, 4)
-        regions = propose(image).best(fewest=most, most=most)
-        proposals = np.array([region.box for region in regions]).reshape(-1, 4)
-        kept = min(max(sum(region.score > SURE for region in regions), FEWEST), MOST)
-        counts.append(kept)
-        for box in boxes:
-            overlap = iou(box, proposals) >= MIN_IOU
-            for name, values in hits.items():
-                values.append(bool(overlap[: kept if name == DEFAULT else int(name)].any()))
-            images.append(number)
-            small.append((box[2] - box[0]) * (box[3] - box[1]) < SMALL * image.width * image.height)
-    builder = CellBuilder(
-        experiment.name, data.name, encoder.name, {"encoder": encoder.revision}, "regions",
-        seconds=round(time.perf_counter() - started, 1),
-    )  # fmt: skip
-    cells = []
-    for name, values in hits.items():
-        label = f"{name}, {np.mean(counts):.1f} a picture" if name == DEFAULT else name
-        for size, inside in (("", np.ones(len(small), bool)), ("below 5 %", np.array(small, bool))):
-            if inside.any():
-                mean = image_mean(np.array(values)[inside].astype(float), np.array(images)[inside])
-                options = {"boxes": label, **({"size": size} if size else {})}
-                cell = builder.using(options=options, n=int(inside.sum()))
-                cells.append(cell.value(f"recall at IoU {MIN_IOU}", mean))
-    return cells
+    def measure(self, data: CaptionedDataset, encoder: Encoder, context: RunContext) -> list[Cell]:
+        """Recall at IoU 0.5 for each number of proposals, and for the number kept by default; `limit` images."""
+        started = time.perf_counter()
+        propose = RegionProposer(encoder)
+        most = max(self.depths)
+        hits: dict[str, list[bool]] = {DEFAULT: [], **{str(depth): [] for depth in self.depths}}
+        images, small, counts = [], [], []
+        for number, load in enumerate(tqdm(data.images[: context.limit], desc="images")):
+            image, boxes = load(), np.array(data.boxes["annotated"][number], float).reshape(-1, 4)
+            regions = propose(image).best(fewest=most, most=most)
+            proposals = np.array([region.box for region in regions]).reshape(-1, 4)
+            kept = min(max(sum(region.score > SURE for region in regions), FEWEST), MOST)
+            counts.append(kept)
+            for box in boxes:
+                overlap = iou(box, proposals) >= MIN_IOU
+                for name, values in hits.items():
+                    values.append(bool(overlap[: kept if name == DEFAULT else int(name)].any()))
+                images.append(number)
+                small.append((box[2] - box[0]) * (box[3] - box[1]) < SMALL * image.width * image.height)
+        builder = self.cells(data, encoder, started, method="regions")
+        cells = []
+        for name, values in hits.items():
+            label = f"{name}, {np.mean(counts):.1f} a picture" if name == DEFAULT else name
+            for size, inside in (("", np.ones(len(small), bool)), ("below 5 %", np.array(small, bool))):
+                if inside.any():
+                    mean = image_mean(np.array(values)[inside].astype(float), np.array(images)[inside])
+                    options = {"boxes": label, **({"size": size} if size else {})}
+                    cell = builder.using(options=options, n=int(inside.sum()))
+                    cells.append(cell.value(f"recall at IoU {MIN_IOU}", mean))
+        return cells
 
 
 EXPERIMENTS = (

@@ -16,9 +16,9 @@ from ..metrics.recall import harmonic_mean, size_bins
 from ..metrics.retrieval import Mean, image_mean
 from ..report import published
 from ..report.results import Cell, CellBuilder
-from .specs import ExperimentSpec, Row, RunContext
+from .specs import ImageTextSpec, Row, RunContext
 from .text_ranking import rank_rows
-from .text_retrieval import query_count, text_vectors
+from .text_retrieval import text_vectors
 
 METHODS = ("plain", "qpert", "oes")
 SMALL = "0-10%"
@@ -27,7 +27,7 @@ PRINTED = {"mR@1": "R@1 as printed (magnitudes fit mR@1, see qpert.md)"}
 
 
 @dataclass(frozen=True)
-class QueryPerturbation(ExperimentSpec):
+class QueryPerturbation(ImageTextSpec):
     """Recall between texts and images whose queries are perturbed towards objects (Q-Pert).
 
     Attributes:
@@ -39,54 +39,46 @@ class QueryPerturbation(ExperimentSpec):
         best_of_grid: Report the row with the best mR@1 from texts to images: the rows are a grid of hyper-parameters.
     """
 
+    data_kind = CaptionedDataset
     rows: tuple[Row, ...]
     ks: tuple[int, ...] = (1, 5, 10)
     tables: tuple[str, ...] = ()
     best_of_grid: bool = False
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """See `ExperimentSpec`."""
-        data = context.load_dataset(dataset, CaptionedDataset)
-        return measure(self, data, context.load_image_text(encoder), limit=context.limit)
+    def measure(self, data: CaptionedDataset, model: ImageTextModel, context: RunContext) -> list[Cell]:
+        """R@k in both directions for each row, overall and by the size of the largest object; `limit` query images.
 
-
-def measure(
-    experiment: QueryPerturbation, data: CaptionedDataset, model: ImageTextModel, *, limit: int | None = None
-) -> list[Cell]:
-    """R@k in both directions for each row, overall and by the size of the largest object; `limit` query images.
-
-    Raises:
-        Unavailable: The model encodes no texts, or has no queries that can be perturbed.
-    """
-    started = time.perf_counter()
-    texts, owner = text_vectors(model, data), data.text_images
-    rows = [row for row in experiment.rows if _can_run(row, data)]
-    ranks, sizes = rank_rows(data, model, rows, texts)
-    bins = size_bins(data.boxes[data.size_boxes], sizes) if data.size_boxes in data.boxes else None
-    count = query_count(data, limit)
-    selected = owner < count
-    builder = CellBuilder(
-        experiment.name, data.name, model.name, {"encoder": model.revision},
-        seconds=round(time.perf_counter() - started, 1),
-    )  # fmt: skip
-    cells: list[Cell] = []
-    bases: dict[tuple[str, ...], Mean] = {}
-    for row in experiment.rows:
-        for direction in ("t2i", "i2t"):
-            cell = builder.using(method=row.method, options={**row.options, "direction": direction})
-            if row not in ranks:
-                cells += _missing(experiment, row, cell)
-                continue
-            by_text, by_image = ranks[row]
-            rank, images = (
-                (by_text[selected], owner[selected]) if direction == "t2i" else (by_image[:count], np.arange(count))
-            )
-            for metric, group, mean, n in _means(experiment.ks, rank, images, bins):
-                base = bases.setdefault((direction, metric, *group.values()), mean)
-                reference = published_value(experiment, row, cell, metric, group)
-                baselines = {} if base is mean else {rows[0].method: base}
-                cells += cell.using(options=cell.options | group, n=n).compared(metric, mean, baselines, reference)
-    return cells + (_best_of_grid(cells) if experiment.best_of_grid else [])
+        Raises:
+            Unavailable: The model encodes no texts, or has no queries that can be perturbed.
+        """
+        started = time.perf_counter()
+        texts, owner = text_vectors(model, data), data.text_images
+        rows = [row for row in self.rows if _can_run(row, data)]
+        ranks, sizes = rank_rows(data, model, rows, texts)
+        bins = size_bins(data.boxes[data.size_boxes], sizes) if data.size_boxes in data.boxes else None
+        count = context.count(len(data.images))
+        selected = owner < count
+        builder = self.cells(data, model, started)
+        cells: list[Cell] = []
+        bases: dict[tuple[str, ...], Mean] = {}
+        for row in self.rows:
+            for direction in ("t2i", "i2t"):
+                cell = builder.using(method=row.method, options={**row.options, "direction": direction})
+                if row not in ranks:
+                    cells += _missing(self, row, cell)
+                    continue
+                by_text, by_image = ranks[row]
+                rank, images = by_image[:count], np.arange(count)
+                if direction == "t2i":
+                    rank, images = by_text[selected], owner[selected]
+                for metric, group, mean, n in _means(self.ks, rank, images, bins):
+                    base = bases.setdefault((direction, metric, *group.values()), mean)
+                    reference = published_value(self, row, cell, metric, group)
+                    baselines = {} if base is mean else {rows[0].method: base}
+                    cells += cell.using(options={**cell.options, **group}, n=n).compared(
+                        metric, mean, baselines, reference
+                    )
+        return cells + (_best_of_grid(cells) if self.best_of_grid else [])
 
 
 def _can_run(row: Row, data: CaptionedDataset) -> bool:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, TypeVar
+
+from foir import encoders, image_text
+from foir.image_text import ImageTextModel
 
 from .. import datasets
+from ..report.results import Cell, CellBuilder
 from .results_cache import ResultsCache
-
-if TYPE_CHECKING:
-    from foir.encoders.base import Encoder
-    from foir.image_text import ImageTextModel
-
-    from ..report.results import Cell
 
 _Kind = TypeVar("_Kind")
 
@@ -82,42 +81,76 @@ class RunContext:
         data: _Kind = self._loaded[name]
         return data
 
-    def load_encoder(self, name: str) -> Encoder:
-        """Load an encoder for this run."""
-        from foir import encoders
+    def count(self, available: int) -> int:
+        """The number of query images out of those available."""
+        return available if self.limit is None else min(self.limit, available)
 
-        return encoders.load(name, device=self.device, dtype=self.dtype, pretrained=self.pretrained)
-
-    def load_image_text(self, name: str) -> ImageTextModel:
-        """Load a model of images and text for this run."""
-        from foir import image_text
-
-        return image_text.load(name, device=self.device, dtype=self.dtype, pretrained=self.pretrained)
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """How models are loaded."""
+        return {"device": self.device, "dtype": self.dtype, "pretrained": self.pretrained}
 
 
 @dataclass(frozen=True)
 class ExperimentSpec(ABC):
-    """An experiment: its declaration and how it is run.
+    """An experiment: its declaration, and how it is measured on one data set with one encoder.
 
     Attributes:
+        data_kind: Kind of its data sets; None where it needs no data.
         name: Its name for `python -m eval run`.
         title: One line for `python -m eval list`.
-        datasets: Registry names; --dataset replaces them. Empty where no data is needed.
+        datasets: Registry names; --dataset replaces them.
         encoders: Registry names; --encoder replaces them.
     """
 
+    data_kind: ClassVar[type[Any] | None] = datasets.Dataset
     name: str
     title: str
     datasets: tuple[str, ...]
     encoders: tuple[str, ...]
 
-    @abstractmethod
     def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """Load the data set and the encoder, measure every row, and return the cells.
+        """Load the data set and the encoder, and measure every row.
 
         Raises:
             Unavailable: The data set or the encoder is unknown, or its files are missing.
         """
+        data = None if self.data_kind is None else context.load_dataset(dataset, self.data_kind)
+        return self.measure(data, self.load_model(encoder, context), context)
+
+    def load_model(self, name: str, context: RunContext) -> Any:
+        """Load what `measure` takes as its model: an encoder."""
+        return encoders.load(name, **context.model_options)
+
+    @abstractmethod
+    def measure(self, data: Any, model: Any, context: RunContext) -> list[Cell]:
+        """Measure every row.
+
+        Args:
+            data: A data set of the kind `data_kind`.
+            model: From `load_model`.
+            context: How the experiment is run.
+        """
+
+    def cells(self, data: Any, model: Any, started: float | None = None, **facts: Any) -> CellBuilder:
+        """A builder of this experiment's cells.
+
+        Args:
+            data: The data set.
+            model: The encoder or the model of images and text.
+            started: Time of `time.perf_counter` from which the cells' seconds count.
+            facts: Other attributes of `CellBuilder`.
+        """
+        seconds = 0.0 if started is None else round(time.perf_counter() - started, 1)
+        return CellBuilder(self.name, data.name, model.name, {"encoder": model.revision}, seconds=seconds, **facts)
+
+
+class ImageTextSpec(ExperimentSpec):
+    """An experiment with a model of images and text."""
+
+    def load_model(self, name: str, context: RunContext) -> ImageTextModel:
+        """Load a model of images and text."""
+        return image_text.load(name, **context.model_options)
 
 
 def file_stem(*names: str) -> str:

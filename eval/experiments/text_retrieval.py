@@ -15,52 +15,37 @@ from foir.image_text import ImageTextModel
 from ..datasets import CaptionedDataset, ImageLoader
 from ..metrics.recall import image_ranks, max_similarity, text_ranks
 from ..metrics.retrieval import image_mean
-from ..report.results import Cell, CellBuilder
-from .specs import ExperimentSpec, RunContext
+from ..report.results import Cell
+from .specs import ImageTextSpec, RunContext
 
 BATCH, TEXTS = 16, 256  # images and texts at a time
 
 
 @dataclass(frozen=True)
-class TextRetrieval(ExperimentSpec):
+class TextRetrieval(ImageTextSpec):
     """Recall at each of `ks` between texts and images, in both directions."""
 
+    data_kind = CaptionedDataset
     ks: tuple[int, ...] = (1, 5, 10)
 
-    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
-        """See `ExperimentSpec`."""
-        data = context.load_dataset(dataset, CaptionedDataset)
-        return measure(self, data, context.load_image_text(encoder), limit=context.limit)
-
-
-def measure(
-    experiment: TextRetrieval, data: CaptionedDataset, model: ImageTextModel, *, limit: int | None = None
-) -> list[Cell]:
-    """R@k from text to image and from image to text; `limit` query images against the whole gallery."""
-    started = time.perf_counter()
-    images = image_vectors(model, data.images)
-    owner = data.text_images
-    scores = max_similarity(text_vectors(model, data), images)
-    count = query_count(data, limit)
-    texts = owner < count
-    builder = CellBuilder(
-        experiment.name, data.name, model.name, {"encoder": model.revision}, "cbir",
-        seconds=round(time.perf_counter() - started, 1),
-    )  # fmt: skip
-    ranks = {
-        "t2i": (text_ranks(scores[texts], owner[texts]), owner[texts]),
-        "i2t": (image_ranks(scores, owner)[:count], np.arange(count)),
-    }
-    cells = []
-    for direction, (rank, rank_images) in ranks.items():
-        cell = builder.using(options={"direction": direction, "protocol": "full"}, n=len(rank))
-        cells += [cell.value(f"R@{k}", image_mean(rank < k, rank_images)) for k in experiment.ks]
-    return cells
-
-
-def query_count(data: CaptionedDataset, limit: int | None) -> int:
-    """How many images are queries."""
-    return len(data.images) if limit is None else min(limit, len(data.images))
+    def measure(self, data: CaptionedDataset, model: ImageTextModel, context: RunContext) -> list[Cell]:
+        """R@k from text to image and from image to text; `limit` query images against the whole gallery."""
+        started = time.perf_counter()
+        images = image_vectors(model, data.images)
+        owner = data.text_images
+        scores = max_similarity(text_vectors(model, data), images)
+        count = context.count(len(data.images))
+        texts = owner < count
+        builder = self.cells(data, model, started, method="cbir")
+        ranks = {
+            "t2i": (text_ranks(scores[texts], owner[texts]), owner[texts]),
+            "i2t": (image_ranks(scores, owner)[:count], np.arange(count)),
+        }
+        cells = []
+        for direction, (rank, rank_images) in ranks.items():
+            cell = builder.using(options={"direction": direction, "protocol": "full"}, n=len(rank))
+            cells += [cell.value(f"R@{k}", image_mean(rank < k, rank_images)) for k in self.ks]
+        return cells
 
 
 def image_vectors(model: ImageTextModel, images: Sequence[ImageLoader]) -> np.ndarray:

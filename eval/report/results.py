@@ -68,6 +68,10 @@ class CellBuilder:
         """A builder with other attributes, for one row of a table."""
         return replace(self, **changes)
 
+    def with_data_revision(self, digest: str) -> CellBuilder:
+        """A builder that reports the data set's digest too."""
+        return replace(self, revisions={**self.revisions, "data": digest})
+
     def value(self, metric: str, value: Mean | float, published: float | None = None) -> Cell:
         """The cell of a measured value: a `Mean` is multiplied by `scale`, a number is already in `unit`."""
         if isinstance(value, Mean):
@@ -128,7 +132,8 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
 def table(cells: Sequence[Cell]) -> str:
     """Markdown with one line for each cell."""
     rows = [
-        (cell.dataset, cell.encoder, cell.method, format_options(cell.options), cell.metric, *format_value(cell), str(cell.n))
+        (cell.dataset, cell.encoder, cell.method, format_options(cell.options), cell.metric, *format_value(cell),
+         str(cell.n))
         for cell in cells
     ]  # fmt: skip
     return "\n".join(markdown_table(COLUMNS, rows))
