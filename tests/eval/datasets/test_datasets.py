@@ -70,7 +70,7 @@ def coco(root):
 
 
 def test_coco_asks_for_every_box_and_drops_crowds(coco):
-    data = datasets.read("coco")
+    data = datasets.load("coco", Dataset)
     assert [(q.image, box_of(q), data.categories[q.category]) for q in data.queries] == [
         (1, (5, 5, 50, 38), "cup"),
         (1, (10, 20, 30, 35), "cat"),
@@ -82,7 +82,7 @@ def test_coco_asks_for_every_box_and_drops_crowds(coco):
 
 
 def test_coco_masks_in_all_three_ways(coco):
-    polygon, runs, loose = (query.mask() for query in datasets.read("coco").queries if query.mask)
+    polygon, runs, loose = (query.mask() for query in datasets.load("coco", Dataset).queries if query.mask)
     wanted = rectangle(5, 5, 25, 15) | rectangle(40, 30, 50, 38)
     assert (polygon != wanted).sum() <= 4  # COCO's own rasterising of corners
     np.testing.assert_array_equal(runs, rectangle(10, 20, 30, 35))
@@ -132,7 +132,7 @@ def test_coco_from_the_hub_knows_corners_from_sizes(hub_copy, sizes):
     asked = [[(k, [x0, y0, x1 - x0, y1 - y0] if sizes else [x0, y0, x1, y1]) for k, (x0, y0, x1, y1) in row]
              for row in corners]  # fmt: skip
     hub_copy(val=asked, train=[[(0, [1.0, 1, 5, 5]), (1, [2.0, 2, 9, 9])], [(1, [2.0, 2, 9, 9])]])
-    data = datasets.read("coco_hub")
+    data = datasets.load("coco_hub", Dataset)
     assert [(q.image, box_of(q), data.categories[q.category]) for q in data.queries] == [
         (0, (5, 5, 50, 38), "cup"),
         (0, (10, 20, 30, 35), "cat"),
@@ -145,13 +145,13 @@ def test_coco_from_the_hub_knows_corners_from_sizes(hub_copy, sizes):
 def test_coco_from_the_hub_says_what_is_wrong(hub_copy, tmp_path):
     folder = hub_copy(val=[[(1, [5.0, 5, 50, 38])]])
     with pytest.raises(Unavailable, match=r"train-\*.parquet is missing or damaged"):
-        datasets.read("coco_hub")
+        datasets.load("coco_hub", Dataset)
     (folder / "train-00000-of-00001.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(Unavailable, match="missing or damaged"):
-        datasets.read("coco_hub")
+        datasets.load("coco_hub", Dataset)
     shutil.rmtree(tmp_path / "hub")
     with pytest.raises(Unavailable, match="detection-datasets/coco cannot be fetched"):
-        datasets.read("coco_hub")
+        datasets.load("coco_hub", Dataset)
 
 
 def xml(folder, year, name, things):
@@ -184,7 +184,7 @@ def voc(root):
 
 
 def test_voc_joins_both_years_and_keeps_difficult_objects(voc):
-    data = datasets.read("voc")
+    data = datasets.load("voc", Dataset)
     assert [(q.image, box_of(q), data.categories[q.category]) for q in data.queries] == [
         (0, (0, 0, 60, 40), "dog"),
         (0, (10, 5, 20, 30), "person"),
@@ -198,7 +198,7 @@ def test_voc_joins_both_years_and_keeps_difficult_objects(voc):
 def test_a_damaged_voc_annotation_is_one_sentence(voc, text):
     (voc / "VOC2007" / "Annotations" / "000001.xml").write_text(text)
     with pytest.raises(Unavailable, match="000001.xml"):
-        datasets.read("voc")
+        datasets.load("voc", Dataset)
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def visual_genome(root):
 
 def test_visual_genome_merges_aliases_and_keeps_the_most_frequent(visual_genome, monkeypatch):
     monkeypatch.setattr("eval.datasets.visual_genome.KEPT", 2)
-    data = datasets.read("visual_genome")
+    data = datasets.load("visual_genome", Dataset)
     assert data.categories == ("tree", "man")
     assert [(q.image, box_of(q), q.category) for q in data.queries] == [(0, (1, 2, 11, 7), 0), (0, (20, 2, 30, 7), 0)]
     assert data.labels.tolist() == [[True, True], [False, True]]
@@ -236,13 +236,13 @@ def test_visual_genome_merges_aliases_and_keeps_the_most_frequent(visual_genome,
 def test_a_picture_that_visual_genome_lacks_is_named(visual_genome):
     (visual_genome / "VG_100K" / "2.jpg").unlink()
     with pytest.raises(Unavailable, match=r"2\.jpg"):
-        datasets.read("visual_genome")
+        datasets.load("visual_genome", Dataset)
 
 
 @pytest.mark.parametrize("name", ["coco", "coco_small", "voc", "visual_genome"])
 def test_absent_data_says_what_to_put_where(root, name):
     with pytest.raises(Unavailable, match="FOIR_DATA"):
-        datasets.read(name)
+        datasets.load(name, Dataset)
 
 
 def test_flickr8k_keeps_the_test_list_apart(root):
@@ -251,21 +251,21 @@ def test_flickr8k_keeps_the_test_list_apart(root):
     (folder / "captions.txt").write_text("image,caption\n" + "\n".join(f"{i}.jpg,picture {i}" for i in range(5)))
     for name, rows in (("train", (0, 1)), ("dev", (2,)), ("test", (3,))):
         (folder / f"Flickr_8k.{name}Images.txt").write_text("\n".join(f"{i}.jpg" for i in rows))
-    data = datasets.read_captioned("flickr8k")
+    data = datasets.load("flickr8k", CaptionedDataset)
     assert data.captions == (("picture 3",),)
     assert data.training is not None
     files, said = data.training()
     assert len(files) == 4 and ("picture 3",) not in said
     with pytest.raises(Unavailable, match="no data set"):
-        datasets.read_captioned("coco")
+        datasets.load("coco", CaptionedDataset)
     with pytest.raises(Unavailable, match="no data set"):
-        datasets.read("flickr8k")
+        datasets.load("flickr8k", Dataset)
 
 
 def test_playroom_in_small_knows_the_mask_of_what_it_asks_for(monkeypatch):
     monkeypatch.setattr("eval.datasets.playroom.GALLERY", 3)
     monkeypatch.setattr("eval.datasets.playroom.QUERIES", 2)
-    data = datasets.read("playroom")
+    data = datasets.load("playroom", Dataset)
     assert data.queries and len(data.gallery) == 3
     for query in data.queries:
         assert query.mask is not None

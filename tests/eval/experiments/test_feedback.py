@@ -8,7 +8,7 @@ from eval.benchmarks import feedback as benchmark
 from eval.cli import main
 from eval.datasets import Dataset, Query
 from eval.experiments import feedback
-from eval.experiments.own import EXPERIMENTS
+from eval.experiments import registry
 from eval.experiments.results_cache import ResultsCache
 from eval.experiments.specs import RelevanceFeedback, Row
 from eval.report.results import read
@@ -50,7 +50,7 @@ def slow(relevant):
 @pytest.mark.parametrize("protocol", feedback.PROTOCOLS)
 @pytest.mark.parametrize("rule", ["nn_ratio", "rocchio"])
 def test_the_runner_says_what_slow_code_says(made, model, tmp_path, protocol, rule):
-    cells = feedback.run(TABLE, made, model, ResultsCache(tmp_path))
+    cells = TABLE.measure(made, model, RunContext(results=tmp_path))
     vectors = np.concatenate([model.vectors(model.look([load()]))[0].numpy() for load in made.gallery])
     for size in SIZES:
         values = []
@@ -88,33 +88,33 @@ def test_queries_with_nothing_left_to_find_are_left_out(made, model, tmp_path):
     made.labels[:] = False
     made.labels[[0, 2, 4], 0] = made.labels[1::3, 1] = made.labels[2::3, 2] = True
     everything = RelevanceFeedback("made", "made", (), (), (Row("cbir"),), (0, 12))
-    cells = feedback.run(everything, made, model, ResultsCache(tmp_path))
+    cells = everything.measure(made, model, RunContext(results=tmp_path))
     full, residual = ({c.n for c in cells if c.options["protocol"] == p} for p in feedback.PROTOCOLS)
     assert full == {len(made.queries)} and 0 < max(residual) < len(made.queries)
 
 
 def test_words_join_round_one(made, model, tmp_path):
     worded = RelevanceFeedback("made", "made", (), (), (Row("cbir"), Row("cbir", {"words": False})), SIZES, worded=True)
-    cells = feedback.run(worded, made, model, ResultsCache(tmp_path))
+    cells = worded.measure(made, model, RunContext(results=tmp_path))
     with_words, without = (
         next(c for c in cells if c.metric == "MAP@R" and c.options.get("words", True) is told) for told in (True, False)
     )
     assert with_words.n == without.n and with_words.value != without.value
     nameless = Dataset("made", made.gallery, made.labels, made.queries, made.query_pictures, made.categories)
     with pytest.raises(Unavailable, match="no words for its categories"):
-        feedback.run(worded, nameless, model, ResultsCache(tmp_path))
+        worded.measure(nameless, model, RunContext(results=tmp_path))
 
 
 def test_a_folder_of_folders(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FOIR_DATA", str(tmp_path))
     with pytest.raises(Unavailable, match="folder of folders"):
-        datasets.read("folders")
+        datasets.load("folders", Dataset)
     for name, count in (("apples", 3), ("pears", 2), ("quinces", 1)):
         (tmp_path / "folders" / name).mkdir(parents=True)
         for i in range(count):
             scene(i).save(tmp_path / "folders" / name / f"{i}.png")
         (tmp_path / "folders" / name / "notes.txt").write_text("no picture")
-    data = datasets.read("folders")
+    data = datasets.load("folders", Dataset)
     assert data.categories == ("apples", "pears", "quinces") and data.labels.sum(0).tolist() == [3, 2, 1]
     assert [query.category for query in data.queries] == [0, 0, 0, 1, 1]
     out = tmp_path / "cells.json"

@@ -34,13 +34,13 @@ def test_cifar_in_its_binary_version(root):
     rows = [bytes([kind]) + planes(i, 32).tobytes() for i, kind in enumerate((1, 0))]
     (ten / "test_batch.bin").write_bytes(b"".join(rows))
     (hundred / "test.bin").write_bytes(b"".join(bytes([7, 2]) + planes(i, 32).tobytes() for i in range(2)))
-    data = datasets.read_classed("cifar10")
+    data = datasets.load("cifar10", ClassificationDataset)
     assert data.class_names == ("airplane", "automobile") and data.labels.tolist() == [1, 0]
     np.testing.assert_array_equal(np.asarray(data.images[1]()), planes(1, 32).transpose(1, 2, 0))
-    assert datasets.read_classed("cifar100").labels.tolist() == [2, 2]
+    assert datasets.load("cifar100", ClassificationDataset).labels.tolist() == [2, 2]
     (ten / "test_batch.bin").write_bytes(b"".join(rows)[:-1])
     with pytest.raises(Unavailable, match="no whole number of records"):
-        datasets.read_classed("cifar10")
+        datasets.load("cifar10", ClassificationDataset)
 
 
 def test_stl_runs_down_the_columns(root):
@@ -49,7 +49,7 @@ def test_stl_runs_down_the_columns(root):
     (folder / "class_names.txt").write_text("airplane\nbird\n")
     (folder / "test_X.bin").write_bytes(planes(0, 96).transpose(0, 2, 1).tobytes())
     (folder / "test_y.bin").write_bytes(bytes([2]))
-    data = datasets.read_classed("stl10")
+    data = datasets.load("stl10", ClassificationDataset)
     assert data.labels.tolist() == [1]
     np.testing.assert_array_equal(np.asarray(data.images[0]()), planes(0, 96).transpose(1, 2, 0))
 
@@ -60,14 +60,14 @@ def test_tiny_imagenet_takes_its_validation_pictures(root):
     for i in range(2):
         scene(i, (64, 64)).save(folder / "images" / f"val_{i}.JPEG")
     (folder / "val_annotations.txt").write_text("val_0.JPEG\tn02\t0\t0\t9\t9\nval_1.JPEG\tn01\t0\t0\t9\t9\n")
-    data = datasets.read_classed("tiny-imagenet")
+    data = datasets.load("tiny-imagenet", ClassificationDataset)
     assert data.class_names == ("n01", "n02") and data.labels.tolist() == [1, 0] and data.images[0]().size == (64, 64)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "stl10", "tiny-imagenet"])
 def test_absent_data_says_what_to_put_where(root, name):
     with pytest.raises(Unavailable, match="FOIR_DATA"):
-        datasets.read_classed(name)
+        datasets.load(name, ClassificationDataset)
 
 
 def made(count=24):
@@ -79,7 +79,7 @@ TABLE = Clustering("made", "made", (), (), (Row("cbir"), Row("itae")), 2)
 
 
 def test_a_clean_model_has_no_artifacts_and_one_row_twice():
-    cells = itae.run(TABLE, made(), encoder(()))
+    cells = TABLE.measure(made(), encoder(()), RunContext())
     told = {c.options["artifacts"] for c in cells if c.method == "itae"}
     assert told == {"none"}
     assert all(c.value == 0 for c in cells if "minus" in c.metric)
@@ -87,7 +87,7 @@ def test_a_clean_model_has_no_artifacts_and_one_row_twice():
 
 def test_sinks_are_told_and_the_scores_are_those_of_slow_code():
     data, model = made(), encoder(SINKS)
-    cells = itae.run(TABLE, data, model)
+    cells = TABLE.measure(data, model, RunContext())
     row = next(c for c in cells if c.method == "itae")
     assert (row.options["component"], row.options["artifacts"]) == ("v", "4.69 %")
     vectors = model.finish(model.prefix(model.pixels([load() for load in data.images]))).vectors.numpy()

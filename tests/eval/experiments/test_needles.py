@@ -15,7 +15,7 @@ from eval.cli import main
 from eval.datasets import InstanceDataset, Scene, InstanceQuery
 from eval.experiments import needles
 from eval.experiments.mao import MINI_OPTIONS
-from eval.experiments.own import EXPERIMENTS
+from eval.experiments import registry
 from eval.experiments.representations import REPRESENTATIONS, gem
 from eval.experiments.results_cache import ResultsCache
 from eval.experiments.specs import InstanceRetrieval, Row
@@ -58,7 +58,7 @@ def slow_average_precision(scores, right):
 
 
 def test_the_runner_says_what_slow_code_says(made, toy, tmp_path):
-    cells = needles.run(TABLE, made, toy, Nothing, ResultsCache(tmp_path))
+    cells = TABLE.measure(made, toy, RunContext(results=tmp_path))
     pictures = [(load.read(), THINGS) for load in made.scenes]
     for row in ROWS:
         pool = gem if row.method == "gem" else embed_images
@@ -81,7 +81,7 @@ def test_a_curve_counts_its_own_scenes_and_leaves_other_right_ones_out():
 
 
 def test_rows_that_cannot_run_say_so_and_differences_have_names_of_their_own(made, toy, tmp_path):
-    cells = needles.run(TABLE, made, toy, Nothing, ResultsCache(tmp_path))
+    cells = TABLE.measure(made, toy, RunContext(results=tmp_path))
     assert not [cell for cell in cells if cell.method == "GSS"]  # nobody measured it here
     named = {cell.metric for cell in cells if cell.method == "mao"}
     assert named == {"mAP", "mAP minus cls", "mAP minus mean"}
@@ -93,7 +93,7 @@ def test_rows_that_cannot_run_say_so_and_differences_have_names_of_their_own(mad
 
 def test_one_query_is_enough_and_points_of_a_curve_without_any_are_left_out(made, toy, tmp_path):
     alone = InstanceDataset("made", made.scenes[:1], made.queries)
-    cells = needles.run(TABLE, alone, toy, Nothing, ResultsCache(tmp_path), limit=1)
+    cells = TABLE.measure(alone, toy, RunContext(results=tmp_path, limit=1))
     assert {cell.options.get("size") for cell in cells if cell.method == "cls"} == {None, "a"}
 
 
@@ -101,7 +101,7 @@ def test_without_a_detector_its_rows_are_not_run(made, toy, tmp_path):
     def absent():
         raise Unavailable("No weights.")
 
-    cells = needles.run(TABLE, made, toy, absent, ResultsCache(tmp_path))
+    cells = TABLE.measure(made, toy, RunContext(results=tmp_path))
     states = {cell.options.get("boxes"): cell.status for cell in cells if cell.method == "mao" and cell.metric == "mAP"}
     assert states == {"annotated": "ok", "detected": "not_run"}
 
@@ -112,10 +112,10 @@ def test_mini_leans_as_its_mode_says():
 
 
 def test_a_second_run_takes_over_what_was_made(made, toy, tmp_path):
-    first = needles.run(TABLE, made, toy, Nothing, ResultsCache(tmp_path))
+    first = TABLE.measure(made, toy, RunContext(results=tmp_path))
     gone: Any = None
     broken = InstanceDataset("made", tuple(Scene(gone, gone, s.instances, s.part) for s in made.scenes), made.queries)
-    again = needles.run(TABLE, broken, toy, Nothing, ResultsCache(tmp_path))
+    again = TABLE.measure(broken, toy, RunContext(results=tmp_path))
     assert [cell.value for cell in again] == [cell.value for cell in first]
 
 
@@ -131,7 +131,7 @@ def test_mean_and_max_are_of_the_crops(made, toy):
 
 
 def test_needles_were_never_trained_on_and_each_lies_on_one_scene_of_each_size():
-    data = datasets.read_instances("needles-playroom")
+    data = datasets.load("needles-playroom", InstanceDataset)
     held = {sprite.code for sprite in sprites() if sprite.held_out}
     asked = {query.instance for query in data.queries}
     assert asked <= held and len(asked) == 24
@@ -143,7 +143,7 @@ def test_needles_were_never_trained_on_and_each_lies_on_one_scene_of_each_size()
 
 
 def test_a_needle_covers_what_it_says_and_its_scene_holds_no_other():
-    data = datasets.read_instances("needles-playroom")
+    data = datasets.load("needles-playroom", InstanceDataset)
     for number in (0, 5):
         one = data.scenes[number]
         things, image = one.objects(), one.load()
@@ -155,7 +155,7 @@ def test_a_needle_covers_what_it_says_and_its_scene_holds_no_other():
     sprite = next(sprite for sprite in sprites() if sprite.code == code)
     on = compose("needles", 3, objects=int(data.scenes[3].groups["objects"]) - 1, needle=(sprite, 0.05)).things
     assert [thing.sprite.code for thing in on if thing.sprite.held_out] == [code]
-    assert datasets.read_instances("needles-playroom-320").scenes[0].load().size == (320, 240)
+    assert datasets.load("needles-playroom-320", InstanceDataset).scenes[0].load().size == (320, 240)
 
 
 def voxdet(folder):
@@ -180,9 +180,9 @@ def voxdet(folder):
 def test_voxdet(tmp_path, monkeypatch):
     monkeypatch.setenv("FOIR_DATA", str(tmp_path))
     with pytest.raises(Unavailable, match="RoboTools"):
-        datasets.read_instances("voxdet")
+        datasets.load("voxdet", InstanceDataset)
     voxdet(tmp_path)
-    data = datasets.read_instances("voxdet")
+    data = datasets.load("voxdet", InstanceDataset)
     assert [set(one.instances) for one in data.scenes] == [{"1"}, {"2"}]
     assert [query.instance for query in data.queries] == ["1", "2"]  # what is on no scene cannot be found
     assert data.scenes[0].objects()[0].box == (10, 20, 40, 60)
@@ -205,7 +205,7 @@ def permir(folder, videos=2):
 def test_permir(tmp_path, monkeypatch):
     monkeypatch.setenv("FOIR_DATA", str(tmp_path))
     permir(tmp_path)
-    data = datasets.read_instances("permir")
+    data = datasets.load("permir", InstanceDataset)
     assert (len(data.scenes), len(data.queries)) == (6, 2)
     assert [thing.box for thing in data.scenes[0].objects()] == [(30, 5, 60, 25), (30, 45, 60, 65)]
     assert data.queries[1].load().size == (30, 30) and data.queries[1].instance == "1"
@@ -222,10 +222,10 @@ def test_a_file_of_masks_cannot_run_code(tmp_path, monkeypatch):
     path = tmp_path / "PerMIRS" / "0" / "masks.npz.npy"
     np.save(path, np.array([{1: Evil()}] * 3, dtype=object), allow_pickle=True)
     with pytest.raises(Unavailable, match="cannot be read"):
-        datasets.read_instances("permir").scenes[0].objects()
+        datasets.load("permir", InstanceDataset).scenes[0].objects()
     path.write_bytes(pickle.dumps([1]))
     with pytest.raises(Unavailable, match="cannot be read"):
-        datasets.read_instances("permir").scenes[0].objects()
+        datasets.load("permir", InstanceDataset).scenes[0].objects()
 
 
 def test_instre_keeps_what_is_small(tmp_path, monkeypatch):
@@ -236,9 +236,9 @@ def test_instre_keeps_what_is_small(tmp_path, monkeypatch):
         scene(number, (100, 100)).save(kind / f"{number:03}.jpg")
         (kind / f"{number:03}.txt").write_text(f"5 6 {side} {side}\n")
     scene(9).save(kind / "999.jpg")  # nothing is known of it
-    wider = datasets.read_instances("instre-xs")
+    wider = datasets.load("instre-xs", InstanceDataset)
     assert (len(wider.scenes), len(wider.queries)) == (3, 2)
-    smallest = datasets.read_instances("instre-xxs")
+    smallest = datasets.load("instre-xxs", InstanceDataset)
     assert (len(smallest.scenes), len(smallest.queries)) == (2, 1)
     assert smallest.scenes[0].objects()[0].box == (5, 6, 15, 16)
     assert smallest.queries[0].load().size == (12, 12)

@@ -12,7 +12,7 @@ from eval import datasets
 from eval.cli import main
 from eval.datasets import CaptionedDataset, Dataset, Query
 from eval.experiments import caption_steering, perturbation_cost, qpert, query_perturbation
-from eval.experiments.own import EXPERIMENTS
+from eval.experiments import registry
 from eval.experiments.specs import PerturbationCost, CaptionSteering, QueryPerturbation, Row
 from eval.metrics import text_ranking
 from eval.metrics.recall import BINS, harmonic_mean, image_ranks, size_bins, text_ranks
@@ -47,29 +47,29 @@ def flickr(tmp_path, monkeypatch):
 
 
 def test_flickr30k_by_karpathys_split(flickr):
-    data = datasets.read_captioned("flickr30k")
+    data = datasets.load("flickr30k", CaptionedDataset)
     assert data.captions[1] == tuple(f"picture 13 said {i}." for i in range(5))
     assert data.boxes == {"annotated": (((0, 0, 30, 20),),) * 2} and data.size_boxes == "annotated"
     assert data.images[0]().size == SIZE
-    assert datasets.read_captioned("flickr30k-val").captions[0][0] == "picture 12 said 0."
-    assert datasets.read_captioned("flickr-fg").captions == (("fine 0", "fine 1"), ("fine 2",))
+    assert datasets.load("flickr30k-val", CaptionedDataset).captions[0][0] == "picture 12 said 0."
+    assert datasets.load("flickr-fg", CaptionedDataset).captions == (("fine 0", "fine 1"), ("fine 2",))
     notes = [
         {"image_id": "13", "bbox": [1, 2, 10, 5], "score": 0.9},
         {"image_id": "13", "bbox": [0, 0, 9, 9], "score": 0.1},
         {"image_id": "99", "bbox": [0, 0, 9, 9], "score": 0.9},
     ]
     (flickr / "detections.json").write_text(json.dumps(notes))
-    assert datasets.read_captioned("flickr30k").boxes["detected"] == ((), ((1, 2, 11, 7),))
+    assert datasets.load("flickr30k", CaptionedDataset).boxes["detected"] == ((), ((1, 2, 11, 7),))
 
 
 def test_a_damaged_annotation_is_named(flickr):
     path = flickr / "flickr30k_entities" / "Annotations" / "13.xml"
     path.write_text(ENTITY.replace("<xmin>1</xmin>", ""))
     with pytest.raises(Unavailable, match=r"13\.xml is damaged"):
-        datasets.read_captioned("flickr30k")
+        datasets.load("flickr30k", CaptionedDataset)
     path.unlink()
     with pytest.raises(Unavailable, match="FOIR_DATA"):
-        datasets.read_captioned("flickr30k")
+        datasets.load("flickr30k", CaptionedDataset)
 
 
 def test_coco_by_karpathys_split(tmp_path, monkeypatch):
@@ -86,34 +86,34 @@ def test_coco_by_karpathys_split(tmp_path, monkeypatch):
     boxes = {"cat": [[0.9, [1.0, 2.0, 11.0, 12.0]]], "mat": [[0.5, [0.0, 0.0, 60.0, 40.0]]]}
     notes = {"7": {"a [cat] on a mat": {"detections": boxes}, "a cat": {"detections": {"cat": boxes["cat"]}}}}
     (folder / "coco_entities_release.json").write_text(json.dumps(notes))
-    data = datasets.read_captioned("coco-5k")
+    data = datasets.load("coco-5k", CaptionedDataset)
     assert data.boxes["annotated"] == (((1, 2, 11, 12), (0, 0, 60, 40)), ())
     assert data.size_boxes == "detected" and "detected" not in data.boxes
     (folder / "detections_val2014.json").write_text(json.dumps([{"image_id": 8, "bbox": [1, 1, 2, 2], "score": 0.5}]))
-    assert datasets.read_captioned("coco-5k").boxes["detected"] == ((), ((1, 1, 3, 3),))
+    assert datasets.load("coco-5k", CaptionedDataset).boxes["detected"] == ((), ((1, 1, 3, 3),))
     (folder / "detections_val2014.json").write_text(json.dumps([{"image_id": 9, "bbox": [1, 1, 2, 2], "score": 0.5}]))
     with pytest.raises(Unavailable, match="None of the boxes"):
-        datasets.read_captioned("coco-5k")
+        datasets.load("coco-5k", CaptionedDataset)
     (folder / "detections_val2014.json").write_text('[{"image')
     with pytest.raises(Unavailable, match="is damaged"):
-        datasets.read_captioned("coco-5k")
+        datasets.load("coco-5k", CaptionedDataset)
     (folder / "detections_val2014.json").unlink()
     (folder / "MSCOCO_FG_ann.json").write_text(json.dumps({names[1]: ["fine"]}))
-    assert datasets.read_captioned("coco-fg").captions == (("fine",),)
+    assert datasets.load("coco-fg", CaptionedDataset).captions == (("fine",),)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"images": [{}]}'])
 def test_damaged_splits_are_one_sentence(flickr, content):
     (flickr / "dataset_flickr30k.json").write_text(content)
     with pytest.raises(Unavailable, match="damaged"):
-        datasets.read_captioned("flickr30k")
+        datasets.load("flickr30k", CaptionedDataset)
 
 
 @pytest.mark.parametrize("name", ["flickr30k", "coco-5k", "coco-fg", "coco-small-captions"])
 def test_absent_data_says_what_to_put_where(tmp_path, monkeypatch, name):
     monkeypatch.setenv("FOIR_DATA", str(tmp_path))
     with pytest.raises(Unavailable, match="FOIR_DATA"):
-        datasets.read_captioned(name)
+        datasets.load(name, CaptionedDataset)
 
 
 def test_bins_cover_everything_up_to_the_whole_picture():
@@ -184,7 +184,7 @@ def value_of(cells, method, metric, **options):
 
 
 def test_the_runner_says_what_slow_code_says(made, speaking):
-    cells = query_perturbation.run(TABLE, made, speaking)
+    cells = TABLE.measure(made, speaking, RunContext())
     words = speaking.words([text for said in made.captions for text in said]).vectors
     owner = np.repeat(np.arange(6), 2)
     plain = np.stack([speaking.vectors(speaking.look([load()]))[0, 0].numpy() for load in made.pictures])
@@ -208,20 +208,20 @@ def test_the_runner_says_what_slow_code_says(made, speaking):
 
 def test_a_grid_names_its_best(made, speaking):
     grid = replace(TABLE, rows=ROWS[:3], ks=(1,), chosen=True)
-    cells = query_perturbation.run(grid, made, speaking)
+    cells = grid.measure(made, speaking, RunContext())
     values = [c.value for c in cells if c.metric == "mR@1" and c.method == "qpert" and c.options["direction"] == "t2i"]
     (best,) = [c for c in cells if c.metric == "mR@1, best of the grid"]
     assert len(values) == 2 and best.value == max(value for value in values if value is not None)
 
 
 def test_rows_that_memory_cannot_hold_at_once_say_the_same(made, speaking, monkeypatch):
-    together = query_perturbation.run(TABLE, made, speaking)
+    together = TABLE.measure(made, speaking, RunContext())
     monkeypatch.setattr(text_ranking, "MEMORY", 1)
-    assert [c.value for c in query_perturbation.run(TABLE, made, speaking)] == [c.value for c in together]
+    assert [c.value for c in TABLE.measure(made, speaking, RunContext())] == [c.value for c in together]
 
 
 def test_differences_are_to_the_first_row_that_was_measured(made, speaking):
-    cells = query_perturbation.run(replace(TABLE, rows=(ROWS[-1], *ROWS[:3])), made, speaking)
+    cells = replace(TABLE, rows=(ROWS[-1], *ROWS[:3])).measure(made, speaking, RunContext())
     assert {c.metric.partition(" minus ")[2] for c in cells if "minus" in c.metric} == {"plain"}
 
 
@@ -293,13 +293,13 @@ def test_a_caption_that_follows_the_finger_is_counted(speaking):
         sentences=("Two dogs and a cup.",), category_words=(("guide dog", "big"), ("tea cup",), ("horse", "big")),
     )  # fmt: skip
     assert caption_steering.category_words(data) == {"dog": 0, "cup": 1, "horse": 2}
-    cells = caption_steering.run(CaptionSteering("made", "made", (), (), (0, 2)), data, replace(speaking, caption=caption))
+    cells = CaptionSteering("made", "made", (), (), (0, 2)).measure(data, replace(speaking, caption=caption), RunContext())
     assert value_of(cells, "plain", "says") == 50 and value_of(cells, "plain", "says what is not there") == 100
     assert value_of(cells, "qpert", "says", strength=2) == 100
     assert value_of(cells, "qpert", "says what is not there minus unpointed", strength=2) == -100
     assert value_of(cells, "qpert", "CIDEr", strength=2) is not None
     with pytest.raises(Unavailable, match="writes no captions"):
-        caption_steering.run(CaptionSteering("made", "made", (), (), (0,)), data, replace(speaking, caption=None))
+        CaptionSteering("made", "made", (), (), (0,)).measure(data, replace(speaking, caption=None), RunContext())
 
 
 def test_what_it_costs_is_measured_on_the_model(capsys):
@@ -308,7 +308,7 @@ def test_what_it_costs_is_measured_on_the_model(capsys):
     model = blip2.wrap(lookalikes.blip2(Blip2ForImageTextRetrieval), lookalikes.Letters(1), "made")
     experiment = EXPERIMENTS["qpert-tableB"]
     assert isinstance(experiment, PerturbationCost)
-    cells = perturbation_cost.cost(experiment, model, 2)
+    cells = experiment.measure(None, model, RunContext(limit=2))
     ours = {c.options.get("step", c.metric): c.value for c in cells if c.value is not None}
     assert ours["image encoding"] > 0 and ours["subspaces"] > 0
     share = ours["subspaces of image encoding"]

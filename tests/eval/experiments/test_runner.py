@@ -14,7 +14,7 @@ from eval import datasets
 from eval.benchmarks import reprompt
 from eval.datasets import CaptionedDataset, ClassificationDataset, Dataset, InstanceDataset, Query
 from eval.experiments import gallery, phs, pointing, runner
-from eval.experiments.own import EXPERIMENTS
+from eval.experiments import registry
 from eval.experiments.results_cache import ResultsCache
 from eval.experiments.specs import Captioning, Clustering, PromptedRetrieval, InstanceRetrieval, QueryPerturbation, ProposalRecall, TextRetrieval, Row
 from eval.metrics import ranking
@@ -55,7 +55,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def table(made, toy, tmp_path_factory):
-    return runner.run(SMALL, made, toy, ResultsCache(tmp_path_factory.mktemp("kept")))
+    return SMALL.measure(made, toy, RunContext(results=tmp_path_factory.mktemp("kept")))
 
 
 def value(table, place):
@@ -85,7 +85,7 @@ def test_nothing_depends_on_batches_and_chunks(made, toy, table, monkeypatch, tm
         (gallery, "BATCH", 5),
     ):
         monkeypatch.setattr(module, name, size)
-    again = runner.run(SMALL, made, toy, ResultsCache(tmp_path))
+    again = SMALL.measure(made, toy, RunContext(results=tmp_path))
     for one, other in zip(table, again, strict=True):
         assert other.value == pytest.approx(one.value, abs=0.6)  # near-ties may swap at the fifth place
 
@@ -93,7 +93,7 @@ def test_nothing_depends_on_batches_and_chunks(made, toy, table, monkeypatch, tm
 def test_cbir_does_not_depend_on_the_prompt(made, toy, table, tmp_path):
     moved = tuple(Query(q.picture, Prompt.point(5, 5), q.category) for q in made.queries)
     other = Dataset(made.name, made.gallery, made.labels, moved, made.query_pictures, made.categories, True)
-    (cell,) = runner.run(PromptedRetrieval("one", "", (), (), ROWS[:1], 5), other, toy, ResultsCache(tmp_path))
+    (cell,) = PromptedRetrieval("one", "", (), (), ROWS[:1], 5).measure(other, toy, RunContext(results=tmp_path))
     assert cell.value == value(table, 0).value
 
 
@@ -110,7 +110,7 @@ def test_the_ceiling_is_what_a_perfect_ranking_has():
 
 
 def test_limit_keeps_the_whole_gallery(made, toy, tmp_path):
-    (cell,) = runner.run(PromptedRetrieval("one", "", (), (), ROWS[:1], 5), made, toy, ResultsCache(tmp_path), limit=3)
+    (cell,) = PromptedRetrieval("one", "", (), (), ROWS[:1], 5).measure(made, toy, RunContext(results=tmp_path, limit=3))
     assert cell.n == sum(q.picture < 3 for q in made.queries)
 
 
@@ -155,7 +155,7 @@ def test_coco_small_is_read_as_its_readme_says():
     folder = Path(os.environ.get("FOIR_DATA", Path(__file__).parents[4] / "shared" / "data")) / "coco_small"
     if not folder.exists():
         pytest.skip(f"coco_small is not at {folder}")
-    data = datasets.read("coco_small")
+    data = datasets.load("coco_small", Dataset)
     assert len(data.gallery) == 435
     assert len(data.categories) == 80
     assert len(data.queries) == 3281
@@ -188,10 +188,10 @@ def test_a_killed_run_goes_on_where_it_was(made, toy, table, tmp_path, monkeypat
 
     monkeypatch.setattr(runner, "look", dying)
     with pytest.raises(KeyboardInterrupt):
-        runner.run(SMALL, made, toy, store)
+        SMALL.measure(made, toy, RunContext(results=tmp_path))
     encoded = []
     monkeypatch.setattr(gallery, "_encoded", lambda *args: encoded.append(1))
-    again = runner.run(SMALL, made, toy, store)
+    again = SMALL.measure(made, toy, RunContext(results=tmp_path))
     assert len(calls) == 5 and not encoded  # two chunks of four were kept, and the gallery
     for one, other in zip(table, again, strict=True):
         assert other.value == pytest.approx(one.value, abs=0.6)
@@ -199,12 +199,12 @@ def test_a_killed_run_goes_on_where_it_was(made, toy, table, tmp_path, monkeypat
 
 def test_what_is_kept_is_not_taken_for_something_else(made, toy, tmp_path):
     store = ResultsCache(tmp_path)
-    first = runner.run(PromptedRetrieval("one", "", (), (), (Row("phs", {"h_on": 2}),), 5), made, toy, store)
+    first = PromptedRetrieval("one", "", (), (), (Row("phs", {"h_on": 2}),), 5).measure(made, toy, RunContext(results=tmp_path))
     for change in (Row("phs", {"h_on": 3}), Row("phs", {"h_on": 2, "roi": "max"}), Row("phs", {"h_on": 2}, "query-db")):
         before = len(list(tmp_path.iterdir()))
-        runner.run(PromptedRetrieval("one", "", (), (), (change,), 5), made, toy, store)
+        PromptedRetrieval("one", "", (), (), (change,), 5).measure(made, toy, RunContext(results=tmp_path))
         assert len(list(tmp_path.iterdir())) == before + 1
-    again = runner.run(PromptedRetrieval("two", "", (), (), (Row("phs", {"h_on": 2}),), 5), made, toy, store)
+    again = PromptedRetrieval("two", "", (), (), (Row("phs", {"h_on": 2}),), 5).measure(made, toy, RunContext(results=tmp_path))
     assert again[0].value == first[0].value and again[0].seconds == first[0].seconds
 
 
@@ -295,8 +295,8 @@ def test_all_ways_of_pointing_run_where_there_are_masks_and_say_so_where_not(mad
     )
     rows = tuple(replace(row, options={"h_on": 2}) if row.method == "phs" and not row.options else row for row in rows)
     small = PromptedRetrieval("ways", "", (), (), rows, 5, ("MP", "MAP"))
-    with_masks = runner.run(small, masked(made), toy, ResultsCache(tmp_path), limit=4)
-    without = runner.run(small, made, toy, ResultsCache(tmp_path), limit=4)
+    with_masks = small.measure(masked(made), toy, RunContext(results=tmp_path, limit=4))
+    without = small.measure(made, toy, RunContext(results=tmp_path, limit=4))
     for cells_, run in ((with_masks, {"box", "segment", "point"}), (without, {"box"})):
         for cell in cells_:
             can = cell.options["prompt"] in run and cell.options.get("h_on") != 9
@@ -333,5 +333,5 @@ def test_a_cell_carries_the_papers_value(toy, made, tmp_path, monkeypatch):
     monkeypatch.setitem(published.DATASETS, "made", "COCO")
     monkeypatch.setitem(published.ENCODERS, "toy", ("DINOv2", "base"))
     table1 = next(e for e in phs.EXPERIMENTS if e.name == "phs-table1")
-    found = runner.run(replace(table1, rows=table1.rows[:1]), made, toy, ResultsCache(tmp_path), limit=2)
+    found = replace(table1, rows=table1.rows[:1]).measure(made, toy, RunContext(results=tmp_path, limit=2))
     assert [(c.metric, c.published) for c in found] == [("MP@100", 57.4), ("MAP@100", 61.5)]

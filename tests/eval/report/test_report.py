@@ -11,7 +11,7 @@ from eval import cli as command
 from eval.benchmarks import cost, query_db
 from eval.datasets import Dataset, Query
 from eval.experiments import dataset_stats, figures, phs, runner
-from eval.experiments.own import EXPERIMENTS
+from eval.experiments import registry
 from eval.experiments.results_cache import ResultsCache
 from eval.experiments.specs import DatasetStats, Figure, PromptedRetrieval, Row
 from eval.report import report
@@ -41,10 +41,10 @@ ROWS = (Row("cbir"), Row("phs", {"h_on": 2}))
     ("by", "names"), [("objects", ["1", "2", "3", "10+"]), ("at-least", [f"{i}+" for i in range(1, 11)])]
 )
 def test_a_split_has_a_cell_for_every_number_and_one_for_all(made, toy, tmp_path, by, names):
-    found = runner.run(PromptedRetrieval("split", "", (), (), ROWS, 5, by=by), made, toy, ResultsCache(tmp_path))
+    found = PromptedRetrieval("split", "", (), (), ROWS, 5, by=by).measure(made, toy, RunContext(results=tmp_path))
     plain = [cell for cell in found if cell.method == "phs" and cell.metric == "MP@5"]
     assert [cell.options.get("objects") for cell in plain] == [None, *names]
-    (whole,) = (c for c in runner.run(PromptedRetrieval("all", "", (), (), ROWS[1:], 5), made, toy, ResultsCache(tmp_path)) if c.n)
+    (whole,) = (c for c in PromptedRetrieval("all", "", (), (), ROWS[1:], 5).measure(made, toy, RunContext(results=tmp_path)) if c.n)
     assert plain[0].value == whole.value
     counts = {cell.options.get("objects"): cell.n for cell in plain}
     assert counts[None] == len(made.queries)
@@ -59,7 +59,7 @@ def test_a_split_has_a_cell_for_every_number_and_one_for_all(made, toy, tmp_path
 
 
 def test_counting_gives_shares_of_pictures(made):
-    found = dataset_stats.count(DatasetStats("c", "", ()), made)
+    found = DatasetStats("c", "", ()).measure(made, None, RunContext())
     shares = {cell.options["objects"]: cell.value for cell in found}
     assert shares["1"] == pytest.approx(100 * 5 / 16) and shares["12"] == pytest.approx(100 / 16)
     assert sum(share or 0 for share in shares.values()) == pytest.approx(100)
@@ -90,7 +90,7 @@ def test_all_figures_and_tables_of_the_paper_have_a_name():
 @pytest.fixture
 def results(made, toy, tmp_path):
     table = replace(next(e for e in phs.EXPERIMENTS if e.name == "phs-table1"), k=5)
-    found = runner.run(table, made, toy, ResultsCache(tmp_path / "kept"))
+    found = table.measure(made, toy, RunContext(results=tmp_path / "kept"))
     found = [replace(c, published=50.0) if c.metric == "MP@5" else c for c in found]
     cells.write(found, tmp_path / "cells" / "phs-table1-made-toy.json")
     return tmp_path
