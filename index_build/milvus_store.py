@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from foir.errors import Unavailable
 from foir.index import Index, Item, Object
-from foir.index.milvus import FACTS, answering, connected
+from foir.index.milvus import ITEM_FIELDS, connect, milvus_errors
 from foir.index.reader import STORE
 
 ROWS = 500  # of one insert
@@ -50,9 +50,9 @@ def send(index: Index, uri: str, collection: str) -> dict[str, Any]:
     Raises:
         Unavailable: Milvus does not take it.
     """
-    client = connected(uri)
+    client = connect(uri)
     cached = bool(index.space().z)
-    with answering(uri):
+    with milvus_errors(uri):
         client.create_collection(collection, schema=_schema(client, index, cached))
         with tqdm(total=len(index), unit="picture", desc="send") as bar:
             for rows in _rows(index, cached):
@@ -70,8 +70,8 @@ def send(index: Index, uri: str, collection: str) -> dict[str, Any]:
 def drop(collections: Sequence[Mapping[str, str]]) -> None:
     """Remove collections that no index names any more, where they are still there."""
     for gone in collections:
-        with answering(gone["uri"]):
-            client = connected(gone["uri"])
+        with milvus_errors(gone["uri"]):
+            client = connect(gone["uri"])
             if client.has_collection(gone["collection"]):
                 client.drop_collection(gone["collection"])
 
@@ -120,7 +120,7 @@ def _rows(index: Index, cached: bool) -> Iterator[list[dict[str, Any]]]:
 
 
 def _facts(item: Item) -> dict[str, Any]:
-    facts = {name: getattr(item, name) for name in FACTS}
+    facts = {name: getattr(item, name) for name in ITEM_FIELDS}
     return {name: _fitting(value, CHARACTERS[name]) if name in CHARACTERS else value for name, value in facts.items()}
 
 

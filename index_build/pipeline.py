@@ -102,7 +102,7 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
                 by.probe,
                 shards=tuple(shard.vectors[name] for shard in made.shards if shard.vectors),
                 heads=tuple(shard.heads for shard in made.shards if shard.heads) if name == "image" else (),
-                way=by.way,
+                recipe=by.way,
             )
             for name, by in eyes.made_by.items()
         }
@@ -125,9 +125,9 @@ def build(plan: Plan, eyes: Eyes | None = None) -> Built:
 
 def _uri(store: str) -> str:
     """The address of a store, which answers; before anything is encoded."""
-    from foir.index.milvus import connected
+    from foir.index.milvus import connect
     from index_build import milvus_store
 
     uri = milvus_store.uri_of(store)
-    connected(uri)
+    connect(uri)
     return uri

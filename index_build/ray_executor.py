@@ -21,7 +21,7 @@ from PIL import Image
 from foir import images
 from foir.errors import FoirError, Unavailable
 from foir.index import writer
-from foir.search.encoder_check import SAME_ENCODER
+from foir.search.encoder_check import MIN_COSINE
 from index_build.decoding import Decoded, decoded
 from index_build.encoding import Eyes, Frames, MadeBy
 from index_build.shards import Batch, Hands, batch_of, batched
@@ -136,7 +136,7 @@ class _Seeing:
         for name, by in self.eyes.made_by.items():
             own = made_by[name]
             alike = float(np.dot(by.probe, own.probe)) if len(by.probe) == len(own.probe) else 0.0
-            if (by.encoder, by.revision, by.way) != (own.encoder, own.revision, own.way) or alike < SAME_ENCODER:
+            if (by.encoder, by.revision, by.way) != (own.encoder, own.revision, own.way) or alike < MIN_COSINE:
                 raise Unavailable(f"A worker of the cluster has another {own.encoder} than the one that asks it.")
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from foir.encoders.base import Encoder
 from foir.errors import Unavailable
 from foir.image_text import ImageTextModel
+from foir.index.mmap import gather
 from foir.ranking import exact
 from foir.ranking.feedback import Judgements, relevance
 
