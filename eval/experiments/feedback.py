@@ -148,7 +148,7 @@ class _User:
     def _rank_again(self, i: int, query: np.ndarray, judged: np.ndarray, rule: str) -> np.ndarray:
         liked = self.relevant[i, judged]
         judgements = Judgements(
-            exact.gather(self.shards, judged[liked]), exact.gather(self.shards, judged[~liked]), query
+            gather(self.shards, judged[liked]), gather(self.shards, judged[~liked]), query
         )
         return relevance(self.shards, judgements, rule)
 

@@ -185,9 +185,9 @@ def value_of(cells, method, metric, **options):
 
 def test_the_runner_says_what_slow_code_says(made, speaking):
     cells = TABLE.measure(made, speaking, RunContext())
-    words = speaking.words([text for said in made.captions for text in said]).vectors
+    words = speaking.encode_texts([text for said in made.captions for text in said]).vectors
     owner = np.repeat(np.arange(6), 2)
-    plain = np.stack([speaking.vectors(speaking.encode_images([load()]))[0, 0].numpy() for load in made.pictures])
+    plain = np.stack([speaking.image_vectors(speaking.encode_images([load()]))[0, 0].numpy() for load in made.pictures])
     for method, by_text in (("plain", words @ plain.T),):
         ranks = text_ranks(by_text, owner)
         slow = [sorted(range(6), key=lambda j: -by_text[t, j]).index(owner[t]) for t in range(12)]
@@ -231,7 +231,7 @@ def test_object_embeddings_are_of_the_objects_patches(made, speaking):
     regions = text_ranking._regions(speaking, made, row, 0, size)
     got = text_ranking.object_vectors(speaking, tokens, regions)
     keep = [0, 1, 2, 3, 4, *(5 + np.flatnonzero(regions[1].patches.reshape(-1))).tolist()]
-    np.testing.assert_allclose(got[1], speaking.vectors(tokens[:, keep])[0, 0].numpy(), atol=1e-6)
+    np.testing.assert_allclose(got[1], speaking.image_vectors(tokens[:, keep])[0, 0].numpy(), atol=1e-6)
     assert len(text_ranking.object_vectors(speaking, tokens, [])) == 0
 
 
@@ -245,7 +245,7 @@ def test_the_matching_head_ranks_the_shortlist_again(made, speaking, monkeypatch
     judged = replace(speaking, match=match)
     rows = (Row("plain"), Row("qpert", {"boxes": "annotated", "strength": 2, "mode": "legacy"}))
     words = speaking.encode_texts([text for said in made.captions for text in said]).vectors
-    plain = np.stack([speaking.vectors(speaking.encode_images([load()]))[0, 0].numpy() for load in made.pictures])
+    plain = np.stack([speaking.image_vectors(speaking.encode_images([load()]))[0, 0].numpy() for load in made.pictures])
     known = {row: words @ plain.T for row in rows}
     ranked = text_ranking._matched(made, judged, rows, known)
     texts = [text for said in made.captions for text in said]
