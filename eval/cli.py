@@ -12,19 +12,10 @@ from foir.errors import FoirError, Unavailable
 
 RESULTS = Path("results")
 NO_DATA = "none"
-BENCHMARKS = {  # module, and its function if it is not main
-    "reprompt": "reprompt",
-    "query-db": "query_db",
-    "cost": "cost",
-    "feedback": "feedback",
-    "index": "index",
-    "large": "index:large",
-    "cluster": "cluster",
-    "milvus": "milvus",
-    "scale": "scale",
-    "mao": "mao",
-    "page": "page",
-    "load": "load",
+BENCHMARKS = {  # module and function
+    **{name: (name.replace("-", "_"), "main") for name in ("reprompt", "query-db", "cost", "feedback", "index")},
+    "large": ("index", "large"),
+    **{name: (name, "main") for name in ("cluster", "milvus", "scale", "mao", "page", "load")},
 }
 
 
@@ -124,5 +115,5 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    module, _, function = BENCHMARKS[args.name].partition(":")
-    print(getattr(importlib.import_module(f".benchmarks.{module}", __package__), function or "main")())
+    module, function = BENCHMARKS[args.name]
+    print(getattr(importlib.import_module(f".benchmarks.{module}", __package__), function)())

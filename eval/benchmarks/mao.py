@@ -1,4 +1,4 @@
-"""What Stage B of MaO costs: maps written out by hand, autograd on a graph built once, the backbone in every step."""
+"""The cost of Stage B of MaO: hand-written maps, autograd on a graph built once, the backbone in every step."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from foir.small_objects import legrad, mao
 
 OBJECTS, STEPS, FEW = 8, 80, 4
 Maps = Callable[[Tensor], Tensor]
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
 HEAD = (
     "| encoder | dtype | by hand, ms an object | opening the crops | graph built once | ratio | backbone each step "
-    "| ratio | 1 - cosine of the vectors | of the graph and the same crops turned round |",
+    "| ratio | 1 - cosine of the vectors | of the graph and the same crops reversed |",
     "|---|---|---|---|---|---|---|---|---|---|",
 )
 
@@ -59,13 +59,13 @@ def measure(encoder: Encoder) -> str:
     once = graph(encoder, pixels)
     slow, built = _timed(lambda: loop(crops, masks, once, STEPS))
     back = torch.arange(OBJECTS - 1, -1, -1, device=encoder.device)
-    turned = loop(crops.take(back), masks[back], graph(encoder, pixels.flip(0)), STEPS)
+    reversed_order = loop(crops.take(back), masks[back], graph(encoder, pixels.flip(0)), STEPS)
     _, each = _timed(lambda: loop(crops, masks, lambda vectors: graph(encoder, pixels)(vectors), FEW))
     each *= STEPS / FEW
     per = [1000 * seconds / OBJECTS for seconds in (hand, opening, built)]
     return (
         f"{per[0]:.0f} | {per[1]:.0f} | {per[2]:.0f} | {built / hand:.2f} | {1000 * each / OBJECTS:.0f} | "
-        f"{each / hand:.1f} | {1 - float(ours @ slow):.1e} | {1 - float(turned @ slow):.1e}"
+        f"{each / hand:.1f} | {1 - float(ours @ slow):.1e} | {1 - float(reversed_order @ slow):.1e}"
     )
 
 
@@ -104,12 +104,12 @@ def loop(crops: legrad.Crops, masks: Tensor, maps: Maps, steps: int) -> Tensor:
     return F.normalize(raw.detach(), dim=-1)
 
 
-def _timed(work: Callable[[], _Made]) -> tuple[_Made, float]:
+def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
     _wait()
     started = time.perf_counter()
-    made = work()
+    result = work()
     _wait()
-    return made, time.perf_counter() - started
+    return result, time.perf_counter() - started
 
 
 def _wait() -> None:

@@ -1,4 +1,4 @@
-"""An index in milvus-lite beside the same one in files: how fast rows go in, how fast and how well they are found."""
+"""An index in milvus-lite beside the same one in files: speed of writing and searching, and recall."""
 
 from __future__ import annotations
 

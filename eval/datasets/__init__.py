@@ -10,46 +10,9 @@ from typing import Any, TypeVar
 
 from foir.errors import Unavailable
 
-from .base import (
-    Boxes,
-    CaptionedDataset,
-    CaptionedImages,
-    ClassificationDataset,
-    Dataset,
-    ImageLoader,
-    InstanceDataset,
-    InstanceQuery,
-    Query,
-    Scene,
-    corners,
-    image_file,
-    multi_hot,
-    require,
-)
-
-__all__ = [
-    "Boxes", "CaptionedDataset", "CaptionedImages", "ClassificationDataset", "Dataset", "ImageLoader",
-    "InstanceDataset", "InstanceQuery", "Query", "Scene", "corners", "image_file", "load", "multi_hot", "names", "register",
-    "require",
-]  # fmt: skip
+from .base import LOADERS
 
 _Kind = TypeVar("_Kind")
-LOADERS: dict[str, tuple[type[Any], Callable[[], Any]]] = {}  # kind and loader of each data set
-
-
-def register(name: str, kind: type[_Kind]) -> Callable[[Callable[[], _Kind]], Callable[[], _Kind]]:
-    """Register a function that loads a data set.
-
-    Args:
-        name: Registry name.
-        kind: `Dataset`, `CaptionedDataset`, `ClassificationDataset` or `InstanceDataset`.
-    """
-
-    def add(loader: Callable[[], _Kind]) -> Callable[[], _Kind]:
-        LOADERS[name] = kind, loader
-        return loader
-
-    return add
 
 
 def names(kind: type[Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The kinds of data sets, and how their files are opened."""
+"""The kinds of data sets, their registry, and how their files are opened."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -166,6 +167,25 @@ class InstanceDataset:
         """Digest of the gallery's annotations."""
         facts = repr([(sorted(scene.instances), sorted(scene.groups.items())) for scene in self.scenes]).encode()
         return hashlib.sha256(facts).hexdigest()[:16]
+
+
+_Kind = TypeVar("_Kind")
+LOADERS: dict[str, tuple[type[Any], Callable[[], Any]]] = {}  # kind and loader of each data set
+
+
+def register(name: str, kind: type[_Kind]) -> Callable[[Callable[[], _Kind]], Callable[[], _Kind]]:
+    """Register a function that loads a data set.
+
+    Args:
+        name: Registry name.
+        kind: `Dataset`, `CaptionedDataset`, `ClassificationDataset` or `InstanceDataset`.
+    """
+
+    def add(loader: Callable[[], _Kind]) -> Callable[[], _Kind]:
+        LOADERS[name] = kind, loader
+        return loader
+
+    return add
 
 
 def image_file(path: Path) -> ImageLoader:

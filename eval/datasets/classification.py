@@ -16,7 +16,7 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.playroom import compose
 
-from . import ClassificationDataset, ImageLoader, image_file, register, require
+from .base import ClassificationDataset, ImageLoader, image_file, register, require
 
 CIFAR, STL = 32, 96  # sides in pixels
 SINGLE = 300  # scenes with one object each

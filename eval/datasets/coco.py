@@ -16,7 +16,7 @@ import numpy as np
 from foir import hub
 from foir.prompts import Prompt
 
-from . import Dataset, ImageLoader, Query, corners, image_file, multi_hot, register, require
+from .base import Dataset, ImageLoader, Query, corners, image_file, multi_hot, register, require
 
 
 @register("coco", Dataset)

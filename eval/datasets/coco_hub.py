@@ -17,7 +17,7 @@ from foir.errors import Unavailable
 from foir.masks import as_corners
 from foir.prompts import Prompt
 
-from . import Dataset, ImageLoader, Query, multi_hot, register
+from .base import Dataset, ImageLoader, Query, multi_hot, register
 
 if TYPE_CHECKING:
     import datasets

@@ -7,7 +7,7 @@ import json
 from foir import hub
 from foir.prompts import Box
 
-from . import CaptionedDataset, Dataset, corners, register, require
+from .base import CaptionedDataset, Dataset, corners, register, require
 from .coco import box_queries, category_columns, image_files, image_labels, read_annotations
 
 

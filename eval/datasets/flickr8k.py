@@ -7,7 +7,7 @@ import numpy as np
 from foir import hub
 from foir.mini.training.data import Photos
 
-from . import CaptionedDataset, CaptionedImages, image_file, register, require
+from .base import CaptionedDataset, CaptionedImages, image_file, register, require
 
 
 @register("flickr8k", CaptionedDataset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from foir import hub, images
 from foir.prompts import Prompt
 
-from . import Dataset, Query, image_file, multi_hot, register, require
+from .base import Dataset, Query, image_file, multi_hot, register, require
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 

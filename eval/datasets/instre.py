@@ -12,7 +12,7 @@ from foir.errors import Unavailable
 from foir.prompts import Box
 from foir.small_objects.crops import DetectedObject, crop_around
 
-from . import InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
+from .base import InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
 
 SUBSETS = ("INSTRE-S1", "INSTRE-S2")  # one object on each image
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree  # noqa: S405 - official annotation files that the user put there
@@ -20,7 +21,7 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Box
 
-from . import Boxes, CaptionedDataset, corners, image_file, register, require
+from .base import Boxes, CaptionedDataset, corners, image_file, register, require
 
 MIN_SCORE = 0.3  # of a detection; the paper does not state its threshold
 _BoxesByName = Mapping[str, Boxes]
@@ -84,43 +85,8 @@ FLICKR = _Source(
 COCO = _Source("coco", "dataset_coco.json", "", "MSCOCO_FG_ann.json", "detections_val2014.json", coco_boxes, "detected")
 
 
-@register("flickr30k", CaptionedDataset)
-def flickr30k() -> CaptionedDataset:
-    """1,000 test photos, five captions each."""
-    return _load("flickr30k", FLICKR)
-
-
-@register("flickr30k-val", CaptionedDataset)
-def flickr30k_val() -> CaptionedDataset:
-    """The validation split: for choosing hyper-parameters."""
-    return _load("flickr30k-val", FLICKR, split="val")
-
-
-@register("flickr-fg", CaptionedDataset)
-def flickr_fg() -> CaptionedDataset:
-    """The test photos with finer captions."""
-    return _load("flickr-fg", FLICKR, finer=True)
-
-
-@register("coco-5k", CaptionedDataset)
-def coco_5k() -> CaptionedDataset:
-    """5,000 test photos, five captions each."""
-    return _load("coco-5k", COCO)
-
-
-@register("coco-5k-val", CaptionedDataset)
-def coco_5k_val() -> CaptionedDataset:
-    """The validation split."""
-    return _load("coco-5k-val", COCO, split="val")
-
-
-@register("coco-fg", CaptionedDataset)
-def coco_fg() -> CaptionedDataset:
-    """The test photos with finer captions."""
-    return _load("coco-fg", COCO, finer=True)
-
-
 def _load(name: str, source: _Source, split: str = "test", *, finer: bool = False) -> CaptionedDataset:
+    """The test photos, or those of the validation split, with the usual or with finer captions."""
     try:
         return _build(name, source, split, finer)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -190,3 +156,10 @@ def _json(path: Path, description: str) -> Any:
         return json.loads(require(path, description).read_text())
     except ValueError as error:
         raise Unavailable(f"{path} is damaged: restore it.") from error
+
+
+for _name, _source in (("flickr30k", FLICKR), ("coco-5k", COCO)):  # test images, five captions each
+    register(_name, CaptionedDataset)(partial(_load, _name, _source))
+    register(f"{_name}-val", CaptionedDataset)(partial(_load, f"{_name}-val", _source, split="val"))
+for _name, _source in (("flickr-fg", FLICKR), ("coco-fg", COCO)):
+    register(_name, CaptionedDataset)(partial(_load, _name, _source, finer=True))

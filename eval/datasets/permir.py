@@ -16,7 +16,7 @@ from foir.errors import Unavailable
 from foir.prompts import bounds
 from foir.small_objects.crops import DetectedObject, crop_around
 
-from . import InstanceDataset, InstanceQuery, Scene, image_file, register, require
+from .base import InstanceDataset, InstanceQuery, Scene, image_file, register, require
 
 FRAMES = 3  # of each video; its object is the first of each frame's masks
 # All that a pickled array of masks needs; any other global in the file is refused and never run.

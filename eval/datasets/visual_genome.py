@@ -15,7 +15,7 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Prompt
 
-from . import Dataset, ImageLoader, Query, corners, image_file, multi_hot, register, require
+from .base import Dataset, ImageLoader, Query, corners, image_file, multi_hot, register, require
 
 CATEGORIES = 100
 FOLDERS = ("VG_100K", "VG_100K_2")

@@ -10,7 +10,7 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Prompt
 
-from . import Dataset, ImageLoader, Query, image_file, multi_hot, register, require
+from .base import Dataset, ImageLoader, Query, image_file, multi_hot, register, require
 
 CATEGORIES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

@@ -13,7 +13,7 @@ from foir.errors import Unavailable
 from foir.prompts import bounds
 from foir.small_objects.crops import DetectedObject, crop_around
 
-from . import InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
+from .base import InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
 
 SUFFIXES = {".jpg", ".png"}
 

@@ -15,7 +15,7 @@ from foir.image_text import ImageTextModel
 from foir.mini.captioner import tokens
 from foir.patches import rasterise
 
-from ..datasets import Dataset, Query
+from ..datasets.base import Dataset, Query
 from ..metrics.retrieval import Mean, image_mean
 from ..report.results import Cell
 from .captioning import TOKENIZER, cider, require_caption

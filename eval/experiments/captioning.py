@@ -14,7 +14,7 @@ from foir.errors import Unavailable
 from foir.image_text import ImageTextModel
 from foir.mini.captioner import tokens
 
-from ..datasets import CaptionedDataset
+from ..datasets.base import CaptionedDataset
 from ..metrics.retrieval import image_mean
 from ..report.results import Cell
 from .specs import ImageTextSpec, RunContext

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..datasets import Dataset
+from ..datasets.base import Dataset
 from ..metrics.retrieval import image_mean
 from ..report.results import Cell, CellBuilder
 from .query_features import select_queries

@@ -23,7 +23,7 @@ from foir.index.mmap import gather
 from foir.ranking import exact
 from foir.ranking.feedback import Judgements, relevance
 
-from ..datasets import Dataset, Query
+from ..datasets.base import Dataset, Query
 from ..metrics.retrieval import Mean, image_mean
 from ..report.results import Cell, CellBuilder
 from .gallery import cache_key, encode_gallery
@@ -147,9 +147,7 @@ class _User:
 
     def _rank_again(self, i: int, query: np.ndarray, judged: np.ndarray, rule: str) -> np.ndarray:
         liked = self.relevant[i, judged]
-        judgements = Judgements(
-            gather(self.shards, judged[liked]), gather(self.shards, judged[~liked]), query
-        )
+        judgements = Judgements(gather(self.shards, judged[liked]), gather(self.shards, judged[~liked]), query)
         return relevance(self.shards, judgements, rule)
 
 

@@ -15,7 +15,7 @@ from foir.methods import intervene
 from foir.patches import PatchMask
 from foir.search import explain
 
-from ..datasets import Dataset, Query
+from ..datasets.base import Dataset, Query
 from ..metrics.ranking import rank
 from ..report.results import Cell
 from .gallery import encode_gallery

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from foir.encoders.base import Encoder, Features
 from foir.index import Space
 
-from ..datasets import Dataset, ImageLoader
+from ..datasets.base import Dataset, ImageLoader
 from .results_cache import ResultsCache
 
 BATCH = 16

@@ -24,7 +24,7 @@ from foir.small_objects.crops import DetectedObject
 from foir.small_objects.detect import Detector
 from foir.small_objects.embed import embed_images
 
-from ..datasets import InstanceDataset, InstanceQuery, Scene
+from ..datasets.base import InstanceDataset, InstanceQuery, Scene
 from ..metrics.retrieval import Mean, image_mean
 from ..report import published
 from ..report.results import Cell

@@ -17,7 +17,7 @@ from foir.methods import intervene, itae
 from foir.patches import PatchMask
 from foir.prompts import Prompt
 
-from ..datasets import ClassificationDataset
+from ..datasets.base import ClassificationDataset
 from ..metrics.retrieval import Mean
 from ..report import published
 from ..report.results import Cell

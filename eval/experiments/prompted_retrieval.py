@@ -16,7 +16,7 @@ from foir.encoders.base import Encoder
 from foir.index import Space
 from foir.ranking.shortlist import Shortlist, is_worthwhile
 
-from ..datasets import Dataset, Query
+from ..datasets.base import Dataset, Query
 from ..metrics.ranking import rank
 from ..metrics.retrieval import Mean, average_precision, category_mean, image_mean, precision
 from ..report import published

@@ -12,7 +12,7 @@ from foir.encoders.base import Encoder
 from foir.segment.boxes import iou
 from foir.segment.regions import FEWEST, MOST, SURE, RegionProposer
 
-from ..datasets import CaptionedDataset
+from ..datasets.base import CaptionedDataset
 from ..metrics.retrieval import image_mean
 from ..report.results import Cell
 from .specs import ExperimentSpec, RunContext

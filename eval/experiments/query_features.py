@@ -12,7 +12,7 @@ from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate
 from foir.methods import intervene
 
-from ..datasets import Dataset, Query
+from ..datasets.base import Dataset, Query
 from .query_prompts import PromptMask, query_prompts
 from .specs import Row
 

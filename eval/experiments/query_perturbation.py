@@ -11,7 +11,7 @@ import numpy as np
 
 from foir.image_text import ImageTextModel
 
-from ..datasets import CaptionedDataset
+from ..datasets.base import CaptionedDataset
 from ..metrics.recall import harmonic_mean, size_bins
 from ..metrics.retrieval import Mean, image_mean
 from ..report import published

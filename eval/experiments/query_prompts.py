@@ -7,7 +7,7 @@ import numpy as np
 from foir.patches import PatchMask, rasterise
 from foir.prompts import Prompt
 
-from ..datasets import Query
+from ..datasets.base import Query
 
 DRAWS = 3  # jittered boxes of each query
 PromptMask = tuple[Prompt, PatchMask]

@@ -13,6 +13,7 @@ from foir import encoders, image_text
 from foir.image_text import ImageTextModel
 
 from .. import datasets
+from ..datasets.base import Dataset
 from ..report.results import Cell, CellBuilder
 from .results_cache import ResultsCache
 
@@ -103,7 +104,7 @@ class ExperimentSpec(ABC):
         encoders: Registry names; --encoder replaces them.
     """
 
-    data_kind: ClassVar[type[Any] | None] = datasets.Dataset
+    data_kind: ClassVar[type[Any] | None] = Dataset
     name: str
     title: str
     datasets: tuple[str, ...]

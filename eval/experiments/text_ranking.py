@@ -16,7 +16,7 @@ from foir.patches import PatchMask, rasterise
 from foir.perturbation.query_perturbation import Perturbation
 from foir.prompts import Prompt
 
-from ..datasets import CaptionedDataset
+from ..datasets.base import CaptionedDataset
 from ..metrics.recall import image_ranks, max_similarity, text_ranks
 from .specs import Row
 

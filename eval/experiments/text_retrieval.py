@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from foir.image_text import ImageTextModel
 
-from ..datasets import CaptionedDataset, ImageLoader
+from ..datasets.base import CaptionedDataset, ImageLoader
 from ..metrics.recall import image_ranks, max_similarity, text_ranks
 from ..metrics.retrieval import image_mean
 from ..report.results import Cell

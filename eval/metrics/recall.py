@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..datasets import Boxes
+from ..datasets.base import Boxes
 from .retrieval import DRAWS, Mean, mean_of
 
 BINS = 10  # of the share of the image that its largest box covers

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eval import cli as command
-from eval import datasets
+from eval.datasets import base
 from eval.datasets.base import Dataset, Query
 from foir.prompts import Prompt
 from tests.conftest import scene
@@ -29,7 +29,7 @@ def test_what_runs_is_kept_for_the_report(tmp_path, monkeypatch, capsys):
     labels = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], bool)
     queries = tuple(Query(i, Prompt.box(5, 5, 70, 60), i // 2) for i in range(4))
     small = Dataset("small", pictures, labels, queries, pictures, ("a", "b"), leave_one_out=True)
-    monkeypatch.setitem(datasets.LOADERS, "small", (Dataset, lambda: small))
+    monkeypatch.setitem(base.LOADERS, "small", (Dataset, lambda: small))
     words = [
         "run",
         "phs-table1",

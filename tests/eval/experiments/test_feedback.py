@@ -103,6 +103,6 @@ def test_words_join_round_one(made, model, tmp_path):
         next(c for c in cells if c.metric == "MAP@R" and c.options.get("words", True) is told) for told in (True, False)
     )
     assert with_words.n == without.n and with_words.value != without.value
-    nameless = Dataset("made", made.gallery, made.labels, made.queries, made.query_pictures, made.categories)
+    nameless = Dataset("made", made.gallery, made.labels, made.queries, made.query_images, made.categories)
     with pytest.raises(Unavailable, match="no words for its categories"):
         worded.measure(nameless, model, RunContext(results=tmp_path))

@@ -68,7 +68,7 @@ def test_nothing_depends_on_batches_and_chunks(made, toy, table, monkeypatch, tm
 
 def test_cbir_does_not_depend_on_the_prompt(made, toy, table, tmp_path):
     moved = tuple(Query(q.image, Prompt.point(5, 5), q.category) for q in made.queries)
-    other = Dataset(made.name, made.gallery, made.labels, moved, made.query_pictures, made.categories, True)
+    other = Dataset(made.name, made.gallery, made.labels, moved, made.query_images, made.categories, True)
     (cell,) = PromptedRetrieval("one", "", (), (), ROWS[:1], 5).measure(other, toy, RunContext(results=tmp_path))
     assert cell.value == value(table, 0).value
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eval import datasets
 from eval.cli import main
+from eval.datasets import base
 from eval.datasets.base import CaptionedDataset
 from eval.experiments import registry, text_ranking
 from eval.experiments.query_perturbation import QueryPerturbation
@@ -81,7 +81,7 @@ def test_differences_are_to_the_first_row_that_was_measured(captioned, speaking)
 
 
 def test_the_command_line_runs_it(captioned, monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(datasets.LOADERS, "made", (CaptionedDataset, lambda: captioned))
+    monkeypatch.setitem(base.LOADERS, "made", (CaptionedDataset, lambda: captioned))
     out = tmp_path / "cells.json"
     monkeypatch.setitem(registry(), "made", replace(TABLE, rows=ROWS[:1]))
     assert main(["run", "made", "--device", "cpu", "--results", str(tmp_path), "--limit", "3", "--json", str(out)]) == 0
