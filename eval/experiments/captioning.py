@@ -20,7 +20,7 @@ from ..report.results import Cell
 from .specs import ImageTextSpec, RunContext
 from .text_retrieval import BATCH, encode_batches, image_vectors
 
-TOKENIZER = "foir.mini.captioner.tokens: lower case, runs of letters and digits"
+TOKENIZER = "foir.mini.caption.tokens: lower case, runs of letters and digits"  # as cells have always reported it
 
 
 @dataclass(frozen=True)
