@@ -13,11 +13,11 @@ import builtins, sys
 real = builtins.__import__
 
 
-def hidden(name, scope=None, *rest):
-    ours = str((scope or {}).get("__name__", "")).startswith(("foir", "index_build", "eval"))
+def hidden(name, globals=None, *rest, **named):
+    ours = str((globals or {}).get("__name__", "")).startswith(("foir", "index_build", "eval"))
     if ours and name in ("fcntl", "resource"):
         raise ModuleNotFoundError(name)
-    return real(name, scope, *rest)
+    return real(name, globals, *rest, **named)
 
 
 builtins.__import__ = hidden
