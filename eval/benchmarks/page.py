@@ -18,7 +18,6 @@ from foir.app import Library, Page
 from foir.app.collections import SAMPLE
 from foir.errors import Unavailable
 from foir.index import Index
-from foir.search import query_encoder
 
 ROUNDS = 9
 PARTS = ("encode", "prompt", "search", "gallery")
@@ -140,8 +139,8 @@ def _timed(page: Page, spent: dict[str, list[float]]) -> Iterator[None]:
     searcher = page.searcher
     watched = [
         ("encode", searcher, "open"),
-        ("prompt", query_encoder, "look"),
-        ("search", searcher.scorer, "nearest"),
+        ("prompt", searcher, "_encode_query"),
+        ("search", searcher.scorer, "top_k"),
         ("gallery", page.panels, "pointer"),
         ("gallery", page.panels, "results"),
     ]

@@ -95,7 +95,7 @@ def test_limit_keeps_the_whole_gallery(made, toy, tmp_path):
 def test_a_killed_run_goes_on_where_it_was(made, toy, table, tmp_path, monkeypatch):
     monkeypatch.setattr(prompted_retrieval, "CHUNK", 6)
     calls = []
-    look = prompted_retrieval.query_features
+    look = query_features.query_features
 
     def dying(*args):
         calls.append(1)
