@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m eval") -> int
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Run experiments and benchmarks.")
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Run experiments and benchmarks.", epilog=f"Example: {prog} run coco-small"
+    )
     commands = parser.add_subparsers(required=True)
     example = "Example: %(prog)s"
     commands.add_parser("list", help="list every experiment", epilog=example).set_defaults(run=_list)
