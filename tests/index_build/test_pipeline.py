@@ -286,7 +286,7 @@ def test_cli_status_is_0_with_at_least_one_readable_picture(tmp_path, capsys):
         (tmp_path / "pictures" / name).write_bytes(b"junk")
     status, out, err = run(capsys, tmp_path / "pictures", "--out", tmp_path / "index", "--heads")
     assert status == 0
-    assert out == "1 pictures indexed, 2 left out, 0 shards resumed\n"
+    assert out == "1 images indexed, 2 left out, 0 shards resumed\n"
     assert [line.split(":")[0] for line in err.splitlines()[-2:]] == ["left out bad.png", "left out worse.jpg"]
     assert len(Index.open(tmp_path / "index").space().z) == 1
 
@@ -297,7 +297,7 @@ def test_cli_status_is_1_when_no_picture_is_readable(tmp_path, capsys):
         (tmp_path / "pictures" / f"{i}.png").write_bytes(b"junk")
     status, out, err = run(capsys, tmp_path / "pictures", "--out", tmp_path / "index")
     assert (status, out) == (1, "")
-    assert err.splitlines()[-1].startswith("index_build: None of the 3 pictures")
+    assert err.splitlines()[-1].startswith("index_build: None of the 3 images")
     with pytest.raises(BadIndex):
         Index.open(tmp_path / "index")
 
@@ -377,7 +377,7 @@ def test_an_interrupted_build_is_taken_up_and_ends_in_the_same_bytes(folder, unb
 def test_the_command_line_says_how_many_shards_were_resumed(folder, four_a_shard, monkeypatch, capsys):
     interrupt(folder, folder.parent / "index", monkeypatch, heads=False)
     _, out, _ = run(capsys, folder, "--out", folder.parent / "index")
-    assert out == "10 pictures indexed, 0 left out, 2 shards resumed\n"
+    assert out == "10 images indexed, 0 left out, 2 shards resumed\n"
 
 
 def test_rejected_files_of_resumed_shards_are_still_listed(mixed, four_a_shard, monkeypatch):

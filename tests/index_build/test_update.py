@@ -337,8 +337,8 @@ def test_what_is_named_changes_and_nothing_else(out, pictures, check, change, na
     ("change", "names", "word"),
     [(add, [name], name) for name in ("../outside.png", "nowhere.png", "../nowhere.png", "empty")]
     + [(add, ["a", "nowhere.png"], "nowhere.png")]
-    + [(remove, [name], f"no picture {name}") for name in ("a/0", "01.png", "A/01.png", "x.png", "", "/", "..", "*")]
-    + [(remove, ["a/01.png", "x.png"], "x.png"), (remove, ["a", "b"], "Nothing of the index")],
+    + [(remove, [name], f"no image {name}") for name in ("a/0", "01.png", "A/01.png", "x.png", "", "/", "..", "*")]
+    + [(remove, ["a/01.png", "x.png"], "x.png"), (remove, ["a", "b"], "No image of the index")],
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(out, pictures, change, names, word, no_encoder):
     (pictures / "empty").mkdir()
@@ -370,7 +370,7 @@ def test_a_portable_index_gives_pictures_up_and_takes_none(out, pictures, no_enc
     for change in (update, lambda out: add(out, [pictures / "b"])):
         with pytest.raises(Unavailable) as error:
             change(out)
-        refused(error, "remembers no folder")
+        refused(error, "records no image folder")
 
 
 # Shards, and what a search finds.
@@ -442,7 +442,7 @@ def test_an_index_changed_step_by_step_holds_what_a_fresh_one_does(out, pictures
 
 
 @pytest.mark.parametrize(
-    ("room", "after"), [(reader, "read_manifest"), (reader, "check"), (maintenance, "read_manifest")]
+    ("room", "after"), [(reader, "read_manifest"), (reader, "verify_files"), (maintenance, "read_manifest")]
 )
 def test_a_reader_under_which_the_index_changes_sees_the_new_state(out, room, after, monkeypatch):
     real = getattr(room, after)
@@ -579,12 +579,12 @@ def test_each_command_says_in_a_line_what_it_did(full, pictures, capsys):
     scene(20).save(pictures / "new.png")
     hint = f"python -m index_build gc {full} removes what only the old state used\n"
     status, printed, err = run(capsys, "update", full)
-    assert (status, printed) == (0, "1 pictures added, 0 encoded again, 0 removed\n")
+    assert (status, printed) == (0, "1 images added, 0 encoded again, 0 removed\n")
     assert err.splitlines()[-1].startswith("left out bad.png: bad.png is not a picture")
     scene(21).save(pictures / "a" / "01.png")
-    assert run(capsys, "add", full)[:2] == (0, "0 pictures added, 1 encoded again, 0 removed\n" + hint)
-    assert run(capsys, "remove", full) == (0, "0 pictures added, 0 encoded again, 1 removed\n" + hint, "")
-    assert run(capsys, "verify", full)[:2] == (0, "10 pictures, every byte as it was published\n")
+    assert run(capsys, "add", full)[:2] == (0, "0 images added, 1 encoded again, 0 removed\n" + hint)
+    assert run(capsys, "remove", full) == (0, "0 images added, 0 encoded again, 1 removed\n" + hint, "")
+    assert run(capsys, "verify", full)[:2] == (0, "10 images, every byte as it was published\n")
     (full / "notes.txt").write_bytes(b"mine")
     files, (status, printed, err) = len(tree(full)), run(capsys, "gc", full)
     assert (status, printed, err) == (0, f"{files - len(tree(full))} files removed\n", "") and len(tree(full)) < files

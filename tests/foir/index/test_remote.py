@@ -344,7 +344,7 @@ def test_a_copy_cannot_be_added_to_but_pictures_can_be_removed(made, hub_server,
     out = tmp_path / "copy"
     remote.pull(REPO, out)
     assert main(["update", str(out)]) == 1
-    refuse(capsys, "remembers no folder")
+    refuse(capsys, "records no image folder")
     assert main(["remove", str(out), "00.png"]) == 0
     assert len(Index.open(out)) == 5
 

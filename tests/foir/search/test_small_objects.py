@@ -182,7 +182,7 @@ def test_an_update_notices_that_objects_are_found_in_another_way_now(plan, tmp_p
     build(Plan(folder, tmp_path / "index", "toy", objects="mao", device="cpu"))
     scene(50).save(folder / "new.png")
     monkeypatch.setitem(MODES, "paper", replace(MODES["paper"], steps=3))
-    with pytest.raises(BadIndex, match="objects are found in another way"):
+    with pytest.raises(BadIndex, match="objects were detected by another recipe"):
         update.update(tmp_path / "index", device="cpu")
     assert len(Index.open(tmp_path / "index")) == 3
 
@@ -191,7 +191,7 @@ def test_the_command_lines(tmp_path, capsys):
     folder, out = draw(tmp_path / "pictures", 3), tmp_path / "index"
     args = ["build", str(folder), "--out", str(out), "--encoder", "toy", "--device", "cpu"]
     assert index_build([*args, "--objects", "boxes"]) == 1
-    assert "no way 'boxes'" in capsys.readouterr().err
+    assert "no method 'boxes'" in capsys.readouterr().err
     assert index_build([*args, "--objects", "mao"]) == 0
     asked = ["search", str(out), str(folder / "01.png"), "--box", "40,30,100,90", "--mode", "small", "--device", "cpu"]
     capsys.readouterr()

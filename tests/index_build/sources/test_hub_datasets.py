@@ -111,7 +111,7 @@ def test_flickr30k_is_read_across_tables_and_row_groups(hub_server, tmp_path, ca
     hub_server.add(FLICKR, {**files, "README.md": b"", "data/other.parquet": b"junk"})
     out = tmp_path / "index"
     assert main(["build", f"hf://datasets/{FLICKR}", "--out", str(out), "--encoder", "toy"]) == 0
-    assert capsys.readouterr().out.startswith("9 pictures indexed, 0 left out")
+    assert capsys.readouterr().out.startswith("9 images indexed, 0 left out")
     index = Index.open(out)
     items = index.items()
     assert [(item.id, item.file, item.caption) for item in items] == [(i, f"{i}.jpg", f"scene {i}") for i in range(9)]
