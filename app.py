@@ -46,7 +46,7 @@ EACH, LATEST = HIDDEN | {"trigger_mode": "multiple"}, HIDDEN | {"trigger_mode": 
 
 def build(library: Library) -> gr.Blocks:
     """Lay out the page and wire it."""
-    menu = [(m.title, m.name) for m in methods.methods().values() if m.pointed]
+    menu = [(m.title, m.name) for m in methods.methods().values() if m.uses_prompt]
     menu += [(methods.title(chain), chain) for chain in ("attention_mask|phs", "foveal|phs")]
     events, programs = Events(library), Endpoints(library)
     begun = beginnings(library.page().offer)

@@ -80,10 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     report.set_defaults(run=_report)
     bench = commands.add_parser("bench", help="measure what things cost")
-    bench.add_argument(
-        "name",
-        choices=BENCHES,
-    )
+    bench.add_argument("name", choices=BENCHES)
     bench.set_defaults(run=_bench)
     return parser
 

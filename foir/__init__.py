@@ -11,16 +11,19 @@ if TYPE_CHECKING:
     from foir.images import Photo
     from foir.index import Index, Item
     from foir.prompts import Prompt, Stroke
+    from foir.search.query import Feedback, Query
     from foir.search.results import QueryImage, SearchResults
     from foir.search.searcher import Searcher
 
 _LAZY = {
-    "SearchResults": "search.results",
+    "Feedback": "search.query",
     "Index": "index",
     "Item": "index",
     "Photo": "images",
-    "QueryImage": "search.results",
     "Prompt": "prompts",
+    "Query": "search.query",
+    "QueryImage": "search.results",
+    "SearchResults": "search.results",
     "Searcher": "search.searcher",
     "Stroke": "prompts",
 }
@@ -36,13 +39,15 @@ __all__ = [
     "BadImage",
     "BadIndex",
     "BadPrompt",
+    "Feedback",
     "FoirError",
-    "SearchResults",
     "Index",
     "Item",
     "Photo",
-    "QueryImage",
     "Prompt",
+    "Query",
+    "QueryImage",
+    "SearchResults",
     "Searcher",
     "Stroke",
     "Unavailable",

@@ -1,21 +1,21 @@
-"""The errors a caller may see; each message says what is wrong and what to do, in one sentence."""
+"""Errors that a caller may see; each message says in one sentence what is wrong and what to do."""
 
 
 class FoirError(Exception):
-    """Base of every error foir raises on purpose."""
+    """Base class of every error that foir raises on purpose."""
 
 
 class BadImage(FoirError):
-    """The picture cannot be read: damaged, too large, or not a picture at all."""
+    """An image cannot be read: damaged, too large, or no image at all."""
 
 
 class BadPrompt(FoirError):
-    """The point, box, stroke, mask or option given makes no sense for this picture or model."""
+    """A point, box, stroke, mask or option does not fit the image or the model."""
 
 
 class BadIndex(FoirError):
-    """The index on disk is damaged, half written, or made by another encoder or format."""
+    """An index is damaged, incomplete, or of another encoder or format."""
 
 
 class Unavailable(FoirError):
-    """Something outside foir is missing: weights, a data set, a network, an optional package."""
+    """Something outside foir is missing: weights, a data set, the network, an optional package."""

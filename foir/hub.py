@@ -1,6 +1,6 @@
-"""Where files from outside lie: pinned downloads from the Hugging Face Hub and uploads to it, the folder with photos.
+"""The Hugging Face Hub: pinned downloads and uploads; also the folders of photos and of caches.
 
-HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are honoured by the Hub's client.
+The Hub's client honours HF_HOME, HF_TOKEN and HF_HUB_OFFLINE.
 """
 
 from __future__ import annotations
@@ -8,23 +8,24 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import tenacity
+
 from foir.errors import Unavailable
 
 
 class NotOnHub(Unavailable):
-    """The Hub has no such repository or revision, or says so."""
+    """The Hub has no such repository or revision, or hides it."""
 
 
-PAUSES = (1.0, 3.0, 9.0)  # seconds between tries
+PAUSES = (1.0, 3.0, 9.0)  # seconds between attempts
 NAME = r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_.-]*"  # of an owner, a repository, a revision; safe in a path and in a URL
-GLOB = "*?[]"  # the client would take a name with one of these for a pattern
+GLOB = "*?[]"  # the client takes a name with one of these for a pattern
 REPOSITORY, REVISION, COMMIT = re.compile(f"{NAME}/{NAME}"), re.compile(NAME), re.compile("[0-9a-f]{40}")
 
 
@@ -34,15 +35,15 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where foir keeps what it could make or fetch again: XDG_CACHE_HOME/foir, by default ~/.cache/foir."""
+    """The folder for what can be made or fetched again: XDG_CACHE_HOME/foir, by default ~/.cache/foir."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foir"
 
 
 def check_address(repo: str, revision: str | None = None) -> None:
-    """Refuse what is no plain name of a repository or of a revision.
+    """Refuse anything but plain names of a repository and a revision.
 
     Raises:
-        Unavailable: It is none.
+        Unavailable: One of them is not plain.
     """
     if not REPOSITORY.fullmatch(repo):
         raise Unavailable(f"{repo!r} is no name of a repository (owner/name).")
@@ -56,7 +57,7 @@ def download_weights(repo: str, revision: str | None = None, *, code: bool = Fal
     Args:
         repo: "owner/name" of a model repository.
         revision: Commit, tag or branch; the repository's main branch if left out.
-        code: Also the model's own Python files, which whoever loads them runs.
+        code: Also the model's own Python files, which loading the model executes.
 
     Returns:
         The local folder and the commit it holds.
@@ -72,10 +73,10 @@ def download_weights(repo: str, revision: str | None = None, *, code: bool = Fal
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
 
     with hub_errors(f"The weights {repo}"):
-        about = ("*.json", "*.txt", "*.model", *(("*.py",) if code else ()))
-        folder = fetch(*about, "*.safetensors")
+        configuration = ("*.json", "*.txt", "*.model", *(("*.py",) if code else ()))
+        folder = fetch(*configuration, "*.safetensors")
         if not any(folder.glob("*.safetensors")):
-            folder = fetch(*about, "pytorch_model*.bin")  # read with torch.load(weights_only=True)
+            folder = fetch(*configuration, "pytorch_model*.bin")  # read with torch.load(weights_only=True)
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise Unavailable(f"The repository {repo} holds no weights foir can read.")
     return folder, folder.name
@@ -97,7 +98,7 @@ def download_tables(repo: str) -> Path:
 
 
 def resolve_commit(repo: str, revision: str | None = None) -> str:
-    """The commit that a branch or tag of a data set repository stands at, or the newest one.
+    """The commit of a branch or tag of a data set repository; the newest one if left out.
 
     Raises:
         Unavailable: Absent, gated, or not reachable.
@@ -106,32 +107,32 @@ def resolve_commit(repo: str, revision: str | None = None) -> str:
 
     check_address(repo, revision)
     with hub_errors(f"The data set {repo}"):
-        return str(_patiently(lambda: HfApi().dataset_info(repo, revision=revision).sha))
+        return str(_with_retries(lambda: HfApi().dataset_info(repo, revision=revision).sha))
 
 
-def download_files(repo: str, sha: str, names: Sequence[str], *, again: bool = False) -> Path:
-    """Fetch some files of a data set repository at a commit; what the local cache holds is not fetched again.
+def download_files(repo: str, sha: str, names: Sequence[str], *, force: bool = False) -> Path:
+    """Fetch files of a data set repository at a commit; cached files are not fetched again.
 
     Args:
         repo: "owner/name".
         sha: The commit.
         names: The files.
-        again: Fetch them although the cache holds them.
+        force: Fetch them although they are cached.
 
     Returns:
         The local folder.
 
     Raises:
-        Unavailable: One is absent, the repository is gated, or the connection broke; what was fetched is kept.
+        Unavailable: A file is absent, the repository is gated, or the connection broke; fetched files are kept.
     """
     from huggingface_hub import snapshot_download
 
     check_address(repo, sha)
     if any(sign in name for name in names for sign in GLOB):
-        raise Unavailable(f"The data set {repo} names a file with a sign of a pattern in it.")
+        raise Unavailable(f"The data set {repo} names a file with a pattern character in it.")
     with hub_errors(f"The data set {repo}"):
-        fetch = partial(snapshot_download, repo, repo_type="dataset", revision=sha, force_download=again)
-        return Path(_patiently(partial(fetch, allow_patterns=list(names))))
+        fetch = partial(snapshot_download, repo, repo_type="dataset", revision=sha, force_download=force)
+        return Path(_with_retries(partial(fetch, allow_patterns=list(names))))
 
 
 def list_files(repo: str, sha: str) -> list[str]:
@@ -148,7 +149,7 @@ def list_files(repo: str, sha: str) -> list[str]:
 
 
 def open_file(repo: str, sha: str, name: str) -> AbstractContextManager[Any]:
-    """A file of a data set repository at a commit, open for reading; only what is read of it is fetched."""
+    """Open a file of a data set repository at a commit for reading; only the bytes that are read are fetched."""
     from huggingface_hub import HfFileSystem
 
     check_address(repo, sha)
@@ -157,26 +158,20 @@ def open_file(repo: str, sha: str, name: str) -> AbstractContextManager[Any]:
 
 
 def upload_folder(
-    repo: str,
-    folder: Path,
-    message: str,
-    *,
-    private: bool = False,
-    replaces: Sequence[str] = (),
-    space: bool = False,
+    repo: str, folder: Path, message: str, *, private: bool = False, replaces: Sequence[str] = (), space: bool = False
 ) -> str:
-    """Commit a folder's files to a data set repository, which is made where there is none; returns the commit.
+    """Commit a folder's files to a data set repository, created if absent, or to a Space; returns the commit.
 
     Args:
         repo: "owner/name"; HF_TOKEN must allow writing to it.
-        folder: Its files keep their paths; those that are there already are not sent again.
-        message: Of the commit.
-        private: Make the repository private if it is made.
+        folder: Its files keep their paths; files that the repository has are not sent again.
+        message: Commit message.
+        private: Create the repository as private.
         replaces: Patterns of files that are removed from it unless the folder holds them.
-        space: It is not a data set, but a Space that is there.
+        space: The repository is an existing Space.
 
     Raises:
-        Unavailable: Not allowed, or the connection broke; uploading again goes on behind what was sent.
+        Unavailable: Not allowed, or the connection broke; the next upload resumes.
     """
     from huggingface_hub import HfApi
 
@@ -185,9 +180,9 @@ def upload_folder(
     with hub_errors(f"The {'Space' if space else 'data set'} {repo}", "cannot be written"):
         api = HfApi()
         if not space:
-            _patiently(lambda: api.create_repo(repo, repo_type=kind, private=private, exist_ok=True))
+            _with_retries(lambda: api.create_repo(repo, repo_type=kind, private=private, exist_ok=True))
         return str(
-            _patiently(
+            _with_retries(
                 lambda: api.upload_folder(
                     repo_id=repo,
                     repo_type=kind,
@@ -200,7 +195,7 @@ def upload_folder(
 
 
 def create_space(repo: str, *, private: bool = False) -> None:
-    """Make an empty Space that Gradio serves, unless it is there.
+    """Create an empty Gradio Space unless it exists.
 
     Raises:
         Unavailable: Not allowed, or the Hub cannot be reached.
@@ -208,13 +203,13 @@ def create_space(repo: str, *, private: bool = False) -> None:
     from huggingface_hub import HfApi
 
     check_address(repo)
-    with hub_errors(f"The Space {repo}", "cannot be made"):
+    with hub_errors(f"The Space {repo}", "cannot be created"):
         create = partial(HfApi().create_repo, repo, repo_type="space", space_sdk="gradio", private=private)
-        _patiently(partial(create, exist_ok=True))
+        _with_retries(partial(create, exist_ok=True))
 
 
 def set_space_variable(repo: str, name: str, value: str | None) -> None:
-    """Set an environment variable of a Space, or remove it.
+    """Set an environment variable of a Space; None removes it.
 
     Raises:
         Unavailable: Not allowed, or the Hub cannot be reached.
@@ -224,27 +219,28 @@ def set_space_variable(repo: str, name: str, value: str | None) -> None:
     with hub_errors(f"The Space {repo}", "cannot be set up"):
         api = HfApi()
         if value is not None:
-            _patiently(lambda: api.add_space_variable(repo, name, value))
-        elif name in _patiently(lambda: api.get_space_variables(repo)):
-            _patiently(lambda: api.delete_space_variable(repo, name))
+            _with_retries(lambda: api.add_space_variable(repo, name, value))
+        elif name in _with_retries(lambda: api.get_space_variables(repo)):
+            _with_retries(lambda: api.delete_space_variable(repo, name))
 
 
-def _patiently(call: Callable[[], Any]) -> Any:
-    """Call again, a few times, where the Hub asks for patience; its client does so for some requests only."""
+def _with_retries(call: Callable[[], Any]) -> Any:
+    """Call again while the Hub is overloaded (429, 5xx); its client does so for some requests only."""
+    pauses = tenacity.wait_chain(*map(tenacity.wait_fixed, PAUSES))
+    stop = tenacity.stop_after_attempt(len(PAUSES) + 1)
+    retry = tenacity.retry_if_exception(_is_overload)
+    return tenacity.Retrying(wait=pauses, stop=stop, retry=retry, reraise=True)(call)
+
+
+def _is_overload(error: BaseException) -> bool:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    for pause in (*PAUSES, None):
-        try:
-            return call()
-        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-            status = _status(error) or 0
-            if pause is None or (status != 429 and status < 500):
-                raise
-            time.sleep(pause)
+    status = _status(error) or 0
+    return isinstance(error, HfHubHTTPError | LocalEntryNotFoundError) and (status == 429 or status >= 500)
 
 
 def _status(error: BaseException | None) -> int | None:
-    """What the Hub answered, if an answer was the cause."""
+    """The HTTP status that caused an error, if one did."""
     while error is not None:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status is not None:
@@ -255,10 +251,10 @@ def _status(error: BaseException | None) -> int | None:
 
 @contextmanager
 def hub_errors(what: str, failing: str = "cannot be fetched") -> Iterator[None]:
-    """Turn what the Hub and its client raise into one sentence about `what`.
+    """Turn errors of the Hub and its client into one sentence about `what`.
 
     Raises:
-        Unavailable: Whatever happened.
+        Unavailable: In place of every such error.
     """
     from huggingface_hub import errors
 
@@ -282,7 +278,7 @@ def hub_errors(what: str, failing: str = "cannot be fetched") -> Iterator[None]:
     except errors.HFValidationError as error:
         raise Unavailable(f"{what} {failing}: that is no name of a repository (owner/name).") from error
     except Exception as error:
-        # Which httpx a version of the Hub's client brings, differs; what is no JSON did not come from the Hub.
+        # The httpx package differs between versions of the client; what is no JSON did not come from the Hub.
         if not isinstance(error, OSError | json.JSONDecodeError) and not type(error).__module__.startswith("httpx"):
             raise
         raise Unavailable(f"{what} {failing}: the connection to the Hub broke; try again.") from error

@@ -1,4 +1,4 @@
-"""The only door for untrusted picture bytes: check the header first, decode second, hand out upright RGB."""
+"""Decoding of untrusted image bytes: the header is checked first; the result is upright RGB."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 80_000_000
 ORIENTATION_TAG = 0x0112
 
-# How the stored pixels must be turned to stand upright, by EXIF orientation value.
-_TURNS = {
+# Transposition that makes the stored pixels upright, by EXIF orientation value.
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -28,19 +28,19 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Our own pixel cap is below Pillow's warning level and is checked from the header, so its warning adds nothing.
+# The pixel limit below is under Pillow's own and is checked from the header, so its warning adds nothing.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A decoded picture.
+    """A decoded image.
 
     Attributes:
-        image: RGB, 8 bit, upright (EXIF orientation applied, transparency laid on white).
-        orientation: The EXIF orientation (1-8) the file carried; 1 when upright already.
-        notes: What was decided for the user, one short sentence each ("only the first of 12 frames is used").
-        alpha: The transparency the file carried, 8 bit, upright; None if every pixel is opaque.
+        image: RGB, 8 bit, upright (EXIF orientation applied, transparency composed on white).
+        orientation: EXIF orientation (1-8) of the file; 1 if it was upright.
+        notes: What a user should know, one short sentence each ("Only the first of 12 frames is used.").
+        alpha: Transparency of the file, 8 bit, upright; None if every pixel is opaque.
     """
 
     image: Image.Image
@@ -50,22 +50,22 @@ class Photo:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the upright picture in pixels."""
+        """Width and height of the upright image in pixels."""
         return self.image.size
 
 
 def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Decode one picture from a file or from bytes.
+    """Decode one image from a file or from bytes.
 
     Args:
-        source: A path, or the bytes of a picture file. JPEG, PNG, WEBP, GIF, BMP or TIFF.
+        source: A path, or the bytes of an image file: JPEG, PNG, WEBP, GIF, BMP or TIFF.
         max_bytes: Larger files are refused before they are read.
-        max_pixels: Larger pictures are refused from their header, before they are decoded.
+        max_pixels: Larger images are refused from their header, before they are decoded.
 
     Raises:
         BadImage: The file is missing, empty, too large, truncated, damaged or of another kind.
     """
-    name = "The upload" if isinstance(source, bytes) else _shown(Path(source))
+    name = "The upload" if isinstance(source, bytes) else _printable_name(Path(source))
     data = source if isinstance(source, bytes) else _read_bytes(Path(source), max_bytes)
     if not data:
         raise BadImage(f"{name} is empty.")
@@ -80,27 +80,27 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
                     "so please make it smaller first."
                 )
             frames = _frame_count(opened)
-            # Pillow turns a TIFF itself while it decodes; a PNG may keep its EXIF behind its pixels.
-            turned = _orientation(opened) if opened.format == "TIFF" else 1
+            # Pillow transposes a TIFF itself while it decodes; a PNG may keep its EXIF behind its pixels.
+            applied = _orientation(opened) if opened.format == "TIFF" else 1
             opened.load()
-            left = _orientation(opened)
-            image = upright(_to_rgb(opened), left)
-            alpha = _alpha(opened, left)
-            orientation = left if left > 1 else turned
+            remaining = _orientation(opened)
+            image = upright(_to_rgb(opened), remaining)
+            alpha = _alpha(opened, remaining)
+            orientation = remaining if remaining > 1 else applied
     except BadImage:
         raise
     except Image.DecompressionBombError:
         raise BadImage(f"{name} claims far too many pixels to be opened safely.") from None
     except UnidentifiedImageError:
         raise BadImage(f"{name} is not a picture foir can read; it takes {', '.join(FORMATS)}.") from None
-    except Exception as error:  # decoders raise nearly anything on damaged bytes, and this is the door for them
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise BadImage(f"{name} is damaged or incomplete and cannot be decoded ({type(error).__name__}).") from error
     notes = (f"Only the first of {frames} frames is used.",) if frames > 1 else ()
     return Photo(image, orientation, notes, alpha)
 
 
 def read_mask(source: Path | str | bytes) -> np.ndarray:
-    """Decode a mask file, uint8 [H, W]: its alpha channel where that says anything, else how bright it is.
+    """Decode a mask file, uint8 [H, W]: its alpha channel unless every pixel is opaque, else its brightness.
 
     Raises:
         BadImage: See `read`.
@@ -110,16 +110,16 @@ def read_mask(source: Path | str | bytes) -> np.ndarray:
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn a picture or mask stored with this EXIF orientation (1-8) so that it stands as viewers show it."""
-    turn = _TURNS.get(orientation)
-    return image if turn is None else image.transpose(turn)
+    """Transpose an image or mask of this EXIF orientation (1-8) to what viewers show."""
+    transpose = _TRANSPOSES.get(orientation)
+    return image if transpose is None else image.transpose(transpose)
 
 
 def thumbnail(image: Image.Image, side: int = 320) -> bytes:
-    """JPEG bytes of the picture with its longer side at most `side` pixels."""
+    """JPEG bytes of an image with its longer side at most `side` pixels."""
     small = image.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    small.info.clear()  # a comment in the file is nobody's business, and a long one cannot be written
+    small.info.clear()  # comments are private, and a long one cannot be written
     out = io.BytesIO()
     small.save(out, "JPEG", quality=82)
     return out.getvalue()
@@ -128,23 +128,25 @@ def thumbnail(image: Image.Image, side: int = 320) -> bytes:
 def _read_bytes(path: Path, max_bytes: int) -> bytes:
     try:
         if not path.is_file():
-            raise BadImage(f"{_shown(path)} is not a file.")
+            raise BadImage(f"{_printable_name(path)} is not a file.")
         size = path.stat().st_size
         if size > max_bytes:
-            raise BadImage(f"{_shown(path)} has {size / 2**20:.0f} MB; the limit is {max_bytes / 2**20:.0f} MB.")
+            raise BadImage(
+                f"{_printable_name(path)} has {size / 2**20:.0f} MB; the limit is {max_bytes / 2**20:.0f} MB."
+            )
         with path.open("rb") as file:
             return file.read(max_bytes + 1)
     except OSError as error:
-        raise BadImage(f"{_shown(path)} cannot be opened: {error.strerror or error}.") from error
+        raise BadImage(f"{_printable_name(path)} cannot be opened: {error.strerror or error}.") from error
 
 
-def _shown(path: Path) -> str:
-    """The file's name, safe to put into a one-line message."""
+def _printable_name(path: Path) -> str:
+    """The file's name without characters that would break a one-line message."""
     return "".join(c if c.isprintable() else " " for c in path.name)
 
 
 def _frame_count(image: Image.Image) -> int:
-    if image.format == "MPO":  # a phone's JPEG with a depth map or preview behind it: one picture to a person
+    if image.format == "MPO":  # a phone's JPEG with a depth map or preview behind it is one image
         return 1
     return int(getattr(image, "n_frames", 1))
 
@@ -152,9 +154,9 @@ def _frame_count(image: Image.Image) -> int:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # damaged EXIF must not cost the picture
+    except Exception:  # damaged EXIF does not damage the image
         return 1
-    return int(value) if value in _TURNS else 1
+    return int(value) if value in _TRANSPOSES else 1
 
 
 def _alpha(image: Image.Image, orientation: int) -> Image.Image | None:
@@ -175,10 +177,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8bit(image: Image.Image) -> np.ndarray:
-    """Map 16-bit, 32-bit and float grey values onto 0..255 by range, where Pillow would clip them."""
+    """Scale 16-bit, 32-bit and float grey values to 0..255 by range, where Pillow would clip them."""
     values = np.asarray(image).astype(np.float64)
-    known = values[np.isfinite(values)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     values = np.where(np.isfinite(values), values, low)
     if image.mode == "F" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0

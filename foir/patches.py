@@ -1,4 +1,4 @@
-"""The patches of an encoder's grid, and the pixels, that a prompt means on one picture."""
+"""From a prompt to the patches of an encoder's grid, and the pixels, of one image."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from foir.prompts import Prompt, Stroke, axis_span, bounds
 
 STROKE_SIDE = 1024  # longest side strokes are drawn at, pixels
 RULES = ("any", "majority", "center")
-_TOUCH = 1e-10  # a smaller share of a patch is rounding, not a pixel
+_TOUCH = 1e-10  # a smaller share of a patch is rounding
 
 
 @dataclass(frozen=True, eq=False)
 class PatchMask:
-    """A region of one picture, in patches and in pixels.
+    """A region of one image, in patches and in pixels.
 
     Attributes:
         patches: bool [rows, cols] on the encoder's grid; never empty.
-        pixels: bool [H, W] on the picture; never empty.
+        pixels: bool [H, W] on the image; never empty.
     """
 
     patches: np.ndarray
@@ -29,12 +29,12 @@ class PatchMask:
 
     @classmethod
     def everything(cls, size: tuple[int, int], grid: tuple[int, int]) -> PatchMask:
-        """The whole picture of (width, height) on a grid of (rows, cols)."""
+        """The whole image of (width, height) on a grid of (rows, cols)."""
         return cls(np.ones(grid, bool), np.ones((size[1], size[0]), bool))
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the picture in pixels."""
+        """Width and height of the image in pixels."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
     @property
@@ -46,7 +46,7 @@ class PatchMask:
 def rasterise(
     prompt: Prompt, size: tuple[int, int], grid: tuple[int, int], *, rule: str = "any", window: int = 3
 ) -> PatchMask:
-    """Turn a prompt into the patches it means (specs: PHS section 4 and 5).
+    """Turn a prompt into patches (PHS specification, sections 4 and 5).
 
     Boxes, strokes and masks select patches by `rule`: `any` (touched by at least one pixel of the region), `majority`
     (at least half covered) or `center` (centre inside). A point selects the `window` x `window` patches around the one
@@ -54,25 +54,34 @@ def rasterise(
 
     Args:
         prompt: A prompt that went through `Prompt.fit`.
-        size: Width and height of the picture in pixels.
-        grid: Rows and columns of the encoder's patch grid; the picture is squeezed onto it whole.
+        size: Width and height of the image in pixels.
+        grid: Rows and columns of the encoder's patch grid; the whole image is resized onto it.
         rule: One of `RULES`.
         window: Odd side of a point's window in patches.
 
     Raises:
         BadPrompt: An unknown rule or an even window.
     """
-    if rule not in RULES:
-        raise BadPrompt(f"Unknown rule {rule!r}: use one of {', '.join(RULES)}.")
-    if window < 1 or window % 2 == 0:
-        raise BadPrompt(f"The point window must be an odd number of patches, not {window}.")
+    check_rule(rule, window)
     area = _draw(prompt, size)
     patches = _select(area, grid, rule) if area.any() else np.zeros(grid, bool)
     for x, y in prompt.points:
         rows, cols = _window(y, size[1], grid[0], window), _window(x, size[0], grid[1], window)
         patches[rows, cols] = True
-        area[_cells(rows, size[1], grid[0]), _cells(cols, size[0], grid[1])] = True
+        area[_pixel_span(rows, size[1], grid[0]), _pixel_span(cols, size[0], grid[1])] = True
     return PatchMask(patches, area)
+
+
+def check_rule(rule: str, window: int) -> None:
+    """Refuse an unknown rule and an even window; see `rasterise`.
+
+    Raises:
+        BadPrompt: One of them.
+    """
+    if rule not in RULES:
+        raise BadPrompt(f"Unknown rule {rule!r}: use one of {', '.join(RULES)}.")
+    if not isinstance(window, int) or window < 1 or window % 2 == 0:
+        raise BadPrompt(f"The point window must be an odd number of patches, not {window}.")
 
 
 def _draw(prompt: Prompt, size: tuple[int, int]) -> np.ndarray:
@@ -82,7 +91,7 @@ def _draw(prompt: Prompt, size: tuple[int, int]) -> np.ndarray:
         area[axis_span(y0, y1, size[1]), axis_span(x0, x1, size[0])] = True
     if prompt.strokes:
         area |= _draw_strokes(prompt.strokes, size)
-        for x, y in (at for stroke in prompt.strokes for at in stroke.path):
+        for x, y in (point for stroke in prompt.strokes for point in stroke.path):
             if 0 <= x <= size[0] and 0 <= y <= size[1]:  # however thin the brush, what it touched is meant
                 area[axis_span(y, y, size[1]), axis_span(x, x, size[0])] = True
         if not area.any():
@@ -91,18 +100,18 @@ def _draw(prompt: Prompt, size: tuple[int, int]) -> np.ndarray:
 
 
 def _draw_strokes(strokes: tuple[Stroke, ...], size: tuple[int, int]) -> np.ndarray:
-    """Strokes as bool [H, W]; on a large picture they are drawn small first, or long scribbles would take minutes."""
+    """Strokes as bool [H, W]; on a large image they are drawn small first, or long scribbles would take minutes."""
     scale = min(1.0, STROKE_SIDE / max(size))
-    sheet = Image.new("1", (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
-    pen = ImageDraw.Draw(sheet)
+    canvas = Image.new("1", (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
+    pen = ImageDraw.Draw(canvas)
     for stroke in strokes:
         path = [(x * scale, y * scale) for x, y in stroke.path]
-        reach = max(stroke.width * scale / 2, 0.5)
+        radius = max(stroke.width * scale / 2, 0.5)
         if len(path) > 1:
-            pen.line(path, fill=1, width=max(round(2 * reach), 1), joint="curve")
+            pen.line(path, fill=1, width=max(round(2 * radius), 1), joint="curve")
         for x, y in (path[0], path[-1]):
-            pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=1)
-    return np.array(sheet.resize(size, Image.Resampling.NEAREST))
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
+    return np.array(canvas.resize(size, Image.Resampling.NEAREST))
 
 
 def _select(area: np.ndarray, grid: tuple[int, int], rule: str) -> np.ndarray:
@@ -111,8 +120,8 @@ def _select(area: np.ndarray, grid: tuple[int, int], rule: str) -> np.ndarray:
         cols = ((np.arange(grid[1]) + 0.5) * area.shape[1] / grid[1]).astype(int)
         patches = area[np.ix_(rows, cols)]
     else:
-        covered = coverage(area, grid)
-        patches = covered > _TOUCH if rule == "any" else covered >= 0.5 - _TOUCH
+        shares = coverage(area, grid)
+        patches = shares > _TOUCH if rule == "any" else shares >= 0.5 - _TOUCH
     if not patches.any():
         ys, xs = np.nonzero(area)
         row = int((ys.mean() + 0.5) * grid[0] / area.shape[0])
@@ -124,27 +133,27 @@ def _select(area: np.ndarray, grid: tuple[int, int], rule: str) -> np.ndarray:
 def coverage(area: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Share of each patch that the region covers, float [rows, cols] in 0..1; exact also where patches cut pixels."""
     height, width = area.shape
-    down, across = _overlap(height, grid[0]), _overlap(width, grid[1]).T
-    covered = np.zeros(grid)
+    vertical, horizontal = _overlap(height, grid[0]), _overlap(width, grid[1]).T
+    shares = np.zeros(grid)
     for row in range(grid[0]):  # a row of patches at a time keeps the float copy of a large mask small
-        part = _cells(slice(row, row + 1), height, grid[0])
-        covered[row] = (down[row, part] @ area[part].astype(np.float64)) @ across
-    return covered
+        strip = _pixel_span(slice(row, row + 1), height, grid[0])
+        shares[row] = (vertical[row, strip] @ area[strip].astype(np.float64)) @ horizontal
+    return shares
 
 
 def _overlap(pixels: int, patches: int) -> np.ndarray:
-    """[patches, pixels]: what share of patch i pixel j covers."""
+    """[patches, pixels]: share of patch i that pixel j covers."""
     start = np.arange(patches)[:, None] * (pixels / patches)
-    at = np.arange(pixels)[None]
-    shared = np.minimum(at + 1, start + pixels / patches) - np.maximum(at, start)
-    return np.clip(shared, 0, None) * (patches / pixels)
+    pixel = np.arange(pixels)[None]
+    overlap = np.minimum(pixel + 1, start + pixels / patches) - np.maximum(pixel, start)
+    return np.clip(overlap, 0, None) * (patches / pixels)
 
 
-def _window(at: float, pixels: int, patches: int, window: int) -> slice:
-    centre = min(int(at * patches / pixels), patches - 1)
+def _window(coordinate: float, pixels: int, patches: int, window: int) -> slice:
+    centre = min(int(coordinate * patches / pixels), patches - 1)
     return slice(max(centre - window // 2, 0), min(centre + window // 2 + 1, patches))
 
 
-def _cells(patches: slice, pixels: int, count: int) -> slice:
+def _pixel_span(patches: slice, pixels: int, count: int) -> slice:
     """The pixels that a run of patches touches."""
     return axis_span(patches.start * pixels / count, patches.stop * pixels / count, pixels)

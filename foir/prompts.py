@@ -1,6 +1,6 @@
-"""What a person points with: points, boxes, strokes, masks, repaired where the meaning is clear.
+"""Visual prompts: points, boxes, strokes and masks, repaired where the meaning is clear.
 
-Coordinates are pixels of the upright picture as every viewer shows it, origin at the top left corner; pixel (x, y)
+Coordinates are pixels of the upright image as every viewer shows it, origin at the top left corner; pixel (x, y)
 covers [x, x+1) x [y, y+1).
 """
 
@@ -25,7 +25,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Stroke:
-    """A brush stroke: its path and the width of the brush, both in pixels of the picture."""
+    """A brush stroke: its path and the width of the brush, in pixels of the image."""
 
     path: tuple[XY, ...]
     width: float = 20.0
@@ -33,7 +33,7 @@ class Stroke:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Any number of points, boxes (x0, y0, x1, y1), strokes, and at most one mask; together they mean their union.
+    """Points, boxes (x0, y0, x1, y1), strokes and at most one mask; the prompt is their union.
 
     `mask` is [H, W]: bool, or numbers where more than half of the largest value means inside.
     """
@@ -58,7 +58,7 @@ class Prompt:
         """Read `{"points": [[x, y]], "boxes": [[x0, y0, x1, y1]], "strokes": [{"path": [[x, y]], "width": w}]}`.
 
         Raises:
-            BadPrompt: The shape is another one, or there are more than 10,000 marks.
+            BadPrompt: The data has another shape, or more than 10,000 marks.
         """
         try:
             points = _pairs(data.get("points", ()))
@@ -79,22 +79,22 @@ class Prompt:
 
     @property
     def empty(self) -> bool:
-        """Nothing was pointed at."""
+        """Whether nothing is pointed at."""
         return not (self.points or self.boxes or self.strokes) and self.mask is None
 
     @property
     def only_boxes(self) -> bool:
-        """Whether a method that is defined for boxes alone can take it as it is."""
+        """Whether a method that is defined for boxes can take the prompt as it is."""
         return bool(self.boxes) and not (self.points or self.strokes) and self.mask is None
 
     def fit(self, size: tuple[int, int], *, orientation: int = 1) -> Prompt:
-        """Repair what has one clear meaning on a picture of this (width, height), refuse the rest.
+        """Repair the prompt where its meaning on an image of this (width, height) is clear, and refuse the rest.
 
-        Corners are sorted, marks clipped to the picture, a box of no area widened to one pixel, a mask of another size
-        but the same shape resized, and a mask drawn on the stored pixels of a turned photo turned with it.
+        Corners are sorted, marks clipped to the image, a box of no area widened to one pixel, a mask of another size
+        but the same aspect ratio resized, and a mask of the stored pixels transposed like the photo (`orientation`).
 
         Raises:
-            BadPrompt: Nothing pointed at, a coordinate that is no number, a mark wholly outside, an unfitting mask.
+            BadPrompt: Nothing is pointed at, a mark is malformed or wholly outside, or the mask does not fit.
         """
         if self.empty:
             raise BadPrompt("Nothing is pointed at: give a point, a box, a stroke or a mask.")
@@ -118,14 +118,14 @@ def _pairs(rows: Any) -> tuple[XY, ...]:
 
 
 def _fit_point(point: XY, size: tuple[int, int]) -> XY:
-    x, y = _numbers(point)
+    x, y = _numbers(point, 2, "A point")
     if not (0 <= x <= size[0] and 0 <= y <= size[1]):
         raise BadPrompt(f"The point ({x:g}, {y:g}) lies outside the picture of {size[0]} x {size[1]} pixels.")
     return min(x, math.nextafter(size[0], 0)), min(y, math.nextafter(size[1], 0))
 
 
 def _fit_box(box: Box, size: tuple[int, int]) -> Box:
-    a, b, c, d = _numbers(box)
+    a, b, c, d = _numbers(box, 4, "A box")
     (x0, x1), (y0, y1) = sorted((a, c)), sorted((b, d))
     if x1 < 0 or y1 < 0 or x0 > size[0] or y0 > size[1]:
         raise BadPrompt(
@@ -147,18 +147,18 @@ def _at_least_a_pixel(low: float, high: float, limit: int) -> tuple[float, float
 def _fit_stroke(stroke: Stroke, size: tuple[int, int]) -> Stroke:
     if not stroke.path:
         raise BadPrompt("A stroke needs at least one point.")
-    (width,) = _numbers((stroke.width,))
+    (width,) = _numbers((stroke.width,), 1, "The width of a brush")
     if width <= 0:
         raise BadPrompt(f"The brush must be wider than {width:g} pixels.")
-    path = tuple((x, y) for x, y in map(_numbers, stroke.path))
+    path = tuple((x, y) for x, y in (_numbers(point, 2, "A point") for point in stroke.path))
     xs, ys = [x for x, _ in path], [y for _, y in path]
-    reach = width / 2
-    if max(xs) < -reach or max(ys) < -reach or min(xs) > size[0] + reach or min(ys) > size[1] + reach:
+    radius = width / 2
+    if max(xs) < -radius or max(ys) < -radius or min(xs) > size[0] + radius or min(ys) > size[1] + radius:
         raise BadPrompt(f"The stroke lies outside the picture of {size[0]} x {size[1]} pixels.")
     # Points far off would overflow in the drawing code.
     limit = 4 * max(size)
-    kept = tuple((min(max(x, -limit), limit), min(max(y, -limit), limit)) for x, y in path)
-    return replace(stroke, path=kept, width=min(width, 3.0 * max(size)))
+    clipped = tuple((min(max(x, -limit), limit), min(max(y, -limit), limit)) for x, y in path)
+    return replace(stroke, path=clipped, width=min(width, 3.0 * max(size)))
 
 
 def _fit_mask(mask: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
@@ -173,41 +173,43 @@ def _fit_mask(mask: np.ndarray, size: tuple[int, int], orientation: int) -> np.n
     height, width = inside.shape
     if (width, height) == size:
         return inside
-    picture = Image.fromarray(inside)
-    misfit, misfit_turned = abs(width * size[1] - height * size[0]), abs(height * size[1] - width * size[0])
-    if orientation >= 5 and misfit_turned < misfit and _same_shape((height, width), size):
-        picture = upright(picture, orientation)  # it was drawn on the stored, unturned pixels
+    image = Image.fromarray(inside)
+    misfit, transposed_misfit = abs(width * size[1] - height * size[0]), abs(height * size[1] - width * size[0])
+    if orientation >= 5 and transposed_misfit < misfit and _same_shape((height, width), size):
+        image = upright(image, orientation)  # it was drawn on the stored pixels
     elif not _same_shape((width, height), size):
         raise BadPrompt(f"The mask is {width} x {height} but the picture is {size[0]} x {size[1]} pixels.")
-    resized = np.asarray(picture.resize(size, Image.Resampling.NEAREST))
+    resized = np.asarray(image.resize(size, Image.Resampling.NEAREST))
     if resized.any():
         return resized
-    # A few pixels can vanish when a mask shrinks; their box cannot.
-    x0, y0, x1, y1 = bounds(np.asarray(picture))
-    scale_x, scale_y = size[0] / picture.width, size[1] / picture.height
-    kept = np.zeros((size[1], size[0]), bool)
-    kept[axis_span(y0 * scale_y, y1 * scale_y, size[1]), axis_span(x0 * scale_x, x1 * scale_x, size[0])] = True
-    return kept
+    # A few pixels can vanish when a mask is resized; their bounding box cannot.
+    x0, y0, x1, y1 = bounds(np.asarray(image))
+    scale_x, scale_y = size[0] / image.width, size[1] / image.height
+    box_mask = np.zeros((size[1], size[0]), bool)
+    box_mask[axis_span(y0 * scale_y, y1 * scale_y, size[1]), axis_span(x0 * scale_x, x1 * scale_x, size[0])] = True
+    return box_mask
 
 
 def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether two sizes have one aspect ratio, up to the rounding of a resize."""
+    """Whether two sizes have the same aspect ratio up to the rounding of a resize."""
     scale = max(b) / max(a)
     return abs(a[0] * scale - b[0]) <= max(1.0, scale) and abs(a[1] * scale - b[1]) <= max(1.0, scale)
 
 
-def _numbers(values: Sequence[float]) -> tuple[float, ...]:
+def _numbers(values: Sequence[float], count: int, what: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError, OverflowError) as error:
         raise BadPrompt(f"{values!r} are not coordinates.") from error
+    if len(numbers) != count:
+        raise BadPrompt(f"{what} takes {count} numbers, not {len(numbers)}.")
     if not all(math.isfinite(number) for number in numbers):
         raise BadPrompt("A coordinate of the prompt is not a finite number.")
     return numbers
 
 
 def axis_span(low: float, high: float, limit: int) -> slice:
-    """Every pixel that the stretch [low, high) touches, at least one."""
+    """The pixels that the interval [low, high) touches, at least one."""
     start = min(max(math.floor(low), 0), limit - 1)
     return slice(start, max(min(math.ceil(high), limit), start + 1))
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 from foir.errors import BadIndex
 from foir.index import local_record
 from foir.index.format import read_manifest
-from foir.index.milvus import answering, connected
+from foir.index.milvus import connect, milvus_errors
 from foir.index.reader import STORE
 
 CREATED = "collections"  # key of the record: every collection made for the index and not dropped yet
@@ -60,8 +60,8 @@ def drop_unused(out: Path) -> None:
 def _drop(collections: Sequence[Mapping[str, str]]) -> None:
     """Drop collections that still exist."""
     for unused in collections:
-        with answering(unused["uri"]):
-            client = connected(unused["uri"])
+        with milvus_errors(unused["uri"]):
+            client = connect(unused["uri"])
             if client.has_collection(unused["collection"]):
                 client.drop_collection(unused["collection"])
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from foir.errors import Unavailable
 from foir.index import Index, Item, Object, writer
-from foir.index.milvus import FACTS, answering, connected
+from foir.index.milvus import ITEM_FIELDS, connect, milvus_errors
 from foir.index.reader import STORE
 
 from . import milvus_collections
@@ -41,7 +41,7 @@ class MilvusStore:
             Unavailable: The address is not a store, or Milvus does not answer.
         """
         self.uri = parse_store(address)
-        connected(self.uri)
+        connect(self.uri)
 
     def commit(self, out: Path, manifest: Mapping[str, Any]) -> None:
         """Send the rows, then write a manifest that names their collection; see `Store.commit`."""
@@ -75,8 +75,8 @@ def send_rows(index: Index, uri: str, collection: str) -> dict[str, Any]:
     Raises:
         Unavailable: Milvus does not accept them.
     """
-    client = connected(uri)
-    with answering(uri):
+    client = connect(uri)
+    with milvus_errors(uri):
         client.create_collection(collection, schema=_schema(client, index))
         with tqdm(total=len(index), unit="image", desc="send") as bar:
             for rows in _rows(index):
@@ -131,7 +131,7 @@ def _rows(index: Index) -> Iterator[list[dict[str, Any]]]:
 
 
 def _fields(item: Item) -> dict[str, Any]:
-    fields = {name: getattr(item, name) for name in FACTS}
+    fields = {name: getattr(item, name) for name in ITEM_FIELDS}
     return fields | {name: _truncate(fields[name], size) for name, size in MAX_CHARACTERS.items()}
 
 

@@ -126,7 +126,7 @@ def _build_manifest(
             record.reference_feature,
             shards=tuple(shard.vectors[name] for shard in shards.shards if shard.vectors),
             heads=tuple(shard.heads for shard in shards.shards if shard.heads) if name == "image" else (),
-            way=record.recipe,
+            recipe=record.recipe,
         )
         for name, record in records.items()
     }

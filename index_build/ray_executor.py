@@ -21,7 +21,7 @@ from PIL import Image
 from foir import images
 from foir.errors import FoirError, Unavailable
 from foir.index import writer
-from foir.search.encoder_check import SAME_ENCODER
+from foir.search.encoder_check import MIN_COSINE
 
 from .decoding import DecodedImage, decode_images
 from .encoding import EncoderRecord, Preprocess, SpaceEncoders
@@ -140,7 +140,7 @@ class _EncoderActor:
             ours, theirs = own.reference_feature, expected.reference_feature
             cosine = float(np.dot(ours, theirs)) if len(ours) == len(theirs) else 0.0
             same = (own.encoder, own.revision, own.recipe) == (expected.encoder, expected.revision, expected.recipe)
-            if not same or cosine < SAME_ENCODER:
+            if not same or cosine < MIN_COSINE:
                 raise Unavailable(f"A worker of the cluster has another {expected.encoder} than this machine.")
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

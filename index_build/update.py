@@ -211,7 +211,7 @@ def _publish(
             tuple(index.manifest["spaces"][name]["probe"]),
             shards=tuple(files[name] for files, _ in merged),
             heads=tuple(heads for _, heads in merged if heads) if name == "image" else (),
-            way=space.recipe,
+            recipe=space.recipe,
         )
         for name, space in index.spaces.items()
     }

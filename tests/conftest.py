@@ -114,6 +114,6 @@ def build_toy_words(encoder):
         return [f"picture of {len(tokens)}{pulled}"] * len(tokens)
 
     def keys(tokens):
-        return (encoder.open(tokens).keys,)
+        return (encoder.open_last_block(tokens).keys,)
 
-    return clip.load_text_tower(encoder, words=words, caption=caption, keys=keys)
+    return clip.load_text_tower(encoder, encode_texts=words, caption=caption, keys=keys)

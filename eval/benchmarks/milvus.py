@@ -12,7 +12,7 @@ import numpy as np
 from eval.benchmarks.index import JITTER, held_out, write
 from foir.app.collections import SAMPLE
 from foir.index import Index
-from foir.index.milvus import MilvusIndex, connected
+from foir.index.milvus import MilvusIndex, connect
 from foir.index.writer import write_manifest
 from foir.ranking import exact
 from index_build import milvus_store
@@ -44,7 +44,7 @@ def main() -> str:
                 *_timed(lambda q: exact.search(shards, q[None], K).rows[0], queries, true),
             ),
         ]
-        connected(uri).close()
+        connect(uri).close()
     return "\n".join(
         [
             *lines,

@@ -26,6 +26,7 @@ from eval.report.results import Cell
 from foir.encoders.base import Encoder
 from foir.errors import Unavailable
 from foir.image_text import ImageTextModel
+from foir.index.mmap import gather
 from foir.ranking import exact
 from foir.ranking.feedback import Judgements, relevance
 
@@ -98,7 +99,7 @@ def _row(
             if size:
                 some = shown[:size]
                 right = wanted[place, some]
-                opinion = Judgements(exact.gather(shards, some[right]), exact.gather(shards, some[~right]), query)
+                opinion = Judgements(gather(shards, some[right]), gather(shards, some[~right]), query)
                 ranked = relevance(shards, opinion, row.options.get("rule", RULE))
             spent[size] += time.perf_counter() - started
             for protocol in PROTOCOLS:

@@ -19,6 +19,7 @@ from foir.app.sessions import JUDGED, Settings
 from foir.app.views import thumb_url
 from foir.errors import BadImage, BadPrompt
 from foir.prompts import Prompt
+from foir.search.query import Feedback, Query
 
 if TYPE_CHECKING:
     from foir.app.collections import Library
@@ -116,15 +117,17 @@ class Endpoints:
         words = Settings(text=text, minus=minus).words
         searcher, opened, prompt = self._asked(collection, picture, item, boxes, points)
         hits = searcher.search(
-            opened,
-            prompt,
-            text=words.get("text"),
-            minus=words.get("minus"),
-            mix=mix,
-            method=method or None,
-            options={} if heads is None else {"h_on": heads},
-            mode=mode,
-            k=_count(k),
+            Query(
+                opened,
+                prompt,
+                text=words.get("text"),
+                negative_text=words.get("minus"),
+                text_weight=mix,
+                method=method or None,
+                options={} if heads is None else {"h_on": heads},
+                mode=mode,
+                k=_count(k),
+            )
         )
         return self._found(hits, collection)
 
@@ -143,7 +146,9 @@ class Endpoints:
         """
         words = Settings(text=text, minus=minus).words
         searcher = self._library.page(collection).searcher
-        return self._found(searcher.search(text=words.get("text"), minus=words.get("minus"), k=_count(k)), collection)
+        return self._found(
+            searcher.search(Query(text=words.get("text"), negative_text=words.get("minus"), k=_count(k))), collection
+        )
 
     @endpoint
     def caption(
@@ -203,7 +208,9 @@ class Endpoints:
         searcher, opened, prompt = self._asked(collection, picture, item, boxes, points)
         if max(map(len, (liked, disliked, without or ()))) > JUDGED:
             raise BadPrompt(f"Judge at most {JUDGED} pictures.")
-        hits = searcher.search(opened, prompt, k=_count(k), liked=liked, disliked=disliked, without=without or ())
+        hits = searcher.search(
+            Query(opened, prompt, k=_count(k), exclude=without or (), feedback=Feedback(liked=liked, disliked=disliked))
+        )
         return self._found(hits, collection)
 
     def _asked(

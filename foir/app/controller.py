@@ -19,6 +19,7 @@ from foir.errors import BadPrompt, Unavailable
 from foir.index import Item
 from foir.index.protocol import IndexLike
 from foir.prompts import Prompt
+from foir.search.query import Feedback, Query
 
 if TYPE_CHECKING:
     from foir.images import Photo
@@ -116,18 +117,19 @@ class Page:
         if prompt is not None and outlined and not small:  # what is small is outlined by the search itself
             prompt = Prompt(mask=session.picture.outline(prompt, self.searcher.patch_mask(session.picture, prompt)))
         hits = self.searcher.search(
-            None if alone else session.picture,
-            prompt,
-            text=words.get("text"),
-            minus=words.get("minus"),
-            mix=settings.mix,
-            method=settings.method if prompt is not None and not small else None,
-            options=_options(session, settings) if prompt is not None and not small else {},
-            mode="small" if small else "query-db" if prompt is not None and settings.both else "query",
-            k=RESULTS + 1,
-            liked=session.opinion.liked,
-            disliked=session.opinion.disliked,
-            without=session.opinion.without,
+            Query(
+                None if alone else session.picture,
+                prompt,
+                text=words.get("text"),
+                negative_text=words.get("minus"),
+                text_weight=settings.mix,
+                method=settings.method if prompt is not None and not small else None,
+                options=_options(session, settings) if prompt is not None and not small else {},
+                mode="small" if small else "query-db" if prompt is not None and settings.both else "query",
+                k=RESULTS + 1,
+                exclude=session.opinion.without,
+                feedback=Feedback(liked=session.opinion.liked, disliked=session.opinion.disliked),
+            )
         )
         hits = hits.excluding(None if alone else session.item, RESULTS)
         if settings.least and not hits.is_fused:
@@ -211,13 +213,13 @@ class Page:
             whole = self.searcher.caption(session.picture)
             if session.prompt is not None and lean:
                 with suppress(Unavailable):  # some models write, but cannot be steered
-                    strength = lean * (self.searcher.writer or self.searcher.image_text).strength
+                    strength = lean * (self.searcher.captioner or self.searcher.image_text).strength
                     pointed = self.searcher.caption(session.picture, session.prompt, strength=strength)
         return {"whole": whole or "", "pointed": pointed or ""}
 
     def _writes(self) -> bool:
         """Whether there is a model that could write captions."""
-        return self.searcher.writer is not None or "text" in self.index.spaces
+        return self.searcher.captioner is not None or "text" in self.index.spaces
 
     def _open_item(self, id: int) -> Session:
         item = self.index.get(id)

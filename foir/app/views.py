@@ -223,7 +223,7 @@ def _veil_url(heat: np.ndarray, size: tuple[int, int]) -> str:
     from foir.search import explain
 
     scale = HEAT_SIDE / max(size)
-    return _data_url(explain.veil(heat, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))))
+    return _data_url(explain.shade(heat, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))))
 
 
 def _tint_url(mask: np.ndarray, size: tuple[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""An opened image encoder: the expensive prefix once per picture, the cheap finish once per prompt."""
+"""An image encoder in two parts: an expensive prefix once per image, a cheap finish once per prompt."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 from foir.encoders.block import BlockModules, LastBlock, Map, identity
 from foir.encoders.intervention import PLAIN, HeadGate, Intervention
 
-KEPT_BLOCKS = 4  # how deep a prefix is kept: Foveal Attention, the deepest method, re-runs the last four
+KEPT_BLOCKS = 4  # last blocks that can run again; Foveal Attention, the deepest method, re-runs four
 
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """All of a forward pass that no prompt can change, for a batch of B pictures.
+    """The part of a forward pass that no prompt changes, for a batch of B images.
 
     Attributes:
         deep: Tokens before the last `KEPT_BLOCKS` blocks, [B, T, d].
-        block: The last block with its CLS row laid open.
+        block: The last block, split at its CLS row.
     """
 
     deep: Tensor
@@ -33,20 +33,20 @@ class Prefix:
         return len(self.deep)
 
     def __getitem__(self, i: int) -> Prefix:
-        """The prefix of picture i alone, still a batch (of one)."""
+        """The prefix of image i as a batch of one."""
         row = torch.tensor([i], device=self.deep.device)
         return Prefix(self.deep[row], self.block.take(row))
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What `finish` gives for n prompts.
+    """Features of n prompts.
 
     Attributes:
         vectors: Unit vectors, float32 [n, dim]; their dot product is the cosine score.
         attention: CLS attention of the last block as the method left it, [n, h, T].
-        gates: The heads each prompt selected, None where the method selects none.
-        z: CLS head outputs before the gate, [n, h, d_k]; with `residual` all that Query-DB needs of a picture.
+        gates: The heads that each prompt selected, None where the method selects none.
+        z: CLS head outputs before the gate, [n, h, d_k]; with `residual` all that Query-DB needs of an image.
         residual: CLS token at the last block's input, [n, d].
     """
 
@@ -59,22 +59,24 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A Vision Transformer that pools by its CLS token, taken apart.
+    """A Vision Transformer that pools by its CLS token, as separate parts.
 
     Attributes:
         name: Registry name.
         revision: Commit or digest of the weights; "random" for untrained ones.
         embed: Normalised pixels [B, 3, size, size] to tokens [B, T, d].
         layers: The blocks, in order.
-        norm: LayerNorm behind the last block.
-        size: Side of the square the picture is squeezed onto, in pixels.
+        norm: LayerNorm after the last block.
+        size: Side of the square that images are resized to, in pixels.
         grid: Rows and columns of patches.
         registers: Register tokens between CLS and patches.
         mean: Pixel mean per channel, for values in 0..1.
         std: Pixel standard deviation per channel.
         project: Map of the normed CLS token to the feature [.., dim]; identity for most.
-        module: The library's model, whose parts the fields above are.
-        elsewhere: Does what `run` does on a device that is not this process's own (`foir.encoders.zerogpu`).
+        module: The library's model, which owns the parts above.
+        device: Device of the module.
+        dtype: Dtype of the module.
+        remote_forward: Replaces `forward_blocks` on a device of another process (`foir.encoders.zerogpu`).
     """
 
     name: str
@@ -94,7 +96,7 @@ class Encoder:
     remote_forward: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     def to(self, device: str, dtype: torch.dtype) -> Encoder:
-        """The encoder on another device and in another dtype; its module moves along."""
+        """The encoder on another device and in another dtype; its module is moved."""
         self.module.to(device, dtype)
         return replace(self, device=device, dtype=dtype)
 
@@ -105,26 +107,26 @@ class Encoder:
 
     @property
     def first_patch(self) -> int:
-        """Column of the first patch token: behind CLS and registers."""
+        """Column of the first patch token, after CLS and registers."""
         return 1 + self.registers
 
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """Squeeze pictures onto the model's square and normalise: float32 [B, 3, size, size] on the CPU.
+        """Resize images to the model's square and normalise: float32 [B, 3, size, size] on the CPU.
 
-        The aspect ratio is not kept, so that no box is ever cut off (PHS spec section 1). Where a picture has an alpha
-        channel, hidden pixels become 0 after normalisation.
+        The aspect ratio is not preserved, so that no box is cut off (PHS specification, section 1). Pixels that an
+        alpha channel hides become 0 after normalisation.
         """
         return torch.stack([preprocess(image, self.size, self.mean, self.std) for image in images])
 
     @torch.inference_mode()
     def prefix(self, pixels: Tensor) -> Prefix:
-        """Run all but the prompt's part on normalised pixels [B, 3, size, size]: once per picture."""
+        """Run the prompt-free part on normalised pixels [B, 3, size, size]: once per image."""
         deep, last = (self.remote_forward or self.forward_blocks)(pixels)
         return Prefix(deep, self.open_last_block(last))
 
     @torch.inference_mode()
     def forward_blocks(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens before the last `KEPT_BLOCKS` blocks and before the last one, [B, T, d] both."""
+        """The tokens before the last `KEPT_BLOCKS` blocks, and before the last block, [B, T, d] each."""
         x = self.embed(pixels.to(self.device, self.dtype))
         split = max(len(self.layers) - KEPT_BLOCKS, 0)
         for layer in self.layers[:split]:
@@ -136,11 +138,11 @@ class Encoder:
 
     @torch.inference_mode()
     def finish(self, prefix: Prefix, interventions: Sequence[Intervention] = (PLAIN,)) -> Features:
-        """Finish the forward pass of the CLS row under each intervention's logits and heads steps.
+        """Finish the forward pass of the CLS row under the logits and heads steps of each intervention.
 
         Args:
-            prefix: Of n pictures, one per intervention; or of one picture for all; or n for one intervention.
-            interventions: Their `pixels` steps are the business of `features`, not of this function.
+            prefix: Of n images, one per intervention; or of one image for all; or of n for one intervention.
+            interventions: Their `pixels` steps are ignored; see `features`.
         """
         count = max(len(prefix), len(interventions))
         steps = list(interventions) if len(interventions) == count else list(interventions) * count
@@ -148,31 +150,32 @@ class Encoder:
         deep = [i for i, step in enumerate(steps) if step.depth > 1]
         if not deep:
             return self._finish(prefix.block, steps)
-        again = self._finish(self._rerun(prefix, steps, deep), [steps[i] for i in deep])
+        deep_features = self._finish(self._rerun(prefix, steps, deep), [steps[i] for i in deep])
         if not shallow:
-            return again
+            return deep_features
         rows = torch.tensor(shallow, device=self.device)
-        return _merge(count, shallow, self._finish(prefix.block.take(rows), [steps[i] for i in shallow]), deep, again)
+        shallow_features = self._finish(prefix.block.take(rows), [steps[i] for i in shallow])
+        return _merge(count, shallow, shallow_features, deep, deep_features)
 
     def features(
         self, image: Image.Image, interventions: Sequence[Intervention], prefix: Prefix | None = None
     ) -> Features:
-        """Features of one picture under each intervention; those that edit pixels pay a full encode, the rest share.
+        """Features of one image under each intervention; those that edit pixels cost a full encode, the rest share one.
 
         Args:
             image: RGB.
             interventions: At least one.
-            prefix: The picture's own prefix, if at hand.
+            prefix: The image's prefix; computed if left out.
         """
         edited = [i for i, step in enumerate(interventions) if step.pixels is not None]
-        kept = [i for i, step in enumerate(interventions) if step.pixels is None]
+        unedited = [i for i, step in enumerate(interventions) if step.pixels is None]
         parts: list[tuple[list[int], Features]] = []
-        if kept:
+        if unedited:
             prefix = prefix or self.prefix(self.pixels([image]))
-            parts.append((kept, self.finish(prefix, [interventions[i] for i in kept])))
+            parts.append((unedited, self.finish(prefix, [interventions[i] for i in unedited])))
         if edited:
-            pictures = [step.pixels(image) for step in interventions if step.pixels is not None]
-            parts.append((edited, self.finish(self.prefix(self.pixels(pictures)), [interventions[i] for i in edited])))
+            images = [step.pixels(image) for step in interventions if step.pixels is not None]
+            parts.append((edited, self.finish(self.prefix(self.pixels(images)), [interventions[i] for i in edited])))
         if len(parts) == 1:
             return parts[0][1]
         return _merge(len(interventions), *parts[0], *parts[1])
@@ -183,37 +186,37 @@ class Encoder:
         return self._feature(self.layers[-1].tail(z, residual, channels))
 
     def _feature(self, cls: Tensor) -> Tensor:
-        """From CLS tokens behind the last block [n, d] to unit vectors, float32 [n, dim]."""
+        """From CLS tokens after the last block [n, d] to unit vectors, float32 [n, dim]."""
         return F.normalize(self.project(self.norm(cls)).float(), dim=-1)
 
     def pooled_feature(self, tokens: Tensor) -> Tensor:
-        """From the last block's output [B, T, d] to unit vectors, float32 [B, dim]; gradients pass, for training."""
+        """From the last block's output [B, T, d] to unit vectors, float32 [B, dim]; differentiable."""
         return self._feature(tokens[:, 0])
 
     @torch.inference_mode()
     def patch_features(self, prefix: Prefix) -> Tensor:
-        """Unit vectors of the patches behind the last block and norm, float32 [B, rows * cols, d]."""
+        """Unit vectors of the patches after the last block and norm, float32 [B, rows * cols, d]."""
         hidden = self.norm(self.layers[-1](prefix.block.tokens))
         return F.normalize(hidden[:, self.first_patch :].float(), dim=-1)
 
     def reference_feature(self) -> np.ndarray:
-        """The feature of one fixed made-up picture, float32 [dim]: tells whether a library changed the model."""
+        """The feature of one fixed synthetic image, float32 [dim]: detects a library that changes the model."""
         y, x = np.mgrid[: self.size, : self.size].astype(np.float32) / self.size
         waves = np.stack([np.sin(9 * x + 4 * y), np.cos(7 * y - 3 * x), np.sin(20 * x * y)], -1)
         image = Image.fromarray((127.5 + 127 * waves).astype(np.uint8))
-        own = replace(self, remote_forward=None)  # a device that is lent is not there yet when the encoder is checked
-        return self.finish(own.prefix(self.pixels([image]))).vectors[0].cpu().numpy()
+        local = replace(self, remote_forward=None)  # the remote device may not exist yet
+        return self.finish(local.prefix(self.pixels([image]))).vectors[0].cpu().numpy()
 
     def open_last_block(self, tokens: Tensor) -> LastBlock:
-        """The last block with its CLS row laid open, from the tokens before it, [B, T, d]."""
+        """The last block split at its CLS row, from the tokens before it, [B, T, d]."""
         return replace(self.layers[-1].open(tokens), first_patch=self.first_patch)
 
     def _rerun(self, prefix: Prefix, steps: Sequence[Intervention], rows: Sequence[int]) -> LastBlock:
-        """Run the kept blocks again for the chosen rows, each with its own logits steps on the CLS row."""
+        """Run the last `KEPT_BLOCKS` blocks again for some rows, each with its own logits steps on the CLS row."""
         x = prefix.deep[[0 if len(prefix) == 1 else i for i in rows]]
-        kept = self.layers[-KEPT_BLOCKS:]
-        for k in range(len(kept) - 1, 0, -1):
-            x = kept[-1 - k](x, self._cls_attention([steps[i] for i in rows], k))
+        layers = self.layers[-KEPT_BLOCKS:]
+        for k in range(len(layers) - 1, 0, -1):
+            x = layers[-1 - k](x, self._cls_attention([steps[i] for i in rows], k))
         return self.open_last_block(x)
 
     def _cls_attention(self, steps: Sequence[Intervention], k: int) -> Callable[[LastBlock], Tensor]:
@@ -245,12 +248,12 @@ class Encoder:
 
 
 def preprocess(image: Image.Image, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """A picture squeezed onto a square and normalised, float32 [3, size, size]; see `Encoder.pixels`."""
+    """An image resized to a square and normalised, float32 [3, size, size]; see `Encoder.pixels`."""
     rgb = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
     values = (rgb - np.array(mean, np.float32)) / np.array(std, np.float32)
     if image.mode == "RGBA":
-        shown = image.getchannel("A").resize((size, size), Image.Resampling.BOX)
-        values = values * (np.asarray(shown, np.float32) / 255)[..., None]
+        alpha = image.getchannel("A").resize((size, size), Image.Resampling.BOX)
+        values = values * (np.asarray(alpha, np.float32) / 255)[..., None]
     return torch.from_numpy(values).permute(2, 0, 1)
 
 
@@ -259,7 +262,7 @@ def _logits(step: Intervention, k: int, block: LastBlock) -> Tensor:
 
 
 def _merge(count: int, rows_a: Sequence[int], a: Features, rows_b: Sequence[int], b: Features) -> Features:
-    """Two halves of a batch back in their order."""
+    """Two parts of a batch in their original order."""
     order = torch.empty(count, dtype=torch.long)
     order[[*rows_a, *rows_b]] = torch.arange(count)
     gates = a.gates + b.gates

@@ -1,4 +1,4 @@
-"""One pre-norm transformer block, whatever library built it, and its CLS row laid open."""
+"""One pre-norm transformer block of any library, and the last block split at its CLS row."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def identity(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Mlp:
-    """A feed-forward network laid open: outer(act(inner_1(x), ..., inner_n(x))); n is 2 where it is gated."""
+    """A feed-forward network: outer(act(inner_1(x), ..., inner_n(x))); n is 2 where it is gated."""
 
     inner: tuple[nn.Linear, ...]
     act: Callable[..., Tensor]
     outer: nn.Linear
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Run it."""
+        """Apply the network to [..., d]."""
         return self.outer(self.act(*(inner(x) for inner in self.inner)))
 
 
 @dataclass(frozen=True, eq=False)
 class BlockModules:
-    """The parts of a block: x + scale1(out(attention(qkv(norm1(x))))), then y + scale2(ffn(norm2(y))).
+    """The modules of a block: x + scale1(out(attention(qkv(norm1(x))))), then y + scale2(ffn(norm2(y))).
 
     `qkv` maps [..., T, d] to three tensors of that shape; `out` is W_o with its bias; `ffn` is an `Mlp` in every
-    encoder that foir opens.
+    encoder of foir.
     """
 
     heads: int
@@ -58,7 +58,7 @@ class BlockModules:
 
         Args:
             x: Tokens.
-            cls_attention: Gives the CLS row's attention [B, h, T] of the opened block in place of its own.
+            cls_attention: `(block) -> attention of the CLS row [B, h, T]`, in place of the block's own.
         """
         q, k, v = map(self.split, self.qkv(self.norm1(x)))
         z = F.scaled_dot_product_attention(q, k, v)
@@ -70,7 +70,7 @@ class BlockModules:
     def tail(self, z: Tensor, residual: Tensor, channels: Tensor | None = None) -> Tensor:
         """From head outputs z [..., h, d_k] and the block's input [..., d] to the block's output [..., d].
 
-        `channels` [d] scales what W_o gives, before the residual is added.
+        `channels` [d] scales the output of W_o before the residual is added.
         """
         mixed = self.out(z.flatten(-2))
         if channels is not None:
@@ -79,7 +79,7 @@ class BlockModules:
         return y + self.scale2(self.ffn(self.norm2(y)))
 
     def open(self, x: Tensor) -> LastBlock:
-        """Lay the CLS row open on tokens [B, T, d] (PHS spec section 3: q_0, all K, all V, x_0)."""
+        """Split the block at its CLS row on tokens [B, T, d] (PHS specification, section 3: q_0, all K, all V, x_0)."""
         q, k, v = self.qkv(self.norm1(x))
         k, v = self.split(k), self.split(v)
         return LastBlock(self, x, k, v, _cls_logits(self.split(q), k))
@@ -87,7 +87,7 @@ class BlockModules:
 
 @dataclass(frozen=True, eq=False)
 class LastBlock:
-    """An opened block. Leading dimension B in a batch, none after `at`.
+    """The last block before its CLS row is finished. Leading dimension B in a batch, none after `at`.
 
     Attributes:
         tokens: The block's input, [B, T, d]; CLS first, then registers, then patches row by row.
@@ -111,16 +111,16 @@ class LastBlock:
 
     @cached_property
     def queries(self) -> Tensor:
-        """Queries of all tokens, [B, h, T, d_k]; computed when first asked for."""
+        """Queries of all tokens, [B, h, T, d_k]; computed on first use."""
         return self.layer.split(self.layer.qkv(self.layer.norm1(self.tokens))[0])
 
     def at(self, i: int) -> LastBlock:
-        """The i-th picture of the batch, without its batch dimension; a block of one serves any i."""
+        """The i-th image of the batch, without its batch dimension; a batch of one serves any i."""
         i = 0 if len(self.tokens) == 1 else i
         return LastBlock(self.layer, self.tokens[i], self.keys[i], self.values[i], self.logits[i], self.first_patch)
 
     def take(self, rows: Tensor) -> LastBlock:
-        """A batch of the given rows; a block of one stays one and broadcasts."""
+        """A batch of the given rows; a batch of one stays one and broadcasts."""
         if len(self.tokens) == 1:
             return self
         tokens, keys, values, logits = (x[rows] for x in (self.tokens, self.keys, self.values, self.logits))

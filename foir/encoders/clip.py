@@ -1,10 +1,10 @@
-"""OpenAI CLIP image towers through transformers: ln_post(CLS), or behind the projection ("-projected")."""
+"""OpenAI CLIP image towers of transformers: ln_post(CLS), or after the projection ("-projected")."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import EncoderSpec, register_encoder
+from foir.encoders.registry import EncoderSpec, register_encoder
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
@@ -18,8 +18,8 @@ TOWERS = {
 }
 
 
-def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
-    """Load a CLIP image tower by its card."""
+def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
+    """Load a CLIP image tower."""
     import torch
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -27,7 +27,7 @@ def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
 
     tower = name.removesuffix("-projected")
     if pretrained:
-        folder, commit = hub.download_weights(card.weights, revision)
+        folder, commit = hub.download_weights(spec.weights, revision)
         return wrap(CLIPVisionModelWithProjection.from_pretrained(folder), name, commit, projected=name != tower)
     _, dim, heads, blocks, patch, joint = TOWERS[tower]
     config = CLIPVisionConfig(
@@ -49,13 +49,13 @@ for _name, (_repo, _dim, _heads, _blocks, *_) in TOWERS.items():
 
 
 def wrap(model: Any, name: str, revision: str, *, projected: bool = False) -> Encoder:
-    """Open a transformers CLIPVisionModelWithProjection, whatever its width.
+    """Wrap a transformers CLIPVisionModelWithProjection of any width.
 
     Args:
         model: The model.
-        name: Registry name to carry.
+        name: Registry name.
         revision: Commit or digest of its weights.
-        projected: Take the feature behind the projection to the joint space with text.
+        projected: Use the feature after the projection to the joint space with text.
     """
     from foir.encoders.base import Encoder
     from foir.encoders.block import identity
@@ -79,7 +79,7 @@ def wrap(model: Any, name: str, revision: str, *, projected: bool = False) -> En
 
 
 def block_modules(layer: Any) -> BlockModules:
-    """A block as CLIP and SigLIP have it in transformers."""
+    """The modules of a CLIP or SigLIP block of transformers."""
     from foir.encoders.block import BlockModules, Mlp
 
     a = layer.self_attn

@@ -1,10 +1,10 @@
-"""DINOv2, with and without registers (facebook/dinov2-*), through transformers."""
+"""DINOv2 with and without registers (facebook/dinov2-*), from transformers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import EncoderSpec, register_encoder
+from foir.encoders.registry import EncoderSpec, register_encoder
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 SIZES = {"small": (384, 6, 12), "base": (768, 12, 12), "large": (1024, 16, 24), "giant": (1536, 24, 40)}
 
 
-def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
-    """Load a DINOv2 by its card."""
+def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
+    """Load a DINOv2."""
     import torch
     from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
@@ -22,13 +22,13 @@ def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
     registers = name.endswith("-reg")
     model_class: Any = Dinov2WithRegistersModel if registers else Dinov2Model
     if pretrained:
-        folder, commit = hub.download_weights(card.weights, revision)
+        folder, commit = hub.download_weights(spec.weights, revision)
         return wrap(model_class.from_pretrained(folder), name, commit)
     config_class: Any = Dinov2WithRegistersConfig if registers else Dinov2Config
     config = config_class(
-        hidden_size=card.dim,
-        num_attention_heads=card.heads,
-        num_hidden_layers=card.blocks,
+        hidden_size=spec.dim,
+        num_attention_heads=spec.heads,
+        num_hidden_layers=spec.blocks,
         use_swiglu_ffn="giant" in name,
         patch_size=14,
         image_size=518,
@@ -51,13 +51,13 @@ for _size, (_dim, _heads, _blocks) in SIZES.items():
 
 
 def wrap(model: Any, name: str, revision: str, *, size: int = 224) -> Encoder:
-    """Open a transformers Dinov2Model or Dinov2WithRegistersModel, whatever its width.
+    """Wrap a transformers Dinov2Model or Dinov2WithRegistersModel of any width.
 
     Args:
         model: The model.
-        name: Registry name to carry.
+        name: Registry name.
         revision: Commit or digest of its weights.
-        size: Side of the square that pictures are squeezed onto; position embeddings are interpolated to it.
+        size: Side of the square that images are resized to; position embeddings are interpolated to it.
     """
     from foir.encoders.base import Encoder
     from foir.encoders.block import BlockModules, Mlp
@@ -67,7 +67,7 @@ def wrap(model: Any, name: str, revision: str, *, size: int = 224) -> Encoder:
             return Mlp((ffn.gate_proj, ffn.up_proj), lambda gate, up: ffn.act_fn(gate) * up, ffn.down_proj)
         return Mlp((ffn.fc1,), ffn.activation_fn, ffn.fc2)
 
-    def opened(layer: Any) -> BlockModules:
+    def block_modules(layer: Any) -> BlockModules:
         a = layer.attention
         return BlockModules(
             heads=a.num_attention_heads,
@@ -86,7 +86,7 @@ def wrap(model: Any, name: str, revision: str, *, size: int = 224) -> Encoder:
         name=name,
         revision=revision,
         embed=model.embeddings,
-        layers=[opened(layer) for layer in model.encoder.layer],
+        layers=[block_modules(layer) for layer in model.encoder.layer],
         norm=model.layernorm,
         size=size,
         grid=(grid, grid),

@@ -1,4 +1,4 @@
-"""All that a method may do to an encoder's forward pass: change pixels, CLS logits, or which heads speak."""
+"""What a method may do to an encoder's forward pass: edit pixels, edit CLS logits, select heads."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ HeadStep = Callable[["LastBlock", "Tensor"], "HeadGate"]
 
 @dataclass(frozen=True)
 class HeadGate:
-    """Which attention heads of the last block speak, and how loud. Hashable, so equal gates can share work.
+    """Selected attention heads of the last block and their scale. Hashable, so equal gates can share work.
 
     Attributes:
         before: Factor of each head's output before the output projection W_o, length h.
         after: Factor of each head-wide chunk of channels behind W_o, length h, or None for no change.
-        own: Heads that attend to their own token only (attention replaced by the identity), length h, or None.
+        own: Heads that attend to their own token only (identity attention), length h, or None.
     """
 
     before: tuple[float, ...]
@@ -52,11 +52,11 @@ class HeadGate:
             The gated head outputs, and the channel scale [d] behind W_o (None for no change).
 
         Raises:
-            BadPrompt: `own` is set but the CLS values are not at hand, as in a head cache.
+            BadPrompt: `own` is set without CLS values, as in a head cache.
         """
         if self.own is not None:
             if cls_values is None:
-                raise BadPrompt("The identity variant needs CLS values, which a head cache does not keep.")
+                raise BadPrompt("The identity variant needs CLS values, which a head cache does not hold.")
             z = z.where(~z.new_tensor(self.own).bool()[:, None], cls_values)
         z = z * z.new_tensor(self.before)[:, None]
         after = None if self.after is None else z.new_tensor(self.after).repeat_interleave(z.shape[-1])
@@ -65,13 +65,13 @@ class HeadGate:
 
 @dataclass(frozen=True)
 class Intervention:
-    """Up to three steps that `Encoder.features` and `Encoder.finish` call in this order; all absent is plain retrieval.
+    """Up to three steps that `Encoder.features` and `Encoder.finish` call in this order; none is plain retrieval.
 
     Attributes:
-        pixels: `(RGB picture) -> picture`. An RGBA result blanks what its alpha hides (0 after normalisation).
+        pixels: `(RGB image) -> image`. An RGBA result blanks the pixels that its alpha hides (0 after normalisation).
         logits: For block L-k of L, `logits[k](block, CLS logits [h, T]) -> [h, T]`.
         heads: `(block, CLS attention [h, T]) -> HeadGate`, in the last block, after its logits step.
-        reframes: After the pixels step the region of interest is the whole picture (Crop).
+        reframes: After the pixels step the region of interest is the whole image (Crop).
         notes: What a user should know about how the prompt was read.
     """
 
@@ -83,11 +83,11 @@ class Intervention:
 
     @property
     def depth(self) -> int:
-        """How many of the last blocks must run again: 1 re-runs only the CLS row of the last block."""
+        """Number of last blocks that run again: 1 re-runs only the CLS row of the last block."""
         return 1 + max(self.logits, default=0)
 
     def __or__(self, after: Intervention) -> Intervention:
-        """Chain: `after` sees what this one made.
+        """Chain: `after` sees the result of this one.
 
         Raises:
             BadPrompt: Both select heads; the second selection would undo the first.

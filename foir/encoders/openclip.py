@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import EncoderSpec, register_encoder
 from foir.encoders.clip import MEAN, STD
+from foir.encoders.registry import EncoderSpec, register_encoder
 from foir.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @register_encoder("openclip:", weights="open_clip", licence="the checkpoint's own")
 @register_encoder("openclip-projected:", weights="open_clip", licence="the checkpoint's own")
-def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
+def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """Load an open_clip tower by model and pretrained tag."""
     import open_clip
 
@@ -27,13 +27,13 @@ def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
     if pretrained and tag not in tags:
         raise Unavailable(f"open_clip has no weights {tag!r} for {model_name}; it has {', '.join(tags) or 'none'}.")
     if pretrained and revision is not None:
-        raise Unavailable("open_clip names its weights by tag: leave the revision out.")
+        raise Unavailable("open_clip names its weights by tag: leave out the revision.")
     model = create_model(model_name, tag if pretrained else None)
-    return wrap(model.visual, name, tag if pretrained else "random", projected=card.name == "openclip-projected:")
+    return wrap(model.visual, name, tag if pretrained else "random", projected=spec.name == "openclip-projected:")
 
 
 def create_model(model_name: str, tag: str | None) -> Any:
-    """A whole open_clip model with the weights of that tag; None gives seeded random ones.
+    """A whole open_clip model with the weights of a tag; None gives seeded random ones.
 
     Raises:
         Unavailable: The weights are neither cached nor reachable.
@@ -53,7 +53,7 @@ def create_model(model_name: str, tag: str | None) -> Any:
 
 
 def wrap(visual: Any, name: str, revision: str, *, projected: bool = False) -> Encoder:
-    """Open an open_clip VisionTransformer, whatever its width.
+    """Wrap an open_clip VisionTransformer of any width.
 
     Raises:
         Unavailable: The tower is no plain ViT that pools by its CLS token.
@@ -71,7 +71,7 @@ def wrap(visual: Any, name: str, revision: str, *, projected: bool = False) -> E
     ):
         raise Unavailable(f"{name} does not pool by the CLS token of a plain ViT, so no head of it can be selected.")
 
-    def opened(block: Any) -> BlockModules:
+    def block_modules(block: Any) -> BlockModules:
         attention = block.attn
 
         def qkv(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,12 +95,12 @@ def wrap(visual: Any, name: str, revision: str, *, projected: bool = False) -> E
 
     visual.eval().requires_grad_(False)
     if visual.image_size[0] != visual.image_size[1]:
-        raise Unavailable(f"{name} takes pictures that are not square, which foir does not.")
+        raise Unavailable(f"{name} takes images that are not square, which foir does not support.")
     return Encoder(
         name=name,
         revision=revision,
         embed=visual._embeds,
-        layers=[opened(block) for block in visual.transformer.resblocks],
+        layers=[block_modules(block) for block in visual.transformer.resblocks],
         norm=visual.ln_post,
         project=project if projected else identity,
         size=visual.image_size[0],

@@ -1,4 +1,4 @@
-"""An encoder without a CLS token: a head pools the patches behind the last block."""
+"""An encoder without a CLS token: a head pools the patches after the last block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foir.errors import Unavailable
 
 @dataclass(frozen=True, eq=False)
 class PatchPooledEncoder(Encoder):
-    """There is no row of attention for a prompt to steer: only methods that edit pixels work with it.
+    """Without a CLS row only methods that edit pixels work.
 
     Attributes:
         pool: From normed patches [B, T, d] to features [B, dim].
@@ -39,7 +39,7 @@ class PatchPooledEncoder(Encoder):
         """See `Encoder.finish`; `z` and `residual` are empty.
 
         Raises:
-            Unavailable: A method wants heads or logits of the CLS token.
+            Unavailable: A method needs heads or logits of the CLS token.
         """
         if any(step.logits or step.heads is not None for step in interventions):
             raise Unavailable(f"{self.name} has no CLS token to steer: use cbir, mask or crop with it.")

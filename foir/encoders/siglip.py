@@ -1,10 +1,10 @@
-"""SigLIP's image tower (google/siglip-*): no CLS token, a pooling head looks at the patches. For MaO only."""
+"""SigLIP's image tower (google/siglip-*): no CLS token, an attention head pools the patches. For MaO only."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders import EncoderSpec, register_encoder
+from foir.encoders.registry import EncoderSpec, register_encoder
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @register_encoder(
     "siglip-base", weights="google/siglip-base-patch16-384", licence="Apache-2.0", dim=768, heads=12, blocks=12,
-    pointed=False,
+    promptable=False,
 )  # fmt: skip
-def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
+def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """Load the tower."""
     import torch
     from transformers import SiglipVisionConfig, SiglipVisionModel
@@ -22,13 +22,13 @@ def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
     from foir import hub
 
     if pretrained:
-        folder, commit = hub.download_weights(card.weights, revision)
+        folder, commit = hub.download_weights(spec.weights, revision)
         return wrap(SiglipVisionModel.from_pretrained(folder), name, commit)
     config = SiglipVisionConfig(
-        hidden_size=card.dim,
-        intermediate_size=4 * card.dim,
-        num_attention_heads=card.heads,
-        num_hidden_layers=card.blocks,
+        hidden_size=spec.dim,
+        intermediate_size=4 * spec.dim,
+        num_attention_heads=spec.heads,
+        num_hidden_layers=spec.blocks,
         image_size=384,
         patch_size=16,
     )
@@ -38,7 +38,7 @@ def build(card: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
 
 
 def wrap(model: Any, name: str, revision: str) -> Encoder:
-    """Open a transformers SiglipVisionModel, whatever its width."""
+    """Wrap a transformers SiglipVisionModel of any width."""
     from foir.encoders.clip import block_modules
     from foir.encoders.patch_pooled import PatchPooledEncoder
 

@@ -1,8 +1,8 @@
-"""A GPU that is lent for the length of a call, as ZeroGPU Spaces do: blocks run there, prompts stay on the CPU.
+"""ZeroGPU Spaces, which lend a GPU for one call: transformer blocks run there, prompts are finished on the CPU.
 
-The process that serves a Space never sees its GPU. A function that `spaces.GPU` wraps is run in another process, forked
-from this one, that has it; what goes there and comes back is pickled. So a second copy of an encoder is put on the GPU
-before the page is launched, pixels go to it, tokens come back, and what depends on a prompt is finished here.
+The process that serves a Space never sees its GPU. A function wrapped by `spaces.GPU` runs in a forked process that has
+it; arguments and results are pickled. So a second copy of an encoder is moved to the GPU before the page is launched:
+pixels go to it, tokens come back, and prompts are finished here.
 """
 
 from __future__ import annotations
@@ -15,45 +15,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foir.encoders import has_zerogpu
 from foir.encoders.base import Encoder
+from foir.encoders.devices import has_zerogpu
 
 DEVICE = "cuda"
-SECONDS = 10  # the longest a call may take; who asks for less waits less
+SECONDS = 10  # limit of one call; shorter limits wait less in the queue
 
-_there: dict[tuple[str, str], Encoder] = {}
+_remote_encoders: dict[tuple[str, str], Encoder] = {}
 
 
-def with_remote_forward(encoder: Encoder, again: Callable[[], Encoder]) -> Encoder:
-    """An encoder on the CPU whose blocks up to the last one run on a GPU that is lent.
+def with_remote_forward(encoder: Encoder, build: Callable[[], Encoder]) -> Encoder:
+    """An encoder on the CPU whose blocks before the last run on the lent GPU.
 
     Args:
-        encoder: It, on the CPU in float32.
-        again: Gives it a second time, for the GPU. Called once for each name and revision.
+        encoder: On the CPU in float32.
+        build: Builds it a second time, for the GPU; called once for each name and revision.
     """
     key = (encoder.name, encoder.revision)
-    if key not in _there:
-        _there[key] = again().to(DEVICE, torch.float32)
+    if key not in _remote_encoders:
+        _remote_encoders[key] = build().to(DEVICE, torch.float32)
 
-    def run(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(pixels: Tensor) -> tuple[Tensor, Tensor]:
         deep, last = _run(key, pixels.numpy())
         return torch.from_numpy(deep), torch.from_numpy(last)
 
-    return replace(encoder, remote_forward=run)
+    return replace(encoder, remote_forward=forward)
 
 
 def _run(key: tuple[str, str], pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What runs beside the GPU; a tensor that lies on it must not be sent back."""
-    deep, last = _there[key].forward_blocks(torch.from_numpy(pixels))
+    """Runs in the process with the GPU; its tensors must not be pickled, so NumPy arrays are returned."""
+    deep, last = _remote_encoders[key].forward_blocks(torch.from_numpy(pixels))
     return deep.cpu().numpy(), last.cpu().numpy()
 
 
-def _wrapped(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Declared while the page starts: a Space that wraps nothing is given no GPU."""
-    import spaces  # brought by the Space
+def _gpu_function(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Declared at import: a Space without a wrapped function gets no GPU."""
+    import spaces  # installed on a Space
 
     return spaces.GPU(duration=SECONDS)(run)
 
 
 if has_zerogpu():
-    _run = _wrapped(_run)
+    _run = _gpu_function(_run)

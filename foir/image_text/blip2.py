@@ -104,8 +104,10 @@ def wrap(model: Any, tokenizer: Any, revision: str) -> ImageTextModel:
         ).last_hidden_state
         return _through(model.itm_head, seen[:, : queries.shape[1]]).mean(1)[:, 1]
 
-    reads: dict[str, Any] = {} if tokenizer is None else {"words": words, "match": match}  # random weights have none
-    return eyes.model("blip2", revision, vectors=vectors, **reads)
+    reads: dict[str, Any] = (
+        {} if tokenizer is None else {"encode_texts": words, "match": match}
+    )  # random weights have none
+    return eyes.model("blip2", revision, image_vectors=vectors, **reads)
 
 
 def wrap_captions(model: Any, tokenizer: Any, revision: str) -> ImageTextModel:

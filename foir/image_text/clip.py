@@ -48,7 +48,7 @@ def wrap(encoder: Encoder, model: Any, tokenizer: Any) -> ImageTextModel:
         notes = truncation_notes([len(ids) > limit for ids in whole], limit)
         return TextFeatures(F.normalize(made.float(), dim=-1).cpu().numpy(), notes)
 
-    return load_text_tower(encoder, words=words)
+    return load_text_tower(encoder, encode_texts=words)
 
 
 def load_text_tower(encoder: Encoder, **parts: Any) -> ImageTextModel:
@@ -61,7 +61,7 @@ def load_text_tower(encoder: Encoder, **parts: Any) -> ImageTextModel:
     def vectors(tokens: Tensor, pull: object = None) -> Tensor:
         return encoder.finish(Prefix(tokens, encoder.open_last_block(tokens))).vectors[:, None]
 
-    facts: dict[str, Any] = {"vectors": vectors, "encoder": encoder, **parts}
+    facts: dict[str, Any] = {"image_vectors": vectors, "encoder": encoder, **parts}
     return ImageTextModel(
         encoder.name, encoder.revision, encoder.device, encoder.grid, encoder.first_patch, look, **facts
     )

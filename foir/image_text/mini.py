@@ -59,4 +59,4 @@ def build(encoder: Encoder) -> ImageTextModel:
         return replace_modules(writer, {"pooler.q_proj": queries}).write(tokens.float())
 
     steer = {"theta": captioner.THETA, "strength": captioner.STRENGTH}
-    return load_text_tower(encoder, words=words, vectors=vectors, keys=keys, caption=say, **steer)
+    return load_text_tower(encoder, encode_texts=words, image_vectors=vectors, keys=keys, caption=say, **steer)

@@ -1,12 +1,12 @@
-"""The index on disk: names, schemas, digests. Nothing in a file is believed before its digest was checked.
+"""The index on disk: names, schemas, digests. No file is trusted before its digest was checked.
 
 manifest.json               names the spaces, lists every other file by content hash, carries its own digest;
                             the only file that is ever replaced
 <hash>.safetensors          a shard of a space's matrix, memory-mapped
 <hash>-heads.safetensors    the same rows' CLS head outputs z [n, h, d_k] and residuals [n, d]
-<hash>-items.parquet        one row a picture, in the matrix's order
-<hash>-objects.parquet      known objects of the pictures, where there are any
-<hash>-rejected.jsonl       what was left out and why
+<hash>-items.parquet        one row an image, in the order of the matrix
+<hash>-objects.parquet      known objects of the images, where there are any
+<hash>-rejected.jsonl       files that were left out, with reasons
 thumbs/ab/HASH.jpg          named by content; checked when served
 """
 
@@ -26,7 +26,7 @@ from foir.errors import BadIndex, Unavailable
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-MANIFEST_BYTES = 64 * 2**20  # a larger one is none
+MANIFEST_BYTES = 64 * 2**20  # a larger file is refused
 CONTENT_NAME = re.compile(r"[0-9a-f]{32}(-heads|-items|-objects|-rejected|-thumbs)?\.(safetensors|parquet|jsonl)")
 OURS = re.compile(rf"(manifest\.json|{CONTENT_NAME.pattern})(\.\d+(\.\d+)?\.part)?")
 OUR_THUMBS = re.compile(r"thumbs/[0-9a-f]{2}/[0-9a-f]{64}\.jpg(\.\d+\.\d+\.part)?")
@@ -91,14 +91,14 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
 
 
 def used_files(manifest: Mapping[str, Any]) -> set[str]:
-    """Every file the manifest opens; each must have a digest in it."""
+    """Every file that the manifest refers to; each must have a digest in it."""
     spaces = manifest["spaces"].values()
     names = [name for space in spaces for name in (*space["shards"], *space["heads"])]
     return {name for name in (manifest["items"], manifest["objects"], manifest["rejected"], *names) if name is not None}
 
 
 def thumb_name(digest: str) -> str:
-    """Where a thumbnail lies in an index."""
+    """Path of a thumbnail in an index."""
     return f"thumbs/{digest[:2]}/{digest}.jpg"
 
 
@@ -112,12 +112,12 @@ def verify_file(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
     if Path(name).name != name:
         raise BadIndex(f"The manifest of {folder} names a file outside the index.")
     try:
-        found = digest(folder / name)
+        actual = digest(folder / name)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BadIndex(f"The index {folder} lacks its file {name}: rebuild it.") from error
     except OSError as error:
         raise Unavailable(f"The file {name} of {folder} cannot be read: {error.strerror or error}.") from error
-    if found != facts["sha256"]:
+    if actual != facts["sha256"]:
         raise BadIndex(f"The file {name} of the index {folder} is damaged: rebuild it.")
 
 
@@ -127,10 +127,10 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def is_thumb_intact(folder: Path, named: str) -> bool:
-    """Whether the thumbnail of this digest is there, and is what it was."""
+def is_thumb_intact(folder: Path, expected: str) -> bool:
+    """Whether the thumbnail of this digest exists and has it."""
     try:
-        return digest(folder / thumb_name(named)) == named
+        return digest(folder / thumb_name(expected)) == expected
     except OSError:
         return False
 
@@ -138,9 +138,9 @@ def is_thumb_intact(folder: Path, named: str) -> bool:
 def map_tensors(path: Path) -> dict[str, np.ndarray]:
     """Memory-map the float tensors of a safetensors file; the library itself would copy them into memory.
 
-    One map serves all tensors, since each holds a file descriptor for as long as it lives.
+    One map serves all tensors of a file, since each map holds a file descriptor.
     """
-    with path.open("rb") as file:  # read, not mapped: a system can map a whole file around one byte that is looked at
+    with path.open("rb") as file:  # read, not mapped: a system can map a whole file around one byte
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size:
             raise ValueError("a header longer than its file")
@@ -152,6 +152,6 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
             start, end = facts["data_offsets"]
             kind = _DTYPES[facts["dtype"]]
             if min(facts["shape"], default=0) < 0:
-                raise ValueError("a shape that NumPy would guess")
+                raise ValueError("a negative dimension")
             tensors[name] = whole[8 + length + start : 8 + length + end].view(kind).reshape(facts["shape"])
     return tensors

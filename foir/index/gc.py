@@ -1,4 +1,4 @@
-"""Removing what an index no longer holds; files that are not of its making are left alone."""
+"""Removing what an index no longer holds; files of other origin are left alone."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from foir.index.format import MANIFEST, OUR_THUMBS, OURS, read_manifest, thumb_n
 from foir.index.reader import STORE, Index
 
 
-def remove_unused(out: Path) -> None:
-    """Remove an index's files that its manifest does not name; the caller holds it locked."""
-    manifest = read_manifest(out)
-    kept = {MANIFEST, *manifest["files"]}
-    for path in out.iterdir():
-        if path.name not in kept and OURS.fullmatch(path.name) and path.is_file():
+def remove_unused(folder: Path) -> None:
+    """Remove an index's files that its manifest does not name; the caller holds the lock."""
+    manifest = read_manifest(folder)
+    used = {MANIFEST, *manifest["files"]}
+    for path in folder.iterdir():
+        if path.name not in used and OURS.fullmatch(path.name) and path.is_file():
             path.unlink()
     if STORE in manifest:
-        return  # which thumbnails it names, only its rows know
-    thumbs = set(map(thumb_name, Index.open(out).thumbs()))
-    for path in (out / "thumbs").rglob("*"):
-        name = path.relative_to(out).as_posix()
+        return  # only the rows in the database name the thumbnails
+    thumbs = set(map(thumb_name, Index.open(folder).thumbs()))
+    for path in (folder / "thumbs").rglob("*"):
+        name = path.relative_to(folder).as_posix()
         if name not in thumbs and OUR_THUMBS.fullmatch(name):
             path.unlink()

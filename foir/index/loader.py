@@ -1,4 +1,4 @@
-"""Opening an index, wherever it is and wherever its rows are kept."""
+"""Opening an index by its address, whether its rows are in files or in a database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def open_index(address: str | Path) -> IndexLike:
 
     Raises:
         BadIndex: See `Index.open`.
-        Unavailable: See `foir.index.remote.local_copy`; or Milvus, which holds its rows, does not answer.
+        Unavailable: See `foir.index.remote.local_copy`; or Milvus, which holds the rows, does not answer.
     """
     folder = local_copy(address)
     if STORE in read_manifest(folder):

@@ -2,40 +2,82 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from foir.errors import BadIndex, Unavailable
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+POLL = 0.2  # seconds between two looks at a lock file
+
 
 @contextmanager
-def exclusive_lock(out: Path, *, create: bool = False, wait: bool = False) -> Iterator[None]:
-    """Hold an index's folder itself locked; a lock file could be left behind, this cannot.
+def exclusive_lock(folder: Path, *, create: bool = False, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of an index's folder.
 
-    With `make` it is made where there is none; a `patient` one waits for its turn.
+    On POSIX the folder itself is locked, so that a killed writer leaves nothing behind. Elsewhere a lock file beside
+    the folder is; one that a killed writer left has to be removed by hand, and the error names it.
+
+    Args:
+        folder: The index.
+        create: Create the folder if it does not exist.
+        wait: Wait for the writer that holds the lock.
 
     Raises:
-        BadIndex: There is no such folder.
-        Unavailable: Somebody else holds it, or it cannot be written.
+        BadIndex: The folder does not exist.
+        Unavailable: Another writer holds the lock, or the folder cannot be written.
     """
     try:
         if create:
-            out.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Unavailable(f"The index {out} cannot be written: {error.strerror or error}.") from error
+        raise Unavailable(f"The index {folder} cannot be written: {error.strerror or error}.") from error
+    if not folder.is_dir():
+        raise BadIndex(f"There is no index at {folder}.")
     try:
-        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+        with _flock(folder, wait) if fcntl is not None else _lock_file(folder, wait):
+            yield
+    except OSError as error:
+        raise Unavailable(f"The index {folder} cannot be written: {error.strerror or error}.") from error
+
+
+@contextmanager
+def _flock(folder: Path, wait: bool) -> Iterator[None]:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
-        raise BadIndex(f"There is no index at {out}.") from None
+        raise BadIndex(f"There is no index at {folder}.") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     except BlockingIOError:
-        raise Unavailable(f"Another build is at work on {out}.") from None
-    except OSError as error:
-        raise Unavailable(f"The index {out} cannot be written: {error.strerror or error}.") from error
+        raise Unavailable(f"Another build is at work on {folder}.") from None
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _lock_file(folder: Path, wait: bool) -> Iterator[None]:
+    path = folder.resolve().with_name(f"{folder.resolve().name}.lock")
+    while True:
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            break
+        except FileExistsError:
+            if not wait:
+                raise Unavailable(
+                    f"Another build is at work on {folder}; if none is, remove the lock file {path}."
+                ) from None
+            time.sleep(POLL)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""An index whose rows are kept in Milvus: vectors, head cache, what is known of each picture. Thumbnails stay files.
+"""An index with its rows in Milvus: vectors, head cache, fields of each image. Thumbnails stay files.
 
-The folder holds a manifest that names the collection, and the thumbnails. A search asks Milvus for what is near, and
-ranks that here with the same code, exactly, in full precision.
+The folder holds the thumbnails and a manifest that names the collection. A search asks Milvus for candidates near the
+query and ranks them here with the same code, exactly, in full precision.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from foir.index.format import ITEM_SCHEMA, OBJECT_SCHEMA, read_manifest
 from foir.index.reader import Index
 from foir.index.records import Item, Object, Space, checked_filters
 
-FACTS = tuple(name for name in ITEM_SCHEMA.names if name != "id")
-# Searched this wide, the graph gives the true hundred of 100,000 rows (recall 1.00); by its own width it gives 0.72 of
-# them, in the same time (`eval bench milvus`).
-WIDTH = 1000
-AT_ONCE = 1000  # rows of one request
-MOST = 16_000  # results of one search; Milvus allows 16,384
+ITEM_FIELDS = tuple(name for name in ITEM_SCHEMA.names if name != "id")
+# HNSW search width: recall of the true hundred among 100,000 rows is 1.00; by the default width it is 0.72, in the same
+# time (`eval bench milvus`).
+EF = 1000
+REQUEST_ROWS = 1000
+MAX_RESULTS = 16_000  # of one search; Milvus allows 16,384
 
 
 class MilvusIndex:
@@ -37,17 +37,19 @@ class MilvusIndex:
 
         Raises:
             Unavailable: Milvus does not answer, or its client is not installed.
-            BadIndex: The collection is gone, or has another number of pictures than the manifest says.
+            BadIndex: The collection is gone, or has another number of images than the manifest says.
         """
         self.folder, self.manifest = folder, manifest
         stored = manifest["store"]
-        self._client, self._name = connected(stored["uri"]), stored["collection"]
-        with answering(stored["uri"]):
-            there = self._client.has_collection(self._name)
-            if there:
+        self._client, self._name = connect(stored["uri"]), stored["collection"]
+        with milvus_errors(stored["uri"]):
+            exists = self._client.has_collection(self._name)
+            if exists:
                 self._client.load_collection(self._name)  # after a restart of Milvus it lies on disk only
-            held = self._client.query(self._name, filter="", output_fields=["count(*)"]) if there else [{"count(*)": 0}]
-        if held[0]["count(*)"] != manifest["count"]:
+            count = (
+                self._client.query(self._name, filter="", output_fields=["count(*)"]) if exists else [{"count(*)": 0}]
+            )
+        if count[0]["count(*)"] != manifest["count"]:
             raise BadIndex(f"The Milvus collection {self._name} is not what {folder} says: build the index again.")
         self.spaces: Mapping[str, Space] = {name: _space(facts) for name, facts in manifest["spaces"].items()}
 
@@ -63,26 +65,26 @@ class MilvusIndex:
         return int(self.manifest["count"])
 
     def space(self, name: str = "image") -> Space:
-        """What made a space; see `IndexLike`."""
+        """A space without its vectors; see `IndexLike`."""
         if name not in self.spaces:
             raise BadIndex(f"The index has no {name!r} space; it has {', '.join(self.spaces) or 'none'}.")
         return self.spaces[name]
 
     def get(self, id: int) -> Item:
         """See `IndexLike`."""
-        return _item(self._rows([id], FACTS)[0])
+        return _item(self._rows([id], ITEM_FIELDS)[0])
 
     def sample(self, count: int) -> list[Item]:
         """See `IndexLike`."""
-        wanted = min(count, len(self))
-        ids = np.unique(np.linspace(0, self.manifest["next_id"] - 1, 2 * wanted).astype(int))  # some cannot be read
-        found = self._found(ids.tolist(), FACTS)
-        if len(found) < min(wanted, 1 + wanted // 2):
-            with answering(self.manifest["store"]["uri"]):
-                most = min(wanted, MOST)
-                found = self._client.query(self._name, filter="id >= 0", output_fields=["id", *FACTS], limit=most)
-        places = np.unique(np.linspace(0, len(found) - 1, min(wanted, len(found))).astype(int))
-        return [_item(found[place]) for place in places]
+        size = min(count, len(self))
+        ids = np.unique(np.linspace(0, self.manifest["next_id"] - 1, 2 * size).astype(int))  # some ids are unused
+        rows = self._existing(ids.tolist(), ITEM_FIELDS)
+        if len(rows) < min(size, 1 + size // 2):
+            fields, limit = ["id", *ITEM_FIELDS], min(size, MAX_RESULTS)
+            with milvus_errors(self.manifest["store"]["uri"]):
+                rows = self._client.query(self._name, filter="id >= 0", output_fields=fields, limit=limit)
+        places = np.unique(np.linspace(0, len(rows) - 1, min(size, len(rows))).astype(int))
+        return [_item(rows[place]) for place in places]
 
     def objects(self, id: int) -> tuple[Object, ...]:
         """See `IndexLike`."""
@@ -90,8 +92,8 @@ class MilvusIndex:
 
     @cached_property
     def _files(self) -> Index:
-        """What lies in the folder, without any row."""
-        return self._local([], {})
+        """The folder's thumbnails, without any row."""
+        return self._in_memory([], {})
 
     def thumb(self, item: Item) -> Path:
         """See `IndexLike`."""
@@ -123,45 +125,45 @@ class MilvusIndex:
 
     def candidates(
         self,
-        wishes: Mapping[str, Sequence[np.ndarray]],
+        vectors: Mapping[str, Sequence[np.ndarray]],
         count: int,
         *,
         ids: Sequence[int] = (),
-        heads: bool = False,
-        only: Mapping[str, str | int] | None = None,
+        head_cache: bool = False,
+        filters: Mapping[str, str | int] | None = None,
     ) -> Index:
-        """See `IndexLike`."""
+        """See `foir.index.protocol.DatabaseIndex`."""
         where = " and ".join(
-            f"{name} == {json.dumps(value, ensure_ascii=False)}" for name, value in checked_filters(only).items()
+            f"{name} == {json.dumps(value, ensure_ascii=False)}" for name, value in checked_filters(filters).items()
         )
-        wanted, most = set(ids), min(count, MOST, len(self))
-        with answering(self.manifest["store"]["uri"]):
-            for name, vectors in wishes.items():
-                if not len(vectors):
+        near, limit = set(ids), min(count, MAX_RESULTS, len(self))
+        with milvus_errors(self.manifest["store"]["uri"]):
+            for name, queries in vectors.items():
+                if not len(queries):
                     continue
-                found = self._client.search(
+                results = self._client.search(
                     self._name,
-                    data=[np.asarray(vector, np.float32).tolist() for vector in vectors],
+                    data=[np.asarray(query, np.float32).tolist() for query in queries],
                     anns_field=name,
                     filter=where,
-                    limit=most,
-                    search_params={"metric_type": "IP", "params": {"ef": max(WIDTH, most)}},
+                    limit=limit,
+                    search_params={"metric_type": "IP", "params": {"ef": max(EF, limit)}},
                 )
-                wanted |= {hit["id"] for hits in found for hit in hits}
-        fields = [*FACTS, *wishes, *(["z", "residual"] if heads and self.space().z else [])]
-        return self._local(self._rows(sorted(wanted), fields), {name: self.spaces[name] for name in wishes})
+                near |= {hit["id"] for hits in results for hit in hits}
+        fields = [*ITEM_FIELDS, *vectors, *(["z", "residual"] if head_cache and self.space().z else [])]
+        return self._in_memory(self._rows(sorted(near), fields), {name: self.spaces[name] for name in vectors})
 
-    def _local(self, rows: Sequence[Mapping[str, Any]], spaces: Mapping[str, Space]) -> Index:
+    def _in_memory(self, rows: Sequence[Mapping[str, Any]], spaces: Mapping[str, Space]) -> Index:
         """Some rows as an index in memory."""
         items = pa.Table.from_pylist([{name: row.get(name) for name in ITEM_SCHEMA.names} for row in rows], ITEM_SCHEMA)
 
-        def matrix(field: str, like: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-            if not like or not rows or field not in rows[0]:
+        def matrix(field: str, shape_of: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+            if not shape_of or not rows or field not in rows[0]:
                 return ()
             values = np.array([row[field] for row in rows], np.float32)
-            return (values.reshape(len(rows), *like[0].shape[1:]),)
+            return (values.reshape(len(rows), *shape_of[0].shape[1:]),)
 
-        made = {
+        subset = {
             name: Space(
                 space.encoder,
                 space.revision,
@@ -173,31 +175,32 @@ class MilvusIndex:
             )
             for name, space in spaces.items()
         }
-        return Index(self.folder, self.manifest, items, OBJECT_SCHEMA.empty_table(), [], made)
+        return Index(self.folder, self.manifest, items, OBJECT_SCHEMA.empty_table(), [], subset)
 
     def _rows(self, ids: Sequence[int], fields: Sequence[str]) -> list[dict[str, Any]]:
-        rows = self._found(ids, fields)
+        rows = self._existing(ids, fields)
         missing = set(ids) - {row["id"] for row in rows}
         if missing:
             raise BadIndex(f"The index has no picture with id {min(missing)}.")
         return rows
 
-    def _found(self, ids: Sequence[int], fields: Sequence[str]) -> list[dict[str, Any]]:
-        """Those of some ids that are there, by id."""
-        known = sorted({id for id in ids if type(id) is int and -(2**63) <= id < 2**63})
+    def _existing(self, ids: Sequence[int], fields: Sequence[str]) -> list[dict[str, Any]]:
+        """Rows of those ids that exist, sorted by id."""
+        valid = sorted({id for id in ids if type(id) is int and -(2**63) <= id < 2**63})
         rows: list[dict[str, Any]] = []
-        with answering(self.manifest["store"]["uri"]):
-            for start in range(0, len(known), AT_ONCE):
-                some = known[start : start + AT_ONCE]
-                rows += self._client.query(self._name, ids=some, output_fields=["id", *fields])
+        with milvus_errors(self.manifest["store"]["uri"]):
+            for start in range(0, len(valid), REQUEST_ROWS):
+                rows += self._client.query(
+                    self._name, ids=valid[start : start + REQUEST_ROWS], output_fields=["id", *fields]
+                )
         return sorted(rows, key=lambda row: int(row["id"]))
 
 
 @lru_cache
-def connected(uri: str) -> Any:
+def connect(uri: str) -> Any:
     """The client of a Milvus: a file of milvus-lite, or the address of a cluster.
 
-    MILVUS_TOKEN goes to the address that MILVUS_URI names and to no other: an index's folder may come from anywhere.
+    MILVUS_TOKEN is sent to the address in MILVUS_URI only: an index's folder may come from a stranger.
 
     Raises:
         Unavailable: The client is not installed, or nothing answers.
@@ -209,30 +212,30 @@ def connected(uri: str) -> Any:
         from pymilvus import MilvusClient
     except ImportError as error:
         raise Unavailable("Milvus's client is not installed: pip install -r requirements-scale.txt.") from error
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what it would print is raised too
-    with answering(uri):
-        own = uri.rstrip("/") == os.environ.get("MILVUS_URI", "").rstrip("/")
-        return MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", "") if own else "")
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it raises what it would print
+    with milvus_errors(uri):
+        is_trusted = uri.rstrip("/") == os.environ.get("MILVUS_URI", "").rstrip("/")
+        return MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", "") if is_trusted else "")
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """What goes wrong between here and Milvus, in one sentence.
+def milvus_errors(uri: str) -> Iterator[None]:
+    """Turn errors of Milvus and its client into one sentence.
 
     Raises:
-        Unavailable: It did.
+        Unavailable: Milvus refuses or does not answer.
     """
     try:
         yield
     except Exception as error:
         if not type(error).__module__.startswith(("pymilvus", "grpc", "milvus_lite")):
             raise
-        said = str(getattr(error, "message", "") or error).strip().splitlines()
-        raise Unavailable(f"Milvus at {uri} does not do it: {said[0] if said else type(error).__name__}.") from error
+        lines = str(getattr(error, "message", "") or error).strip().splitlines()
+        raise Unavailable(f"Milvus at {uri} failed: {lines[0] if lines else type(error).__name__}.") from error
 
 
 def _space(facts: Mapping[str, Any]) -> Space:
-    """What made a space; its matrices have no rows here, but the right shapes."""
+    """A space whose matrices have no rows but the right shapes."""
 
     def shape(name: str) -> tuple[np.ndarray, ...]:
         return (np.empty((0, *facts[name]), np.float32),) if facts.get(name) else ()
@@ -249,4 +252,4 @@ def _item(row: Mapping[str, Any]) -> Item:
 
 
 def _objects(row: Mapping[str, Any]) -> tuple[Object, ...]:
-    return tuple(Object(**{**thing, "box": tuple(thing["box"])}) for thing in row["known"] or ())
+    return tuple(Object(**{**facts, "box": tuple(facts["box"])}) for facts in row["known"] or ())

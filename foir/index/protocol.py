@@ -1,10 +1,10 @@
-"""What searching asks of an index, wherever its rows are kept: in files (`Index`), or in Milvus (`MilvusIndex`)."""
+"""What a search needs of an index, whether its rows are in files (`Index`) or in a database (`MilvusIndex`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,63 +24,60 @@ class IndexLike(Protocol):
     def __len__(self) -> int: ...
 
     def space(self, name: str = "image") -> Space:
-        """A space by name: what made it. Only an index in files holds its vectors there.
+        """A space by name; only an index in files holds its vectors there.
 
         Raises:
             BadIndex: The index does not have it.
         """
 
     def get(self, id: int) -> Item:
-        """The picture of this id.
+        """The image of an id.
 
         Raises:
             BadIndex: There is none.
         """
 
     def sample(self, count: int) -> list[Item]:
-        """About so many pictures, evenly over the index, or all where it has no more."""
+        """About `count` images, evenly over the index; all where it has fewer."""
 
     def objects(self, id: int) -> tuple[Object, ...]:
-        """What is known to be on a picture."""
+        """The known objects of an image."""
 
     def thumb(self, item: Item) -> Path:
-        """Its thumbnail; see `Index.thumb`."""
+        """The thumbnail; see `Index.thumb`."""
 
     def picture(self, item: Item) -> Path:
-        """Its file, or its thumbnail; see `Index.picture`."""
+        """The file, or its thumbnail; see `Index.picture`."""
 
     def vectors(self, name: str, ids: Sequence[int]) -> np.ndarray:
-        """Some pictures' unit vectors in a space, float32 [n, dim].
+        """Unit vectors of some images in a space, float32 [n, dim].
 
         Raises:
-            BadIndex: There is no such picture or space.
+            BadIndex: An image or the space does not exist.
         """
 
     def head_outputs(self, id: int) -> np.ndarray:
-        """A picture's CLS head outputs of the head cache, float32 [h, d_k]."""
+        """CLS head outputs of an image from the head cache, float32 [h, d_k]."""
 
     def source_counts(self) -> list[tuple[str | None, str | None, int]]:
-        """Sources, licences and how many pictures are under them."""
+        """Number of images by source and licence."""
 
     @property
     def bytes(self) -> int:
-        """What its vectors and tables take."""
+        """Size of vectors and tables."""
+
+
+@runtime_checkable
+class DatabaseIndex(IndexLike, Protocol):
+    """An index whose rows are in a database, which is asked for what is near a query."""
 
     def candidates(
         self,
-        wishes: Mapping[str, Sequence[np.ndarray]],
+        vectors: Mapping[str, Sequence[np.ndarray]],
         count: int,
         *,
         ids: Sequence[int] = (),
-        heads: bool = False,
-        only: Mapping[str, str | int] | None = None,
+        head_cache: bool = False,
+        filters: Mapping[str, str | int] | None = None,
     ) -> Index:
-        """An index in memory of what can be a result: the files themselves, or what a database finds near the wishes.
-
-        Args:
-            wishes: By space, the unit vectors that are looked for.
-            count: How many pictures for each of them.
-            ids: Pictures that have to be there too.
-            heads: The head cache is needed.
-            only: Fields of pictures (`foir.index.records.FIELDS`) and what they must be; see also `Index.excluded_mask`.
-        """
+        """An index in memory of what is near the vectors; see `foir.ranking.candidates.candidates`."""

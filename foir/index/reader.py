@@ -1,4 +1,4 @@
-"""Reading an index: `Index.open` verifies every file, then maps vectors and reads tables."""
+"""Reading an index in files: `Index.open` verifies every file, maps the vectors and reads the tables."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from foir.errors import BadIndex, FoirError, Unavailable
 from foir.index import tables
 from foir.index.digest_cache import verify_files
 from foir.index.format import ITEM_SCHEMA, is_thumb_intact, read_manifest, thumb_name, used_files
+from foir.index.mmap import gather
 from foir.index.records import Item, Object, Space, checked_filters
-from foir.ranking import exact
 
-CACHED = 2_000_000  # pictures of which every head cache is looked at, in memory
-STORE = "store"  # in the manifest of an index whose rows are kept elsewhere
+STORE = "store"  # manifest key of an index whose rows are in a database
 _UNFIT = (
     KeyError,
     TypeError,
@@ -51,10 +50,10 @@ class Index:
 
     @classmethod
     def open(cls, folder: Path | str) -> Index:
-        """Open and verify an index; see `foir.index.digest_cache` for what is not verified again.
+        """Open and verify an index; `foir.index.digest_cache` says which files are not hashed again.
 
         Raises:
-            BadIndex: It is absent, of another format, incomplete, or any byte of it is not what was published.
+            BadIndex: It is absent, of another format, incomplete, or any byte of it was changed.
             Unavailable: It cannot be read.
         """
         folder = Path(folder)
@@ -63,13 +62,13 @@ class Index:
             try:
                 return cls.of(folder, manifest)
             except BadIndex:
-                read, manifest = manifest, read_manifest(folder)
-                if read == manifest:
-                    raise  # else it was changed in the meantime, and the files of its old state may be gone
+                previous, manifest = manifest, read_manifest(folder)
+                if previous == manifest:
+                    raise  # else it was updated in the meantime, and the files of its old state may be gone
 
     @classmethod
     def of(cls, folder: Path, manifest: Mapping[str, Any]) -> Index:
-        """Open the index that a manifest describes, whether it is in place or not; see `open`."""
+        """Open the index that a manifest describes, whether the manifest is in place or not; see `open`."""
         if STORE in manifest:
             raise BadIndex(f"The rows of the index {folder} are kept in {manifest[STORE]['uri']}, not in files.")
         try:
@@ -88,7 +87,7 @@ class Index:
             return cls(folder, manifest, items, objects, [json.loads(line) for line in lines if line], spaces)
         except FoirError:
             raise
-        except FileNotFoundError as error:  # it was there a moment ago
+        except FileNotFoundError as error:  # removed since it was verified
             raise BadIndex(f"The index {folder} lacks a file: rebuild it.") from error
         except OSError as error:
             raise Unavailable(f"The index {folder} cannot be read: {error.strerror or error}.") from error
@@ -99,52 +98,31 @@ class Index:
         return len(self._items)
 
     def item(self, row: int) -> Item:
-        """The picture in a row of the matrices."""
+        """The image in a row of the matrices."""
         return Item(**{name: self._items[name][row].as_py() for name in ITEM_SCHEMA.names})
 
     def get(self, id: int) -> Item:
-        """The picture of an id; see `row`."""
+        """The image of an id; see `row`."""
         return self.item(self.row(id))
 
     def sample(self, count: int) -> list[Item]:
-        """So many pictures, evenly over the rows, or all where there are no more."""
+        """`count` images, evenly over the rows; all where there are fewer."""
         rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
         return [self.item(int(row)) for row in rows]
 
     def vectors(self, name: str, ids: Sequence[int]) -> np.ndarray:
-        """Some pictures' unit vectors in a space, float32 [n, dim]; see `row` and `space`."""
-        return exact.gather(self.space(name).shards, [self.row(id) for id in ids])
+        """Unit vectors of some images in a space, float32 [n, dim]; see `row` and `space`."""
+        return gather(self.space(name).shards, [self.row(id) for id in ids])
 
     def head_outputs(self, id: int) -> np.ndarray:
-        """A picture's CLS head outputs of the head cache, float32 [h, d_k]."""
-        return exact.gather(self.space().z, [self.row(id)])[0]
+        """CLS head outputs of an image from the head cache, float32 [h, d_k]."""
+        return gather(self.space().z, [self.row(id)])[0]
 
-    def candidates(
-        self,
-        wishes: Mapping[str, Sequence[np.ndarray]],
-        count: int,
-        *,
-        ids: Sequence[int] = (),
-        heads: bool = False,
-        only: Mapping[str, str | int] | None = None,
-    ) -> Index:
-        """Itself: all of it can be searched. Of very many pictures, whose head cache is too large, those that are near.
-
-        See `foir.index.protocol.IndexLike`.
-        """
-        if not heads or len(self) <= CACHED:
-            return self
-        rows = {self.row(id) for id in ids}
-        for name, vectors in wishes.items():
-            for vector in vectors:
-                rows |= set(exact.search(self.space(name).shards, vector[None], count).rows[0].tolist())
-        return self._part(sorted(rows))
-
-    def _part(self, rows: Sequence[int]) -> Index:
+    def subset(self, rows: Sequence[int]) -> Index:
         """Some rows of it, in memory."""
 
         def part(shards: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-            return (exact.gather(shards, rows),) if shards else ()
+            return (gather(shards, rows),) if shards else ()
 
         spaces = {
             name: replace(space, shards=part(space.shards), z=part(space.z), residual=part(space.residual))
@@ -152,25 +130,25 @@ class Index:
         }
         return Index(self.folder, self.manifest, self._items.take(rows), self._objects, self._rejected, spaces)
 
-    def excluded_mask(self, only: Mapping[str, str | int] | None) -> np.ndarray:
-        """Which rows are of pictures that are not what results are narrowed to, bool [n].
+    def excluded_mask(self, filters: Mapping[str, str | int] | None) -> np.ndarray:
+        """Rows of images that do not pass the filters, bool [n].
 
         Raises:
             BadPrompt: See `foir.index.records.checked_filters`.
         """
-        outside = np.zeros(len(self), bool)
-        for name, value in checked_filters(only).items():
-            fits = pc.fill_null(pc.equal(self._items[name], value), False)
-            outside |= ~fits.to_numpy()
-        return outside
+        excluded = np.zeros(len(self), bool)
+        for name, value in checked_filters(filters).items():
+            passes = pc.fill_null(pc.equal(self._items[name], value), False)
+            excluded |= ~passes.to_numpy()
+        return excluded
 
     def items(self) -> list[Item]:
-        """All pictures, in the matrices' order."""
+        """All images, in the order of the matrices."""
         return [Item(**row) for row in self._items.to_pylist()]
 
     @cached_property
     def _rows_of_ids(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """All ids ascending, and their rows; None for these where ids count up by row, as a build gives them."""
+        """All ids ascending, and their rows; None for the rows where ids ascend by row, as in every new build."""
         ids = self._items["id"].to_numpy()
         if (np.diff(ids) > 0).all():
             return ids, None
@@ -200,13 +178,13 @@ class Index:
 
     @cached_property
     def _objects_of(self) -> tuple[np.ndarray, np.ndarray]:
-        """Places in the table of objects in the order of their pictures' ids, and those ids."""
+        """Rows of the object table sorted by image id, and those ids."""
         ids = self._objects["item"].to_numpy()
         order = np.argsort(ids, kind="stable")
         return order, ids[order]
 
     def objects(self, id: int) -> tuple[Object, ...]:
-        """The known objects of a picture; none where the index was built without annotations."""
+        """The known objects of an image; none where the index was built without annotations."""
         order, ids = self._objects_of
         start, end = np.searchsorted(ids, [id, id + 1])
         rows = self._objects.take(order[start:end]).to_pylist() if start < end else []
@@ -223,18 +201,18 @@ class Index:
         return self.spaces[name]
 
     def rejected(self) -> list[dict[str, str]]:
-        """What was left out: `file` and `reason` of each."""
+        """`file` and `reason` of every file that was left out."""
         return list(self._rejected)
 
     def source_counts(self) -> list[tuple[str | None, str | None, int]]:
-        """Where the pictures come from, under which licence, and how many of them, the most frequent first."""
-        counted = self._items.group_by(["source", "licence"]).aggregate([([], "count_all")])
-        rows = [(row["source"], row["licence"], int(row["count_all"])) for row in counted.to_pylist()]
+        """Number of images by source and licence, the most frequent first."""
+        counts = self._items.group_by(["source", "licence"]).aggregate([([], "count_all")])
+        rows = [(row["source"], row["licence"], int(row["count_all"])) for row in counts.to_pylist()]
         return sorted(rows, key=lambda row: -row[2])
 
     @property
     def bytes(self) -> int:
-        """What its vectors and tables take on disk; thumbnails come on top."""
+        """Size of vectors and tables on disk, without thumbnails."""
         return sum((self.folder / name).stat().st_size for name in self.manifest["files"])
 
     def thumbs(self) -> set[str]:
@@ -242,20 +220,20 @@ class Index:
         return set(self._items["thumb"].to_pylist())
 
     def thumb(self, item: Item) -> Path:
-        """The item's thumbnail file, checked against its digest.
+        """The thumbnail of an item, checked against its digest.
 
         Raises:
-            BadIndex: It is missing or not the file that was published.
+            BadIndex: It is missing or damaged.
         """
         if not is_thumb_intact(self.folder, item.thumb):
             raise BadIndex(f"The thumbnail of {item.file} is missing or damaged: rebuild the index.")
         return self.folder / thumb_name(item.thumb)
 
     def picture(self, item: Item) -> Path:
-        """The item's own file where the indexed folder is still there, else its thumbnail.
+        """The file of an item where the indexed folder still exists, else its thumbnail.
 
         Raises:
-            BadIndex: Neither is there.
+            BadIndex: Neither exists.
         """
         root = self.manifest.get("root")
         if root is not None:

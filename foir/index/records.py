@@ -1,4 +1,4 @@
-"""What an index holds: pictures, known objects, the vectors of its spaces."""
+"""What an index holds: images, their known objects, the vectors of its spaces."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ import numpy as np
 
 from foir.errors import BadPrompt
 
-FIELDS = ("file", "caption", "source", "licence", "width", "height")  # of pictures, that results can be narrowed to
-OBJECTS = "objects"  # the space whose vectors stand for all objects of a picture
+FIELDS = ("file", "caption", "source", "licence", "width", "height")  # fields of images that filters may name
+OBJECTS = "objects"  # the space with one vector for all objects of an image
+MAX_PIXELS = 2**31 - 1  # of a side, as the table stores it
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of an index.
+    """One image of an index.
 
     Attributes:
-        id: Never changes, and is never given to another picture.
+        id: Never changes, and is never given to another image.
         file: Relative to the indexed folder.
-        width: Of the upright picture, in pixels.
-        height: The same.
-        caption: What is said of it.
+        width: Of the upright image, in pixels.
+        height: Of the upright image, in pixels.
+        caption: Text that came with the image.
         source: Where it comes from.
-        licence: Under which it may be used.
-        thumb: Digest of its thumbnail.
-        bytes: Size of the file when it was read; None where no folder is remembered.
-        modified: Its time of change then, in nanoseconds.
+        licence: Licence of the image.
+        thumb: SHA-256 of its thumbnail.
+        bytes: Size of the file when it was read; None where the index keeps no folder.
+        modified: Modification time of the file then, in nanoseconds.
     """
 
     id: int
@@ -43,13 +44,13 @@ class Item:
 
     @property
     def name(self) -> str:
-        """What to call it: its caption, or its file where it has none."""
+        """A name to show: the caption, or the file where there is none."""
         return self.caption or self.file
 
 
 @dataclass(frozen=True)
 class Object:
-    """A known object: `item` is a picture's id, `box` (x0, y0, x1, y1) in its pixels, `mask` run lengths or None."""
+    """A known object: `item` is an image's id, `box` (x0, y0, x1, y1) in its pixels, `mask` run lengths or None."""
 
     item: int
     box: tuple[float, float, float, float]
@@ -67,11 +68,11 @@ class Space:
     Attributes:
         encoder: Registry name of the encoder.
         revision: Commit or digest of its weights.
-        probe: The encoder's `probe` feature when the index was made, float32 [dim].
+        reference_feature: `Encoder.reference_feature` when the index was made, float32 [dim].
         shards: Unit vectors, float16 or float32 [n, dim] each, memory-mapped, in item order.
         z: CLS head outputs per shard, [n, h, d_k]; empty without a head cache.
         residual: CLS residuals per shard, [n, d]; empty without a head cache.
-        way: How a vector stands for its picture, where it is not the picture's plain feature.
+        recipe: How a vector is made of its image, where it is not the pooled feature.
     """
 
     encoder: str
@@ -83,18 +84,21 @@ class Space:
     recipe: str = ""
 
 
-def checked_filters(only: Mapping[str, str | int] | None) -> dict[str, str | int]:
-    """Fields and what they must be, checked.
+def checked_filters(filters: Mapping[str, str | int] | None) -> dict[str, str | int]:
+    """Filters with values of the field's type: pixels for width and height, text for the rest.
 
     Raises:
-        BadPrompt: A field is none, or is a number that is none.
+        BadPrompt: Unknown field, or a width or height that is no number of pixels.
     """
     checked: dict[str, str | int] = {}
-    for name, value in (only or {}).items():
+    for name, value in (filters or {}).items():
         if name not in FIELDS:
-            raise BadPrompt(f"Results cannot be narrowed to {name!r}: use one of {', '.join(FIELDS)}.")
-        number = name in ("width", "height")
-        if number and not str(value).isdecimal():
-            raise BadPrompt(f"The {name} of a picture is a number of pixels, not {value!r}.")
-        checked[name] = int(value) if number else str(value)
+            raise BadPrompt(f"Results cannot be filtered by {name!r}: use one of {', '.join(FIELDS)}.")
+        text = str(value)
+        if name not in ("width", "height"):
+            checked[name] = text
+        elif text.isdecimal() and len(text) <= 10 and int(text) <= MAX_PIXELS:
+            checked[name] = int(text)
+        else:
+            raise BadPrompt(f"The {name} of a picture is a number of pixels, not {text[:40]!r}.")
     return checked

@@ -1,8 +1,7 @@
-"""Indexes on the Hugging Face Hub: a data set repository that holds an index's files, its thumbnails in tables.
+"""Indexes on the Hugging Face Hub: a data set repository with an index's files, its thumbnails in tables.
 
-An index is taken at one commit. Each file is checked against the manifest before it gets its place, the manifest is put
-in place last, so that a reader of the local copy sees the old index or the new one here too. What a repository says of
-folders is not believed.
+An index is pulled at one commit. Each file is checked against the manifest before it is put in place; the manifest
+comes last, so updates of the local copy are atomic too. Only listed keys of a published manifest are taken over.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from foir.index.lock import exclusive_lock
 from foir.index.reader import Index
 
 ADDRESS = re.compile(rf"hf://datasets/({hub.NAME}/{hub.NAME})(?:@({hub.NAME}))?/?", re.ASCII)
-# What of a repository's manifest is taken over; all else in it is left behind.
+# Keys of a published manifest that are taken over; all others are dropped.
 KEYS = ("format", "items", "objects", "rejected", "next_id")
 SPACE_KEYS = ("encoder", "revision", "probe", "shards", "heads", "way")
 THUMB_BYTES, THUMB_PIXELS = 2 * 2**20, 4_000_000
@@ -37,13 +36,13 @@ THUMB_SCHEMA = pa.schema([("digest", pa.string()), ("jpeg", pa.binary())])
 
 
 def local_copy(address: str | Path) -> Path:
-    """The folder of an index: itself, or the local copy of `hf://datasets/USER/NAME[@REVISION]`, pulled if need be.
+    """The folder of an index: itself, or the local copy of `hf://datasets/USER/NAME[@REVISION]`, brought up to date.
 
-    Where it cannot be brought up to date, a copy of an earlier time serves, with a warning.
+    Where it cannot be brought up to date, the existing copy is used, with a warning.
 
     Raises:
-        Unavailable: It cannot be fetched, and no copy is here.
-        BadIndex: What was fetched is not what its manifest names, and no copy is here.
+        Unavailable: It cannot be fetched, and there is no copy.
+        BadIndex: The fetched files are not those of the manifest, and there is no copy.
     """
     out = local_folder(address)
     if not str(address).startswith("hf:"):
@@ -54,15 +53,15 @@ def local_copy(address: str | Path) -> Path:
     except FoirError as error:
         if not (out / MANIFEST).exists():
             raise
-        warnings.warn(f"{error} The copy of an earlier time is used.", stacklevel=2)
+        warnings.warn(f"{error} The existing copy is used.", stacklevel=2)
     return out
 
 
 def local_folder(address: str | Path) -> Path:
-    """The folder where an index is, or where the copy of one on the Hub will be; see `located`.
+    """The folder of an index, or of the copy of one on the Hub; see `local_copy`.
 
     Raises:
-        Unavailable: It is no address.
+        Unavailable: The address is malformed.
     """
     if not str(address).startswith("hf:"):
         return Path(address)
@@ -74,16 +73,16 @@ def parse_address(address: str) -> tuple[str, str | None]:
     """Repository and revision of an address.
 
     Raises:
-        Unavailable: It is none.
+        Unavailable: The address is malformed.
     """
-    found = ADDRESS.fullmatch(address)
-    if found is None:
+    match = ADDRESS.fullmatch(address)
+    if match is None:
         raise Unavailable(f"{address} is no address of an index: write hf://datasets/USER/NAME or ...@REVISION.")
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def pull(repo: str, out: Path, revision: str | None = None) -> str:
-    """Fetch an index, or bring a local copy of it up to date; pulling again goes on behind what was fetched.
+    """Fetch an index, or bring a local copy of it up to date; an interrupted pull resumes.
 
     Args:
         repo: "owner/name" of the data set.
@@ -91,16 +90,16 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
         revision: Commit, tag or branch; the newest commit if left out.
 
     Returns:
-        Where it came from, `hf://datasets/USER/NAME@COMMIT`, which its manifest keeps as `origin`.
+        Its pinned address, `hf://datasets/USER/NAME@COMMIT`, which the copy's manifest keeps as `origin`.
 
     Raises:
         Unavailable: It cannot be fetched, or `out` cannot be written.
-        BadIndex: It is no index, or holds something else than its manifest names, also when fetched anew; or `out`
-            holds files that are of no index.
+        BadIndex: The repository holds no index, or files that differ from its manifest even when fetched again; or
+            `out` holds files of another kind.
     """
     sha = hub.resolve_commit(repo, revision)
     origin = f"hf://datasets/{repo}@{sha}"
-    if _whole_copy(out, repo, origin):
+    if _is_complete_copy(out, repo, origin):
         return origin
     _refuse_foreign(out)
     try:
@@ -114,14 +113,14 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
     fetched = hub.download_files(repo, sha, names)
     for name in names:
         _check(repo, sha, fetched, name, digests[name])
-    with exclusive_lock(out, create=True, wait=True):  # another one may pull into it just now
-        if _whole_copy(out, repo, origin):
+    with exclusive_lock(out, create=True, wait=True):  # another process may pull into it at the same time
+        if _is_complete_copy(out, repo, origin):
             return origin
         for name in manifest["files"]:
             _place(fetched / name, out / name)
-        wanted = Index.of(out, manifest).thumbs()  # an index that cannot be opened takes no other's place
+        thumbs = Index.of(out, manifest).thumbs()  # an index that cannot be opened replaces no other
         for name in tables:
-            _unpack(fetched / name, out, wanted)
+            _unpack(fetched / name, out, thumbs)
         writer.write_manifest(out, manifest)
         remove_unused(out)
     return origin
@@ -147,10 +146,10 @@ def _digest(published: Mapping[str, Any], name: str) -> str:
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Refuse a folder that holds no index but other files; what a broken pull left of one is no obstacle.
+    """Refuse a folder with other files and no index; the rest of an interrupted pull is accepted.
 
     Raises:
-        BadIndex: It does.
+        BadIndex: It holds other files.
         Unavailable: It cannot be read.
     """
     try:
@@ -162,33 +161,33 @@ def _refuse_foreign(out: Path) -> None:
         raise BadIndex(f"{out} is not empty and holds no index ({foreign[0]}): pull into another folder.")
 
 
-def _whole_copy(out: Path, repo: str, origin: str) -> bool:
-    """Whether `out` is a copy of this commit already, and nothing of it is lost.
+def _is_complete_copy(out: Path, repo: str, origin: str) -> bool:
+    """Whether `out` is a complete copy of this commit.
 
     Raises:
-        Unavailable: It is not a copy of this repository, or was changed here.
+        Unavailable: It is a copy of another repository, or was changed here.
     """
     try:
         manifest = read_manifest(out)
     except BadIndex:
         return False
-    known = str(manifest.get("origin") or "")
-    if not known.startswith(f"hf://datasets/{repo}@"):
+    current = str(manifest.get("origin") or "")
+    if not current.startswith(f"hf://datasets/{repo}@"):
         raise Unavailable(f"{out} holds another index: pull into another folder.")
     if manifest.get("changed"):
         raise Unavailable(f"The copy {out} was changed here: pull into another folder.")
     try:
-        return known == origin and all((out / thumb_name(thumb)).exists() for thumb in Index.open(out).thumbs())
+        return current == origin and all((out / thumb_name(thumb)).exists() for thumb in Index.open(out).thumbs())
     except BadIndex:
         return False
 
 
 def _check(repo: str, sha: str, folder: Path, name: str, facts: dict[str, Any]) -> None:
-    """Check a fetched file; a damaged one is fetched once more, for the cache would give it out forever."""
+    """Check a fetched file; a damaged one is fetched once more, since the cache would return it forever."""
     try:
         verify_file(folder, name, facts)
     except BadIndex:
-        hub.download_files(repo, sha, [name], again=True)
+        hub.download_files(repo, sha, [name], force=True)
         try:
             verify_file(folder, name, facts)
         except BadIndex as error:
@@ -196,7 +195,7 @@ def _check(repo: str, sha: str, folder: Path, name: str, facts: dict[str, Any]) 
 
 
 def _place(fetched: Path, path: Path) -> None:
-    """Give a file its place in one step, as a link to the cache where that is on the same disk."""
+    """Put a file in place in one step, as a link to the cache where both are on one disk."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:
@@ -206,16 +205,16 @@ def _place(fetched: Path, path: Path) -> None:
     part.replace(path)
 
 
-def _unpack(table: Path, out: Path, wanted: set[str]) -> None:
-    """Write the thumbnails that the index names; what else a table holds is passed over, and nothing large is read."""
+def _unpack(table: Path, out: Path, thumbs: set[str]) -> None:
+    """Write the thumbnails that the index names; other rows of the table are skipped, and no large one is read."""
     try:
         with pq.ParquetFile(table) as file:
             for batch in file.iter_batches(16, columns=["jpeg"]):
                 column = batch.column(0)
                 if (pc.max(pc.binary_length(column)).as_py() or 0) > THUMB_BYTES:
-                    raise BadIndex(f"{table.name} holds thumbnails larger than thumbnails are.")
+                    raise BadIndex(f"{table.name} holds thumbnails over {THUMB_BYTES} bytes.")
                 for jpeg in column.to_pylist():
-                    if jpeg is not None and hashlib.sha256(jpeg).hexdigest() in wanted:
+                    if jpeg is not None and hashlib.sha256(jpeg).hexdigest() in thumbs:
                         _check_picture(jpeg)
                         writer.write_thumb(out, jpeg)
     except (pa.ArrowException, KeyError, IndexError, TypeError, ValueError) as error:
@@ -223,7 +222,7 @@ def _unpack(table: Path, out: Path, wanted: set[str]) -> None:
 
 
 def _check_picture(jpeg: bytes) -> None:
-    """A thumbnail is a picture that browsers are given, so it has to be one."""
+    """Browsers are sent the thumbnails, so each has to be an image."""
     try:
         images.read(jpeg, max_bytes=THUMB_BYTES, max_pixels=THUMB_PIXELS)
     except BadImage as error:

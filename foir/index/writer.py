@@ -1,4 +1,4 @@
-"""Writing an index: immutable files named by their content, then one manifest put in place in one step."""
+"""Writing an index: immutable files named by their content, then one manifest that is replaced in one step."""
 
 from __future__ import annotations
 
@@ -28,10 +28,16 @@ class SpaceFiles:
 
     encoder: str
     revision: str
-    probe: tuple[float, ...]
+    reference_feature: tuple[float, ...]
     shards: tuple[str, ...]
     heads: tuple[str, ...] = ()
-    way: str = ""
+    recipe: str = ""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The space in the manifest, under the keys of the format."""
+        facts = asdict(self)
+        return facts | {"probe": facts.pop("reference_feature"), "way": facts.pop("recipe")}
 
 
 def write_vectors(folder: Path, vectors: np.ndarray) -> str:
@@ -45,18 +51,18 @@ def write_heads(folder: Path, z: np.ndarray, residual: np.ndarray) -> str:
 
 
 def write_thumb(folder: Path, jpeg: bytes) -> str:
-    """Write a thumbnail under its content's name; returns the digest."""
+    """Write a thumbnail under the digest of its content, which is returned."""
     digest = hashlib.sha256(jpeg).hexdigest()
     path = folder / thumb_name(digest)
     if not path.exists() or path.read_bytes() != jpeg:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, jpeg, durable=False)  # checked when served, and thousands of fsyncs cost minutes
+        atomic_write(path, jpeg, durable=False)  # checked when served; thousands of fsyncs cost minutes
     return digest
 
 
-def write_index(folder: Path, *given: Any, **how: Any) -> None:
-    """Write items, rejected files and the manifest, as `described` takes them: from then on the index is another."""
-    write_manifest(folder, build_manifest(folder, *given, **how))
+def write_index(folder: Path, *args: Any, **options: Any) -> None:
+    """Write tables and manifest, with the arguments of `build_manifest`: the step from the old index to the new one."""
+    write_manifest(folder, build_manifest(folder, *args, **options))
 
 
 def build_manifest(
@@ -70,17 +76,17 @@ def build_manifest(
     next_id: int | None = None,
     origin: str | None = None,
 ) -> dict[str, Any]:
-    """Write items and rejected files; returns the manifest, which makes them the index when it is put in place.
+    """Write the tables and return the manifest, which makes them the index once it is in place.
 
     Args:
         folder: The index.
-        spaces: Space name to the files already written.
-        items: One for each row of every space, in order; of very many a table of their schema.
-        rejected: `{"file": ..., "reason": ...}` for what was left out.
+        spaces: Space name to its files, which are written already.
+        items: One for each row of every space, in order; a table of their schema for very many.
+        rejected: `{"file": ..., "reason": ...}` for each file that was left out.
         root: Path from the index to the indexed folder, or None.
-        objects: Known objects of the pictures.
-        next_id: The first id that no picture ever had; if left out, the one after the largest.
-        origin: Where a copy came from that was changed here; see `foir.index.remote`.
+        objects: Known objects of the images.
+        next_id: The first id that no image ever had; one more than the largest if left out.
+        origin: Address of the copied index that was changed here; see `foir.index.remote`.
     """
     if next_id is None:
         ids = items["id"].to_numpy() if isinstance(items, pa.Table) else [item.id for item in items]
@@ -98,20 +104,20 @@ def build_manifest(
         "root": root,
         "next_id": next_id,
         **({"origin": origin, "changed": True} if origin else {}),
-        "spaces": {name: asdict(space) for name, space in spaces.items()},
+        "spaces": {name: space.facts for name, space in spaces.items()},
         "files": {name: {"sha256": digest(folder / name)} for name in (*names.values(), *shards) if name},
     }
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Put a manifest in place, with its digest: the step from the index that was to the one that it describes."""
-    seen = json.loads(json.dumps(manifest))  # the digest is of what a reader will see: lists, not tuples
-    seen["digest"] = manifest_digest(seen)
-    atomic_write(folder / MANIFEST, json.dumps(seen, indent=1).encode())
+    """Replace the manifest, with its digest: the one step that changes an index."""
+    stored = json.loads(json.dumps(manifest))  # the digest is of what a reader will see: lists, not tuples
+    stored["digest"] = manifest_digest(stored)
+    atomic_write(folder / MANIFEST, json.dumps(stored, indent=1).encode())
 
 
 def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Put a whole file in place in one step: a reader sees the old one or the new one."""
+    """Replace a whole file in one step: a reader sees the old bytes or the new ones."""
     part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         with part.open("wb") as file:
@@ -122,9 +128,9 @@ def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
         part.replace(path)
     except OSError:
         with suppress(OSError):
-            part.unlink()  # of a full disk not even the beginning should be kept
+            part.unlink()  # leave nothing on a full disk
         raise
-    if durable:
+    if durable and os.name == "posix":  # elsewhere a folder cannot be synced
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -149,5 +155,5 @@ def _half(values: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     if not np.isfinite(half).all():
-        raise BadIndex("The encoder gave values that float16 cannot hold, so no index can be made from it.")
+        raise BadIndex("The encoder gave values that float16 cannot hold: no index can be made with it.")
     return half

@@ -7,13 +7,18 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from foir.encoders.intervention import Intervention
 from foir.errors import BadPrompt
 from foir.patches import PatchMask
 from foir.prompts import Prompt
+
+MAX_CHAIN = 4  # methods
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -22,38 +27,54 @@ class Method:
 
     Attributes:
         name: Registry name.
-        title: What a menu calls it.
+        title: Name in a menu.
         summary: One sentence for a person.
         build: `(prompt, mask, **options) -> Intervention`.
-        pointed: Whether it uses the prompt at all.
+        uses_prompt: Whether the result depends on the prompt.
     """
 
     name: str
     title: str
     summary: str
     build: Callable[..., Intervention]
-    pointed: bool
+    uses_prompt: bool
 
-    @property
+    @cached_property
     def options(self) -> dict[str, Any]:
         """Option names and their defaults."""
         parameters = inspect.signature(self.build).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
+    @cached_property
+    def _adapters(self) -> dict[str, TypeAdapter]:
+        hints = get_type_hints(self.build)
+        return {name: TypeAdapter(hints[name], config=_STRICT) for name in self.options}
 
-LONGEST = 4  # methods of a chain
-_register: dict[str, Method] = {}
+    def check_option(self, name: str, value: Any) -> None:
+        """Refuse a value of another type than the option's, and numbers that are not finite.
+
+        Raises:
+            BadPrompt: It is one.
+        """
+        try:
+            self._adapters[name].validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Input should be ")
+            raise BadPrompt(f"The option {name} of {self.name} must be {reason}, not {value!r}.") from error
+
+
+_registry: dict[str, Method] = {}
 _Build = Callable[..., Intervention]
 
 
-def method(name: str, *, title: str, summary: str, pointed: bool = True) -> Callable[[_Build], _Build]:
+def method(name: str, *, title: str, summary: str, uses_prompt: bool = True) -> Callable[[_Build], _Build]:
     """Register a function `(prompt, mask, *, option=default) -> Intervention`."""
 
-    def add(build: _Build) -> _Build:
-        _register[name] = Method(name, title, summary, build, pointed)
+    def register(build: _Build) -> _Build:
+        _registry[name] = Method(name, title, summary, build, uses_prompt)
         return build
 
-    return add
+    return register
 
 
 @cache
@@ -61,7 +82,7 @@ def methods() -> dict[str, Method]:
     """All registered methods, by name."""
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         importlib.import_module(module.name)
-    return dict(_register)
+    return dict(_registry)
 
 
 def chain(names: str) -> tuple[Method, ...]:
@@ -72,8 +93,8 @@ def chain(names: str) -> tuple[Method, ...]:
     """
     known = methods()
     parts = [name.strip() for name in names.split("|")]
-    if len(parts) > LONGEST:
-        raise BadPrompt(f"Chain at most {LONGEST} methods, not {len(parts)}.")
+    if len(parts) > MAX_CHAIN:
+        raise BadPrompt(f"Chain at most {MAX_CHAIN} methods, not {len(parts)}.")
     for name in parts:
         if name not in known:
             raise BadPrompt(f"There is no method {name!r}; foir knows {', '.join(known)}.")
@@ -81,37 +102,53 @@ def chain(names: str) -> tuple[Method, ...]:
 
 
 def title(names: str) -> str:
-    """What a menu calls a method or a chain."""
+    """The name of a method or a chain in a menu."""
     first, *rest = (step.title for step in chain(names))
     return ", then ".join((first, *(title[:1].lower() + title[1:] for title in rest)))
+
+
+def resolve(names: str, options: Mapping[str, Any] | None = None) -> list[tuple[Method, dict[str, Any]]]:
+    """The methods of a chain, each with its share of the options.
+
+    Args:
+        names: "phs", or a chain "crop|phs".
+        options: Each option goes to the methods of the chain that know it.
+
+    Raises:
+        BadPrompt: Unknown method or option, or a value of the wrong type.
+    """
+    options = dict(options or {})
+    steps = chain(names)
+    if unknown := set(options).difference(*(step.options for step in steps)):
+        raise BadPrompt(f"The method {names} has no option {', '.join(sorted(map(str, unknown)))}.")
+    resolved = [(step, {name: options[name] for name in step.options if name in options}) for step in steps]
+    for step, values in resolved:
+        for name, value in values.items():
+            step.check_option(name, value)
+    return resolved
 
 
 def intervene(names: str, prompt: Prompt, mask: PatchMask, options: Mapping[str, Any] | None = None) -> Intervention:
     """Build the Intervention of a method or chain.
 
     Args:
-        names: "phs", or a chain "crop|phs". After a step that reframes, the rest sees the whole picture as its region.
+        names: "phs", or a chain "crop|phs". After a step that reframes, the region of the rest is the whole image.
         prompt: A prompt that went through `Prompt.fit`.
         mask: The same prompt in patches.
-        options: Each option goes to the methods of the chain that know it.
+        options: See `resolve`.
 
     Raises:
-        BadPrompt: Unknown method or option, or an option's value is out of range.
+        BadPrompt: See `resolve`; or an option's value is out of range.
     """
-    options = dict(options or {})
-    steps = chain(names)
-    unknown = set(options).difference(*(step.options for step in steps))
-    if unknown:
-        raise BadPrompt(f"The method {names} has no option {', '.join(sorted(unknown))}.")
-    whole = Intervention()
-    for step in steps:
-        made = step.build(prompt, mask, **{key: options[key] for key in step.options if key in options})
-        if made.reframes:  # what follows sees the cut-out as its whole picture
+    combined = Intervention()
+    for step, values in resolve(names, options):
+        intervention = step.build(prompt, mask, **values)
+        if intervention.reframes:  # the rest of the chain sees the crop as its whole image
             x0, y0, x1, y1 = mask.box
             mask = PatchMask.everything((x1 - x0, y1 - y0), mask.patches.shape)
             prompt = Prompt.box(0, 0, *mask.size)
-        whole = whole | made
-    return whole
+        combined = combined | intervention
+    return combined
 
 
-__all__ = ["Method", "chain", "intervene", "method", "methods", "title"]
+__all__ = ["Method", "chain", "intervene", "method", "methods", "resolve", "title"]

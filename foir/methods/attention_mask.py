@@ -1,4 +1,4 @@
-"""Attention Mask: in the last block the CLS token sees no patch outside the prompt (PHS paper, appendix A1.7)."""
+"""Attention Mask: the CLS token of the last block attends to no patch outside the prompt (PHS paper, A1.7)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from foir.patches import PatchMask
 from foir.prompts import Prompt
 
 
-@method("cbir", title="Whole picture", summary="Ignores the prompt and compares whole pictures.", pointed=False)
+@method("cbir", title="Whole picture", summary="Ignores the prompt and compares whole pictures.", uses_prompt=False)
 def cbir(prompt: Prompt, mask: PatchMask) -> Intervention:
     """The identity (PHS paper, Eqs 1-6)."""
     return PLAIN

@@ -1,4 +1,4 @@
-"""Foveal Attention (FALIP): a soft bump on the CLS row's logits inside the box, in the last four blocks."""
+"""Foveal Attention (FALIP): a Gaussian window on the CLS row's logits inside the box, in the last four blocks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foir.encoders.intervention import Intervention
+from foir.errors import BadPrompt
 from foir.methods import method
 from foir.patches import PatchMask
 from foir.prompts import Box, Prompt
@@ -26,8 +27,8 @@ def foveal(
 ) -> Intervention:
     """Add a normalised Gaussian window to the CLS logits of every head (PHS spec section 7).
 
-    It is defined for boxes; of any other prompt the box around it is taken, and said so. Several boxes add up by their
-    maximum.
+    It is defined for boxes; any other prompt is replaced by its bounding box, with a note. Several boxes are combined
+    by their maximum.
 
     Args:
         prompt: The fitted prompt.
@@ -35,25 +36,30 @@ def foveal(
         alpha: Height of the window, in logits.
         sigma: Width of the Gaussian, in patches.
         eps: Keeps a flat window at alpha.
+
+    Raises:
+        BadPrompt: `sigma` or `eps` is not positive.
     """
+    if sigma <= 0 or eps <= 0:
+        raise BadPrompt(f"The width and eps of the foveal window must be positive, not {sigma:g} and {eps:g}.")
     boxes: tuple[Box, ...] = prompt.boxes if prompt.only_boxes else (mask.box,)
     notes = () if prompt.only_boxes else ("Foveal attention takes boxes only: the box around your marks is used.",)
-    bump = np.zeros(mask.patches.shape, np.float32)
+    bias = np.zeros(mask.patches.shape, np.float32)
     for box in boxes:
         rows, cols = token_window(box, mask.size, mask.patches.shape)
-        rise = window(rows.stop - rows.start, cols.stop - cols.start, alpha, sigma, eps)
-        bump[rows, cols] = np.maximum(bump[rows, cols], rise)
+        values = window(rows.stop - rows.start, cols.stop - cols.start, alpha, sigma, eps)
+        bias[rows, cols] = np.maximum(bias[rows, cols], values)
 
-    def add(block: LastBlock, logits: Tensor) -> Tensor:
+    def add_bias(block: LastBlock, logits: Tensor) -> Tensor:
         out = logits.clone()
-        out[:, block.first_patch :] += logits.new_tensor(bump.reshape(-1))
+        out[:, block.first_patch :] += logits.new_tensor(bias.reshape(-1))
         return out
 
-    return Intervention(logits=dict.fromkeys(range(BLOCKS), add), notes=notes)
+    return Intervention(logits=dict.fromkeys(range(BLOCKS), add_bias), notes=notes)
 
 
 def window(rows: int, cols: int, alpha: float = 0.2, sigma: float = 100.0, eps: float = 1e-6) -> np.ndarray:
-    """The bump on a box of rows x cols patches: alpha at the centre, near 0 in the corners, flat up to 2 x 2."""
+    """The window on a box of rows x cols patches: alpha at the centre, near 0 in the corners, flat up to 2 x 2."""
     y, x = np.mgrid[:rows, :cols]
     r = np.exp(-((y - (rows - 1) / 2) ** 2 + (x - (cols - 1) / 2) ** 2) / (2 * sigma**2))
     return alpha * (r - r.min() + eps) / (r.max() - r.min() + eps)

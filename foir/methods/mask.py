@@ -1,4 +1,4 @@
-"""Mask: everything outside the prompt is blanked before the encoder sees it (PHS paper, section 4.1)."""
+"""Mask: pixels outside the prompt are blanked before encoding (PHS paper, section 4.1)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def mask(prompt: Prompt, mask: PatchMask, *, fill: str = "mean") -> Intervention
         raise BadPrompt(f"Unknown fill {fill!r}: use one of {', '.join(FILLS)}.")
 
     def blank(image: Image.Image) -> Image.Image:
-        shown = Image.fromarray(mask.pixels).convert("L")
+        alpha = Image.fromarray(mask.pixels).convert("L")
         if fill == "black":
-            return Image.composite(image.convert("RGB"), Image.new("RGB", image.size), shown)
-        hidden = image.convert("RGBA")
-        hidden.putalpha(shown)
-        return hidden
+            return Image.composite(image.convert("RGB"), Image.new("RGB", image.size), alpha)
+        blanked = image.convert("RGBA")
+        blanked.putalpha(alpha)
+        return blanked
 
     return Intervention(pixels=blank)

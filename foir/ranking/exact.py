@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foir.index import mmap
+from foir.index.mmap import gather, iter_shards
 
 BLOCK = 4096  # rows turned to float32 at a time; larger copies cost more in fresh memory than in arithmetic
 PATH = "exact scan"
-SPARE = 32  # candidates taken of each shard beyond k
-ROUNDING = 1e-3  # how far a scan in half precision can be off: a unit query's rounding, and the sum's
-MANY = 65_536  # candidates; more of them are too much alike for a scan in half precision
-SMALL = 16_384  # rows; a smaller shard is scanned faster by one thread than shared among all
+SPARE = 32  # candidates of each shard beyond k
+ROUNDING = 1e-3  # largest error of a scan in half precision: of the rounded query, and of the sum
+MAX_CANDIDATES = 65_536  # with more of them the rows are too similar for a scan in half precision
+ONE_THREAD = 16_384  # rows; a smaller shard is scanned faster by one thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +26,15 @@ class TopK:
 
 
 def search(shards: Sequence[np.ndarray], queries: np.ndarray, k: int) -> TopK:
-    """The k rows with the largest dot product.
+    """The k rows with the largest dot product, exactly.
 
-    One query is scanned by USearch and its candidates are scored again in float32; several are a matrix product.
+    One query is scanned by USearch in half precision and its candidates are scored again in float32; several queries
+    are a matrix product.
 
     Args:
-        shards: Unit vectors, float16 or float32 [n_i, dim], whose rows count on from one shard to the next.
+        shards: Unit vectors, float16 or float32 [n_i, dim]; row numbers continue from shard to shard.
         queries: Unit vectors, float32 [n, dim].
-        k: How many.
+        k: Number of results.
     """
     if len(queries) == 1 and (rows := _candidates(shards, queries[0], k)) is not None:
         top = top_k(gather(shards, rows) @ queries[0], k)
@@ -47,7 +48,7 @@ def scores(shards: Sequence[np.ndarray], query: np.ndarray) -> np.ndarray:
 
 
 def as_float32(block: np.ndarray) -> np.ndarray:
-    """A block in float32, the block itself where it is already; torch turns halves several times faster than NumPy."""
+    """A block in float32; torch converts halves several times faster than NumPy."""
     if block.dtype != np.float16:
         return block.astype(np.float32, copy=False)
     import torch
@@ -55,29 +56,16 @@ def as_float32(block: np.ndarray) -> np.ndarray:
     return torch.from_numpy(np.array(block)).float().numpy()
 
 
-def gather(shards: Sequence[np.ndarray], rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Some rows, whichever shards they lie in, float32 [n, ...]: vectors, or what else is kept of each picture."""
-    ends = np.cumsum([len(shard) for shard in shards])
-    taken = np.empty((len(rows), *shards[0].shape[1:]), np.float32)
-    for place, row in enumerate(rows):
-        at = int(np.searchsorted(ends, row, side="right"))
-        taken[place] = shards[at][row - (ends[at - 1] if at else 0)]
-    if mmap.is_large(shards):
-        for at in set(np.searchsorted(ends, rows, side="right").tolist()):
-            mmap.drop_pages(shards[at])  # a system maps far more around a row than the row
-    return taken
-
-
 def top_k(values: np.ndarray, k: int) -> TopK:
-    """The k largest of one query's scores [n]."""
+    """The k largest scores [n] of one query."""
     return merge_top_k([values[:, None]], 1, k)
 
 
 def zscore_fuse(parts: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
-    """The weighted sum of standard scores, float32 [n], of several wishes' raw scores [n].
+    """The weighted sum of standard scores, float32 [n], of several parts' raw scores [n].
 
-    What is not wished for (a weight below 0) counts where it is more than usual; that a picture shows even less of it
-    than others do makes it no better.
+    A part of negative weight counts only where its standard score is positive: an image is no better for showing even
+    less than usual of what is not wanted.
     """
     total = np.zeros(len(parts[0][1]), np.float32)
     for weight, scores in parts:
@@ -89,71 +77,71 @@ def zscore_fuse(parts: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
 
 
 def row_blocks(shards: Sequence[np.ndarray], rows: int = BLOCK) -> Iterable[np.ndarray]:
-    """The shards in pieces of at most `rows` rows."""
-    for shard in mmap.iter_shards(shards):
+    """The shards in blocks of at most `rows` rows."""
+    for shard in iter_shards(shards):
         for start in range(0, len(shard), rows):
             yield shard[start : start + rows]
 
 
 def merge_top_k(parts: Iterable[np.ndarray], queries: int, k: int) -> TopK:
-    """Running top-k over score blocks [rows, queries] that count on from one to the next; memory stays one block's."""
+    """Running top-k over score blocks [rows, queries]; holds one block in memory."""
     scores, rows = np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64)
     start = 0
     for part in parts:
-        mine = part.T
-        at = np.arange(start, start + mine.shape[1])
-        start += mine.shape[1]
-        keep = _best(mine, k)
-        scores = np.concatenate([scores, np.take_along_axis(mine, keep, 1)], 1)
-        rows = np.concatenate([rows, at[keep]], 1)
+        block = part.T
+        block_rows = np.arange(start, start + block.shape[1])
+        start += block.shape[1]
+        columns = _top_columns(block, k)
+        scores = np.concatenate([scores, np.take_along_axis(block, columns, 1)], 1)
+        rows = np.concatenate([rows, block_rows[columns]], 1)
         order = np.lexsort((rows, -scores))[:, :k]
         scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
     return TopK(scores, rows)
 
 
-def _best(scores: np.ndarray, k: int) -> np.ndarray:
+def _top_columns(scores: np.ndarray, k: int) -> np.ndarray:
     """Columns of each row's k largest values [n, <= k]; of equal ones the first."""
     count = scores.shape[1]
     if count <= k:
         return np.broadcast_to(np.arange(count), scores.shape)
     least = np.partition(scores, count - k, axis=1)[:, [count - k]]
-    above, level = scores > least, scores == least
-    keep = above | (level & (np.cumsum(level, axis=1) <= k - above.sum(1, keepdims=True)))
-    return np.nonzero(keep)[1].reshape(-1, k)
+    above, equal = scores > least, scores == least
+    is_top = above | (equal & (np.cumsum(equal, axis=1) <= k - above.sum(1, keepdims=True)))
+    return np.nonzero(is_top)[1].reshape(-1, k)
 
 
 def _candidates(shards: Sequence[np.ndarray], query: np.ndarray, k: int) -> np.ndarray | None:
-    """Rows that hold the best k for certain, ascending; None where a scan cannot tell them from too many others.
+    """Rows that include the true top k, ascending; None where half precision cannot separate them from the rest.
 
-    However many shards there are, no more than `MANY` candidates are remembered beside those of one shard.
+    Holds at most `MAX_CANDIDATES` candidates beside those of one shard.
     """
     from usearch.compiled import MetricKind
     from usearch.index import search
 
     if sum(map(len, shards)) <= k + SPARE:
         return None
-    rows, guesses = np.empty(0, np.int64), np.empty(0, np.float32)
-    lost, start = -np.inf, 0
-    for shard in mmap.iter_shards(shards):
+    rows, estimates = np.empty(0, np.int64), np.empty(0, np.float32)
+    best_dropped, start = -np.inf, 0
+    for shard in iter_shards(shards):
         count = min(len(shard), k + SPARE)
-        threads = 1 if len(shard) < SMALL else 0
-        found = search(shard, query.astype(shard.dtype), count, MetricKind.IP, exact=True, threads=threads)
-        guess = 1 - found.distances
+        threads = 1 if len(shard) < ONE_THREAD else 0
+        matches = search(shard, query.astype(shard.dtype), count, MetricKind.IP, exact=True, threads=threads)
+        estimate = 1 - matches.distances
         if count < len(shard):
-            lost = max(lost, float(guess.min()))  # no row that is not among these is guessed better
-        likely = guess >= _least(guesses, k)
-        rows = np.concatenate([rows, found.keys[likely].astype(np.int64) + start])
-        guesses = np.concatenate([guesses, guess[likely]])
+            best_dropped = max(best_dropped, float(estimate.min()))  # no dropped row has a larger estimate
+        likely = estimate >= _threshold(estimates, k)
+        rows = np.concatenate([rows, matches.keys[likely].astype(np.int64) + start])
+        estimates = np.concatenate([estimates, estimate[likely]])
         start += len(shard)
-        if len(rows) > MANY:
-            likely = guesses >= _least(guesses, k)
-            rows, guesses = rows[likely], guesses[likely]
-            if len(rows) > MANY:
+        if len(rows) > MAX_CANDIDATES:
+            likely = estimates >= _threshold(estimates, k)
+            rows, estimates = rows[likely], estimates[likely]
+            if len(rows) > MAX_CANDIDATES:
                 return None
-    likely = guesses >= _least(guesses, k)
-    return None if lost >= _least(guesses, k) else np.sort(rows[likely])
+    likely = estimates >= _threshold(estimates, k)
+    return None if best_dropped >= _threshold(estimates, k) else np.sort(rows[likely])
 
 
-def _least(guesses: np.ndarray, k: int) -> float:
-    """What a row must be guessed at to be among the best k of those guessed so far."""
-    return -np.inf if len(guesses) < k else float(np.partition(guesses, -k)[-k]) - 2 * ROUNDING
+def _threshold(estimates: np.ndarray, k: int) -> float:
+    """The smallest estimate that a row of the top k can have."""
+    return -np.inf if len(estimates) < k else float(np.partition(estimates, -k)[-k]) - 2 * ROUNDING

@@ -1,7 +1,7 @@
-"""Query-DB PHS: score the whole database under the heads that the query selected, from the head cache, exactly.
+"""Query-DB PHS: the exact score of every image under the heads that the query selected, from the head cache.
 
-The database's attention does not depend on the query, so each picture's CLS head outputs z and residual are all that is
-needed: gate z, then output projection, FFN and norm on one token (18 d^2 operations a picture and head set).
+Attention in the database does not depend on the query, so the CLS head outputs z and residual of each image suffice:
+gate z, then output projection, FFN and norm on one token (18 d^2 operations an image and head set).
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from foir.errors import BadIndex
 from foir.index.records import Space
 from foir.ranking.exact import TopK, merge_top_k, row_blocks
 
-BLOCK = 4096  # pictures finished at a time
+BLOCK = 4096  # images at a time
 
 
 def search(encoder: Encoder, space: Space, gates: Sequence[HeadGate | None], queries: np.ndarray, k: int) -> TopK:
-    """Top-k of each query against the database as its own gate shows it; queries with equal gates share the work.
+    """Top-k of each query against the database under its own gate; queries with equal gates share the work.
 
     Args:
         encoder: The space's encoder.
         space: A space with a head cache.
-        gates: One per query; None is the plain feature.
+        gates: One per query; None is the pooled feature.
         queries: Unit vectors, float32 [n, dim].
-        k: How many.
+        k: Number of results.
 
     Raises:
         BadIndex: The space has no head cache.
-        BadPrompt: A gate needs what a head cache does not keep (the identity variant).
+        BadPrompt: A gate needs the CLS values, which a head cache does not hold (the identity variant).
     """
     if not space.z:
         raise BadIndex("This index has no head cache: build it with --heads to search in query-db mode.")
@@ -42,13 +42,13 @@ def search(encoder: Encoder, space: Space, gates: Sequence[HeadGate | None], que
     k = min(k, sum(map(len, space.shards)))
     scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     for gate, members in groups.items():
-        found = merge_top_k((part @ queries[members].T for part in features(encoder, space, gate)), len(members), k)
-        scores[members], rows[members] = found.scores, found.rows
+        top = merge_top_k((block @ queries[members].T for block in features(encoder, space, gate)), len(members), k)
+        scores[members], rows[members] = top.scores, top.rows
     return TopK(scores, rows)
 
 
 def features(encoder: Encoder, space: Space, gate: HeadGate | None) -> Iterator[np.ndarray]:
-    """The database's unit vectors under a gate, float32 [<= 4096, dim] a block, in row order."""
+    """Unit vectors of the database under a gate, float32 [<= 4096, dim] a block, in row order."""
     for z, residual in zip(row_blocks(space.z, BLOCK), row_blocks(space.residual, BLOCK), strict=True):
         outputs = torch.from_numpy(np.array(z)).to(encoder.device, encoder.dtype)
         tokens = torch.from_numpy(np.array(residual)).to(encoder.device, encoder.dtype)

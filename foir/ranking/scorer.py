@@ -1,4 +1,4 @@
-"""Scores of an index's pictures against one query feature, as they are or through the heads that the query selected."""
+"""Scores of an index's images against one query feature, plain or under the heads that the query selected."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from threading import Lock
 import numpy as np
 
 from foir.encoders.base import Encoder, Features
-from foir.errors import BadPrompt
 from foir.index import Space
+from foir.index.mmap import gather
 from foir.ranking import exact, head_cache
 from foir.ranking.exact import TopK
 from foir.ranking.feedback import Judgements, relevance
 from foir.ranking.shortlist import Shortlist, is_worthwhile
-
-MODES = ("query", "query-db", "small")
 
 
 class Scorer:
@@ -24,7 +22,7 @@ class Scorer:
     def __init__(self, encoder: Encoder, space: Space) -> None:
         """Bind a space to its encoder."""
         self.encoder, self.space = encoder, space
-        self._making = Lock()
+        self._lock = Lock()
         self._shortlist: Shortlist | None = None
 
     def top_k(self, features: Features, mode: str, k: int) -> TopK:
@@ -32,8 +30,8 @@ class Scorer:
 
         Args:
             features: Of one query.
-            mode: "query" or "query-db"; see `foir.search.searcher.Searcher.search`.
-            k: How many.
+            mode: "query" or "query-db"; see `foir.search.query.Query`.
+            k: Number of results.
 
         Raises:
             BadIndex: query-db on a space without a head cache.
@@ -46,10 +44,10 @@ class Scorer:
         return exact.search(self.space.shards, vectors, k)
 
     def unit_vectors(self, features: Features, mode: str) -> Sequence[np.ndarray]:
-        """All pictures' unit vectors [n, dim] in shards, in the form in which the query is compared with them.
+        """Unit vectors of all images [n, dim] in shards, as the query is compared with them.
 
         Raises:
-            BadIndex: See `nearest`.
+            BadIndex: See `top_k`.
         """
         if mode == "query-db":
             return list(head_cache.features(self.encoder, self.space, features.gates[0]))
@@ -57,8 +55,8 @@ class Scorer:
 
     @property
     def shortlist(self) -> Shortlist:
-        """The first stage of query-db mode on a large index, made when it is first needed."""
-        with self._making:
+        """The first stage of query-db mode on a large index, built by its first search."""
+        with self._lock:
             if self._shortlist is None:
                 self._shortlist = Shortlist(self.encoder, self.space)
             return self._shortlist
@@ -67,25 +65,15 @@ class Scorer:
 def relevance_scores(
     shards: Sequence[np.ndarray], query: np.ndarray | None, liked: Sequence[int], disliked: Sequence[int], rule: str
 ) -> np.ndarray:
-    """How much every row is what the query and the judged rows ask for, [n]: the cosine where nothing was judged.
+    """Relevance of every row to the query and the judged rows, [n]; the cosine where nothing was judged.
 
     Args:
-        shards: Unit vectors whose rows count on from one shard to the next.
-        query: Unit vector [dim]; None where words alone were searched for and something was judged.
-        liked: Rows that were right.
-        disliked: Rows that were wrong.
+        shards: Unit vectors; row numbers continue from shard to shard.
+        query: Unit vector [dim]; None for a search by words alone with judgements.
+        liked: Rows of relevant images.
+        disliked: Rows of irrelevant images.
         rule: One of `foir.ranking.feedback.feedback_rules()`.
     """
     if query is not None and not liked and not disliked:
         return exact.scores(shards, query)
-    return relevance(shards, Judgements(exact.gather(shards, liked), exact.gather(shards, disliked), query), rule)
-
-
-def check_mode(mode: str) -> None:
-    """Refuse a mode that is none.
-
-    Raises:
-        BadPrompt: There is no such mode.
-    """
-    if mode not in MODES:
-        raise BadPrompt(f"Unknown mode {mode!r}: use one of {', '.join(MODES)}.")
+    return relevance(shards, Judgements(gather(shards, liked), gather(shards, disliked), query), rule)

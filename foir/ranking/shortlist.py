@@ -1,8 +1,8 @@
-"""Query-DB on a CPU in two stages: a linear guess picks some thousand pictures, which are then scored exactly.
+"""Query-DB on a CPU in two stages: a linear estimate picks some thousand images, which are then scored exactly.
 
-The guess keeps the last FFN, and the norm of the final feature, at what they are with all heads on. What is left of a
-picture's score under a gate is linear in two stored vectors: a scan costs two dot products a picture instead of the 18
-d^2 operations of the exact tail (PHS spec, section 6).
+The estimate freezes the last FFN and the norm of the final feature at their values with all heads on. The score of an
+image under a gate is then linear in two stored vectors: a scan costs two dot products an image instead of the 18 d^2
+operations of the exact tail (PHS specification, section 6).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from torch import Tensor
 
 from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate
+from foir.index.mmap import gather
 from foir.index.records import Space
 from foir.ranking.exact import BLOCK, TopK, merge_top_k, row_blocks
 
-SIZE = 12_000  # pictures scored exactly; `python -m eval bench query-db` measures what they hold of the exact hundred
-PIECE = 4096  # pictures finished at a time
-LARGE = 20_000  # pictures; with more of them the exact scan is too slow for a CPU
+SIZE = 12_000  # images scored exactly; `python -m eval bench query-db` measures their recall of the exact hundred
+BATCH = 4096  # images finished at a time
+LARGE = 20_000  # images; with more of them the exact scan is too slow for a CPU
 
 
 def is_worthwhile(encoder: Encoder, space: Space) -> bool:
@@ -29,72 +30,62 @@ def is_worthwhile(encoder: Encoder, space: Space) -> bool:
 
 
 class Shortlist:
-    """What the guess needs of a space: made once, one exact pass over the head cache."""
+    """The estimate's terms of a space: one exact pass over the head cache."""
 
     def __init__(self, encoder: Encoder, space: Space) -> None:
-        """Finish every picture with all heads on and keep its state before the final norm, float32 [n, d]."""
+        """Finish every image with all heads on and keep its state before the final norm, float32 [n, d]."""
         self.encoder, self.space = encoder, space
-        self.z = torch.cat([_floats(part).flatten(1) for part in row_blocks(space.z, BLOCK)])
-        residual = torch.cat([_floats(part) for part in row_blocks(space.residual, BLOCK)])
+        self.z = torch.cat([_float_tensor(part).flatten(1) for part in row_blocks(space.z, BLOCK)])
+        residual = torch.cat([_float_tensor(part) for part in row_blocks(space.residual, BLOCK)])
         layer = encoder.layers[-1]
-        norm: Any = encoder.norm  # a LayerNorm in every encoder that foir opens
+        norm: Any = encoder.norm  # a LayerNorm in every encoder of foir
         with torch.inference_mode():
             heads = self.z.view(len(self.z), layer.heads, -1)
-            starts = range(0, len(heads), PIECE)
-            self.hidden = torch.cat([layer.tail(heads[i : i + PIECE], residual[i : i + PIECE]) for i in starts])
+            starts = range(0, len(heads), BATCH)
+            self.hidden = torch.cat([layer.tail(heads[i : i + BATCH], residual[i : i + BATCH]) for i in starts])
             spread = self.hidden.var(-1, unbiased=False).add(norm.eps).sqrt()
-            length = torch.cat([encoder.project(norm(self.hidden[i : i + PIECE])).norm(dim=-1) for i in starts])
+            length = torch.cat([encoder.project(norm(self.hidden[i : i + BATCH])).norm(dim=-1) for i in starts])
             self.scale = 1 / (spread * length)
             self.shift = 1 / length
             eye = torch.eye(self.hidden.shape[1])
             zero = torch.zeros(1, self.hidden.shape[1])
-            self.bias = layer.scale1(layer.out(zero))[0]  # what W_o adds however the heads are gated
-            self.mixing = layer.scale1(layer.out(eye)) - self.bias  # row i: what channel i of z adds
+            self.bias = layer.scale1(layer.out(zero))[0]  # of W_o, the same under every gate
+            self.mixing = layer.scale1(layer.out(eye)) - self.bias  # row i: contribution of channel i of z
             self.projected = encoder.project(eye) - encoder.project(zero)
             self.offset = encoder.project(zero)[0]
 
     def candidates(self, gate: HeadGate, vector: np.ndarray, count: int = SIZE) -> np.ndarray:
-        """Rows of the pictures that the guess scores best, ascending, at most `count` of them."""
+        """Rows with the largest estimates, ascending, at most `count`."""
         norm: Any = self.encoder.norm
         with torch.inference_mode():
-            wanted = self.projected @ torch.from_numpy(vector)  # per channel of the normed state
-            inner = wanted * norm.weight
-            inner = inner - inner.mean()  # LayerNorm takes the mean away
+            target = self.projected @ torch.from_numpy(vector)  # per channel of the normed state
+            inner = target * norm.weight
+            inner = inner - inner.mean()  # LayerNorm subtracts the mean
             before, channels = _factors(gate, self.z.shape[1])
             change = before * (self.mixing @ (channels * inner)) - self.mixing @ inner
             moved = self.hidden @ inner + self.z @ change + self.bias @ ((channels - 1) * inner)
-            fixed = wanted @ norm.bias + self.offset @ torch.from_numpy(vector)
+            fixed = target @ norm.bias + self.offset @ torch.from_numpy(vector)
             scores = moved * self.scale + fixed * self.shift
             best = scores.topk(min(count, len(scores))).indices
         return np.sort(best.numpy())
 
     def search(self, gate: HeadGate, vector: np.ndarray, k: int, count: int = SIZE) -> TopK:
-        """The k best pictures under a gate for one query [dim]: exact among the candidates."""
+        """The k best images under a gate for one query [dim]: exact among the candidates."""
         rows = self.candidates(gate, vector, max(count, k))
-        at = torch.from_numpy(rows)
-        heads = self.z[at].view(len(rows), self.encoder.heads, -1)
+        heads = self.z[torch.from_numpy(rows)].view(len(rows), self.encoder.heads, -1)
         gated, channels = gate.apply(heads)
-        residual = np.concatenate([part[_inside(rows, start, part)] for start, part in _starts(self.space.residual)])
-        vectors = self.encoder.tail(gated, _floats(residual), channels).numpy()
+        residual = gather(self.space.residual, rows)
+        vectors = self.encoder.tail(gated, torch.from_numpy(residual), channels).numpy()
         top = merge_top_k([vectors @ vector[:, None]], 1, k)
         return TopK(top.scores, rows[top.rows])
 
 
 def _factors(gate: HeadGate, width: int) -> tuple[Tensor, Tensor]:
-    """A gate's factor for every channel of z, and for every channel behind W_o."""
+    """Factors of a gate for every channel of z, and for every channel behind W_o."""
     before = torch.tensor(gate.before).repeat_interleave(width // len(gate.before))
     after = gate.after or (1.0,) * len(gate.before)
     return before, torch.tensor(after).repeat_interleave(width // len(after))
 
 
-def _starts(shards: tuple[np.ndarray, ...]) -> list[tuple[int, np.ndarray]]:
-    ends = np.cumsum([0, *map(len, shards)])
-    return list(zip(ends.tolist(), shards, strict=False))
-
-
-def _inside(rows: np.ndarray, start: int, part: np.ndarray) -> np.ndarray:
-    return rows[(rows >= start) & (rows < start + len(part))] - start
-
-
-def _floats(values: np.ndarray) -> Tensor:
+def _float_tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(values, np.float32))

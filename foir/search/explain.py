@@ -1,4 +1,4 @@
-"""Where a search looked: heat maps on the query and on a hit, and their pictures."""
+"""Heat maps of a search: on the query image and on a result, and images of them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from PIL import Image, ImageDraw
 from foir.encoders.base import Encoder, Features, Prefix
 from foir.patches import PatchMask
 
-NIGHT = (18, 20, 48)
-DARKEST = 0.62  # opacity of the veil where the heat is 0
+SHADE = (18, 20, 48)
+MAX_OPACITY = 0.62  # of the shade where the heat is 0
 
 
 def query_heat(encoder: Encoder, features: Features, i: int = 0) -> np.ndarray:
-    """CLS attention on the patches, averaged over the heads that were kept, float32 [rows, cols] in 0..1.
+    """CLS attention on the patches, averaged over the selected heads, float32 [rows, cols] in 0..1.
 
     Args:
         encoder: The encoder that made the features.
         features: From `finish` or `features`.
-        i: Which of its rows.
+        i: Row of the features.
     """
     gate = features.gates[i]
     attention = features.attention[i] if gate is None else features.attention[i, list(gate.on)]
@@ -34,54 +34,54 @@ def head_heat(encoder: Encoder, features: Features, head: int, i: int = 0) -> np
 
 
 def region_vector(encoder: Encoder, prefix: Prefix, mask: PatchMask) -> np.ndarray:
-    """The mean patch vector of what was pointed at, float32 [d]."""
+    """The mean patch vector of the region, float32 [d]."""
     return encoder.patch_features(prefix)[0].cpu().numpy()[mask.patches.reshape(-1)].mean(0)
 
 
-def result_heat(encoder: Encoder, wanted: np.ndarray, patches: np.ndarray) -> np.ndarray:
-    """How alike each patch of a hit is to what was pointed at, float32 [rows, cols] in 0..1.
+def result_heat(encoder: Encoder, region: np.ndarray, patches: np.ndarray) -> np.ndarray:
+    """Similarity of each patch of a result to the query's region, float32 [rows, cols] in 0..1.
 
-    It shows where the thing can be found on the hit; it is no part of the score.
+    It shows where the object may be on the result; it is not part of the score.
 
     Args:
         encoder: The encoder.
-        wanted: From `region_vector`.
-        patches: The hit's unit patch vectors, one row of `Encoder.patch_features`, [rows * cols, d].
+        region: From `region_vector`.
+        patches: The result's unit patch vectors, one row of `Encoder.patch_features`, [rows * cols, d].
     """
-    return _stretch((patches @ wanted).reshape(encoder.grid))
+    return _stretch((patches @ region).reshape(encoder.grid))
 
 
-def veil(heat: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A heat map [rows, cols] in 0..1 as an RGBA picture to lay over another: it darkens what is cold."""
-    alpha = Image.fromarray((255 * DARKEST * (1 - heat)).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    dark = Image.new("RGBA", size, NIGHT)
-    dark.putalpha(alpha)
-    return dark
+def shade(heat: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A heat map [rows, cols] in 0..1 as an RGBA overlay that darkens cold patches."""
+    alpha = Image.fromarray((255 * MAX_OPACITY * (1 - heat)).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    layer = Image.new("RGBA", size, SHADE)
+    layer.putalpha(alpha)
+    return layer
 
 
 def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
-    """The RGB picture with a heat map [rows, cols] in 0..1 laid over it."""
-    return Image.alpha_composite(image.convert("RGBA"), veil(heat, image.size)).convert("RGB")
+    """An RGB image with a heat map [rows, cols] in 0..1 laid over it."""
+    return Image.alpha_composite(image.convert("RGBA"), shade(heat, image.size)).convert("RGB")
 
 
 def outline(image: Image.Image, mask: PatchMask) -> Image.Image:
-    """The picture with the box of the region drawn on it."""
-    drawn = image.copy()
+    """An image with the bounding box of a region drawn on it."""
+    outlined = image.copy()
     x0, y0, x1, y1 = mask.box
     width = max(2, round(max(image.size) / 160))
-    ImageDraw.Draw(drawn).rectangle((x0, y0, x1 - 1, y1 - 1), outline=(255, 170, 40), width=width)
-    return drawn
+    ImageDraw.Draw(outlined).rectangle((x0, y0, x1 - 1, y1 - 1), outline=(255, 170, 40), width=width)
+    return outlined
 
 
-def side_by_side(pictures: Sequence[Image.Image], height: int = 240) -> Image.Image:
-    """Pictures side by side at one height."""
-    sized = [p.resize((max(1, round(p.width * height / p.height)), height), Image.Resampling.BICUBIC) for p in pictures]
-    sheet = Image.new("RGB", (sum(p.width for p in sized) + 6 * (len(sized) - 1), height), "white")
+def side_by_side(images: Sequence[Image.Image], height: int = 240) -> Image.Image:
+    """Images side by side, resized to one height in pixels."""
+    resized = [i.resize((max(1, round(i.width * height / i.height)), height), Image.Resampling.BICUBIC) for i in images]
+    canvas = Image.new("RGB", (sum(i.width for i in resized) + 6 * (len(resized) - 1), height), "white")
     x = 0
-    for picture in sized:
-        sheet.paste(picture, (x, 0))
-        x += picture.width + 6
-    return sheet
+    for image in resized:
+        canvas.paste(image, (x, 0))
+        x += image.width + 6
+    return canvas
 
 
 def _stretch(values: np.ndarray) -> np.ndarray:

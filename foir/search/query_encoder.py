@@ -1,23 +1,28 @@
-"""What a query picture says where it is pointed at."""
+"""From a query image and its prompt to features."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from foir import methods
 from foir.encoders.base import Encoder, Features
-from foir.errors import BadPrompt
 from foir.patches import PatchMask, rasterise
 from foir.prompts import Prompt, bounds
+from foir.search.query import Query
 from foir.search.results import QueryImage
 from foir.small_objects.crops import crop_around
 
 
 @dataclass(frozen=True, eq=False)
 class QueryFeatures:
-    """What a query picture says: its features, the patches that were meant, whether all of it was seen, notes."""
+    """Features of one query image.
+
+    Attributes:
+        features: Of one prompt.
+        mask: The region that was searched for.
+        is_full_view: The encoder saw the whole image, so its attention can be laid over it.
+        notes: What a user should know about how the prompt was read.
+    """
 
     features: Features
     mask: PatchMask
@@ -25,56 +30,51 @@ class QueryFeatures:
     notes: tuple[str, ...]
 
 
-def encode_query(
-    encoder: Encoder,
-    picture: QueryImage,
-    prompt: Prompt | None,
-    method: str | None,
-    options: Mapping[str, Any] | None,
-    rule: str,
-    window: int,
-) -> QueryFeatures:
-    """The picture as a method sees it under a prompt; see `foir.Searcher.search`.
+def encode_query(encoder: Encoder, query: Query) -> QueryFeatures | None:
+    """Encode the image of a query; None for a query of words alone.
 
     Raises:
-        BadPrompt: Method, options and prompt do not fit together, or the prompt not the picture.
-    """
-    method = method or ("cbir" if prompt is None else "phs")
-    if prompt is None and any(step.pointed for step in methods.chain(method)):
-        raise BadPrompt(f"The method {method} needs a point, a box, a stroke or a mask.")
-    mask = patch_mask(encoder, picture, prompt, rule, window)
-    fitted = Prompt.box(0, 0, *picture.photo.size) if prompt is None else _fit(picture, prompt)
-    intervention = methods.intervene(method, fitted, mask, options)
-    features = encoder.features(picture.photo.image, [intervention], picture.prefix)
-    return QueryFeatures(features, mask, not intervention.reframes, picture.photo.notes + intervention.notes)
-
-
-def encode_object_crop(encoder: Encoder, picture: QueryImage, prompt: Prompt, rule: str, window: int) -> QueryFeatures:
-    """What is pointed at, cut out: its outline where a point or a stroke says no more than where it is.
-
-    Raises:
-        BadPrompt: The prompt does not fit the picture.
+        BadPrompt: The method refuses an option or the prompt.
         Unavailable: See `foir.segment.load_segmenter`.
     """
-    mask, fitted = patch_mask(encoder, picture, prompt, rule, window), _fit(picture, prompt)
-    if fitted.points or fitted.strokes:
-        pixels = picture.outline(fitted, mask)
-        mask = rasterise(Prompt(mask=pixels), picture.photo.size, encoder.grid, rule=rule)
-    image = crop_around(picture.photo.image, bounds(mask.pixels))
-    features = encoder.finish(encoder.prefix(encoder.pixels([image])))
-    return QueryFeatures(features, mask, False, picture.photo.notes)
+    image = query.image
+    if image is None:
+        return None
+    if query.mode == "small":
+        return encode_object_crop(encoder, query)
+    mask = patch_mask(encoder, image, query.prompt, query.patch_rule, query.window)
+    prompt = Prompt.box(0, 0, *image.photo.size) if query.prompt is None else query.prompt
+    intervention = methods.intervene(query.method_name, prompt, mask, query.options)
+    features = encoder.features(image.photo.image, [intervention], image.prefix)
+    return QueryFeatures(features, mask, not intervention.reframes, image.photo.notes + intervention.notes)
 
 
-def patch_mask(encoder: Encoder, picture: QueryImage, prompt: Prompt | None, rule: str, window: int) -> PatchMask:
-    """The patches and pixels a prompt means on a picture; the whole picture for None.
+def encode_object_crop(encoder: Encoder, query: Query) -> QueryFeatures:
+    """Encode the object alone, cropped at the image's own resolution; a point or a stroke means its outline.
 
     Raises:
-        BadPrompt: The prompt does not fit the picture.
+        Unavailable: See `foir.segment.load_segmenter`.
     """
+    image, prompt = query.image, query.prompt
+    if image is None or prompt is None:
+        raise TypeError("a query in small mode has an image and a prompt")
+    mask = patch_mask(encoder, image, prompt, query.patch_rule, query.window)
+    if prompt.points or prompt.strokes:
+        outline = Prompt(mask=image.outline(prompt, mask))
+        mask = rasterise(outline, image.photo.size, encoder.grid, rule=query.patch_rule)
+    crop = crop_around(image.photo.image, bounds(mask.pixels))
+    features = encoder.finish(encoder.prefix(encoder.pixels([crop])))
+    return QueryFeatures(features, mask, False, image.photo.notes)
+
+
+def patch_mask(encoder: Encoder, image: QueryImage, prompt: Prompt | None, rule: str, window: int) -> PatchMask:
+    """The patches and pixels a prompt means on an image; the whole image for None.
+
+    Raises:
+        BadPrompt: The prompt does not fit the image.
+    """
+    size = image.photo.size
     if prompt is None:
-        return PatchMask.everything(picture.photo.size, encoder.grid)
-    return rasterise(_fit(picture, prompt), picture.photo.size, encoder.grid, rule=rule, window=window)
-
-
-def _fit(picture: QueryImage, prompt: Prompt) -> Prompt:
-    return prompt.fit(picture.photo.size, orientation=picture.photo.orientation)
+        return PatchMask.everything(size, encoder.grid)
+    fitted = prompt.fit(size, orientation=image.photo.orientation)
+    return rasterise(fitted, size, encoder.grid, rule=rule, window=window)

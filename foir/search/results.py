@@ -1,4 +1,4 @@
-"""What a search starts from and what it finds: Picture, one person's photo with its prefix kept; Hits."""
+"""What a search starts from and what it returns: `QueryImage` and `SearchResults`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class QueryImage:
     _outlines: list[Outline] = field(default_factory=list)
 
     def outline(self, prompt: Prompt, mask: PatchMask) -> np.ndarray:
-        """The pixels of the thing that a prompt means, bool [H, W]; the first time takes a while.
+        """The pixels of the object that a prompt means, bool [H, W]; the first call segments the image.
 
         Raises:
             Unavailable: See `foir.segment.load_segmenter`.
@@ -40,16 +40,16 @@ class QueryImage:
 
 @dataclass(frozen=True, eq=False)
 class SearchResults:
-    """What a search found, best first.
+    """The results of a search, best first.
 
     Attributes:
-        items: The pictures.
-        scores: Cosine of each, float32 [k]; where several wishes were weighed, a sum of standard scores.
-        features: The query picture's features (one row), None where words alone were searched for.
-        mask: The region that was searched for, None likewise.
-        weighed: Several wishes or judgements were weighed, so scores are no cosines.
-        heads: The heads that were kept, None if the method selects none.
-        seen_whole: The encoder saw the whole picture, so its attention can be laid over it; not so after Crop.
+        items: The images.
+        scores: Cosine of each, float32 [k]; a sum of standard scores where several parts were fused.
+        features: Features of the query image (one row); None for words alone.
+        mask: The region that was searched for; None for words alone.
+        is_fused: Several parts or judgements were fused, so scores are no cosines.
+        heads: The attention heads that were kept; None if the method selects none.
+        is_full_view: The encoder saw the whole image, so its attention can be laid over it; not so after Crop.
         notes: What a user should know about how the query was read.
     """
 
@@ -63,12 +63,12 @@ class SearchResults:
     notes: tuple[str, ...]
 
     def above(self, score: float) -> SearchResults:
-        """Those with at least this score: the irrelevant tail is cut off."""
-        return self._only([place for place, own in enumerate(self.scores) if own >= score])
+        """Results with at least this score."""
+        return self._subset([place for place, value in enumerate(self.scores) if value >= score])
 
     def excluding(self, id: int | None, k: int) -> SearchResults:
-        """The first k of them, without the picture of this id."""
-        return self._only([place for place, item in enumerate(self.items) if item.id != id][:k])
+        """The first k results without the image of this id."""
+        return self._subset([place for place, item in enumerate(self.items) if item.id != id][:k])
 
-    def _only(self, keep: Sequence[int]) -> SearchResults:
-        return replace(self, items=tuple(self.items[place] for place in keep), scores=self.scores[list(keep)])
+    def _subset(self, places: Sequence[int]) -> SearchResults:
+        return replace(self, items=tuple(self.items[place] for place in places), scores=self.scores[list(places)])

@@ -279,7 +279,7 @@ def test_the_map_leads_to_pictures(visit):
     page.wait_for_selector(".groups button")
     assert page.locator(".groups button").count() == 12
     ink = "(() => { const c = document.querySelector('.map canvas'); const d = c.getContext('2d')"
-    page.wait_for_function(f"{ink}.getImageData(0, 0, c.width, c.height).data; return d.some((v) => v > 0) }})()")
+    page.wait_for_function(f"{ink}.getImageData(0, 0, c.width, c.height).data; return d.sample((v) => v > 0) }})()")
     group = page.locator(".groups button").nth(3)
     new_results(page, group.click)
     assert "Pictures like this one" in note(page)

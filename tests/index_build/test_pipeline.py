@@ -17,6 +17,7 @@ from PIL import Image
 
 from foir import BadIndex, Index, Searcher, Unavailable, images
 from foir.index import Object, writer
+from foir.search.query import Query
 from index_build import executor, pipeline
 from index_build.cli import main
 from index_build.pipeline import Plan, build
@@ -230,7 +231,7 @@ def test_the_built_index_finds_each_of_its_pictures(folder, toy):
     make(folder, folder.parent / "index")
     searcher = Searcher(Index.open(folder.parent / "index"), toy)
     for name in ("a/03.png", "b/08.png"):
-        assert searcher.search(searcher.open(folder / name), k=1).items[0].file == name
+        assert searcher.search(Query(searcher.open(folder / name), k=1)).items[0].file == name
 
 
 def thing(name, item=-1):
@@ -556,7 +557,7 @@ def test_the_old_index_stays_readable_while_a_new_build_is_unfinished(folder, un
     assert (len(now), now.manifest) == (10, before.manifest)
     assert np.array_equal(np.concatenate(now.space().shards), old)
     searcher = Searcher(now, toy)
-    assert searcher.search(searcher.open(folder / "a" / "05.png"), k=1).items[0].file == "a/05.png"
+    assert searcher.search(Query(searcher.open(folder / "a" / "05.png"), k=1)).items[0].file == "a/05.png"
     assert all(now.thumb(now.item(row)).is_file() for row in range(10))
     assert make(folder, unbroken, heads=True).image_count == 14
     assert np.array_equal(np.concatenate(before.space().shards), old)

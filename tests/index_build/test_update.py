@@ -19,6 +19,7 @@ import pytest
 from foir import BadIndex, Index, Searcher, Unavailable, encoders, images
 from foir.index import Object, digest_cache, reader
 from foir.index.format import MANIFEST, manifest_digest, verify_file
+from foir.search.query import Query
 from index_build import maintenance, pipeline
 from index_build.cli import main
 from index_build.encoding import LoadedEncoders
@@ -401,7 +402,7 @@ def test_many_small_changes_do_not_leave_many_shards(out, pictures, check):
 @pytest.mark.parametrize("mode", ["query", "query-db"])
 def test_a_reader_goes_on_with_what_it_opened_and_the_next_scores_unchanged_pictures_alike(out, pictures, toy, mode):
     def found(searcher):
-        hits = searcher.search(searcher.open(pictures / "b" / "06.png"), mode=mode)
+        hits = searcher.search(Query(searcher.open(pictures / "b" / "06.png"), mode=mode))
         return dict(zip((item.file for item in hits.items), hits.scores.tolist(), strict=True))
 
     index = Index.open(out)

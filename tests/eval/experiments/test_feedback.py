@@ -51,7 +51,7 @@ def slow(relevant):
 @pytest.mark.parametrize("rule", ["nn_ratio", "rocchio"])
 def test_the_runner_says_what_slow_code_says(made, model, tmp_path, protocol, rule):
     cells = feedback.run(TABLE, made, model, Store(tmp_path))
-    vectors = np.concatenate([model.vectors(model.look([load()]))[0].numpy() for load in made.gallery])
+    vectors = np.concatenate([model.vectors(model.encode_images([load()]))[0].numpy() for load in made.gallery])
     for size in SIZES:
         values = []
         for query in made.queries:

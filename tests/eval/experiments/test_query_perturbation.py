@@ -185,9 +185,9 @@ def value_of(cells, method, metric, **options):
 
 def test_the_runner_says_what_slow_code_says(made, speaking):
     cells = query_perturbation.run(TABLE, made, speaking)
-    words = speaking.words([text for said in made.captions for text in said]).vectors
+    words = speaking.encode_texts([text for said in made.captions for text in said]).vectors
     owner = np.repeat(np.arange(6), 2)
-    plain = np.stack([speaking.vectors(speaking.look([load()]))[0, 0].numpy() for load in made.pictures])
+    plain = np.stack([speaking.vectors(speaking.encode_images([load()]))[0, 0].numpy() for load in made.pictures])
     for method, by_text in (("plain", words @ plain.T),):
         ranks = text_ranks(by_text, owner)
         slow = [sorted(range(6), key=lambda j: -by_text[t, j]).index(owner[t]) for t in range(12)]
@@ -226,7 +226,7 @@ def test_differences_are_to_the_first_row_that_was_measured(made, speaking):
 
 
 def test_object_embeddings_are_of_the_objects_patches(made, speaking):
-    tokens = speaking.look([scene(0)])
+    tokens = speaking.encode_images([scene(0)])
     row, size = ROWS[3], scene(0).size
     regions = text_ranking._regions(speaking, made, row, 0, size)
     got = text_ranking.object_vectors(speaking, tokens, regions)
@@ -244,8 +244,8 @@ def test_the_matching_head_ranks_the_shortlist_again(made, speaking, monkeypatch
 
     judged = replace(speaking, match=match)
     rows = (Row("plain"), Row("qpert", {"boxes": "annotated", "strength": 2, "mode": "legacy"}))
-    words = speaking.words([text for said in made.captions for text in said]).vectors
-    plain = np.stack([speaking.vectors(speaking.look([load()]))[0, 0].numpy() for load in made.pictures])
+    words = speaking.encode_texts([text for said in made.captions for text in said]).vectors
+    plain = np.stack([speaking.vectors(speaking.encode_images([load()]))[0, 0].numpy() for load in made.pictures])
     known = {row: words @ plain.T for row in rows}
     ranked = text_ranking._matched(made, judged, rows, known)
     texts = [text for said in made.captions for text in said]
@@ -254,7 +254,7 @@ def test_the_matching_head_ranks_the_shortlist_again(made, speaking, monkeypatch
         for t, text in enumerate(texts):
             for p, load in enumerate(made.pictures):
                 s = known[row]
-                first = float(speaking.look([load()])[0, 0, 0])
+                first = float(speaking.encode_images([load()])[0, 0, 0])
                 final = (len(text) + float(text.split()[-1]) * 2 + shift) * first + s[t, p]
                 near = (s[t] > s[t, p]).sum() < 3, (s[:, p] > s[t, p]).sum() < 3
                 assert by_text[t, p] == pytest.approx(final if near[0] else text_ranking.FAR, abs=1e-4)

@@ -133,7 +133,7 @@ def test_words_search_alone_until_they_are_joined_with_the_picture(speaking):
     opened = speaking.choose(3, PHS).session
     marked = speaking.point(opened, {"boxes": [[10, 10, 90, 90]]}, opened.token, replace(PHS, text="thing 5"))
     assert marked.results["note"] == "Pictures with what you pointed at, best first."
-    said = speaking.say(marked.session, replace(PHS, text=" thing 5 "))
+    said = speaking.caption_image(marked.session, replace(PHS, text=" thing 5 "))
     assert said.results["note"] == "Pictures of “thing 5”, best first."
     assert said.results["hits"][0]["name"] == "05.png"
     assert said.pointer["prompt"]["boxes"] == ((10.0, 10.0, 90.0, 90.0),)  # the mark stays where it was
@@ -149,21 +149,21 @@ def test_words_search_alone_until_they_are_joined_with_the_picture(speaking):
 def test_empty_words_go_back_to_what_is_pointed_at(speaking):
     opened = speaking.choose(3, PHS).session
     marked = speaking.point(opened, {"points": [[40, 40]]}, opened.token, PHS)
-    said = speaking.say(marked.session, replace(PHS, text="thing 5")).session
-    back = speaking.say(said, replace(PHS, text="  "))
+    said = speaking.caption_image(marked.session, replace(PHS, text="thing 5")).session
+    back = speaking.caption_image(said, replace(PHS, text="  "))
     assert back.results == marked.results
 
 
 def test_a_mark_after_words_is_a_search_by_the_mark(speaking):
     opened = speaking.choose(3, PHS).session
-    said = speaking.say(opened, replace(PHS, text="thing 5")).session
+    said = speaking.caption_image(opened, replace(PHS, text="thing 5")).session
     marked = speaking.point(said, {"points": [[40, 40]]}, said.token, replace(PHS, text="thing 5"))
     assert "what you pointed at" in marked.results["note"] and "thing 5" not in marked.results["note"]
 
 
 def test_choosing_a_picture_after_words_searches_with_the_picture(speaking):
     opened = speaking.choose(3, PHS).session
-    said = speaking.say(opened, replace(PHS, text="thing 3"))
+    said = speaking.caption_image(opened, replace(PHS, text="thing 3"))
     assert said.results["hits"][0]["id"] == 3  # words can lead to the open one
     chosen = speaking.choose(4, replace(PHS, text="thing 5"))
     assert chosen.session.words == {} and 4 not in [hit["id"] for hit in chosen.results["hits"]]
@@ -262,7 +262,7 @@ def test_another_model_can_write_the_captions(page):
 
 def test_a_writer_is_loaded_by_name(page):
     searcher = Searcher.load(page.index, device="cpu", captions="toy-words")
-    assert searcher.writer is not None
+    assert searcher.captioner is not None
     assert searcher.caption(searcher.open(page.index.picture(page.index.item(0)))) == "picture of 1"
 
 
@@ -358,7 +358,7 @@ def test_why_a_result_is_one(page, speaking):
     for unknown in (99, "1", None):
         with pytest.raises(BadPrompt, match="no longer among"):
             page.why(session, unknown)
-    said = speaking.say(speaking.choose(3, PHS).session, replace(PHS, text="thing 5")).session
+    said = speaking.caption_image(speaking.choose(3, PHS).session, replace(PHS, text="thing 5")).session
     assert speaking.why(said, 5)["heat"] is None
 
 
@@ -387,7 +387,7 @@ def test_a_click_can_mean_the_whole_thing(page):
 
 
 def test_why_speaks_of_what_was_asked_for(page, speaking):
-    said = speaking.say(speaking.choose(3, PHS).session, replace(PHS, text="thing 5")).session
+    said = speaking.caption_image(speaking.choose(3, PHS).session, replace(PHS, text="thing 5")).session
     lines = speaking.why(said, 5)["lines"]
     assert any("thing 5" in line for line in lines) and not any("pointed" in line for line in lines)
     judged = page.refine(page.choose(3, PHS).session, {"liked": [7], "disliked": []}, PHS).session
@@ -398,7 +398,7 @@ def test_words_may_not_be_endless(speaking):
     opened = speaking.choose(3, PHS).session
     for settings in (replace(PHS, text="x" * 301), replace(PHS, minus="x" * 301)):
         with pytest.raises(BadPrompt, match="at most 300"):
-            speaking.say(opened, settings)
+            speaking.caption_image(opened, settings)
 
 
 def test_visitors_are_bounded_in_number_and_in_time(page, monkeypatch):

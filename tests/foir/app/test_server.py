@@ -182,7 +182,7 @@ def test_the_page_itself_and_opening_it_from_elsewhere_are_not(served):
     ("host", "answer"),
     [("localhost:7860", 200), ("192.168.1.5:7860", 200), ("[::1]:7860", 200), ("look.hf.space", 200),
      ("mine.example", 200), ("a.tunnel.example", 200), ("tunnel.example", 403),
-     ("elsewhere.example", 403), ("127.0.0.1.elsewhere.example", 403), ("", 403)],
+     ("elsewhere.example", 403), ("127.0.0.1.remote_forward.example", 403), ("", 403)],
 )  # fmt: skip
 def test_only_names_that_are_known_lead_here(monkeypatch, host, answer):
     """Any site can let its own name lead to this machine; its pages would be of one origin with the page."""

@@ -6,6 +6,7 @@ from PIL import Image, ImageDraw
 
 from foir import Index, Prompt, Searcher
 from foir.cli.main import main
+from foir.search.query import Query
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
 
@@ -36,7 +37,7 @@ def search(capsys, *argv):
 
 def lines(searcher, query, prompt, **how):
     """What the command line should print, by way of the library."""
-    hits = searcher.search(searcher.open(query), prompt, **how)
+    hits = searcher.search(Query(searcher.open(query), prompt, **how))
     ranked = enumerate(zip(hits.items, hits.scores, strict=True), 1)
     return [f"{rank}\t{score:.4f}\t{item.id}\t{item.file}" for rank, (item, score) in ranked]
 

@@ -236,7 +236,7 @@ def test_patch_vectors_are_the_models_last_hidden_state(toy, photo):
     pixels = toy.pixels([photo])
     with torch.no_grad():
         own = normalize(toy.module(pixels).last_hidden_state[:, 5:], dim=-1)
-    assert torch.allclose(toy.patches(toy.prefix(pixels)), own, atol=1e-5)
+    assert torch.allclose(toy.patch_features(toy.prefix(pixels)), own, atol=1e-5)
 
 
 def test_mini_trunk_is_checked_before_it_is_read(monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ import torch
 
 from foir import Prompt, Searcher, Unavailable, encoders
 from foir.encoders import zerogpu
+from foir.search.query import Query
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
 
@@ -46,7 +47,9 @@ def zero(monkeypatch):
 def test_features_are_the_same_and_a_prompt_borrows_nothing(zero, toy):
     lent = encoders.load("toy")
     assert lent.device == "cpu" and zero == []
-    assert np.array_equal(lent.reference_feature(), toy.probe()) and zero == []  # checked before there is a GPU
+    assert (
+        np.array_equal(lent.reference_feature(), toy.reference_feature()) and zero == []
+    )  # checked before there is a GPU
     pixels = toy.pixels([scene(1), scene(2)])
     ours, theirs = toy.prefix(pixels), lent.prefix(pixels)
     assert zero == [(("toy", lent.revision), zerogpu.SECONDS)]
@@ -67,8 +70,8 @@ def test_a_search_borrows_once_a_picture_and_its_heat_maps_once_together(zero, t
     picture = searcher.open(photo)
     assert len(zero) == 1
     for method in ("phs", "attention_mask", "foveal"):
-        ours = own.search(own.open(photo), Prompt.box(20, 10, 80, 70), method=method, k=5)
-        hits = searcher.search(picture, Prompt.box(20, 10, 80, 70), method=method, k=5)
+        ours = own.search(Query(own.open(photo), Prompt.box(20, 10, 80, 70), method=method, k=5))
+        hits = searcher.search(Query(picture, Prompt.box(20, 10, 80, 70), method=method, k=5))
         assert [item.id for item in hits.items] == [item.id for item in ours.items]
         assert np.array_equal(hits.scores, ours.scores)
     assert len(zero) == 1

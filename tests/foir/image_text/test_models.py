@@ -51,21 +51,21 @@ def test_words_and_pictures_are_the_librarys_own(clip_model, opened):
     with torch.inference_mode():
         tokens = Letters()(texts, padding=True, return_tensors="pt")
         theirs = clip_model(**tokens, pixel_values=pixels)
-    ours = opened.words(texts)
+    ours = opened.encode_texts(texts)
     np.testing.assert_allclose(ours.vectors, theirs.text_embeds.numpy(), atol=1e-5)
-    features = opened.vectors(opened.look(pictures))[:, 0].numpy()
+    features = opened.vectors(opened.encode_images(pictures))[:, 0].numpy()
     np.testing.assert_allclose(features, theirs.image_embeds.numpy(), atol=1e-5)
     assert ours.notes == ()
     assert opened.caption is None
     with pytest.raises(Unavailable, match="nothing can be steered"):
-        opened.perturbation(opened.look(pictures), [[], []])
+        opened.perturbation(opened.encode_images(pictures), [[], []])
 
 
 def test_a_batch_of_words_equals_each_alone(opened):
     texts = ["a dog", "two cats", "x"]
-    together = opened.words(texts).vectors
+    together = opened.encode_texts(texts).vectors
     for text, vector in zip(texts, together, strict=True):
-        np.testing.assert_allclose(opened.words([text]).vectors[0], vector, atol=1e-5)
+        np.testing.assert_allclose(opened.encode_texts([text]).vectors[0], vector, atol=1e-5)
 
 
 def test_it_is_told_whichever_text_was_cut():
@@ -74,9 +74,9 @@ def test_it_is_told_whichever_text_was_cut():
 
 
 def test_a_long_text_is_cut_and_told(opened):
-    made = opened.words(["a very long text indeed"])
+    made = opened.encode_texts(["a very long text indeed"])
     assert made.notes == (f"Only the first {LIMIT - 2} word pieces were read.",)
-    np.testing.assert_allclose(made.vectors, opened.words(["a very lo" + "n"]).vectors, atol=1e-5)
+    np.testing.assert_allclose(made.vectors, opened.encode_texts(["a very lo" + "n"]).vectors, atol=1e-5)
 
 
 def test_the_register_names_who_knows_words():

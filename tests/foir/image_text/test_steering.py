@@ -97,8 +97,8 @@ def library(name, model, pixels):
 def test_untouched_it_is_the_librarys_own_forward(opened, pictures):
     model, ours, _, name = opened
     theirs = library(name, model, pixels_of(name, pictures))
-    tokens = ours.look(pictures)
-    assert tokens.shape[1] == ours.special + ours.grid[0] * ours.grid[1]
+    tokens = ours.encode_images(pictures)
+    assert tokens.shape[1] == ours.first_patch + ours.grid[0] * ours.grid[1]
     assert torch.equal(ours.vectors(tokens), theirs)
     ours.vectors(tokens, ours.perturbation(tokens, regions(ours, BOXES), strength=4.0))
     assert torch.equal(library(name, model, pixels_of(name, pictures)), theirs)  # and it stays so
@@ -106,7 +106,7 @@ def test_untouched_it_is_the_librarys_own_forward(opened, pictures):
 
 def test_words_are_the_librarys_own(opened):
     model, ours, _, name = opened
-    made = ours.words(TEXTS)
+    made = ours.encode_texts(TEXTS)
     with torch.inference_mode():
         if name == "blip2":
             pixels = torch.zeros(2, 3, 56, 56)
@@ -117,14 +117,14 @@ def test_words_are_the_librarys_own(opened):
             read = lookalikes.Letters(0)([f"summarize:{text}" for text in TEXTS], padding=True, return_tensors="pt")
             theirs = F.normalize(model.encode_text(read["input_ids"]), dim=-1)
     np.testing.assert_allclose(made.vectors, theirs.numpy(), atol=1e-6)
-    np.testing.assert_allclose(ours.words(TEXTS[:1]).vectors[0], made.vectors[0], atol=1e-5)
-    assert "word pieces" in ours.words(["x" * 99]).notes[0]
+    np.testing.assert_allclose(ours.encode_texts(TEXTS[:1]).vectors[0], made.vectors[0], atol=1e-5)
+    assert "word pieces" in ours.encode_texts(["x" * 99]).notes[0]
 
 
 def test_attached_without_effect_it_changes_nothing(opened, pictures):
     """With a share of one half, the weight 0.5 - S is 0: every projection is made and multiplied by nothing."""
     _, ours, _, _ = opened
-    tokens = ours.look(pictures)
+    tokens = ours.encode_images(pictures)
     half = [[(0, 0, 160, 60)], [(80, 0, 160, 120)]]
     pull = ours.perturbation(tokens, regions(ours, half), strength=8.0, weight="0.5-S")
     torch.testing.assert_close(ours.vectors(tokens, pull), ours.vectors(tokens), rtol=1e-5, atol=1e-6)
@@ -146,7 +146,7 @@ def literal(site_keys, queries, heads, covers, theta, strength):
 
 def test_scores_are_those_of_a_slow_literal_implementation(opened, pictures):
     model, ours, sites, name = opened
-    tokens = ours.look(pictures)
+    tokens = ours.encode_images(pictures)
     some = regions(ours, BOXES)
     pull = ours.perturbation(tokens, some, strength=3.0, theta=0.8)
     covers = [[np.flatnonzero(np.pad(region.patches.reshape(-1), (1, 0))) for region in picture] for picture in some]
@@ -206,7 +206,7 @@ def slow_forward(name, site, change):
 
 def test_a_batch_is_its_pictures_alone_and_no_object_no_change(opened, pictures):
     _, ours, _, _ = opened
-    tokens = ours.look(pictures)
+    tokens = ours.encode_images(pictures)
     pull = ours.perturbation(tokens, [*regions(ours, BOXES[:1]), []], strength=3.0)
     together = ours.vectors(tokens, pull)
     alone = ours.vectors(tokens[:1], ours.perturbation(tokens[:1], regions(ours, BOXES[:1]), strength=3.0))
@@ -220,7 +220,7 @@ def test_kept_subspaces_are_as_good_as_new(opened, pictures, tmp_path):
     from safetensors.torch import load_file, save_file
 
     _, ours, _, _ = opened
-    tokens = ours.look(pictures)
+    tokens = ours.encode_images(pictures)
     pull = ours.perturbation(tokens, regions(ours, BOXES), strength=3.0, weight="1-S")
     save_file(pull.tensors(), tmp_path / "kept.safetensors")
     kept = Perturbation.from_tensors(load_file(tmp_path / "kept.safetensors"))

@@ -356,7 +356,7 @@ def written(folder, toy, *, items=3, vectors=(3, 48), heads=None, probe=None):
     space = writer.SpaceFiles(
         "toy",
         toy.revision,
-        tuple((toy.probe() if probe is None else probe).tolist()),
+        tuple((toy.reference_feature() if probe is None else probe).tolist()),
         (writer.write_vectors(folder, rows),),
         cache,
     )
@@ -395,7 +395,7 @@ def test_vectors_of_another_width_than_the_encoders_give_no_results(made, tmp_pa
 
 @pytest.mark.parametrize("blend", [0.0, 0.9])
 def test_a_changed_probe_is_a_bad_index(made, tmp_path, toy, blend, capsys):
-    probe = toy.probe()
+    probe = toy.reference_feature()
     other = np.roll(probe, 1)
     other -= (other @ probe) * probe
     other = blend * probe + np.sqrt(1 - blend**2) * other / np.linalg.norm(other)
@@ -406,7 +406,7 @@ def test_a_changed_probe_is_a_bad_index(made, tmp_path, toy, blend, capsys):
 
 
 def test_a_probe_that_differs_by_rounding_only_is_accepted(tmp_path, toy):
-    index = written(tmp_path / "index", toy, probe=toy.probe().astype(np.float16))
+    index = written(tmp_path / "index", toy, probe=toy.reference_feature().astype(np.float16))
     assert Searcher(Index.open(index), toy).space.encoder == "toy"
 
 

@@ -16,6 +16,7 @@ from foir.app.sessions import Settings
 from foir.cli.main import main as ask
 from foir.index import Object
 from foir.index.loader import open_index
+from foir.search.query import Feedback, Query
 from index_build.cli import main
 from index_build.milvus_store import parse_store
 from index_build.pipeline import Plan, build
@@ -53,7 +54,7 @@ def answers(searcher, **how):
     picture = (
         searcher.open(searcher.index.picture(searcher.index.get(how.pop("item", 3)))) if how.pop("own", True) else None
     )
-    hits = searcher.search(picture, how.pop("prompt", Prompt.box(20, 10, 80, 70) if picture else None), **how)
+    hits = searcher.search(Query(picture, how.pop("prompt", Prompt.box(20, 10, 80, 70) if picture else None), **how))
     return [item.id for item in hits.items], hits.scores
 
 
@@ -97,14 +98,14 @@ def test_what_it_knows_is_the_same(both):
         {"mode": "query-db"},
         {"mode": "small"},
         {"own": False, "text": "thing 6"},
-        {"own": False, "text": "thing 6", "minus": "thing 7"},
-        {"text": "thing 6", "mix": 0.3},
-        {"liked": [7, 9], "disliked": [11]},
-        {"own": False, "text": "thing 6", "liked": [7]},
-        {"without": [3, 4, 8]},
-        {"only": {"licence": "MIT"}},
-        {"own": False, "text": "thing 6", "only": {"file": "06.png"}, "k": 3},
-        {"only": {"width": "160", "source": "a source"}},
+        {"own": False, "text": "thing 6", "negative_text": "thing 7"},
+        {"text": "thing 6", "text_weight": 0.3},
+        {"feedback": Feedback(liked=[7, 9], disliked=[11])},
+        {"own": False, "text": "thing 6", "feedback": Feedback(liked=[7])},
+        {"exclude": [3, 4, 8]},
+        {"filters": {"licence": "MIT"}},
+        {"own": False, "text": "thing 6", "filters": {"file": "06.png"}, "k": 3},
+        {"filters": {"width": "160", "source": "a source"}},
     ],
     ids=str,
 )
@@ -116,22 +117,22 @@ def test_every_search_finds_the_same(searchers, how):
 
 def test_results_are_narrowed_to_a_field(searchers, both, capsys):
     for searcher in searchers:
-        found, _ = answers(searcher, k=100, only={"licence": "MIT"})
+        found, _ = answers(searcher, k=100, filters={"licence": "MIT"})
         assert len(found) == COUNT // 2 - 1 and all(id % 2 for id in found)
         with pytest.raises(BadPrompt, match="use one of file"):
-            answers(searcher, only={"id == 1 or id": "1"})
+            answers(searcher, filters={"id == 1 or id": "1"})
         with pytest.raises(BadPrompt, match="number of pixels"):
-            answers(searcher, only={"width": "wide"})
+            answers(searcher, filters={"width": "wide"})
         with pytest.raises(BadPrompt, match="No picture is left"):
-            answers(searcher, only={"licence": 'MIT" or id > 0 or licence == "'})
+            answers(searcher, filters={"licence": 'MIT" or id > 0 or licence == "'})
 
 
 def test_the_command_line_narrows_too(both, capsys, monkeypatch):
     asked = ["search", str(both[0]), "--text", "thing 6", "--device", "cpu", "--k", "50"]
-    assert ask([*asked, "--only", "licence=MIT"]) == 0
+    assert ask([*asked, "--filter", "licence=MIT"]) == 0
     found = [int(line.split("\t")[2]) for line in capsys.readouterr().out.splitlines()]
     assert found and all(id % 2 for id in found)
-    assert ask([*asked, "--only", "MIT"]) == 1
+    assert ask([*asked, "--filter", "MIT"]) == 1
     assert "FIELD=VALUE" in capsys.readouterr().err
 
 
@@ -169,7 +170,7 @@ def test_a_restart_loses_nothing(tmp_path):
 
 def test_building_again_takes_the_old_ones_place(tmp_path, capsys):
     pytest.importorskip("milvus_lite")
-    from foir.index.milvus import connected
+    from foir.index.milvus import connect
 
     pictures = draw(tmp_path / "pictures", 4)
     asked = ["build", str(pictures), "--out", str(tmp_path / "kept"), "--encoder", "toy", "--store"]
@@ -180,7 +181,7 @@ def test_building_again_takes_the_old_ones_place(tmp_path, capsys):
     (pictures / "00.png").unlink()
     assert main([*asked, store]) == 0
     second = json.loads((tmp_path / "kept" / "manifest.json").read_text())["store"]
-    client = connected(parse_store(store))
+    client = connect(parse_store(store))
     assert set(client.list_collections()) == {first["collection"], second["collection"]} and first != second
     assert len(open_index(tmp_path / "kept")) == 3 and len(before) == 4
     assert before.get(0).file == "00.png"  # who has the old one open goes on with it
@@ -201,7 +202,7 @@ def test_gc_drops_no_collection_that_only_the_folder_names(tmp_path):
     """What a manifest says was left behind may be anybody's live collection; only this machine's record counts."""
     pytest.importorskip("milvus_lite")
     from foir.index.format import manifest_digest
-    from foir.index.milvus import connected
+    from foir.index.milvus import connect
 
     pictures = draw(tmp_path / "pictures", 4)
     store = f"milvus:{tmp_path / 'photos.db'}"
@@ -212,7 +213,7 @@ def test_gc_drops_no_collection_that_only_the_folder_names(tmp_path):
     manifest = json.loads(path.read_text()) | {"retired": [live]}
     path.write_text(json.dumps(manifest | {"digest": manifest_digest(manifest)}))
     assert main(["gc", str(tmp_path / "theirs")]) == 0
-    assert connected(parse_store(store)).list_collections() == [live["collection"]]
+    assert connect(parse_store(store)).list_collections() == [live["collection"]]
     assert len(open_index(tmp_path / "mine")) == 4
 
 
@@ -228,18 +229,18 @@ def test_without_its_client_a_sentence_says_what_to_install(tmp_path, monkeypatc
 
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     with pytest.raises(Unavailable, match=r"requirements-scale\.txt"):
-        milvus.connected("another.db")
+        milvus.connect("another.db")
 
 
 def test_a_sending_that_was_killed_leaves_the_old_index_and_is_dropped_later(tmp_path, monkeypatch):
     pytest.importorskip("milvus_lite")
-    from foir.index.milvus import connected
+    from foir.index.milvus import connect
     from index_build import milvus_store
 
     pictures = draw(tmp_path / "pictures", 4)
     plan = Plan(pictures, tmp_path / "kept", "toy", device="cpu", store=f"milvus:{tmp_path / 'photos.db'}")
     build(plan)
-    client = connected(parse_store(str(plan.store)))
+    client = connect(parse_store(str(plan.store)))
     [old] = client.list_collections()
     (pictures / "00.png").unlink()
 

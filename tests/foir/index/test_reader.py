@@ -18,6 +18,7 @@ from foir.index import Item, Space, mmap, writer
 from foir.index.format import map_tensors
 from foir.patches import rasterise
 from foir.ranking import exact, head_cache
+from foir.search.query import Query
 from index_build import pipeline
 from index_build.pipeline import Plan, build
 from tests.conftest import scene
@@ -59,7 +60,7 @@ def space32(plain, toy):
         rows = torch.cat([getattr(features, name) for features in plain]).numpy()
         return rows[:7], rows[7:]
 
-    return Space("toy", toy.revision, toy.probe(), halves("vectors"), halves("z"), halves("residual"))
+    return Space("toy", toy.revision, toy.reference_feature(), halves("vectors"), halves("z"), halves("residual"))
 
 
 def pointed(toy, photo, box, **options):
@@ -112,7 +113,7 @@ def test_round_trip_keeps_vectors_and_head_cache_to_half_precision(index, plain,
     assert [len(shard) for shard in space.shards] == [len(z) for z in space.z] == [4, 4, 3]
     assert {array.dtype for array in (*space.shards, *space.z, *space.residual)} == {np.dtype(np.float16)}
     assert (space.encoder, space.revision) == ("toy", "seed-7")
-    assert np.array_equal(space.probe, toy.probe())
+    assert np.array_equal(space.reference_feature, toy.reference_feature())
     for name, stored in (("vectors", space.shards), ("z", space.z), ("residual", space.residual)):
         fresh = torch.cat([getattr(features, name) for features in plain]).numpy()
         assert np.concatenate(stored).shape == fresh.shape
@@ -299,7 +300,9 @@ def test_searcher_with_all_heads_on_finds_the_same_in_both_modes(index, toy, pho
     searcher = Searcher(index, toy)
     picture = searcher.open(index.picture(index.item(4)))
     prompt = Prompt.box(10, 10, 90, 90)
-    one, other = (searcher.search(picture, prompt, options={"h_on": 6}, mode=m, k=5) for m in ("query", "query-db"))
+    one, other = (
+        searcher.search(Query(picture, prompt, options={"h_on": 6}, mode=m, k=5)) for m in ("query", "query-db")
+    )
     assert one.items[0].file == "04.png"
     assert [item.id for item in one.items] == [item.id for item in other.items]
     assert np.allclose(one.scores, other.scores, atol=1e-3)
@@ -319,7 +322,7 @@ def test_query_db_without_a_head_cache_is_a_bad_index(folder, toy, photo):
     with pytest.raises(BadIndex, match="--heads"):
         head_cache.search(toy, searcher.space, [gate], query, 5)
     with pytest.raises(BadIndex, match="--heads"):
-        searcher.search(searcher.open(folder / "a" / "01.png"), Prompt.point(20, 20), mode="query-db")
+        searcher.search(Query(searcher.open(folder / "a" / "01.png"), Prompt.point(20, 20), mode="query-db"))
 
 
 def test_two_pictures_with_one_id_are_no_index(tmp_path):
@@ -363,7 +366,7 @@ def test_mapped_shards_equal_one_and_of_many_no_pages_stay(tmp_path, monkeypatch
 
 def test_what_a_scan_remembers_is_bounded(monkeypatch):
     """Of too many rows that are nearly the same no scan in half precision can choose: the product decides."""
-    monkeypatch.setattr(exact, "MANY", 60)
+    monkeypatch.setattr(exact, "MAX_CANDIDATES", 60)
     rows = np.tile(unit(1, 32), (4000, 1)) + 1e-4 * np.random.default_rng(0).normal(size=(4000, 32)).astype(np.float32)
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
     query = unit(1, 32)

@@ -8,6 +8,7 @@ from PIL import Image
 from foir import Prompt, Searcher, encoders
 from foir.encoders.base import Encoder
 from foir.encoders.block import BlockModules, identity
+from foir.search.query import Query
 from index_build.pipeline import Plan, build
 
 SIDE, GRID = 32, 8  # pixels, patches
@@ -86,8 +87,8 @@ def first(hits):
 
 
 def test_the_whole_picture_finds_the_scene(searcher, query):
-    assert first(searcher.search(query)) == "same-scene.png"
-    assert first(searcher.search(query, Prompt.box(2, 2, 14, 14), method="cbir")) == "same-scene.png"
+    assert first(searcher.search(Query(query))) == "same-scene.png"
+    assert first(searcher.search(Query(query, Prompt.box(2, 2, 14, 14), method="cbir"))) == "same-scene.png"
 
 
 @pytest.mark.parametrize(
@@ -95,33 +96,33 @@ def test_the_whole_picture_finds_the_scene(searcher, query):
 )
 @pytest.mark.parametrize("mode", ["query", "query-db"])
 def test_pointing_picks_the_head_that_looks_there_and_finds_the_thing(searcher, query, prompt, mode):
-    hits = searcher.search(query, prompt, options={"h_on": 1}, mode=mode)
+    hits = searcher.search(Query(query, prompt, options={"h_on": 1}, mode=mode))
     assert hits.heads == (0,)
     assert first(hits) == "same-thing.png"
 
 
 @pytest.mark.parametrize(("corner", "head"), [((8, 8), 0), ((24, 8), 1), ((8, 24), 2), ((24, 24), 3)])
 def test_each_corner_has_its_head(searcher, query, corner, head):
-    assert searcher.search(query, Prompt.point(*corner), options={"h_on": 1}).heads == (head,)
+    assert searcher.search(Query(query, Prompt.point(*corner), options={"h_on": 1})).heads == (head,)
 
 
 def test_query_db_scores_only_what_the_head_sees(searcher, query):
-    hits = searcher.search(query, Prompt.point(8, 8), options={"h_on": 1}, mode="query-db")
+    hits = searcher.search(Query(query, Prompt.point(8, 8), options={"h_on": 1}, mode="query-db"))
     assert hits.scores[0] == pytest.approx(1.0, abs=1e-3)
 
 
 def test_all_heads_are_the_whole_picture_again(searcher, query):
-    pointed = searcher.search(query, Prompt.point(8, 8), options={"h_on": 4})
-    assert np.array_equal(pointed.scores, searcher.search(query).scores)
+    pointed = searcher.search(Query(query, Prompt.point(8, 8), options={"h_on": 4}))
+    assert np.array_equal(pointed.scores, searcher.search(Query(query)).scores)
 
 
 def test_two_things_at_once_pick_both_heads(searcher, query):
     both = Prompt(points=((8, 8), (24, 24)))
-    assert searcher.search(query, both, options={"h_on": 2}).heads == (0, 3)
+    assert searcher.search(Query(query, both, options={"h_on": 2})).heads == (0, 3)
 
 
 @pytest.mark.parametrize("method", ["mask", "crop", "attention_mask"])
 def test_rivals_that_hide_the_scene_also_find_the_thing(searcher, query, method):
-    hits = searcher.search(query, Prompt.box(0, 0, 16, 16), method=method)
+    hits = searcher.search(Query(query, Prompt.box(0, 0, 16, 16), method=method))
     assert hits.heads is None
     assert np.isfinite(hits.scores).all()

@@ -104,10 +104,10 @@ def test_every_found_patch_gets_its_heads_least_weight(toy, photo, component, si
     threshold = float(size.sort(descending=side == "high").values[4])
     found = itae.sinks(block, block.logits, component, side, threshold)
     assert found.sum() == 5
-    weights = itae.least(block, block.logits, found).softmax(-1)[:, block.first_patch :]
+    weights = itae.silence(block, block.logits, found).softmax(-1)[:, block.first_patch :]
     for head in range(toy.heads):
         np.testing.assert_allclose(weights[head][found], weights[head].min(), rtol=1e-6)
-    untouched = itae.least(block, block.logits, found)[:, : block.first_patch]
+    untouched = itae.silence(block, block.logits, found)[:, : block.first_patch]
     assert torch.equal(untouched, block.logits[:, : block.first_patch])
 
 

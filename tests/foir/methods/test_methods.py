@@ -321,7 +321,7 @@ def test_two_head_selections_cannot_be_chained(toy):
 
 def test_registering_imports_no_torch():
     code = (
-        "import sys; from foir import encoders, methods; encoders.cards(); methods.methods(); "
+        "import sys; from foir import encoders, methods; encoders.encoder_specs(); methods.methods(); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from foir import BadIndex, BadPrompt, Prompt
-from foir.ranking import exact
+from foir.index.mmap import gather
 from foir.ranking.feedback import Judgements, blend, feedback_rules, relevance
+from foir.search.query import Feedback, Query
 from tests.conftest import speaking_searcher
 
 NEAREST = ("nn_ratio", "sign_margin", "hard_1nn")
@@ -116,58 +117,60 @@ BOX = Prompt.box(20, 15, 80, 75)
 
 @pytest.mark.parametrize("mode", ["query", "query-db"])
 def test_a_pointed_search_learns(searcher, picture, mode):
-    plain = searcher.search(picture, BOX, mode=mode, k=14)
-    learnt = searcher.search(picture, BOX, mode=mode, k=14, liked=[9], disliked=[5])
-    rows = searcher.scorer.rows(plain.features, mode)
-    opinion = Judgements(exact.gather(rows, [9]), exact.gather(rows, [5]), plain.features.vectors[0].numpy())
+    plain = searcher.search(Query(picture, BOX, mode=mode, k=14))
+    learnt = searcher.search(Query(picture, BOX, mode=mode, k=14, feedback=Feedback(liked=[9], disliked=[5])))
+    rows = searcher.scorer.unit_vectors(plain.features, mode)
+    opinion = Judgements(gather(rows, [9]), gather(rows, [5]), plain.features.vectors[0].numpy())
     assert ids(learnt) == order(relevance(rows, opinion)).tolist()
-    assert ids(learnt)[-1] == 5 and learnt.weighed and not plain.weighed
-    assert ids(searcher.search(picture, BOX, mode=mode, k=14, liked=[9, 9], disliked=[5, 5])) == ids(learnt)
+    assert ids(learnt)[-1] == 5 and learnt.is_fused and not plain.is_fused
+    assert ids(
+        searcher.search(Query(picture, BOX, mode=mode, k=14, feedback=Feedback(liked=[9, 9], disliked=[5, 5])))
+    ) == ids(learnt)
 
 
 def test_what_was_seen_can_be_left_out(searcher, picture):
-    plain = ids(searcher.search(picture, BOX, k=14))
-    rest = searcher.search(picture, BOX, k=14, without=plain[:4])
+    plain = ids(searcher.search(Query(picture, BOX, k=14)))
+    rest = searcher.search(Query(picture, BOX, k=14, exclude=plain[:4]))
     assert ids(rest) == plain[4:]
     with pytest.raises(BadPrompt, match="No picture is left"):
-        searcher.search(picture, BOX, without=range(14))
+        searcher.search(Query(picture, BOX, exclude=range(14)))
 
 
 def test_words_and_mixed_searches_learn(searcher, picture):
-    words = searcher.search(text="thing 2", k=14)
-    learnt = searcher.search(text="thing 2", k=14, liked=[2, 8], disliked=[ids(words)[1]])
+    words = searcher.search(Query(text="thing 2", k=14))
+    learnt = searcher.search(Query(text="thing 2", k=14, feedback=Feedback(liked=[2, 8], disliked=[ids(words)[1]])))
     assert ids(learnt)[0] == 2 and ids(learnt).index(8) < ids(words).index(8) or ids(words).index(8) == 1
     assert ids(learnt)[-3:].count(ids(words)[1]) == 1
-    mixed = searcher.search(picture, BOX, text="thing 2", k=14)
-    again = searcher.search(picture, BOX, text="thing 2", k=14, liked=[11])
+    mixed = searcher.search(Query(picture, BOX, text="thing 2", k=14))
+    again = searcher.search(Query(picture, BOX, text="thing 2", k=14, feedback=Feedback(liked=[11])))
     assert ids(again).index(11) < max(ids(mixed).index(11), 1)
 
 
 def test_only_dislikes_push_away(searcher, picture):
-    plain = ids(searcher.search(picture, k=14))
-    learnt = ids(searcher.search(picture, k=14, disliked=[plain[1]]))
+    plain = ids(searcher.search(Query(picture, k=14)))
+    learnt = ids(searcher.search(Query(picture, k=14, feedback=Feedback(disliked=[plain[1]]))))
     assert learnt[0] == 3 and learnt.index(plain[1]) > 1
 
 
 def test_judgements_that_make_no_sense_are_one_sentence(searcher, picture):
     with pytest.raises(BadPrompt, match="right and wrong"):
-        searcher.search(picture, liked=[1, 2], disliked=[2])
+        searcher.search(Query(picture, feedback=Feedback(liked=[1, 2], disliked=[2])))
     with pytest.raises(BadIndex, match="no picture with id 99"):
-        searcher.search(picture, liked=[99])
+        searcher.search(Query(picture, feedback=Feedback(liked=[99])))
     with pytest.raises(BadPrompt, match="Unknown feedback"):
-        searcher.search(picture, liked=[1], feedback="magic")
+        searcher.search(Query(picture, feedback=Feedback(liked=[1], rule="magic")))
 
 
 def test_rows_are_taken_from_any_shard(shards):
     np.testing.assert_array_equal(
-        exact.gather(shards, [0, 199, 200, 201, 499]), np.concatenate(shards)[[0, 199, 200, 201, 499]]
+        gather(shards, [0, 199, 200, 201, 499]), np.concatenate(shards)[[0, 199, 200, 201, 499]]
     )
-    assert exact.gather(shards, []).shape == (0, 16)
+    assert gather(shards, []).shape == (0, 16)
 
 
 def test_all_disliked_and_very_many_likes(searcher, picture):
-    plain = ids(searcher.search(picture, BOX, k=14))
-    everything = searcher.search(picture, BOX, k=14, disliked=plain)
+    plain = ids(searcher.search(Query(picture, BOX, k=14)))
+    everything = searcher.search(Query(picture, BOX, k=14, feedback=Feedback(disliked=plain)))
     assert sorted(ids(everything)) == sorted(plain) and np.isfinite(everything.scores).all()
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((600, 16)).astype(np.float32)

@@ -10,7 +10,9 @@ from foir import Prompt, encoders
 from foir.encoders.intervention import HeadGate
 from foir.index import Space
 from foir.ranking import head_cache
+from foir.ranking.candidates import candidates
 from foir.ranking.shortlist import Shortlist
+from foir.search.query import Feedback, Query
 from tests.conftest import speaking_searcher
 
 GATES = (
@@ -82,10 +84,10 @@ def test_a_large_index_is_searched_in_two_stages(folder, tmp_path, monkeypatch):
     searcher = Searcher.load(tmp_path / "index", device="cpu")
     picture = searcher.open(folder / "a" / "01.png")
     wish: dict[str, Any] = {"prompt": Prompt.box(10, 10, 90, 80), "options": {"h_on": 2}, "mode": "query-db", "k": 5}
-    exact = searcher.search(picture, **wish)
+    exact = searcher.search(Query(picture, **wish))
     monkeypatch.setattr(shortlist, "LARGE", 5)
-    monkeypatch.setattr(head_cache, "beam_search", None)  # the exact scan must not be called
-    again = searcher.search(picture, **wish)
+    monkeypatch.setattr(head_cache, "search", None)  # the exact scan must not be called
+    again = searcher.search(Query(picture, **wish))
     assert again.items == exact.items
     np.testing.assert_allclose(again.scores, exact.scores, atol=1e-5)
 
@@ -104,13 +106,14 @@ def test_of_very_many_pictures_query_db_looks_at_those_that_are_near(tmp_path, m
     searcher = speaking_searcher(tmp_path, 30)
     picture = searcher.open(searcher.index.picture(searcher.index.get(3)))
     how: Any = {"prompt": Prompt.box(20, 10, 80, 70), "mode": "query-db", "options": {"h_on": 2}, "k": 5}
-    asked: list[Any] = [{}, {"text": "thing 6"}, {"liked": [7], "disliked": [9]}, {"without": [3]}]
-    whole = [searcher.search(picture, **how, **more) for more in asked]
-    monkeypatch.setattr("foir.index.reader.CACHED", 10)
-    near = [searcher.search(picture, **how, **more) for more in asked]
+    asked: list[Any] = [{}, {"text": "thing 6"}, {"feedback": Feedback(liked=[7], disliked=[9])}, {"exclude": [3]}]
+    whole = [searcher.search(Query(picture, **how, **more)) for more in asked]
+    monkeypatch.setattr("foir.ranking.candidates.MAX_HEAD_CACHE", 10)
+    near = [searcher.search(Query(picture, **how, **more)) for more in asked]
     for ours, theirs in zip(near, whole, strict=True):
         assert ours.items == theirs.items
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
-    part = searcher.index.candidates({"image": [searcher.index.vectors("image", [3])[0]]}, 4, ids=[9], heads=True)
+    vectors = {"image": [searcher.index.vectors("image", [3])[0]]}
+    part = candidates(searcher.index, vectors, 4, ids=[9], head_cache=True)
     assert 4 <= len(part) <= 5 and 3 in part and 9 in part
     assert part.get(9) == searcher.index.get(9)

@@ -6,6 +6,7 @@ import pytest
 from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, encoders, image_text
 from foir.cli import main
 from foir.ranking.exact import zscore_fuse
+from foir.search.query import Query
 from index_build.pipeline import Plan, build
 from tests.conftest import speaking_searcher
 
@@ -25,44 +26,44 @@ def test_a_model_that_knows_words_keeps_its_vectors_once(searcher):
     image, text = (searcher.index.manifest["spaces"][name] for name in ("image", "text"))
     assert image["shards"] == text["shards"]
     assert image["heads"] and not text["heads"]
-    assert searcher.crossmodal.encoder is searcher.encoder
+    assert searcher.image_text.encoder is searcher.encoder
 
 
 def test_words_find_the_picture_they_name(searcher):
     for number in (0, 4, 9):
-        hits = searcher.search(text=f"thing {number}", k=3)
+        hits = searcher.search(Query(text=f"thing {number}", k=3))
         assert hits.items[0].file == f"{number:02}.png"
         assert hits.scores[0] == pytest.approx(1, abs=2e-3)  # the index keeps float16
         assert hits.features is None and hits.mask is None and hits.heads is None
-        assert not hits.weighed
+        assert not hits.is_fused
 
 
 def test_words_beside_another_encoders_pictures(two_models):
     spaces = two_models.index.manifest["spaces"]
     assert spaces["image"]["encoder"] == "toy" and spaces["text"]["encoder"] == "toy-words"
-    assert two_models.crossmodal.encoder is not two_models.encoder
-    assert two_models.search(text="thing 7", k=1).items[0].file == "a/07.png"
+    assert two_models.image_text.encoder is not two_models.encoder
+    assert two_models.search(Query(text="thing 7", k=1)).items[0].file == "a/07.png"
     assert two_models.caption(two_models.open(two_models.index.picture(two_models.index.item(0)))) == "picture of 1"
 
 
 def test_the_weight_moves_from_the_picture_to_the_words(searcher):
     picture = searcher.open(searcher.index.picture(searcher.index.item(2)))
-    only_picture = searcher.search(picture, text="thing 6", mix=0.0, k=10)
-    only_words = searcher.search(picture, text="thing 6", mix=1.0, k=10)
-    both = searcher.search(picture, text="thing 6", mix=0.5, k=10)
-    assert only_picture.items == searcher.search(picture, k=10).items
-    assert only_words.items == searcher.search(text="thing 6", k=10).items
+    only_picture = searcher.search(Query(picture, text="thing 6", text_weight=0.0, k=10))
+    only_words = searcher.search(Query(picture, text="thing 6", text_weight=1.0, k=10))
+    both = searcher.search(Query(picture, text="thing 6", text_weight=0.5, k=10))
+    assert only_picture.items == searcher.search(Query(picture, k=10)).items
+    assert only_words.items == searcher.search(Query(text="thing 6", k=10)).items
     assert {both.items[0].id, both.items[1].id} == {2, 6}
-    assert both.weighed and both.features is not None
+    assert both.is_fused and both.features is not None
 
 
 def test_the_sum_is_that_of_standard_scores(searcher):
     picture = searcher.open(searcher.index.picture(searcher.index.item(1)))
     prompt = Prompt.box(10, 10, 90, 70)
-    hits = searcher.search(picture, prompt, text="thing 3", minus="thing 5", mix=0.3, k=10)
+    hits = searcher.search(Query(picture, prompt, text="thing 3", negative_text="thing 5", text_weight=0.3, k=10))
     matrix = np.concatenate(searcher.space.shards).astype(np.float32)
-    pointed = searcher.search(picture, prompt, k=1).features.vectors[0].numpy()
-    said = searcher.crossmodal.words(["thing 3", "thing 5"]).vectors
+    pointed = searcher.search(Query(picture, prompt, k=1)).features.vectors[0].numpy()
+    said = searcher.image_text.encode_texts(["thing 3", "thing 5"]).vectors
 
     def standard(vector):
         scores = matrix @ vector
@@ -75,23 +76,23 @@ def test_the_sum_is_that_of_standard_scores(searcher):
 
 
 def test_minus_words_push_down(searcher):
-    plain = [item.id for item in searcher.search(text="thing 3", k=10).items]
-    worst = [item.id for item in searcher.search(text="thing 3", minus="thing 8", k=10).items]
+    plain = [item.id for item in searcher.search(Query(text="thing 3", k=10)).items]
+    worst = [item.id for item in searcher.search(Query(text="thing 3", negative_text="thing 8", k=10)).items]
     assert worst.index(8) >= plain.index(8)
     assert worst[-1] == 8
 
 
 def test_minus_words_with_a_picture_alone(searcher):
     picture = searcher.open(searcher.index.picture(searcher.index.item(2)))
-    hits = searcher.search(picture, minus="thing 2", mix=1.0, k=10)
+    hits = searcher.search(Query(picture, negative_text="thing 2", text_weight=1.0, k=10))
     assert hits.items[-1].id == 2
 
 
 def test_words_with_a_gated_database(searcher):
     picture = searcher.open(searcher.index.picture(searcher.index.item(1)))
     prompt = Prompt.box(10, 10, 90, 70)
-    gated = searcher.search(picture, prompt, mode="query-db", k=10)
-    with_words = searcher.search(picture, prompt, text="thing 3", mix=0.0, mode="query-db", k=10)
+    gated = searcher.search(Query(picture, prompt, mode="query-db", k=10))
+    with_words = searcher.search(Query(picture, prompt, text="thing 3", text_weight=0.0, mode="query-db", k=10))
     assert with_words.items == gated.items
 
 
@@ -99,35 +100,35 @@ def test_words_with_a_gated_database(searcher):
     "wish",
     [
         {},
-        {"minus": "thing 1"},
+        {"negative_text": "thing 1"},
         {"text": "   "},
-        {"text": "thing 1", "mix": 1.5},
-        {"text": "thing 1", "mix": float("nan")},
+        {"text": "thing 1", "text_weight": 1.5},
+        {"text": "thing 1", "text_weight": float("nan")},
         {"text": "thing 1", "prompt": Prompt.point(1, 1)},
         {"text": "thing 1", "k": 0},
     ],
 )
 def test_wishes_that_make_no_sense(searcher, wish):
     with pytest.raises(BadPrompt):
-        searcher.search(**wish)
+        searcher.search(Query(**wish))
 
 
 def test_a_cut_text_is_told(searcher):
-    assert searcher.search(text=f"{'long ' * 20}thing 1", k=1).notes == ("Only the first words were read.",)
+    assert searcher.search(Query(text=f"{'long ' * 20}thing 1", k=1)).notes == ("Only the first words were read.",)
 
 
 def test_an_index_without_words_says_how_to_get_them(folder, tmp_path):
     build(Plan(folder, tmp_path / "index", "toy", device="cpu"))
     searcher = Searcher.load(tmp_path / "index", device="cpu")
     with pytest.raises(BadIndex, match="--text mini"):
-        searcher.search(text="thing 1")
+        searcher.search(Query(text="thing 1"))
 
 
 def test_a_text_space_of_another_revision_is_refused(two_models, monkeypatch):
     space = two_models.index.spaces["text"]
     object.__setattr__(space, "revision", "seed-8")
     with pytest.raises(BadIndex, match="seed-8"):
-        two_models.search(text="thing 1")
+        two_models.search(Query(text="thing 1"))
 
 
 def test_a_model_without_words_cannot_be_the_text_model(folder, tmp_path):
@@ -147,8 +148,19 @@ def test_the_command_line_searches_by_words(two_models, folder, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and lines[0].endswith("b/04.png")
     picture = str(folder / "a" / "01.png")
-    words = ["--text", "thing 4", "--minus", "thing 8", "--mix", "0.4", "--box", "10,10,80,80", "--device", "cpu"]
-    assert main.main(["search", out, picture, *words]) == 0
+    words = [
+        "--text",
+        "thing 4",
+        "--negative-text",
+        "thing 8",
+        "--text-weight",
+        "0.4",
+        "--box",
+        "10,10,80,80",
+        "--device",
+        "cpu",
+    ]
+    assert main.main(["search", out, picture, *words, "--device", "cpu"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 10
     assert main.main(["search", out, "--device", "cpu"]) == 1
     assert "give a picture or words" in capsys.readouterr().err

@@ -64,7 +64,7 @@ def test_a_checkpoint_gives_what_its_own_predictor_gives(checkpoint):
     image = scene(0, (160, 120))
     predictor = SamPredictor(checkpoint.model)
     predictor.set_image(np.asarray(image))
-    looked = checkpoint.look(image)
+    looked = checkpoint.encode_images(image)
     theirs, _, _ = predictor.predict(box=np.array(BOX), multimask_output=False)
     assert np.array_equal(checkpoint.boxes(looked, [BOX])[0], theirs[0])
     points = [(40.0, 50.0), (60.0, 55.0)]
@@ -82,14 +82,14 @@ def test_transformers_gives_what_its_own_pipeline_gives(transformed):
             pixel_values=given["pixel_values"], input_boxes=given["input_boxes"].float(), multimask_output=False
         )
     (theirs,) = processor.post_process_masks(made.pred_masks, *sizes)
-    ours = transformed.boxes(transformed.look(image), [BOX])[0]
+    ours = transformed.boxes(transformed.encode_images(image), [BOX])[0]
     assert ours.shape == (120, 160) and (ours != theirs[0, 0].numpy()).mean() < 0.01
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "transformed"])
 def test_many_boxes_at_once_and_any_prompt_give_masks_of_the_picture(kind, request):
     model, image = request.getfixturevalue(kind), scene(1, (120, 160))
-    looked = model.look(image)
+    looked = model.encode_images(image)
     both = model.boxes(looked, [BOX, (5, 90, 60, 140)])
     assert [mask.shape for mask in both] == [(160, 120)] * 2
     assert np.array_equal(both[1], model.boxes(looked, [(5, 90, 60, 140)])[0])

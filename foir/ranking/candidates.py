@@ -1,0 +1,46 @@
+"""Which images of an index are ranked: all of them, or those that are near the query in a database or a huge index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from foir.index import Index
+from foir.index.protocol import DatabaseIndex, IndexLike
+from foir.ranking import exact
+
+MAX_HEAD_CACHE = 2_000_000  # images whose head cache is scanned whole
+
+
+def candidates(
+    index: IndexLike,
+    vectors: Mapping[str, Sequence[np.ndarray]],
+    count: int,
+    *,
+    ids: Sequence[int] = (),
+    head_cache: bool = False,
+    filters: Mapping[str, str | int] | None = None,
+) -> Index:
+    """An index in memory or in files that holds whatever can be a result.
+
+    Args:
+        index: What is searched.
+        vectors: By space, the unit vectors to search near.
+        count: Number of images near each of them.
+        ids: Images that have to be there too.
+        head_cache: The head cache is needed.
+        filters: Fields of images and their values; rows of a file-based index are filtered later
+            (`Index.excluded_mask`).
+    """
+    if isinstance(index, DatabaseIndex):
+        return index.candidates(vectors, count, ids=ids, head_cache=head_cache, filters=filters)
+    if not isinstance(index, Index):
+        raise TypeError(f"an index of the unknown kind {type(index).__name__}")
+    if not head_cache or len(index) <= MAX_HEAD_CACHE:
+        return index
+    rows = {index.row(id) for id in ids}
+    for space, queries in vectors.items():
+        for query in queries:
+            rows |= set(exact.search(index.space(space).shards, query[None], count).rows[0].tolist())
+    return index.subset(sorted(rows))

@@ -1,0 +1,159 @@
+"""What a search asks for. A `Query` checks itself once, when it is made; everything behind it trusts it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from foir import methods
+from foir.errors import BadPrompt
+from foir.image_text import normalise_query
+from foir.index.records import checked_filters
+from foir.patches import check_rule
+from foir.prompts import Prompt
+from foir.ranking.feedback import feedback_rules
+from foir.search.results import QueryImage
+
+MODES = ("query", "query-db", "small")
+MAX_RESULTS = 1000
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Relevance judgements: with any of them the whole index is ranked again (`foir.ranking.feedback`).
+
+    Attributes:
+        liked: Ids of relevant results.
+        disliked: Ids of irrelevant results.
+        rule: One of `foir.ranking.feedback.feedback_rules()`.
+    """
+
+    liked: Sequence[int] = ()
+    disliked: Sequence[int] = ()
+    rule: str = "nn_ratio"
+
+    def __post_init__(self) -> None:
+        """Check the judgements.
+
+        Raises:
+            BadPrompt: Unknown rule, an id that is no integer, or one that is liked and disliked.
+        """
+        if self.rule not in feedback_rules():
+            raise BadPrompt(f"Unknown feedback {self.rule!r}: use one of {', '.join(feedback_rules())}.")
+        check_ids((*self.liked, *self.disliked))
+        if both := set(self.liked) & set(self.disliked):
+            raise BadPrompt(f"The picture {min(both)} is called right and wrong at once.")
+
+    def __bool__(self) -> bool:
+        return bool(self.liked or self.disliked)
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A query image with a prompt, or words, or both.
+
+    Scores of several parts are standardised over the index (mean 0, deviation 1) before they are added, since cosines
+    between images spread otherwise than those between words and images:
+    `(1 - text_weight) * image + text_weight * (text - max(negative_text, 0))`; without an image
+    `text - max(negative_text, 0)`. Feedback takes the place of the image's part.
+
+    Attributes:
+        image: From `Searcher.open`; None searches by words alone.
+        prompt: What is pointed at, in pixels of the image; None searches with the whole image.
+        text: What the results should show.
+        negative_text: What they should not show; counts where an image shows more of it than usual.
+        text_weight: Weight of the words against the image, 0 to 1.
+        method: A registered method or chain; by default "phs" with a prompt and "cbir" without one.
+        options: Options of the method (`foir.methods.methods()[name].options`).
+        mode: "query" changes the query's feature only; "query-db" scores every image under the heads that the query
+            selected; "small" compares the object alone with the objects of every image, however small.
+        k: Number of results, 1 to 1000.
+        patch_rule: How a region becomes patches: "any", "majority", "center" (`foir.patches.rasterise`).
+        window: Side of a point's window in patches, odd.
+        feedback: Relevance judgements.
+        exclude: Ids of images to leave out.
+        filters: Fields of images and their values, such as {"licence": "MIT"} (`foir.index.records.FIELDS`).
+    """
+
+    image: QueryImage | None = None
+    prompt: Prompt | None = None
+    text: str | None = None
+    negative_text: str | None = None
+    text_weight: float = 0.5
+    method: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    mode: str = "query"
+    k: int = 20
+    patch_rule: str = "any"
+    window: int = 3
+    feedback: Feedback = field(default_factory=Feedback)
+    exclude: Sequence[int] = ()
+    filters: Mapping[str, str | int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every field; fit the prompt to the image and normalise the words.
+
+        Raises:
+            BadPrompt: A field, or a combination of fields, makes no sense.
+        """
+        if self.mode not in MODES:
+            raise BadPrompt(f"Unknown mode {self.mode!r}: use one of {', '.join(MODES)}.")
+        if not _is_number(self.k) or self.k != int(self.k) or not 1 <= self.k <= MAX_RESULTS:
+            raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {self.k}.")
+        if not _is_number(self.text_weight) or not 0 <= self.text_weight <= 1:
+            raise BadPrompt(f"The weight of words lies between 0 and 1, not at {self.text_weight}.")
+        if self.image is None and (self.prompt is not None or self.text is None):
+            raise BadPrompt("There is nothing to search for: give a picture or words.")
+        check_rule(self.patch_rule, self.window)
+        check_ids(self.exclude)
+        self._check_method()
+        self._set("filters", checked_filters(self.filters))
+        for name in ("text", "negative_text"):
+            if (words := getattr(self, name)) is not None:
+                self._set(name, normalise_query(words))
+        if self.image is not None and self.prompt is not None:
+            photo = self.image.photo
+            self._set("prompt", self.prompt.fit(photo.size, orientation=photo.orientation))
+
+    def _check_method(self) -> None:
+        if self.mode == "small":
+            if self.image is None or self.prompt is None:
+                raise BadPrompt("To find a small object, point at it.")
+            if self.method is not None or self.options:
+                raise BadPrompt("Small objects have one method: leave out the method and its options.")
+            return
+        if self.image is None:
+            return
+        for step, _ in methods.resolve(self.method_name, self.options):
+            if step.uses_prompt and self.prompt is None:
+                raise BadPrompt(f"The method {self.method_name} needs a point, a box, a stroke or a mask.")
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @property
+    def method_name(self) -> str:
+        """The method, or its default."""
+        return self.method or ("cbir" if self.prompt is None else "phs")
+
+    @property
+    def is_unrestricted(self) -> bool:
+        """Every image may be a result, and only its similarity to the query counts."""
+        return not (self.feedback or self.exclude or self.filters)
+
+
+def check_ids(ids: Sequence[int]) -> None:
+    """Refuse ids that are no integers.
+
+    Raises:
+        BadPrompt: One is not.
+    """
+    for id in ids:
+        if not isinstance(id, int) or isinstance(id, bool):
+            raise BadPrompt(f"The id of a picture is a whole number, not {id!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
