@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -30,9 +31,7 @@ if __name__ == "__main__":
 COMMANDS = ("eval", "index_build")  # installed inside foir
 LICENCES = ("LICENSE", "NOTICE")
 PYTHON = "3.11"
-# For tests, measurements and training only. The page imports none of them.
-EXCLUDED = {"pytest", "playwright", "axe-playwright-python", "pycocotools", "pycocoevalcap", "matplotlib", "peft"}
-UNPINNED = {"torch"}  # the hardware of a Space brings its own
+UNPINNED = {"torch", "torchvision"}  # the hardware of a Space brings its own
 
 
 def deploy(repo: str, *, indexes: Sequence[str] = (), private: bool = False) -> str:
@@ -74,7 +73,7 @@ def write_files(stage: Path, encoder_names: Sequence[str] = (), root: Path = ROO
         return ["__pycache__", *(COMMANDS if Path(folder) == root / "foir" else ())]
 
     shutil.copytree(root / "foir", stage / "foir", ignore=excluded)
-    for path in (*root.iterdir(), *root.glob("foir-*.dist-info/*"), *root.glob("foir-*.dist-info/licenses/*")):
+    for path in (*root.iterdir(), *root.glob("foir-*.dist-info/licenses/*")):
         if path.name in LICENCES:
             shutil.copy(path, stage)
     (stage / "app.py").write_text(APP, "utf-8")
@@ -83,22 +82,19 @@ def write_files(stage: Path, encoder_names: Sequence[str] = (), root: Path = ROO
 
 
 def _requirements(root: Path) -> list[str]:
-    """The requirements of foir: the checkout's file, or what the installed package declares without extras."""
-    file = root / "requirements.txt"
-    if file.exists():
-        return file.read_text("utf-8").splitlines()
+    """The dependencies that foir declares, without its extras: in the checkout, or as an installed package."""
+    project = root / "pyproject.toml"
+    if project.exists():
+        return list(tomllib.loads(project.read_text("utf-8"))["project"]["dependencies"])
     installed = next(iter(distributions(name="foir", path=[str(root)])))
     return [line.split(";")[0].strip() for line in installed.requires or () if "extra ==" not in line]
 
 
 def pin_requirements(requirements: Sequence[str]) -> str:
-    """The requirements of the page, pinned to the versions that are installed here."""
+    """Requirements pinned to the versions that are installed here."""
     lines = []
     for line in requirements:
-        requirement = re.match(r"([A-Za-z0-9_.-]+)(\[[^]]*\])?", line)
-        if requirement is None or requirement[1] in EXCLUDED:
-            continue
-        name, extras = requirement[1], requirement[2] or ""
+        name, extras = re.findall(r"^([\w.-]+)(\[[^]]*\])?", line)[0]
         pin = line if name in UNPINNED else f"{name}{extras}=={version(name)}"
         lines.append(pin.split("+")[0])
     return "\n".join(lines) + "\n"

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from foir.index import Item, Object, writer
 from foir.index.format import digest, is_thumb_intact
 
-from .encoding import EncodedBatch, EncoderRecord
+from .encoding import EncoderRecord
 from .executor import Batch, Executor
 from .sources import Chunk
 
@@ -99,18 +99,14 @@ def write_shards(
 def _write_shard(
     out: Path, records: Mapping[str, EncoderRecord], batches: Iterable[Batch], heads: bool, bar: tqdm
 ) -> Shard:
-    features: list[EncodedBatch] = []
-    items: list[Item] = []
-    objects: list[Object] = []
-    rejected: list[dict[str, str]] = []
+    done = []
     for batch in batches:
-        items += batch.items
-        objects += batch.objects
-        rejected += [asdict(image) for image in batch.rejected]
-        features += [batch.features] if batch.features is not None else []
+        done.append(batch)
         bar.update(len(batch.items) + len(batch.rejected))
+    rejected = tuple(asdict(image) for batch in done for image in batch.rejected)
+    features = [batch.features for batch in done if batch.features is not None]
     if not features:
-        return Shard({}, None, (), (), tuple(rejected))
+        return Shard({}, None, (), (), rejected)
     files: dict[EncoderRecord, str] = {}  # spaces of one encoder share their file
     for name, record in records.items():
         if record not in files:
@@ -120,7 +116,9 @@ def _write_shard(
         z, residual = (np.concatenate([getattr(batch, part) for batch in features]) for part in ("z", "residual"))
         cache = writer.write_heads(out, z, residual)
     vectors = {name: files[record] for name, record in records.items()}
-    return Shard(vectors, cache, tuple(items), tuple(objects), tuple(rejected))
+    items = tuple(item for batch in done for item in batch.items)
+    objects = tuple(known for batch in done for known in batch.objects)
+    return Shard(vectors, cache, items, objects, rejected)
 
 
 def _json_record(record: EncoderRecord) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """A Space: what is sent to the Hub, its front matter, its pins, its settings."""
 
 import importlib.metadata
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import yaml
@@ -66,11 +68,19 @@ def test_what_the_hub_refuses_is_one_sentence(hub_server, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+PROJECT = tomllib.loads((deploy_space.ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = [
+    re.split("[<>=]", line)[0]
+    for extra in ("eval", "train", "test")
+    for line in PROJECT["optional-dependencies"][extra]
+]
+
+
 def test_the_space_pins_what_the_page_needs():
-    pins = deploy_space.pin_requirements((deploy_space.ROOT / "requirements.txt").read_text().splitlines()).splitlines()
+    pins = deploy_space.pin_requirements(PROJECT["dependencies"]).splitlines()
     assert f"gradio[mcp]=={importlib.metadata.version('gradio')}" in pins
-    assert not any(pin.startswith(tuple(deploy_space.EXCLUDED)) for pin in pins)
-    assert [pin for pin in pins if "==" not in pin] == ["torch>=2.6"]
+    assert not any(pin.startswith(tuple(EXTRAS)) for pin in pins)
+    assert [pin for pin in pins if "==" not in pin] == ["torch>=2.6", "torchvision>=0.21"]
 
 
 METADATA = """Metadata-Version: 2.4
@@ -113,7 +123,7 @@ def test_a_space_is_the_same_from_a_checkout_and_from_an_installed_package(root,
     pins = (stage / "requirements.txt").read_text().splitlines()
     pinned = {f"gradio[mcp]=={importlib.metadata.version('gradio')}", f"numpy=={importlib.metadata.version('numpy')}"}
     assert pinned | {"torch>=2.6"} <= set(pins)
-    assert root == deploy_space.ROOT or len(pins) == 3
+    assert root == deploy_space.ROOT or len(pins) == 3  # without the extra
 
 
 def test_the_page_needs_nothing_that_a_space_leaves_out(root, tmp_path):
@@ -121,7 +131,8 @@ def test_the_page_needs_nothing_that_a_space_leaves_out(root, tmp_path):
     stage = tmp_path / "stage"
     stage.mkdir()
     deploy_space.write_files(stage, root=root)
-    refused = sorted({name.replace("-", "_") for name in deploy_space.EXCLUDED} | {"eval", "index_build", "tests"})
+    extras = {name.replace("-", "_") for name in EXTRAS} - {"setuptools"}  # which torch may import
+    refused = sorted(extras | {"eval", "index_build", "tests"})
     script = f"""
 import importlib, pkgutil, sys
 for name in {refused}:
@@ -131,10 +142,11 @@ for module in pkgutil.iter_modules(foir.app.__path__):
     importlib.import_module(f"foir.app.{{module.name}}")
 assert foir.__file__.startswith({str(stage)!r})
 from foir import Prompt, Searcher
+from foir.search.query import Query
 from foir.app.collections import SAMPLE
 searcher = Searcher.load(SAMPLE)
 picture = searcher.open(searcher.index.picture(searcher.index.item(0)))
-assert searcher.search(picture, Prompt.box(20, 20, 90, 90), text="a boat").items
+assert searcher.search(Query(picture, Prompt.box(20, 20, 90, 90), text="a boat")).items
 assert searcher.caption(picture)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=stage, capture_output=True, text=True, check=False)
