@@ -17,7 +17,7 @@ from foir.index import Index
 from index_build.pipeline import Plan, build
 from index_build.shards import PARTIAL
 
-ACTOR = b"Seeing"  # in the name that Ray gives the process of an actor that encodes
+ACTOR = b"EncoderActor"  # in the name that Ray gives the process of an actor that encodes
 
 
 def main() -> str:
@@ -47,7 +47,7 @@ def main() -> str:
             "|---|---|",
             *(f"| {name} | {time:.0f} |" for name, time in seconds.items()),
             "",
-            f"{built.pictures} pictures, {len(built.rejected)} left out; worker {killer.killed} was killed after "
+            f"{built.image_count} images, {len(built.rejected)} left out; worker {killer.killed} was killed after "
             f"{runs // 2} of {runs} shards. Each image is in its row, with id, size and thumbnail; of {equal[1]} rows "
             f"{equal[0]} have equal numbers, the largest difference of a number is {largest:.1e}.",
         ]

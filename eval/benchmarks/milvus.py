@@ -28,7 +28,7 @@ def main() -> str:
         write(folder, Index.open(SAMPLE), ROWS)
         index = Index.open(folder)
         started = time.perf_counter()
-        manifest = milvus_store.send(index, uri, "rows")
+        manifest = milvus_store.send_rows(index, uri, "rows")
         seconds_sent = time.perf_counter() - started
         write_manifest(folder, manifest)
         milvus = MilvusIndex.open(folder)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from foir.playroom import compose
 from index_build.pipeline import Plan, build
-from index_build.playroom import note as known
+from index_build.playroom import scene_metadata
 from tests.conftest import draw, scene
 from tests.e2e.conftest import serve
 
@@ -292,12 +292,12 @@ def test_the_map_leads_to_pictures(visit):
 
 def test_a_small_thing_is_looked_for_alone(browser, tmp_path):
     (tmp_path / "pictures").mkdir()
-    notes = {}
+    metadata = {}
     for number in range(3):
         composed = compose("held-out", 530 + number)
         composed.image.save(tmp_path / "pictures" / f"{number}.png")
-        notes[f"{number}.png"] = known(composed)
-    build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", objects="mao", device="cpu", notes=notes))
+        metadata[f"{number}.png"] = scene_metadata(composed)
+    build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", objects="mao", device="cpu", metadata=metadata))
     with serve(tmp_path, tmp_path / "index") as address:
         page = browser.new_page()
         page.goto(address)
