@@ -63,8 +63,8 @@ def tiny_imagenet() -> ClassificationDataset:
 def playroom_single() -> ClassificationDataset:
     """Composed scenes with one toy each, labelled with its category; for trying the table offline."""
     scenes = [compose("held-out", number, objects=1) for number in range(SINGLE)]
-    used = [number for number, scene in enumerate(scenes) if scene.things]
-    categories = [scenes[number].things[0].sprite.category for number in used]
+    used = [number for number, scene in enumerate(scenes) if scene.objects]
+    categories = [scenes[number].objects[0].sprite.category for number in used]
     return _from_class_names("playroom-single", tuple(partial(_scene, number) for number in used), categories)
 
 

@@ -33,7 +33,7 @@ def _build(name: str, size: tuple[int, int], count: int = INSTANCES, *, dev: boo
             objects = COUNTS[(3 * i + 5 * j) % len(COUNTS)]
             scene = partial(_scene, seed + len(SHARES) * i + j, size, objects - 1, sprite, share)
             groups = {"size": f"{100 * share:g} %", "objects": str(objects)}
-            codes = {item.sprite.code for item in scene().things} if dev else {sprite.code}
+            codes = {item.sprite.code for item in scene().objects} if dev else {sprite.code}
             scenes.append(Scene(partial(_image, scene), partial(_objects, scene), frozenset(codes), groups))
         for j in range(QUERIES):
             number = seed + len(chosen) * len(SHARES) + QUERIES * i + j
@@ -50,12 +50,12 @@ def _image(scene: partial[ComposedScene]) -> Image.Image:
 
 
 def _objects(scene: partial[ComposedScene]) -> tuple[DetectedObject, ...]:
-    return tuple(DetectedObject(item.box, item.mask) for item in scene().things)
+    return tuple(DetectedObject(item.box, item.mask) for item in scene().objects)
 
 
 def _query_image(number: int, sprite: Sprite) -> Image.Image:
     scene = _scene(number, SIZE, 2, sprite, QUERY_SHARE)
-    return crop_around(scene.image, next(item.box for item in scene.things if item.sprite == sprite))
+    return crop_around(scene.image, next(item.box for item in scene.objects if item.sprite == sprite))
 
 
 for _width in (320, 640, 1280):

@@ -63,7 +63,7 @@ class _Annotations:
 def _annotations(split: str, number: int) -> _Annotations:
     """Cached because composing a scene takes a fifth of a second, and all data sets here need it."""
     scene = compose(split, number)
-    return _Annotations(tuple(_Object(item.sprite, item.box, item.share) for item in scene.things), scene.caption)
+    return _Annotations(tuple(_Object(item.sprite, item.box, item.share) for item in scene.objects), scene.caption)
 
 
 def _playroom(name: str, category: Callable[[Sprite], str], rarest: int) -> Dataset:
@@ -93,7 +93,7 @@ def _playroom(name: str, category: Callable[[Sprite], str], rarest: int) -> Data
 
 
 def _mask(number: int, i: int) -> np.ndarray:
-    return compose("held-out", number).things[i].mask
+    return compose("held-out", number).objects[i].mask
 
 
 def _loaders(split: str, count: int) -> tuple[ImageLoader, ...]:

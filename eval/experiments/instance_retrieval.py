@@ -57,7 +57,7 @@ class InstanceRetrieval(ExperimentSpec):
     def load_model(self, name: str, context: RunContext) -> Encoder:
         """Load the encoder, with its adapter if there is one."""
         encoder: Encoder = super().load_model(name, context)
-        return encoder if context.adapter is None else finetune.adapted(encoder, context.adapter)
+        return encoder if context.adapter is None else finetune.load_adapter(encoder, context.adapter)
 
     def load_detector(self, encoder: Encoder, context: RunContext) -> Detector:
         """Load the object detector, on the encoder without an adapter.

@@ -81,7 +81,9 @@ def _scores(data: ClassificationDataset, vectors: np.ndarray, unit: bool, seeds:
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     labels = data.labels[: len(vectors)]
     return [
-        clustering.scores(clustering.kmeans(vectors, len(data.class_names), seed=seed), labels) for seed in range(seeds)
+        clustering.clustering_scores(clustering.kmeans(vectors, len(data.class_names), seed=seed), labels)
+        for seed in range(seeds)
+        for seed in range(seeds)
     ]
 
 

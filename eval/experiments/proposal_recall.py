@@ -6,11 +6,12 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from foir.encoders.base import Encoder
-from foir.segment.boxes import iou
-from foir.segment.regions import FEWEST, MOST, SURE, RegionProposer
+from foir.segment.regions import MAX_REGIONS, MIN_REGIONS, MIN_SCORE, RegionProposer
 
 from ..datasets.base import CaptionedDataset
 from ..metrics.retrieval import image_mean
@@ -38,12 +39,12 @@ class ProposalRecall(ExperimentSpec):
         images, small, counts = [], [], []
         for number, load in enumerate(tqdm(data.images[: context.limit], desc="images")):
             image, boxes = load(), np.array(data.boxes["annotated"][number], float).reshape(-1, 4)
-            regions = propose(image).best(fewest=most, most=most)
-            proposals = np.array([region.box for region in regions]).reshape(-1, 4)
-            kept = min(max(sum(region.score > SURE for region in regions), FEWEST), MOST)
+            regions = propose(image).top(min_count=most, max_count=most)
+            proposals = np.array([region.box for region in regions], float).reshape(-1, 4)
+            kept = min(max(sum(region.score > MIN_SCORE for region in regions), MIN_REGIONS), MAX_REGIONS)
             counts.append(kept)
-            for box in boxes:
-                overlap = iou(box, proposals) >= MIN_IOU
+            overlaps = box_iou(torch.from_numpy(boxes), torch.from_numpy(proposals)).numpy() >= MIN_IOU
+            for box, overlap in zip(boxes, overlaps, strict=True):
                 for name, values in hits.items():
                     values.append(bool(overlap[: kept if name == DEFAULT else int(name)].any()))
                 images.append(number)

@@ -62,7 +62,7 @@ def _optimised(mode: str, encoder: Encoder, scenes: Scenes, options: Mapping[str
 def cache_key(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """All that the vectors depend on beside encoder and boxes, as JSON."""
     name = {"mao": "paper"}.get(method, method)
-    return dict(options) if name not in MODES else replace(MODES[name], **options).facts
+    return dict(options) if name not in MODES else replace(MODES[name], **options).as_dict
 
 
 REPRESENTATIONS: Mapping[str, Representation] = {

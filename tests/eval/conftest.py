@@ -8,7 +8,7 @@ import pytest
 from eval.datasets.base import CaptionedDataset, Dataset, Query
 from foir import image_text
 from foir.prompts import Prompt
-from tests.conftest import scene
+from tests.conftest import scene, with_members
 
 
 @pytest.fixture
@@ -81,4 +81,4 @@ def speaking():
             block = replace(block, logits=(queries @ block.keys.mT).squeeze(-2) * queries.shape[-1] ** -0.5)
         return encoder.finish(Prefix(tokens, block)).vectors[:, None]
 
-    return replace(model, image_vectors=vectors)
+    return with_members(model, image_vectors=vectors)

@@ -12,7 +12,7 @@ from tests import lookalikes
 def test_what_it_costs_is_measured_on_the_model(capsys):
     from transformers import Blip2ForImageTextRetrieval
 
-    model = blip2.wrap(lookalikes.blip2(Blip2ForImageTextRetrieval), lookalikes.Letters(1), "made")
+    model = blip2.Blip2Retrieval("blip2", "made", lookalikes.blip2(Blip2ForImageTextRetrieval), lookalikes.Letters(1))
     experiment = registry()["qpert-tableB"]
     assert isinstance(experiment, PerturbationCost)
     cells = experiment.measure(None, model, RunContext(limit=2))
