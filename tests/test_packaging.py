@@ -93,7 +93,7 @@ def test_every_command_is_found_and_has_an_example(run):
 
 def test_photos_are_indexed_and_searched_from_an_empty_folder(run, tmp_path):
     folder = draw(tmp_path / "photos", 3)
-    assert "3 pictures indexed" in run("index", "build", folder, "--out", tmp_path / "index", "--device", "cpu")
+    assert "3 images indexed" in run("index", "build", folder, "--out", tmp_path / "index", "--device", "cpu")
     results = run(
         "search", tmp_path / "index", folder / "01.png", "--box", "20,10,80,70", "--k", "2", "--device", "cpu"
     )
