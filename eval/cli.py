@@ -176,7 +176,7 @@ def _measured(
         case Needles(), Instances():
             encoder, trained = encoders.load(name, **how), args.adapter is not None
             if trained:
-                encoder = finetune.adapted(encoder, args.adapter)
+                encoder = finetune.load_adapter(encoder, args.adapter)
 
             def detector() -> detect.Detector:  # with the encoder as it is without an adapter
                 return detect.load(encoders.load(name, **how) if trained else encoder)

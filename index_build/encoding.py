@@ -105,8 +105,8 @@ class Encoders:
             from foir.small_objects import detect
             from foir.small_objects.embed import mode_for
 
-            finder = detect.named(encoders["image"])
-            way = json.dumps({**mode_for(encoders["image"]).facts, "finder": finder}, sort_keys=True)
+            finder = detect.detector_name(encoders["image"])
+            way = json.dumps({**mode_for(encoders["image"]).as_dict, "finder": finder}, sort_keys=True)
             self.made_by[OBJECTS] = replace(self.made_by["image"], way=way)
 
     def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
@@ -184,7 +184,7 @@ def opened(
     if not encoders.encoder_spec(encoder).promptable:
         raise Unavailable(f"{encoder} has no CLS token, so nobody could point at what it sees: use another encoder.")
     eye = encoders.load(encoder, revision=revision, device=device, dtype=dtype)
-    known = image_text.of_encoders()
+    known = image_text.encoder_models()
     text = text or (encoder if encoder in known else None)
     eyes = {"image": eye}
     if text is not None:

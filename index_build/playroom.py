@@ -43,6 +43,6 @@ def note(scene: Scene) -> Note:
             name=thing.sprite.name,
             source="composed",
         )
-        for thing in scene.things
+        for thing in scene.objects
     )
     return Note(scene.caption, SOURCE, LICENCE, objects)

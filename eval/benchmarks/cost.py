@@ -64,7 +64,7 @@ def main() -> str:
 def counted(encoder: Encoder, methods: list[str]) -> tuple[float, float, Features, float]:
     """Operations of one picture, of one box under all methods, the picture's features, operations a second here."""
     scene = compose("held-out", 0)
-    image, prompt = scene.image, Prompt.box(*scene.things[0].box)
+    image, prompt = scene.image, Prompt.box(*scene.objects[0].box)
     mask = rasterise(prompt, image.size, encoder.grid)
     pixels = encoder.pixels([image])
     prefix = encoder.prefix(pixels)

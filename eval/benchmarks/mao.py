@@ -52,8 +52,8 @@ def measure(encoder: Encoder) -> str:
     for number in range(OBJECTS):
         corner = encoder.size * (1 + number % 4) // 8
         masks[number, corner : corner + encoder.size // 4, corner : corner + encoder.size // 3] = 1
-    legrad.crops(encoder, pixels)  # what only the first call costs
-    crops, opening = _timed(lambda: legrad.crops(encoder, pixels))
+    legrad.encode_crops(encoder, pixels)  # what only the first call costs
+    crops, opening = _timed(lambda: legrad.encode_crops(encoder, pixels))
     owner = torch.zeros(OBJECTS, dtype=torch.int64, device=encoder.device)
     ours, hand = _timed(lambda: mao.optimise(crops, masks, owner)[0])
     once = graph(encoder, pixels)
@@ -85,7 +85,7 @@ def graph(encoder: Encoder, pixels: Tensor) -> Maps:
     return maps
 
 
-def loop(crops: legrad.Crops, masks: Tensor, maps: Maps, steps: int) -> Tensor:
+def loop(crops: legrad.CropFeatures, masks: Tensor, maps: Maps, steps: int) -> Tensor:
     """Stage B in pixels, as the paper states it, with maps from elsewhere; the unit vector."""
     mode = mao.MODES["paper"]
     raw = mao.mean_vector(crops.vectors, torch.zeros(len(crops), dtype=torch.int64, device=masks.device))[0]

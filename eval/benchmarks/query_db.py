@@ -71,7 +71,7 @@ def measure(encoder: Encoder, space: Space, queries: int) -> tuple[float, dict[s
     recalls = []
     for number in range(queries):
         scene = compose("held-out", number)
-        prompt = Prompt.box(*scene.things[0].box)
+        prompt = Prompt.box(*scene.objects[0].box)
         mask = rasterise(prompt, scene.image.size, encoder.grid)
         made = encoder.features(scene.image, [intervene("phs", prompt, mask, {"h_on": min(H_ON, encoder.heads)})])
         gate, vector = made.gates[0], made.vectors.cpu().numpy()

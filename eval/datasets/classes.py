@@ -62,8 +62,8 @@ def tiny_imagenet() -> Classed:
 def playroom_single() -> Classed:
     """Composed scenes with one thing each, whose class is its category: toys, for trying the table offline."""
     scenes = [compose("held-out", number, objects=1) for number in range(SINGLE)]
-    kept = [number for number, scene in enumerate(scenes) if scene.things]
-    kinds = [scenes[number].things[0].sprite.category for number in kept]
+    kept = [number for number, scene in enumerate(scenes) if scene.objects]
+    kinds = [scenes[number].objects[0].sprite.category for number in kept]
     names = tuple(sorted(set(kinds)))
     classes = np.array([names.index(kind) for kind in kinds])
     return Classed("playroom-single", tuple(partial(_scene, number) for number in kept), classes, names)

@@ -32,7 +32,7 @@ def _build(name: str, size: tuple[int, int], needles: int = NEEDLES, *, dev: boo
             count = COUNTS[(3 * i + 5 * j) % len(COUNTS)]
             composed = partial(_composed, first + len(SHARES) * i + j, size, count - 1, sprite, share)
             part = {"size": f"{100 * share:g} %", "objects": str(count)}
-            codes = {thing.sprite.code for thing in composed().things} if dev else {sprite.code}
+            codes = {thing.sprite.code for thing in composed().objects} if dev else {sprite.code}
             scenes.append(Scene(_picture(composed), partial(_things, composed), frozenset(codes), part))
         for j in range(QUERIES):
             number = first + len(chosen) * len(SHARES) + QUERIES * i + j
@@ -53,11 +53,11 @@ def _picture(composed: partial[Composed]) -> Load:
 
 def _close_up(number: int, sprite: Sprite) -> Image.Image:
     scene = _composed(number, SIZE, 2, sprite, ASKED)
-    return crop_around(scene.image, next(thing.box for thing in scene.things if thing.sprite == sprite))
+    return crop_around(scene.image, next(thing.box for thing in scene.objects if thing.sprite == sprite))
 
 
 def _things(composed: partial[Composed]) -> tuple[DetectedObject, ...]:
-    return tuple(DetectedObject(thing.box, thing.mask) for thing in composed().things)
+    return tuple(DetectedObject(thing.box, thing.mask) for thing in composed().objects)
 
 
 for _width in (320, 640, 1280):

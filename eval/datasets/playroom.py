@@ -62,7 +62,7 @@ class _Scene:
 def _shown(split: str, number: int) -> _Scene:
     """What is on a scene; composing it takes a fifth of a second, and all data sets here ask."""
     scene = compose(split, number)
-    return _Scene(tuple(_Shown(thing.sprite, thing.box, thing.share) for thing in scene.things), scene.caption)
+    return _Scene(tuple(_Shown(thing.sprite, thing.box, thing.share) for thing in scene.objects), scene.caption)
 
 
 def _playroom(name: str, kind: Callable[[Sprite], str], rarest: int) -> Dataset:
@@ -92,7 +92,7 @@ def _playroom(name: str, kind: Callable[[Sprite], str], rarest: int) -> Dataset:
 
 
 def _mask(number: int, place: int) -> np.ndarray:
-    return compose("held-out", number).things[place].mask
+    return compose("held-out", number).objects[place].mask
 
 
 def _picture(split: str, number: int) -> Load:

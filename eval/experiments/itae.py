@@ -46,7 +46,7 @@ def run(experiment: Clustering, data: Classed, encoder: Encoder, *, limit: int |
             if unit:
                 vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
             runs = [
-                clustering.scores(clustering.kmeans(vectors, len(data.names), seed=seed), classes)
+                clustering.clustering_scores(clustering.kmeans(vectors, len(data.names), seed=seed), classes)
                 for seed in range(experiment.seeds)
             ]
             about: dict[str, Any] = {

@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from eval.datasets import Captioned
@@ -13,8 +15,7 @@ from eval.experiments.specs import Proposing
 from eval.metrics.retrieval import image_mean
 from eval.report.results import Cell
 from foir.encoders.base import Encoder
-from foir.segment.boxes import iou
-from foir.segment.regions import FEWEST, MOST, SURE, RegionProposer
+from foir.segment.regions import MAX_REGIONS, MIN_REGIONS, MIN_SCORE, RegionProposer
 
 FOUND = 0.5  # IoU of the boxes
 SMALL = 0.05  # share of the picture
@@ -29,12 +30,12 @@ def run(experiment: Proposing, data: Captioned, encoder: Encoder, *, limit: int 
     owner, small, counts = [], [], []
     for number, load in enumerate(tqdm(data.pictures[:limit], desc="pictures")):
         image, boxes = load(), np.array(data.boxes["annotated"][number], float).reshape(-1, 4)
-        found = grow(image).best(fewest=most, most=most)
-        proposed = np.array([region.box for region in found]).reshape(-1, 4)
-        kept = min(max(sum(region.score > SURE for region in found), FEWEST), MOST)
+        found = grow(image).top(min_count=most, max_count=most)
+        proposed = np.array([region.box for region in found], float).reshape(-1, 4)
+        kept = min(max(sum(region.score > MIN_SCORE for region in found), MIN_REGIONS), MAX_REGIONS)
         counts.append(kept)
-        for box in boxes:
-            overlap = iou(box, proposed) >= FOUND
+        overlaps = box_iou(torch.from_numpy(boxes), torch.from_numpy(proposed)).numpy() >= FOUND
+        for box, overlap in zip(boxes, overlaps, strict=True):
             for name, values in rows.items():
                 values.append(bool(overlap[: kept if name == "kept" else int(name)].any()))
             owner.append(number)

@@ -65,7 +65,7 @@ def _represented(mode: str, encoder: Encoder, pictures: Pictures, options: Mappi
 def facts(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """All that a way's vectors depend on beside encoder and boxes, as JSON holds it."""
     name = {"mao": "paper"}.get(method, method)
-    return dict(options) if name not in MODES else replace(MODES[name], **options).facts
+    return dict(options) if name not in MODES else replace(MODES[name], **options).as_dict
 
 
 WAYS: Mapping[str, Way] = {

@@ -152,7 +152,7 @@ class Views:
         built = self._collection_map
         points = [
             [round(float(x), 4), round(float(y), 4), int(cluster), int(id)]
-            for (x, y), cluster, id in zip(built.places, built.clusters, built.ids, strict=True)
+            for (x, y), cluster, id in zip(built.positions, built.clusters, built.ids, strict=True)
         ]
         groups = [
             {"name": name or f"group {number + 1}", "size": int((built.clusters == number).sum()), "id": centre}

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import foir.encoders
+from foir.encoders.devices import check_dtype, has_zerogpu, resolve_device
 from foir.errors import Unavailable
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
-SHARED = {"base", "block", "intervention", "patch_pooled", "registry", "zerogpu"}  # every other file is a family
-DTYPES = ("float32", "bfloat16", "float16")
+SHARED = {"base", "block", "devices", "intervention", "patch_pooled", "registry", "zerogpu"}  # others are families
 
 
 @dataclass(frozen=True)
@@ -28,34 +27,32 @@ class EncoderSpec:
         name: Registry name; one that ends in ":" stands for a family ("openclip:MODEL/TAG").
         weights: Source of its weights: a Hub repository, or words.
         licence: Licence of the weights.
+        build: `(spec, name, revision, pretrained) -> Encoder` on the CPU in float32.
         dim: Width d; 0 where only the checkpoint knows.
         heads: Attention heads of a block; 0 likewise.
         blocks: Number of blocks; 0 likewise.
         promptable: Whether prompts can steer it; else it serves to measure MaO.
-        build: `(spec, name, revision, pretrained) -> Encoder` on the CPU in float32.
     """
 
     name: str
     weights: str
     licence: str
-    dim: int
-    heads: int
-    blocks: int
-    promptable: bool
     build: Callable[[EncoderSpec, str, str | None, bool], Encoder]
+    dim: int = 0
+    heads: int = 0
+    blocks: int = 0
+    promptable: bool = True
 
 
 _registry: dict[str, EncoderSpec] = {}
 _Build = Callable[[EncoderSpec, str, "str | None", bool], "Encoder"]
 
 
-def register_encoder(
-    name: str, *, weights: str, licence: str, dim: int = 0, heads: int = 0, blocks: int = 0, promptable: bool = True
-) -> Callable[[_Build], _Build]:
-    """Register a build function under a name; one function may carry several names. See `EncoderSpec`."""
+def register_encoder(name: str, **facts: Any) -> Callable[[_Build], _Build]:
+    """Register a build function; `facts` are fields of `EncoderSpec`. One function may have several names."""
 
     def register(build: _Build) -> _Build:
-        _registry[name] = EncoderSpec(name, weights, licence, dim, heads, blocks, promptable, build)
+        _registry[name] = EncoderSpec(name=name, build=build, **facts)
         return build
 
     return register
@@ -64,10 +61,9 @@ def register_encoder(
 @cache
 def encoder_specs() -> dict[str, EncoderSpec]:
     """All registered encoders, by name."""
-    package = foir.encoders
-    for module in pkgutil.iter_modules(package.__path__):
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if module.name not in SHARED:
-            importlib.import_module(f"{package.__name__}.{module.name}")
+            importlib.import_module(f"foir.encoders.{module.name}")
     return dict(_registry)
 
 
@@ -110,35 +106,3 @@ def load(
 
         return zerogpu.with_remote_forward(encoder, lambda: spec.build(spec, name, revision, pretrained))
     return encoder.to(resolve_device(device), getattr(torch, dtype))
-
-
-def has_zerogpu() -> bool:
-    """Whether this is a Space that lends its GPU call by call (see `foir.encoders.zerogpu`)."""
-    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
-
-
-def check_dtype(dtype: str) -> None:
-    """Refuse an unknown dtype.
-
-    Raises:
-        Unavailable: It is none of `DTYPES`.
-    """
-    if dtype not in DTYPES:
-        raise Unavailable(f"There is no dtype {dtype!r}; use one of {', '.join(DTYPES)}.")
-
-
-def resolve_device(name: str) -> str:
-    """The device of that name; "auto" is the fastest one present.
-
-    Raises:
-        Unavailable: This machine does not have it.
-    """
-    import torch
-
-    has_cuda = torch.cuda.is_available() and not has_zerogpu()  # torch says yes where a GPU is only lent
-    present = {"cuda": has_cuda, "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return next(device for device, is_present in present.items() if is_present)
-    if not present.get(name.split(":")[0], False):
-        raise Unavailable(f"There is no device {name!r} on this machine.")
-    return name

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foir.encoders import has_zerogpu
 from foir.encoders.base import Encoder
+from foir.encoders.devices import has_zerogpu
 
 DEVICE = "cuda"
 SECONDS = 10  # limit of one call; shorter limits wait less in the queue

@@ -1,4 +1,4 @@
-"""From a prompt to the outline of the thing it means: SAM where FOIR_SAM names its weights, patches otherwise."""
+"""From a prompt to an object's mask: SAM where FOIR_SAM names its weights, patch features otherwise."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ if TYPE_CHECKING:
     from foir.encoders.base import Encoder
     from foir.segment.sam import Sam
 
-HUGE = "facebook/sam-vit-huge"
-PLACES = 8  # along a stroke that a model is told
-Outline = Callable[[Prompt, PatchMask], np.ndarray]  # a prompt on one picture to the thing's pixels, bool [H, W]
-Segmenter = Callable[[Image.Image], Outline]  # the expensive part, once for each RGB picture
+DEFAULT_SAM = "facebook/sam-vit-huge"
+STROKE_POINTS = 8  # points sampled along a stroke
+Outline = Callable[[Prompt, PatchMask], np.ndarray]  # a prompt on one image to the object's pixels, bool [H, W]
+Segmenter = Callable[[Image.Image], Outline]  # the expensive step, once for each RGB image
 
 
 def click_points(prompt: Prompt, size: tuple[int, int]) -> list[tuple[float, float]]:
-    """The places a prompt names: its points, and a few along its strokes that lie on the picture."""
-    found = list(prompt.points)
+    """The points of a prompt, and a few along each of its strokes that lie on the image of (width, height)."""
+    points = list(prompt.points)
     for stroke in prompt.strokes:
-        path = [at for at in stroke.path if 0 <= at[0] <= size[0] and 0 <= at[1] <= size[1]]
-        picked = np.linspace(0, len(path) - 1, PLACES).round().astype(int) if path else ()
-        found += [path[place] for place in dict.fromkeys(picked)]
-    return found
+        path = [(x, y) for x, y in stroke.path if 0 <= x <= size[0] and 0 <= y <= size[1]]
+        indices = np.linspace(0, len(path) - 1, STROKE_POINTS).round().astype(int) if path else ()
+        points += [path[i] for i in dict.fromkeys(indices)]
+    return points
 
 
 def load_sam(device: str = "cpu") -> Sam:
-    """SAM with the weights that FOIR_SAM names, a checkpoint of segment-anything or a repository; else the huge one.
+    """Load SAM from FOIR_SAM, a checkpoint of segment-anything or a repository on the Hub; ViT-H if it is not set.
 
     Raises:
-        Unavailable: They are not at hand, or not SAM's.
+        Unavailable: The weights are missing, or not SAM's.
     """
-    from foir.segment import sam as models
+    from foir.segment import sam
 
-    return models.load(os.environ.get("FOIR_SAM") or HUGE, device)
+    return sam.load(os.environ.get("FOIR_SAM") or DEFAULT_SAM, device)
 
 
 def load_segmenter(encoder: Encoder) -> Segmenter:
-    """What outlines things for an encoder: SAM where FOIR_SAM is set, `mini`'s regions, or patches alike.
+    """The segmenter for an encoder: SAM if FOIR_SAM is set, else the regions of `mini`, else similar patches.
 
     Raises:
-        Unavailable: FOIR_SAM names weights that are not at hand.
+        Unavailable: FOIR_SAM names missing weights.
     """
     if os.environ.get("FOIR_SAM"):
         return load_sam(encoder.device).outline
@@ -58,4 +58,4 @@ def load_segmenter(encoder: Encoder) -> Segmenter:
     return similar_patches.SimilarPatches(encoder).outline
 
 
-__all__ = ["HUGE", "Outline", "Segmenter", "click_points", "load_sam", "load_segmenter"]
+__all__ = ["DEFAULT_SAM", "Outline", "Segmenter", "click_points", "load_sam", "load_segmenter"]

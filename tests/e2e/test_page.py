@@ -60,7 +60,7 @@ def test_the_page_opens_with_something_found_and_something_to_try(visit):
 
 def test_a_box_with_the_mouse_finds_scenes_with_the_same_thing(visit):
     page = visit()
-    thing = max(compose("gallery", 0).things, key=lambda t: t.share)
+    thing = max(compose("gallery", 0).objects, key=lambda t: t.share)
     x0, y0, x1, y1 = np.array(thing.box) / (640, 480, 640, 480)
     page.click("[data-do=clear]")
     page.wait_for_function("document.querySelector('#results .note').textContent.includes('Images similar to this one')")
@@ -394,7 +394,7 @@ def test_a_click_can_mean_the_whole_thing(visit):
     page.get_by_text("Search options").click()
     page.get_by_label("A click selects the whole object").check()
     page.click("[data-tool=point]")
-    thing = max(compose("gallery", 0).things, key=lambda t: t.share)
+    thing = max(compose("gallery", 0).objects, key=lambda t: t.share)
     x0, y0, x1, y1 = np.array(thing.box) / (640, 480, 640, 480)
     area = canvas_box(page)
     x, y = area["x"] + area["width"] * (x0 + x1) / 2, area["y"] + area["height"] * (y0 + y1) / 2

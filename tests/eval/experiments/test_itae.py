@@ -10,7 +10,7 @@ from eval.experiments import itae
 from eval.experiments.specs import Clustering, Row
 from eval.report.results import read
 from foir import Unavailable
-from foir.clustering import kmeans, scores
+from foir.clustering import clustering_scores, kmeans
 from tests.conftest import scene
 from tests.foir.methods.test_itae import SINKS, encoder
 
@@ -91,7 +91,7 @@ def test_sinks_are_told_and_the_scores_are_those_of_slow_code():
     row = next(c for c in cells if c.method == "itae")
     assert (row.options["component"], row.options["artifacts"]) == ("v", "4.69 %")
     vectors = model.finish(model.prefix(model.pixels([load() for load in data.pictures]))).vectors.numpy()
-    slow = [scores(kmeans(vectors, 3, seed=seed), data.classes)["NMI"] for seed in range(2)]
+    slow = [clustering_scores(kmeans(vectors, 3, seed=seed), data.classes)["NMI"] for seed in range(2)]
     (plain,) = [c for c in cells if (c.method, c.metric, c.options["features"]) == ("cbir", "NMI", "unit")]
     assert plain.value == pytest.approx(100 * np.mean(slow), abs=1e-6)
     assert (plain.low, plain.high) == pytest.approx((100 * min(slow), 100 * max(slow)))

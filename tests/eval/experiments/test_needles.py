@@ -153,7 +153,7 @@ def test_a_needle_covers_what_it_says_and_its_scene_holds_no_other():
         assert len(things) <= int(one.part["objects"]) and image.size == (640, 480)
     code = next(iter(data.scenes[3].instances))
     sprite = next(sprite for sprite in sprites() if sprite.code == code)
-    on = compose("needles", 3, objects=int(data.scenes[3].part["objects"]) - 1, needle=(sprite, 0.05)).things
+    on = compose("needles", 3, objects=int(data.scenes[3].part["objects"]) - 1, needle=(sprite, 0.05)).objects
     assert [thing.sprite.code for thing in on if thing.sprite.held_out] == [code]
     assert datasets.read_instances("needles-playroom-320").scenes[0].read().size == (320, 240)
 

@@ -21,7 +21,7 @@ from eval.report.results import read
 from foir import Prompt, Unavailable, image_text
 from foir.image_text import blip2
 from tests import lookalikes
-from tests.conftest import scene
+from tests.conftest import scene, with_members
 
 SIZE = (60, 40)
 ENTITY = """<annotation><filename>{name}.jpg</filename><size><width>60</width><height>40</height><depth>3</depth></size>
@@ -171,7 +171,7 @@ def speaking():
             block = replace(block, logits=(queries @ block.keys.mT).squeeze(-2) * queries.shape[-1] ** -0.5)
         return encoder.finish(Prefix(tokens, block)).vectors[:, None]
 
-    return replace(model, image_vectors=vectors)
+    return with_members(model, image_vectors=vectors)
 
 
 def value_of(cells, method, metric, **options):
@@ -242,7 +242,7 @@ def test_the_matching_head_ranks_the_shortlist_again(made, speaking, monkeypatch
         shift = 0 if pull is None else pull.strength
         return torch.tensor([len(text) + float(text.split()[-1]) * 2 + shift for text in texts]) * tokens[:, 0, 0]
 
-    judged = replace(speaking, match=match)
+    judged = with_members(speaking, match=match)
     rows = (Row("plain"), Row("qpert", {"boxes": "annotated", "strength": 2, "mode": "legacy"}))
     words = speaking.encode_texts([text for said in made.captions for text in said]).vectors
     plain = np.stack([speaking.vectors(speaking.encode_images([load()]))[0, 0].numpy() for load in made.pictures])
@@ -293,19 +293,19 @@ def test_a_caption_that_follows_the_finger_is_counted(speaking):
         said=("Two dogs and a cup.",), kinds=(("guide dog", "big"), ("tea cup",), ("horse", "big")),
     )  # fmt: skip
     assert caption_steering.category_words(data) == {"dog": 0, "cup": 1, "horse": 2}
-    cells = caption_steering.run(Leaning("made", "made", (), (), (0, 2)), data, replace(speaking, caption=caption))
+    cells = caption_steering.run(Leaning("made", "made", (), (), (0, 2)), data, with_members(speaking, caption=caption))
     assert value_of(cells, "plain", "says") == 50 and value_of(cells, "plain", "says what is not there") == 100
     assert value_of(cells, "qpert", "says", strength=2) == 100
     assert value_of(cells, "qpert", "says what is not there minus unpointed", strength=2) == -100
     assert value_of(cells, "qpert", "CIDEr", strength=2) is not None
     with pytest.raises(Unavailable, match="writes no captions"):
-        caption_steering.run(Leaning("made", "made", (), (), (0,)), data, replace(speaking, caption=None))
+        caption_steering.run(Leaning("made", "made", (), (), (0,)), data, with_members(speaking, caption=None))
 
 
 def test_what_it_costs_is_measured_on_the_model(capsys):
     from transformers import Blip2ForImageTextRetrieval
 
-    model = blip2.wrap(lookalikes.blip2(Blip2ForImageTextRetrieval), lookalikes.Letters(1), "made")
+    model = blip2.Blip2Retrieval("blip2", "made", lookalikes.blip2(Blip2ForImageTextRetrieval), lookalikes.Letters(1))
     experiment = EXPERIMENTS["qpert-tableB"]
     assert isinstance(experiment, Cost)
     cells = perturbation_cost.cost(experiment, model, 2)

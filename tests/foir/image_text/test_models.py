@@ -9,7 +9,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from foir import BadPrompt, Unavailable, image_text
 from foir.encoders import clip as image_tower
-from foir.image_text import clip, truncation_notes
+from foir.image_text import clip
+from foir.image_text.base import truncation_notes
 from tests.conftest import scene
 from tests.lookalikes import END, Letters
 
@@ -42,7 +43,7 @@ def opened(clip_model, tmp_path_factory):
     clip_model.save_pretrained(folder)
     vision = CLIPVisionModelWithProjection.from_pretrained(folder)
     text = CLIPTextModelWithProjection.from_pretrained(folder)
-    return clip.wrap(image_tower.wrap(vision, "clip-base-projected", "made", projected=True), text, Letters())
+    return clip.Clip(image_tower.wrap(vision, "clip-base-projected", "made", projected=True), text, Letters())
 
 
 def test_words_and_pictures_are_the_librarys_own(clip_model, opened):
@@ -53,7 +54,7 @@ def test_words_and_pictures_are_the_librarys_own(clip_model, opened):
         theirs = clip_model(**tokens, pixel_values=pixels)
     ours = opened.encode_texts(texts)
     np.testing.assert_allclose(ours.vectors, theirs.text_embeds.numpy(), atol=1e-5)
-    features = opened.vectors(opened.encode_images(pictures))[:, 0].numpy()
+    features = opened.image_vectors(opened.encode_images(pictures))[:, 0].numpy()
     np.testing.assert_allclose(features, theirs.image_embeds.numpy(), atol=1e-5)
     assert ours.notes == ()
     assert opened.caption is None

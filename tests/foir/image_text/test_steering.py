@@ -23,18 +23,19 @@ def open_blip2():
 
     model = lookalikes.blip2(Blip2ForImageTextRetrieval)
     sites = [layer.crossattention.attention for layer in model.qformer.encoder.layer[::2]]
-    return model, blip2.wrap(model, lookalikes.Letters(1), "made"), [(s, s.query, s.num_attention_heads) for s in sites]
+    opened = blip2.Blip2Retrieval("blip2", "made", model, lookalikes.Letters(1))
+    return model, opened, [(s, s.query, s.num_attention_heads) for s in sites]
 
 
 def open_coca():
     model = lookalikes.coca()
-    return model, coca.wrap(model, CocaLetters(), "made"), [(model.visual.attn_pool, None, 3)]
+    return model, coca.Coca(model, CocaLetters(), "made"), [(model.visual.attn_pool, None, 3)]
 
 
 def open_internvl():
     model = lookalikes.stirred(lookalikes.InternVLike())
     sites = [(layer.cross_attn, layer.cross_attn.q_proj, 4) for layer in model.qllama.model.layers[::2]]
-    opened = internvl.wrap(model, lookalikes.Letters(0), "made")
+    opened = internvl.InternVL(model, lookalikes.Letters(0), "made")
     return model, opened, [*sites, (model.clip_projector.cross_attn, None, 3)]
 
 
@@ -99,8 +100,8 @@ def test_untouched_it_is_the_librarys_own_forward(opened, pictures):
     theirs = library(name, model, pixels_of(name, pictures))
     tokens = ours.encode_images(pictures)
     assert tokens.shape[1] == ours.first_patch + ours.grid[0] * ours.grid[1]
-    assert torch.equal(ours.vectors(tokens), theirs)
-    ours.vectors(tokens, ours.perturbation(tokens, regions(ours, BOXES), strength=4.0))
+    assert torch.equal(ours.image_vectors(tokens), theirs)
+    ours.image_vectors(tokens, ours.perturbation(tokens, regions(ours, BOXES), strength=4.0))
     assert torch.equal(library(name, model, pixels_of(name, pictures)), theirs)  # and it stays so
 
 
@@ -127,7 +128,7 @@ def test_attached_without_effect_it_changes_nothing(opened, pictures):
     tokens = ours.encode_images(pictures)
     half = [[(0, 0, 160, 60)], [(80, 0, 160, 120)]]
     pull = ours.perturbation(tokens, regions(ours, half), strength=8.0, weight="0.5-S")
-    torch.testing.assert_close(ours.vectors(tokens, pull), ours.vectors(tokens), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours.image_vectors(tokens, pull), ours.image_vectors(tokens), rtol=1e-5, atol=1e-6)
 
 
 def literal(site_keys, queries, heads, covers, theta, strength):
@@ -159,7 +160,7 @@ def test_scores_are_those_of_a_slow_literal_implementation(opened, pictures):
 
         return hook
 
-    keys = ours.keys(tokens)
+    keys = ours.attention_keys(tokens)
     handles = []
     for (site, query, heads), own in zip(sites, keys, strict=True):
         if query is not None:
@@ -174,8 +175,8 @@ def test_scores_are_those_of_a_slow_literal_implementation(opened, pictures):
         for site, query, _ in sites:
             if query is None:
                 del site.forward
-    torch.testing.assert_close(ours.vectors(tokens, pull), theirs, rtol=1e-4, atol=1e-5)
-    assert (theirs - ours.vectors(tokens)).abs().max() > 1e-3
+    torch.testing.assert_close(ours.image_vectors(tokens, pull), theirs, rtol=1e-4, atol=1e-5)
+    assert (theirs - ours.image_vectors(tokens)).abs().max() > 1e-3
 
 
 def slow_forward(name, site, change):
@@ -208,10 +209,10 @@ def test_a_batch_is_its_pictures_alone_and_no_object_no_change(opened, pictures)
     _, ours, _, _ = opened
     tokens = ours.encode_images(pictures)
     pull = ours.perturbation(tokens, [*regions(ours, BOXES[:1]), []], strength=3.0)
-    together = ours.vectors(tokens, pull)
-    alone = ours.vectors(tokens[:1], ours.perturbation(tokens[:1], regions(ours, BOXES[:1]), strength=3.0))
+    together = ours.image_vectors(tokens, pull)
+    alone = ours.image_vectors(tokens[:1], ours.perturbation(tokens[:1], regions(ours, BOXES[:1]), strength=3.0))
     torch.testing.assert_close(together[:1], alone, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(together[1:], ours.vectors(tokens[1:]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(together[1:], ours.image_vectors(tokens[1:]), rtol=1e-5, atol=1e-6)
 
 
 def test_kept_subspaces_are_as_good_as_new(opened, pictures, tmp_path):
@@ -222,10 +223,10 @@ def test_kept_subspaces_are_as_good_as_new(opened, pictures, tmp_path):
     _, ours, _, _ = opened
     tokens = ours.encode_images(pictures)
     pull = ours.perturbation(tokens, regions(ours, BOXES), strength=3.0, weight="1-S")
-    save_file(pull.tensors(), tmp_path / "kept.safetensors")
+    save_file(pull.to_tensors(), tmp_path / "kept.safetensors")
     kept = Perturbation.from_tensors(load_file(tmp_path / "kept.safetensors"))
     again = replace(kept, strength=3.0, weight="1-S")
-    assert torch.equal(ours.vectors(tokens, again), ours.vectors(tokens, pull))
+    assert torch.equal(ours.image_vectors(tokens, again), ours.image_vectors(tokens, pull))
 
 
 def test_blip2_scores_and_matches_as_the_library_does(pictures):
@@ -253,11 +254,11 @@ def test_blip2_writes_what_the_library_writes(pictures):
     from transformers import Blip2ForConditionalGeneration
 
     model = lookalikes.blip2(Blip2ForConditionalGeneration)
-    ours = blip2.wrap_captions(model, lookalikes.Letters(1), "made")
+    ours = blip2.Blip2Captions("blip2-captions", "made", model, lookalikes.Letters(1))
     assert ours.caption is not None
     tokens = ours.encode_images(pictures)
     ids = model.generate(
-        pixels_of("blip2", pictures), max_new_tokens=blip2.WORDS, num_beams=blip2.BEAMS, do_sample=False
+        pixels_of("blip2", pictures), max_new_tokens=blip2.MAX_NEW_TOKENS, num_beams=blip2.BEAMS, do_sample=False
     )
     theirs = lookalikes.Letters().batch_decode(ids)
     assert [line.split()[:8] for line in ours.caption(tokens)] == [
@@ -278,7 +279,7 @@ def test_blip2_in_half_precision_beside_a_full_qformer(pictures, dtype):
     model.to(dtype)
     model.qformer.float()
     model.query_tokens.data = model.query_tokens.data.float()
-    half = blip2.wrap(model, lookalikes.Letters(1), "made")
+    half = blip2.Blip2Retrieval("blip2", "made", model, lookalikes.Letters(1))
     assert half.match is not None
     tokens = half.encode_images(pictures)
     assert tokens.dtype == dtype
@@ -289,7 +290,7 @@ def test_blip2_in_half_precision_beside_a_full_qformer(pictures, dtype):
 
 def test_random_weights_read_no_texts():
     model, _, _ = open_blip2()
-    silent = blip2.wrap(model, None, "random")
+    silent = blip2.Blip2Images("blip2", "random", model, None)
     assert silent.match is None
     with pytest.raises(Unavailable, match="reads no texts"):
         silent.encode_texts(TEXTS)
@@ -313,7 +314,7 @@ def test_strengths_that_make_no_sense_are_refused(toy, photo, tmp_path):
 
 def test_coca_writes_the_likeliest_words(pictures, monkeypatch):
     monkeypatch.setattr(beam_search, "WIDTH", 1)
-    monkeypatch.setattr(coca, "LONGEST", 8)
+    monkeypatch.setattr(coca, "MAX_WORDS", 8)
     model, ours, _ = open_coca()
     assert ours.caption is not None
     tokens, pixels = ours.encode_images(pictures), pixels_of("coca", pictures)
@@ -335,7 +336,7 @@ def test_coca_of_another_kind_is_refused():
     model = lookalikes.coca()
     model.visual.attn_pool = None
     with pytest.raises(Unavailable, match="attentional pooler"):
-        coca.wrap(model, CocaLetters(), "made")
+        coca.Coca(model, CocaLetters(), "made")
 
 
 def test_code_of_strangers_needs_a_word(monkeypatch):
@@ -370,7 +371,7 @@ def test_a_caption_leans_towards_what_is_pointed_at(toy, photo, tmp_path):
     tokens = model.encode_images([read.image])
     assert model.caption_image(tokens, read) == "picture of 1"
     assert model.caption_image(tokens, read, Prompt.point(5, 5), 2.5) == "picture of 1, 1 pulled by 2.5"
-    silent = clip.load_text_tower(toy)
+    silent = clip.EncoderModel(toy)
     with pytest.raises(Unavailable, match="writes no captions"):
         silent.caption_image(tokens, read)
     with pytest.raises(Unavailable, match="reads no texts"):

