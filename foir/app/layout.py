@@ -36,7 +36,7 @@ def build(collections: Collections) -> gr.Blocks:
     """Build the page and its API."""
     initial, can_add = initial_state(collections.controller().capabilities), collections.can_add
     with gr.Blocks(title="foir", analytics_enabled=False, delete_cache=(SWEEP, HOUR)) as blocks:
-        gr.HTML("<h1>foir</h1><p>Point at an object. Find the images that contain it.</p>", elem_id="title")
+        gr.HTML("<h1>foir</h1><p>Point at an object. Find images with it.</p>", elem_id="title")
         ui: Components = {"session": gr.State(None, time_to_live=HOUR, delete_callback=collections.sessions.drop)}
         with gr.Row(elem_id="columns"):
             with gr.Column(min_width=320, elem_id="query"):
@@ -83,7 +83,7 @@ def _query_column(initial: dict[str, dict[str, Any]]) -> Components:
         "text": gr.Textbox(
             label="Describe what you are looking for",
             show_label=False,
-            placeholder="Describe what you are looking for, or point at it",
+            placeholder="Describe an object, or point at it",
             max_length=MAX_TEXT,
             submit_btn="Search",
             elem_id="text",

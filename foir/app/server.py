@@ -39,7 +39,7 @@ def launch(collections: Collections) -> gr.Blocks:
             font=["system-ui", "sans-serif"],  # Gradio's default fonts are downloaded
             font_mono=["ui-monospace", "monospace"],
         ).set(body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300"),  # for contrast
-        css=read_asset("style.css"),
+        css=read_asset("page.css"),
         app_kwargs={"routes": image_routes(collections), "middleware": [Middleware(RequestGuard)]},
         mcp_server=True,
         max_file_size=UPLOAD_BYTES,
