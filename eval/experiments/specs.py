@@ -156,4 +156,4 @@ class ImageTextSpec(ExperimentSpec):
 
 def file_stem(*names: str) -> str:
     """The name of a results file without its suffix."""
-    return "-".join(names).replace("/", "_")
+    return safe_name("-".join(names))
