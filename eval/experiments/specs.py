@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from foir import encoders, image_text
+from foir.filenames import safe_name
 from foir.image_text import ImageTextModel
 
 from .. import datasets
