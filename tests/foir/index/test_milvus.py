@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, encoders
-from foir.app import Page
+from foir.app.controller import Controller
 from foir.app.sessions import Settings
 from foir.cli.main import main as ask
 from foir.index import Object
 from foir.index.loader import open_index
 from foir.search.query import Feedback, Query
 from index_build.cli import main
-from index_build.milvus_store import uri_of
+from index_build.milvus_store import parse_store
 from index_build.pipeline import Plan, build
-from index_build.sources.folder import Note
+from index_build.sources import Metadata
 from tests.conftest import draw
 
 COUNT = 40
@@ -36,8 +36,10 @@ def both(tmp_path_factory):
     pictures = draw(root / "pictures", COUNT)
     (pictures / "05.png").write_bytes(b"no picture")
     box = Object(-1, (20.0, 10.0, 80.0, 70.0), None, "kind", None, 'a "thing"', None)
-    notes = {f"{n:02}.png": Note(f"Picture {n}.", "a source", "MIT" if n % 2 else None, (box,)) for n in range(COUNT)}
-    plan: Any = {"heads": True, "objects": "mao", "device": "cpu", "notes": notes}
+    known = {
+        f"{n:02}.png": Metadata(f"Picture {n}.", "a source", "MIT" if n % 2 else None, (box,)) for n in range(COUNT)
+    }
+    plan: Any = {"heads": True, "objects": "mao", "device": "cpu", "metadata": known}
     build(Plan(pictures, root / "files", "toy-words", **plan))
     build(Plan(pictures, root / "kept", "toy-words", store=f"milvus:{root / 'photos.db'}", **plan))
     return root / "files", root / "kept"
@@ -135,18 +137,22 @@ def test_the_command_line_narrows_too(both, capsys, monkeypatch):
 
 
 def test_the_page_does_not_know_the_difference(searchers):
-    pages = [Page(searcher.index, partial(Searcher, searcher.index, searcher.encoder), "few") for searcher in searchers]
+    pages = [
+        Controller(searcher.index, partial(Searcher, searcher.index, searcher.encoder), "few") for searcher in searchers
+    ]
     shown = [page.start(Settings("phs", 2)) for page in pages]
     one, other = ([(hit["id"], hit["name"], hit["url"]) for hit in each.results["hits"]] for each in shown)
-    assert one == other and shown[0].pointer["tries"] == shown[1].pointer["tries"] != ()
-    offers = [page.offer for page in pages]
-    assert offers[0] == offers[1] and offers[1].cached and offers[1].words and offers[1].objects
+    assert one == other and shown[0].pointer["suggestions"] == shown[1].pointer["suggestions"] != ()
+    offers = [page.capabilities for page in pages]
+    assert offers[0] == offers[1] and offers[1].has_head_cache and offers[1].has_text and offers[1].has_objects
     for page, each in zip(pages, shown, strict=True):
-        assert [hit["heat"] is not None for hit in page.explain(each.session)["hits"]][:3] == [True] * 3
-        assert page.why(each.session, each.results["hits"][0]["id"])["lines"][-1].startswith("Of the heads")
-        assert len(page.panels.map()["points"]) == COUNT - 1
+        assert [hit["heat"] is not None for hit in page.heatmaps(each.session)["hits"]][:3] == [True] * 3
+        assert page.explain(each.session, each.results["hits"][0]["id"])["lines"][-1].startswith(
+            "Most similar in the selected heads"
+        )
+        assert len(page.views.map()["points"]) == COUNT - 1
         judged = page.refine(each.session, {"liked": [7], "disliked": [9]}, Settings("phs", 2))
-        assert "as you judged" in judged.results["note"]
+        assert "with your feedback" in judged.results["note"]
 
 
 def test_a_restart_loses_nothing(tmp_path):
@@ -179,7 +185,7 @@ def test_building_again_takes_the_old_ones_place(tmp_path, capsys):
     (pictures / "00.png").unlink()
     assert main([*asked, store]) == 0
     second = json.loads((tmp_path / "kept" / "manifest.json").read_text())["store"]
-    client = connect(uri_of(store))
+    client = connect(parse_store(store))
     assert set(client.list_collections()) == {first["collection"], second["collection"]} and first != second
     assert len(open_index(tmp_path / "kept")) == 3 and len(before) == 4
     assert before.get(0).file == "00.png"  # who has the old one open goes on with it
@@ -211,7 +217,7 @@ def test_gc_drops_no_collection_that_only_the_folder_names(tmp_path):
     manifest = json.loads(path.read_text()) | {"retired": [live]}
     path.write_text(json.dumps(manifest | {"digest": manifest_digest(manifest)}))
     assert main(["gc", str(tmp_path / "theirs")]) == 0
-    assert connect(uri_of(store)).list_collections() == [live["collection"]]
+    assert connect(parse_store(store)).list_collections() == [live["collection"]]
     assert len(open_index(tmp_path / "mine")) == 4
 
 
@@ -238,7 +244,7 @@ def test_a_sending_that_was_killed_leaves_the_old_index_and_is_dropped_later(tmp
     pictures = draw(tmp_path / "pictures", 4)
     plan = Plan(pictures, tmp_path / "kept", "toy", device="cpu", store=f"milvus:{tmp_path / 'photos.db'}")
     build(plan)
-    client = connect(uri_of(str(plan.store)))
+    client = connect(parse_store(str(plan.store)))
     [old] = client.list_collections()
     (pictures / "00.png").unlink()
 
