@@ -1,1 +1,1 @@
-"""Building indexes: decode, encode, write shards, publish."""
+"""Builds and maintains the indexes that foir searches."""

@@ -1,7 +1,7 @@
-"""`python -m index_build`; see `index_build.cli`."""
+"""Run with `python -m index_build`; see `index_build.cli`."""
 
 import sys
 
-from index_build.cli import main
+from .cli import main
 
 sys.exit(main())

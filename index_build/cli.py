@@ -1,181 +1,183 @@
-"""`python -m index_build build FOLDER --out INDEX`, and what is done to an index afterwards."""
+"""The command line: builds an index, changes it, checks it, and shares it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foir.errors import BadIndex, FoirError
 
 if TYPE_CHECKING:
-    from index_build.sources.folder import Source
-    from index_build.update import Changed
+    from .update import UpdateResult
 
 PLAYROOM = Path("foir/assets/playroom")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 when at least one picture was indexed."""
-    args = _parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None, prog: str = "python -m index_build") -> int:
+    """Build, update, check and publish indexes.
+
+    Args:
+        argv: The arguments; those of the process if left out.
+        prog: The command that was called, for help and messages.
+
+    Returns:
+        The exit status: 0 when at least one image was indexed, or the command succeeded.
+    """
+    args = _parser(prog).parse_args(argv)
     try:
         args.run(args)
     except FoirError as error:
         print(f"index_build: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nindex_build: stopped; the same command goes on from the last finished shard.", file=sys.stderr)
+        print("\nindex_build: stopped; the same command resumes after the last finished shard.", file=sys.stderr)
         return 130
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m index_build", description="Builds indexes that foir searches.")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Build, update, check and publish indexes.")
+    parser.set_defaults(prog=prog)
     commands = parser.add_subparsers(required=True)
-    build = commands.add_parser("build", help="index pictures; run it again to finish a killed build")
-    build.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a folder, hf://datasets/USER/NAME of a known data set, a pattern of files or of "
-        "parquet tables with pictures, also on shared storage (s3://bucket/**/*.jpg)",
-    )
-    build.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder to write the index to")
-    build.add_argument("--encoder", default="mini", help="mini (default), dinov2-base-reg, clip-large, ...")
-    build.add_argument("--text", metavar="NAME", help="model for search by words; mini brings its own")
-    build.add_argument("--objects", metavar="mao", help="keep a vector of all objects of a picture, to find small ones")
-    build.add_argument("--revision", help="commit, tag or branch of the encoder's weights")
-    build.add_argument("--heads", action="store_true", help="keep a head cache, for query-db mode")
-    build.add_argument("--store", metavar="milvus:URI", help="keep the rows in Milvus in the place of files")
-    build.add_argument("--ray", metavar="ADDRESS", help="build on a Ray cluster; local for one on this machine")
-    _computing(build)
-    build.set_defaults(run=_build)
-    update = commands.add_parser("update", help="take in what was added to, changed in or removed from the folder")
-    _computing(_index(update))
-    update.set_defaults(run=_update)
-    add = commands.add_parser("add", help="add some pictures of the folder")
-    _index(add).add_argument("paths", metavar="FILE", type=Path, nargs="+", help="pictures or folders of them")
-    _computing(add)
-    add.set_defaults(run=_add)
-    remove = commands.add_parser("remove", help="remove pictures from the index; the files themselves stay")
-    _index(remove).add_argument("names", metavar="NAME", nargs="+", help="as search results give it, or a folder")
-    remove.set_defaults(run=_remove)
-    verify = commands.add_parser("verify", help="read every byte and say what is damaged")
-    _index(verify).set_defaults(run=_verify)
-    gc = commands.add_parser("gc", help="remove files that only an older state of the index or a killed build used")
-    _index(gc).set_defaults(run=_gc)
-    publish = commands.add_parser("publish", help="put an index on the Hugging Face Hub, as a data set repository")
-    _index(publish).add_argument("--repo", metavar="USER/NAME", required=True)
-    publish.add_argument("--private", action="store_true", help="make the repository private, if it is made")
-    publish.set_defaults(run=_publish)
-    pull = commands.add_parser("pull", help="fetch an index from the Hub, or bring a copy of it up to date")
-    pull.add_argument("repo", metavar="REPO", help="USER/NAME, or hf://datasets/USER/NAME[@COMMIT]")
-    pull.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder for the copy")
-    pull.add_argument("--revision", help="commit, tag or branch; the newest commit if left out")
-    pull.set_defaults(run=_pull)
-    space = commands.add_parser("deploy-space", help="serve the page as a Space on the Hugging Face Hub")
-    space.add_argument("--repo", metavar="USER/NAME", required=True)
-    space.add_argument(
-        "--index", metavar="INDEX", nargs="+", default=[], help="hf://datasets/USER/NAME[@COMMIT]; else the sample"
-    )
-    space.add_argument("--private", action="store_true", help="make the Space private, if it is made")
-    space.set_defaults(run=_deploy_space)
-    bench = commands.add_parser("bench", help="measure a whole build beside the encoder alone")
-    bench.add_argument("folder", metavar="FOLDER", type=Path)
-    bench.add_argument("--encoder", default="mini")
-    bench.add_argument("--limit", type=int, help="take only so many of the pictures")
-    bench.set_defaults(run=_bench)
-    playroom = commands.add_parser("playroom", help="compose the sample gallery and index it")
-    playroom.add_argument("--out", metavar="INDEX", type=Path, default=PLAYROOM)
-    playroom.set_defaults(run=_playroom)
-    sprites = commands.add_parser("sprites", help="make the sprite sheets of the playroom")
-    sprites.add_argument("package", metavar="PACKAGE", type=Path, help="WebP files of @lobehub/fluent-emoji-3d")
-    sprites.add_argument("emoji_test", metavar="EMOJI_TEST", type=Path, help="Unicode's emoji-test.txt")
-    sprites.add_argument("--out", metavar="FOLDER", type=Path, default=PLAYROOM / "sprites")
-    sprites.set_defaults(run=_sprites)
+
+    def add(name: str, run: Callable[[argparse.Namespace], None], text: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, epilog=f"Example: %(prog)s {example}")
+        command.set_defaults(run=run)
+        return command
+
+    _add_build(add("build", _build, "Index images. Run it again to resume a killed build.", "~/Pictures --out INDEX"))
+    command = add("update", _update, "Index what was added to, changed in or removed from the folder.", "INDEX")
+    _add_device(_add_index(command))
+    command = add("add", _add, "Index some images of the folder.", "INDEX ~/Pictures/new")
+    _add_index(command).add_argument("paths", metavar="FILE", type=Path, nargs="+", help="images or folders of them")
+    _add_device(command)
+    text = "Remove images from the index. The files themselves stay."
+    command = add("remove", _remove, text, "INDEX holidays/IMG_1234.jpg")
+    _add_index(command).add_argument("names", metavar="NAME", nargs="+", help="as in search results, or a folder")
+    _add_index(add("verify", _verify, "Read every byte and report what is damaged.", "INDEX"))
+    _add_index(add("gc", _gc, "Remove files that only older states of the index or killed builds used.", "INDEX"))
+    text = "Publish an index on the Hugging Face Hub as a data set."
+    command = _add_index(add("publish", _publish, text, "INDEX --repo USER/NAME"))
+    _add_repo(command)
+    command = add("pull", _pull, "Fetch an index from the Hub, or bring a copy up to date.", "USER/NAME --out INDEX")
+    command.add_argument("repo", metavar="REPO", help="USER/NAME, or hf://datasets/USER/NAME[@COMMIT]")
+    command.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder for the copy")
+    command.add_argument("--revision", help="commit, tag or branch; the newest commit if left out")
+    command = add("deploy-space", _deploy_space, "Serve the page as a Space of the Hub.", "--repo USER/NAME")
+    _add_repo(command)
+    address = "hf://datasets/USER/NAME[@COMMIT]; the sample if left out"
+    command.add_argument("--index", metavar="INDEX", nargs="+", default=[], help=address)
+    command = add("bench", _bench, "Compare a whole build with the encoder alone.", "~/Pictures --limit 500")
+    command.add_argument("folder", metavar="FOLDER", type=Path)
+    command.add_argument("--encoder", default="mini")
+    command.add_argument("--limit", type=int, help="take only so many of the images")
+    command = add("playroom", _playroom, "Compose the sample gallery and index it (in a checkout).", "--out INDEX")
+    command.add_argument("--out", metavar="INDEX", type=Path, default=PLAYROOM)
+    text = "Write the sprite sheets of the playroom (in a checkout)."
+    command = add("sprites", _sprites, text, "package/assets emoji-test.txt")
+    command.add_argument("package", metavar="PACKAGE", type=Path, help="WebP files of @lobehub/fluent-emoji-3d")
+    command.add_argument("emoji_test", metavar="EMOJI_TEST", type=Path, help="Unicode's emoji-test.txt")
+    command.add_argument("--out", metavar="FOLDER", type=Path, default=PLAYROOM / "sprites")
     return parser
 
 
-def _index(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def _add_build(command: argparse.ArgumentParser) -> None:
+    source = (
+        "a folder, hf://datasets/USER/NAME of a known data set, or a pattern of image files or of parquet tables, "
+        "also on remote storage (s3://bucket/**/*.jpg)"
+    )
+    command.add_argument("source", metavar="SOURCE", help=source)
+    command.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder to write the index to")
+    command.add_argument("--encoder", default="mini", help="mini (default), dinov2-base-reg, clip-large, ...")
+    command.add_argument("--text", metavar="NAME", help="model for text queries; mini has its own")
+    command.add_argument(
+        "--objects", metavar="mao", help="add one vector for all objects of an image, to find small ones"
+    )
+    command.add_argument("--revision", help="commit, tag or branch of the encoder's weights")
+    command.add_argument("--heads", action="store_true", help="write a head cache, for query-db mode")
+    command.add_argument("--store", metavar="milvus:URI", help="keep the rows in Milvus instead of files")
+    command.add_argument("--ray", metavar="ADDRESS", help="build on a Ray cluster; local for one on this machine")
+    _add_device(command)
+
+
+def _add_index(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("index", metavar="INDEX", type=Path)
     return command
 
 
-def _computing(command: argparse.ArgumentParser) -> None:
+def _add_device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     command.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
 
 
+def _add_repo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--repo", metavar="USER/NAME", required=True)
+    command.add_argument("--private", action="store_true", help="make the repository private if it is created")
+
+
 def _build(args: argparse.Namespace) -> None:
-    from index_build.pipeline import Plan, build
+    from .pipeline import Plan, build
+    from .sources import open_source
 
-    source: Path | Source = Path(args.source)
-    if args.source.startswith("hf:"):
-        from foir.index.remote import parse_address
-        from index_build.sources.hub_datasets import Tables
-
-        source = Tables(*parse_address(args.source))
-    elif Path(args.source).is_dir():
-        pass
-    elif "://" in args.source or any(sign in args.source for sign in "*?[") or args.source.endswith(".parquet"):
-        from index_build.sources.fsspec_source import stored
-
-        source = stored(args.source)
-    plan = Plan(
-        source, args.out, args.encoder, args.heads, args.text, args.objects, args.revision, args.device, args.dtype,
-        ray=args.ray, store=args.store,
-    )  # fmt: skip
-    built = build(plan)
-    for entry in built.rejected:
-        print(f"left out {entry['file']}: {entry['reason']}", file=sys.stderr)
-    print(f"{built.pictures} pictures indexed, {len(built.rejected)} left out, {built.resumed} shards resumed")
+    names = ("encoder", "heads", "text", "objects", "revision", "device", "dtype", "ray", "store")
+    options = {name: getattr(args, name) for name in names}
+    result = build(Plan(open_source(args.source, args.out), args.out, **options))
+    _report_rejected(result.rejected)
+    print(f"{result.image_count} images indexed, {len(result.rejected)} left out, {result.resumed} shards resumed")
 
 
 def _update(args: argparse.Namespace) -> None:
-    from index_build.update import update
+    from .update import update
 
-    _tell(args.index, update(args.index, device=args.device, dtype=args.dtype))
+    _report_update(args, update(args.index, device=args.device, dtype=args.dtype))
 
 
 def _add(args: argparse.Namespace) -> None:
-    from index_build.update import add
+    from .update import add
 
-    _tell(args.index, add(args.index, args.paths, device=args.device, dtype=args.dtype))
+    _report_update(args, add(args.index, args.paths, device=args.device, dtype=args.dtype))
 
 
 def _remove(args: argparse.Namespace) -> None:
-    from index_build.update import remove
+    from .update import remove
 
-    _tell(args.index, remove(args.index, args.names))
+    _report_update(args, remove(args.index, args.names))
 
 
-def _tell(index: Path, done: Changed) -> None:
-    for entry in done.rejected:
+def _report_update(args: argparse.Namespace, result: UpdateResult) -> None:
+    _report_rejected(result.rejected)
+    print(f"{len(result.added)} images added, {len(result.reencoded)} encoded again, {len(result.removed)} removed")
+    if result.reencoded or result.removed:
+        print(f"{args.prog} gc {args.index} removes what only the old state used")
+
+
+def _report_rejected(rejected: Sequence[dict[str, str]]) -> None:
+    for entry in rejected:
         print(f"left out {entry['file']}: {entry['reason']}", file=sys.stderr)
-    print(f"{len(done.added)} pictures added, {len(done.renewed)} encoded again, {len(done.removed)} removed")
-    if done.renewed or done.removed:
-        print(f"python -m index_build gc {index} removes what only the old state used")
 
 
 def _verify(args: argparse.Namespace) -> None:
     from foir.index.loader import open_index
-    from index_build.maintenance import damages
 
-    found = damages(args.index)
-    if found:
-        raise BadIndex("\nindex_build: ".join(found))
-    print(f"{len(open_index(args.index))} pictures, every byte as it was published")
+    from .maintenance import find_damage
+
+    damage = find_damage(args.index)
+    if damage:
+        raise BadIndex("\nindex_build: ".join(damage))
+    print(f"{len(open_index(args.index))} images, every byte as it was published")
 
 
 def _gc(args: argparse.Namespace) -> None:
-    from index_build.maintenance import gc
+    from .maintenance import gc
 
     print(f"{gc(args.index)} files removed")
 
 
 def _publish(args: argparse.Namespace) -> None:
-    from index_build.publish import publish
+    from .publish import publish
 
     print(publish(args.index, args.repo, private=args.private))
 
@@ -188,24 +190,24 @@ def _pull(args: argparse.Namespace) -> None:
 
 
 def _deploy_space(args: argparse.Namespace) -> None:
-    from index_build.deploy_space import deploy
+    from .deploy_space import deploy
 
     print(deploy(args.repo, indexes=args.index, private=args.private))
 
 
 def _bench(args: argparse.Namespace) -> None:
-    from index_build import benchmark
+    from . import benchmark
 
     print(benchmark.run(args.folder, encoder=args.encoder, limit=args.limit))
 
 
 def _playroom(args: argparse.Namespace) -> None:
-    from index_build import playroom
+    from .playroom import build_gallery
 
-    print(f"{playroom.make(args.out).pictures} scenes indexed")
+    print(f"{build_gallery(args.out).image_count} scenes indexed")
 
 
 def _sprites(args: argparse.Namespace) -> None:
-    from index_build import sprites
+    from .sprites import write_sprites
 
-    print(f"{sprites.make(args.package, args.emoji_test, args.out)} sprites")
+    print(f"{write_sprites(args.package, args.emoji_test, args.out)} sprites")

@@ -1,10 +1,10 @@
-"""Pictures decoded ahead of the encoder; one that cannot be read is noted and passed over."""
+"""Decoding images in threads, ahead of the encoder. Unreadable images are recorded and skipped."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,73 +15,78 @@ from PIL import Image
 from foir import images
 from foir.errors import BadImage
 from foir.index import Item, Object
-from index_build.sources.folder import Raw, shown
 
-AHEAD = 32  # pictures decoded before the encoder asks for them
-Pixels = Callable[[Image.Image, Sequence[Object]], Any]
+from .encoding import Preprocess
+from .sources import SourceImage
+from .sources.folder import printable_name
+
+PREFETCH = 32  # images decoded before the encoder asks for them
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """A readable picture: its item, its known objects, and its pixels as the encoders want them."""
+class DecodedImage:
+    """A readable image: its item, its known objects, and the encoders' input."""
 
     item: Item
     objects: tuple[Object, ...]
-    pixels: Any
+    inputs: Any
 
 
 @dataclass(frozen=True)
-class Rejected:
-    """One that cannot be read, and why."""
+class RejectedImage:
+    """An unreadable image, and why it cannot be read."""
 
     file: str
     reason: str
 
 
-def decoded(
-    pictures: Iterable[Raw], pixels: Pixels, keep_thumb: Callable[[Image.Image], str]
-) -> Iterator[Decoded | Rejected]:
-    """Pictures in their order, decoded a little ahead of the encoder.
+def decode_images(
+    sources: Iterable[SourceImage], preprocess: Preprocess, write_thumbnail: Callable[[Image.Image], str]
+) -> Iterator[DecodedImage | RejectedImage]:
+    """Decode images in order, a little ahead of the encoder.
 
     Args:
-        pictures: As a source gives them.
-        pixels: What the encoders want of a picture and of the objects known on it.
-        keep_thumb: Keeps a picture's thumbnail and gives its digest; called on many threads.
+        sources: The images.
+        preprocess: Returns the encoders' input for an image and its known objects.
+        write_thumbnail: Stores the thumbnail of an image and returns its digest. Called from many threads.
     """
 
-    def decode(raw: Raw) -> Decoded | Rejected:
+    def decode(source: SourceImage) -> DecodedImage | RejectedImage:
         try:
-            return _decode(raw, pixels, keep_thumb)
+            return _decode(source, preprocess, write_thumbnail)
         except BadImage as error:
-            return Rejected(shown(raw.name), str(error))
+            return RejectedImage(printable_name(source.name), str(error))
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        ahead: deque[Future[Decoded | Rejected]] = deque()
+        pending: deque[Future[DecodedImage | RejectedImage]] = deque()
         try:
-            for raw in pictures:
-                ahead.append(pool.submit(decode, raw))
-                if len(ahead) > AHEAD:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+            for source in sources:
+                pending.append(pool.submit(decode, source))
+                if len(pending) > PREFETCH:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for waiting in ahead:
-                waiting.cancel()
+            for future in pending:
+                future.cancel()
 
 
-def _decode(raw: Raw, pixels: Pixels, keep_thumb: Callable[[Image.Image], str]) -> Decoded:
-    if shown(raw.name) != raw.name:
-        raise BadImage(f"{shown(raw.name)} has a name that is not UTF-8: rename the file.")
-    size, modified = _stamp(raw.data)
-    photo = images.read(raw.data)
-    note = raw.note
-    item = Item(raw.id, raw.name, *photo.size, note.caption, note.source, note.licence, keep_thumb(photo.image),
-                size, modified)  # fmt: skip
-    return Decoded(item, note.objects, pixels(photo.image, note.objects))
+def _decode(source: SourceImage, preprocess: Preprocess, write_thumbnail: Callable[[Image.Image], str]) -> DecodedImage:
+    name = printable_name(source.name)
+    if name != source.name:
+        raise BadImage(f"{name} has a name that is not UTF-8: rename the file.")
+    size, modified = _file_stamp(source.data)
+    photo = images.read(source.data)
+    known = source.metadata
+    item = Item(
+        source.id, name, *photo.size, known.caption, known.source, known.licence, write_thumbnail(photo.image), size,
+        modified,
+    )  # fmt: skip
+    return DecodedImage(item, known.objects, preprocess(photo.image, known.objects))
 
 
-def _stamp(data: Path | bytes) -> tuple[int | None, int | None]:
-    """Size and time of change of a file before it is read: a change while it is read shows at the next update."""
+def _file_stamp(data: Path | bytes) -> tuple[int | None, int | None]:
+    """Size and modification time before a file is read: the next update notices a change while it is read."""
     if isinstance(data, bytes):
         return None, None
     try:

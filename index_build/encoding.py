@@ -1,4 +1,4 @@
-"""What turns pictures into rows of an index: the encoders of its spaces. Only opening them imports torch."""
+"""The encoders that turn images into rows of an index. Only loading them imports torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from foir import masks
 from foir.errors import BadIndex, Unavailable
 from foir.index import OBJECTS, Index, Object
 
-LARGEST = 12_000_000  # pixels of a picture whose objects are looked for
+MAX_DETECTION_PIXELS = 12_000_000  # larger images are reduced before objects are detected in them
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,26 +27,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MadeBy:
-    """What makes a space: an encoder, its revision and its probe feature (see `foir.index.Space`), and in which way.
+class EncoderRecord:
+    """What an index records about the encoder of a space; see `foir.index.Space`.
 
-    The way is "" for a plain feature of the whole picture; for one that stands for all its objects it says how.
+    Attributes:
+        encoder: Registry name.
+        revision: Commit of the weights.
+        reference_feature: Its feature of a fixed image, to recognise the encoder by.
+        recipe: How one vector is made for all objects of an image; "" for a feature of the whole image.
     """
 
     encoder: str
     revision: str
-    probe: tuple[float, ...]
-    way: str = ""
+    reference_feature: tuple[float, ...]
+    recipe: str = ""
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """Some pictures as an index keeps them, all float32.
+class EncodedBatch:
+    """The features of some images, all float32.
 
     Attributes:
         vectors: Unit vectors [n, dim] by space.
         z: CLS head outputs of the `image` space [n, h, d_k].
-        residual: CLS residuals of it [n, d].
+        residual: CLS residuals of the `image` space [n, d].
     """
 
     vectors: Mapping[str, np.ndarray]
@@ -54,169 +58,167 @@ class Seen:
     residual: np.ndarray
 
 
-class Eyes(Protocol):
-    """The encoders of an index."""
+class Preprocess(Protocol):
+    """Turns an image and its known objects into an input of `SpaceEncoders.encode`."""
+
+    def __call__(self, image: Image.Image, objects: Sequence[Object] = (), /) -> Any:
+        """The input. Called from many threads."""
+
+
+class SpaceEncoders(Protocol):
+    """The encoders of all spaces of an index."""
 
     @property
-    def made_by(self) -> Mapping[str, MadeBy]:
-        """What makes each space."""
+    def records(self) -> Mapping[str, EncoderRecord]:
+        """What the index records, by space."""
 
-    def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
-        """A picture, with the objects that are known of it, as the encoders want it; called on many threads."""
+    @property
+    def preprocess(self) -> Preprocess:
+        """Makes the inputs of `encode`. Can be pickled without the encoders."""
 
-    def see(self, pixels: Sequence[Any]) -> Seen:
-        """A batch of pictures, encoded."""
+    def encode(self, inputs: Sequence[Any]) -> EncodedBatch:
+        """Encode a batch of preprocessed images."""
 
 
 @dataclass(frozen=True)
-class Frames:
-    """What encoders want of a picture, without the encoders: side, mean and deviation for each, and whether objects."""
+class Preprocessor:
+    """Preprocessing for encoders: (side, mean, deviation) for each of them, and whether objects are encoded."""
 
     windows: tuple[tuple[int, tuple[float, ...], tuple[float, ...]], ...]
-    objects: bool
+    with_objects: bool
 
-    def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
-        """Tensors, one for each encoder; then, for the space of objects, the picture with what is known."""
+    def __call__(self, image: Image.Image, objects: Sequence[Object] = (), /) -> Any:
+        """A tensor for each encoder, then (reduced image, its known objects) if objects are encoded."""
         from foir.encoders.base import preprocess
 
         tensors = tuple(preprocess(image, *window) for window in self.windows)
-        return (*tensors, _reduced(image, known)) if self.objects else tensors
+        return (*tensors, _reduce(image, objects)) if self.with_objects else tensors
 
 
-class Encoders:
-    """The registered encoders. Spaces that share one share its work."""
+class LoadedEncoders:
+    """Encoders of the registry. Spaces with the same encoder share its work."""
 
-    def __init__(self, encoders: Mapping[str, Encoder], *, objects: bool = False) -> None:
-        """Open the eyes.
+    def __init__(self, encoders: Mapping[str, Encoder], *, with_objects: bool = False) -> None:
+        """Prepare encoding.
 
         Args:
             encoders: By space.
-            objects: There is a space `objects` too; the encoder of `image` makes it.
+            with_objects: Add the space `objects`, made by the encoder of `image`.
         """
-        self.encoders, self.objects = encoders, objects
-        self.different = list({id(encoder): encoder for encoder in encoders.values()}.values())
-        self.frames = Frames(tuple((e.size, e.mean, e.std) for e in self.different), objects)
-        probes = [tuple(encoder.reference_feature().tolist()) for encoder in self.different]
-        self.made_by = {
-            name: MadeBy(encoder.name, encoder.revision, probes[self.different.index(encoder)])
+        self.encoders, self.with_objects = encoders, with_objects
+        self.unique = list({id(encoder): encoder for encoder in encoders.values()}.values())
+        self.preprocess = Preprocessor(tuple((e.size, e.mean, e.std) for e in self.unique), with_objects)
+        features = [tuple(encoder.reference_feature().tolist()) for encoder in self.unique]
+        self.records = {
+            name: EncoderRecord(encoder.name, encoder.revision, features[self.unique.index(encoder)])
             for name, encoder in encoders.items()
         }
-        if objects:
+        if with_objects:
             from foir.small_objects import detect
             from foir.small_objects.embed import mode_for
 
-            finder = detect.detector_name(encoders["image"])
-            way = json.dumps({**mode_for(encoders["image"]).as_dict, "finder": finder}, sort_keys=True)
-            self.made_by[OBJECTS] = replace(self.made_by["image"], way=way)
+            facts = {**mode_for(encoders["image"]).as_dict, "finder": detect.detector_name(encoders["image"])}
+            self.records[OBJECTS] = replace(self.records["image"], recipe=json.dumps(facts, sort_keys=True))
 
-    def pixels(self, image: Image.Image, known: Sequence[Object] = ()) -> Any:
-        """See `Frames.pixels`."""
-        return self.frames.pixels(image, known)
-
-    def see(self, pixels: Sequence[Any]) -> Seen:
-        """Encode a batch."""
+    def encode(self, inputs: Sequence[Any]) -> EncodedBatch:
+        """Encode a batch; see `SpaceEncoders.encode`."""
         from torch import stack
 
-        made = [e.finish(e.prefix(stack([each[i] for each in pixels]))) for i, e in enumerate(self.different)]
-        vectors = [_own(features.vectors) for features in made]
-        first = made[self.different.index(self.encoders["image"])]
-        by_space = {name: vectors[self.different.index(encoder)] for name, encoder in self.encoders.items()}
-        if self.objects:
-            by_space[OBJECTS] = self._objects([each[-1] for each in pixels])
-        return Seen(by_space, _own(first.z), _own(first.residual))
+        features = [e.finish(e.prefix(stack([each[i] for each in inputs]))) for i, e in enumerate(self.unique)]
+        vectors = [_to_numpy(each.vectors) for each in features]
+        image_features = features[self.unique.index(self.encoders["image"])]
+        by_space = {name: vectors[self.unique.index(encoder)] for name, encoder in self.encoders.items()}
+        if self.with_objects:
+            by_space[OBJECTS] = self._encode_objects([each[-1] for each in inputs])
+        return EncodedBatch(by_space, _to_numpy(image_features.z), _to_numpy(image_features.residual))
 
-    def _objects(self, pictures: Sequence[tuple[Image.Image, Sequence[DetectedObject]]]) -> np.ndarray:
-        """One vector for all objects of each picture: the known ones, or what is found where none is known."""
+    def _encode_objects(self, images: Sequence[tuple[Image.Image, Sequence[DetectedObject]]]) -> np.ndarray:
+        """One vector for all objects of each image: for the known ones, or for detected ones where none is known."""
         from torch import cat
 
         from foir.small_objects.embed import embed_objects
 
-        found = ((image, known or self._detector(image)) for image, known in pictures)
-        return _own(cat(embed_objects(self.encoders["image"], found)))
+        detected = ((image, objects or self._detector(image)) for image, objects in images)
+        return _to_numpy(cat(embed_objects(self.encoders["image"], detected)))
 
     @cached_property
     def _detector(self) -> Detector:
-        """Finds objects where none are known; loaded when the first such picture comes."""
+        """Detects objects where none are known. Loaded for the first such image."""
         from foir.small_objects import detect
 
         return detect.load(self.encoders["image"])
 
 
-def _reduced(image: Image.Image, known: Sequence[Object]) -> tuple[Image.Image, list[DetectedObject]]:
-    """A picture and its known objects, both by a whole number smaller where many such would not fit into memory."""
+def _reduce(image: Image.Image, objects: Sequence[Object]) -> tuple[Image.Image, list[DetectedObject]]:
+    """An image and its known objects, both reduced by a whole factor if many such images would not fit into memory."""
     from foir.small_objects.crops import DetectedObject
 
-    by = math.ceil(math.sqrt(image.width * image.height / LARGEST))
-    things = []
-    for thing in known:
-        mask = None if thing.mask is None else masks.decode(thing.mask, image.size)
-        x0, y0, x1, y1 = (corner / by for corner in thing.box)
-        things.append(DetectedObject((x0, y0, x1, y1), None if mask is None else mask[::by, ::by]))
-    return (image.reduce(by) if by > 1 else image), things
+    factor = math.ceil(math.sqrt(image.width * image.height / MAX_DETECTION_PIXELS))
+    reduced = []
+    for known in objects:
+        mask = None if known.mask is None else masks.decode(known.mask, image.size)
+        x0, y0, x1, y1 = (corner / factor for corner in known.box)
+        reduced.append(DetectedObject((x0, y0, x1, y1), None if mask is None else mask[::factor, ::factor]))
+    return (image.reduce(factor) if factor > 1 else image), reduced
 
 
-def _own(values: Tensor) -> np.ndarray:
-    """Float32 in memory of its own; a view would keep the tokens of its whole batch until the shard is done."""
+def _to_numpy(values: Tensor) -> np.ndarray:
+    """A float32 copy. A view would keep the tokens of its whole batch in memory until the shard is written."""
     return np.array(values.float().cpu(), np.float32)
 
 
-def opened(
+def load_encoders(
     encoder: str, text: str | None, objects: str | None, *, revision: str | None, device: str, dtype: str
-) -> Encoders:
-    """The eyes of a new index.
+) -> LoadedEncoders:
+    """Load the encoders of a new index.
 
     Args:
         encoder: Registry name for the `image` space.
-        text: The model whose joint space with words is kept too; None keeps the encoder's own where it has one.
-        objects: "mao" keeps one vector more for each picture, which stands for all its objects.
+        text: The model of the `text` space, for text queries; None takes `encoder` if it has a text tower.
+        objects: "mao" adds the space `objects`: one vector for all objects of an image.
         revision: Of the encoder's weights.
         device: "cpu", "cuda", "mps" or "auto".
         dtype: "float32", "bfloat16" or "float16".
 
     Raises:
-        Unavailable: A model cannot be loaded, or knows no words; there is no such way to keep objects;
-            prompts cannot steer the encoder.
+        Unavailable: A model cannot be loaded or encodes no text, the method for objects is unknown, or the encoder
+            cannot be prompted.
     """
     from foir import encoders, image_text
 
     if objects not in (None, "mao"):
-        raise Unavailable(f"There is no way {objects!r} to keep objects: use mao.")
+        raise Unavailable(f"There is no method {objects!r} to encode objects: use mao.")
     if not encoders.encoder_spec(encoder).promptable:
-        raise Unavailable(f"{encoder} has no CLS token, so nobody could point at what it sees: use another encoder.")
-    eye = encoders.load(encoder, revision=revision, device=device, dtype=dtype)
-    known = image_text.encoder_models()
-    text = text or (encoder if encoder in known else None)
-    eyes = {"image": eye}
+        raise Unavailable(f"{encoder} has no CLS token, so prompts cannot steer it: use another encoder.")
+    loaded = {"image": encoders.load(encoder, revision=revision, device=device, dtype=dtype)}
+    text_models = image_text.encoder_models()
+    text = text or (encoder if encoder in text_models else None)
     if text is not None:
-        if text not in known:
-            raise Unavailable(f"{text} knows no words for an index; foir has words for {', '.join(known)}.")
-        eyes["text"] = eye if text == encoder else encoders.load(text, device=device, dtype=dtype)
-    return Encoders(eyes, objects=objects is not None)
+        if text not in text_models:
+            raise Unavailable(f"{text} encodes no text for an index; these models do: {', '.join(text_models)}.")
+        loaded["text"] = loaded["image"] if text == encoder else encoders.load(text, device=device, dtype=dtype)
+    return LoadedEncoders(loaded, with_objects=objects is not None)
 
 
-def of_index(index: Index, *, device: str, dtype: str) -> Encoders:
-    """The eyes that an index was made with.
+def load_index_encoders(index: Index, *, device: str, dtype: str) -> LoadedEncoders:
+    """Load the encoders that an index was made with.
 
     Raises:
         Unavailable: A model cannot be loaded.
-        BadIndex: One gives other features now than when the index was made, or objects are found in another way.
+        BadIndex: One gives other features than when the index was made, or objects are detected by another recipe.
     """
     from foir.search.encoder_check import check_encoder, load_encoder
 
-    opened: dict[tuple[str, str], Encoder] = {}
+    loaded: dict[tuple[str, str], Encoder] = {}
     for space in index.spaces.values():
-        if (space.encoder, space.revision) not in opened:
+        if (space.encoder, space.revision) not in loaded:
             encoder = load_encoder(space, device, dtype)
             check_encoder(encoder, space)
-            opened[space.encoder, space.revision] = encoder
-    eyes = {name: opened[space.encoder, space.revision] for name, space in index.spaces.items() if name != OBJECTS}
-    found = Encoders(eyes, objects=OBJECTS in index.spaces)
+            loaded[space.encoder, space.revision] = encoder
+    by_space = {name: loaded[space.encoder, space.revision] for name, space in index.spaces.items() if name != OBJECTS}
+    encoders = LoadedEncoders(by_space, with_objects=OBJECTS in index.spaces)
     for name, space in index.spaces.items():
-        if found.made_by[name].way != space.recipe:
-            how = (
-                "are found in another way now than when it was made"
-                if space.recipe
-                else "do not say how they were found"
-            )
-            raise BadIndex(f"The index's {name} {how}: build it anew.")
-    return found
+        if encoders.records[name].recipe != space.recipe:
+            problem = "were detected by another recipe" if space.recipe else "do not record how they were detected"
+            raise BadIndex(f"The index's {name} {problem}: rebuild the index.")
+    return encoders

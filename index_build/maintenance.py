@@ -1,4 +1,4 @@
-"""Looking after an index: is every byte what was published, and what may be removed."""
+"""Maintenance of an index: verifying every byte, and removing unused files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from foir.index.format import is_thumb_intact, read_manifest, thumb_name, verify
 from foir.index.gc import remove_unused
 from foir.index.loader import open_index
 from foir.index.lock import exclusive_lock
-from index_build import milvus_collections
-from index_build.shards import PARTIAL
+
+from .backends import drop_unused_rows
+from .shards import PARTIAL
 
 
-def damages(folder: Path) -> list[str]:
-    """Read every byte of an index and name what is not as it was published, a sentence each.
+def find_damage(folder: Path) -> list[str]:
+    """Read every byte of an index and describe each damage in a sentence.
 
     Raises:
         BadIndex: There is no index, or its manifest is damaged.
@@ -28,41 +29,41 @@ def damages(folder: Path) -> list[str]:
     while True:
         manifest = read_manifest(folder)
         try:
-            found = _damages(folder, manifest["files"])
+            damage = _find_damage(folder, manifest["files"])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BadIndex(f"The index {folder} does not fit its own manifest: rebuild it.") from error
-        if not found or read_manifest(folder) == manifest:
-            return found  # else it was changed in the meantime, and the files of its old state may be gone
+        if not damage or read_manifest(folder) == manifest:
+            return damage  # else the index was changed in the meantime, and files of its old state may be gone
 
 
-def _damages(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    found = []
+def _find_damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    damage = []
     for name, facts in tqdm(files.items(), "files", unit="file"):
         try:
             verify_file(folder, name, facts)
         except BadIndex as error:
-            found.append(str(error))
-    if found:
-        return found  # without the list of items there are no thumbnails to look for
+            damage.append(str(error))
+    if damage:
+        return damage  # the thumbnails are listed in the items, which may be damaged
     index = open_index(folder)
     if not isinstance(index, Index):
-        return []  # its rows are looked after by Milvus; opening it counted them
+        return []  # the database keeps its rows intact; opening the index counted them
     for digest in tqdm(sorted(index.thumbs()), "thumbnails", unit="file"):
         if not is_thumb_intact(folder, digest):
-            found.append(f"The thumbnail {thumb_name(digest)} is missing or damaged: rebuild the index.")
-    return found
+            damage.append(f"The thumbnail {thumb_name(digest)} is missing or damaged: rebuild the index.")
+    return damage
 
 
 def gc(folder: Path) -> int:
-    """Remove what the index does not hold: an older state's files, a killed build's; returns how many files.
+    """Remove what only older states of the index or killed builds used; returns the number of removed files.
 
     Raises:
-        BadIndex: There is no index, or it is damaged; nothing is removed then.
-        Unavailable: It cannot be written, or a build is at work on it.
+        BadIndex: There is no index, or it is damaged. Nothing is removed then.
+        Unavailable: It cannot be written, or a build is running.
     """
     open_index(folder)
     with exclusive_lock(folder):
-        milvus_collections.drop_unused(folder)
+        drop_unused_rows(folder)
         before = sum(path.is_file() for path in folder.rglob("*"))
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
         remove_unused(folder)

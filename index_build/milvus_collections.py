@@ -1,47 +1,45 @@
-"""The Milvus collections that this machine made for an index: recorded outside it, so that nothing else is dropped."""
+"""The Milvus collections that this machine made for an index, recorded outside the index: no others are dropped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from foir.errors import BadIndex
-from foir.index import Index, local_record
+from foir.index import local_record
 from foir.index.format import read_manifest
+from foir.index.milvus import connect, milvus_errors
 from foir.index.reader import STORE
 
-MADE = "collections"  # key of the record: every collection made for the index and not dropped yet
+CREATED = "collections"  # key of the record: every collection made for the index and not dropped yet
 SENDING = "sending"  # key of the record: the collection that a build fills, or was killed while it filled
 
 
-def send(out: Path, manifest: Mapping[str, Any], uri: str) -> dict[str, Any]:
-    """Keep the rows of an index in a new collection; what a killed build left of one is dropped first.
+def begin(out: Path, uri: str) -> dict[str, str]:
+    """Record a new collection before it is created, and drop what a killed build left of one.
 
     Args:
         out: The index.
-        manifest: Of its files.
         uri: Of Milvus.
 
     Returns:
-        The manifest of an index that is kept there.
+        The URI and the name of the collection, as the manifest keeps them.
 
     Raises:
-        Unavailable: Milvus does not take it.
+        Unavailable: Milvus does not answer.
     """
-    from index_build import milvus_store
-
     record = local_record.read(out)
-    left, made = record.get(SENDING), record.get(MADE, [])
-    if left is not None and left == _current(out):
-        made = [*made, left]  # it was killed after the manifest named it
-    elif left is not None:
-        milvus_store.drop([left])
+    unfinished, created = record.get(SENDING), record.get(CREATED, [])
+    if unfinished is not None and unfinished == _current(out):
+        created = [*created, unfinished]  # the build was killed after the manifest named it
+    elif unfinished is not None:
+        _drop([unfinished])
     sending = {"uri": uri, "collection": f"foir_{uuid4().hex}"}
-    local_record.write(out, record | {MADE: made, SENDING: sending})
-    return milvus_store.send(Index.of(out, manifest), **sending)
+    local_record.write(out, record | {CREATED: created, SENDING: sending})
+    return sending
 
 
 def drop_unused(out: Path) -> None:
@@ -51,19 +49,25 @@ def drop_unused(out: Path) -> None:
         Unavailable: Milvus does not answer.
     """
     record, current = local_record.read(out), _current(out)
-    made = [*record.get(MADE, []), *([record[SENDING]] if SENDING in record else [])]
-    unused = [collection for collection in made if collection != current]
-    if not unused:
-        return
-    from index_build import milvus_store
+    created = [*record.get(CREATED, []), *([record[SENDING]] if SENDING in record else [])]
+    unused = [collection for collection in created if collection != current]
+    if unused:
+        _drop(unused)
+        rest = {key: value for key, value in record.items() if key not in (CREATED, SENDING)}
+        local_record.write(out, rest | {CREATED: [collection for collection in created if collection == current]})
 
-    milvus_store.drop(unused)
-    rest = {key: value for key, value in record.items() if key not in (MADE, SENDING)}
-    local_record.write(out, rest | {MADE: [collection for collection in made if collection == current]})
+
+def _drop(collections: Sequence[Mapping[str, str]]) -> None:
+    """Drop collections that still exist."""
+    for unused in collections:
+        with milvus_errors(unused["uri"]):
+            client = connect(unused["uri"])
+            if client.has_collection(unused["collection"]):
+                client.drop_collection(unused["collection"])
 
 
 def _current(out: Path) -> Any:
-    """The collection that the index's manifest names; None where it names none."""
+    """The collection that the index's manifest names, or None."""
     with suppress(BadIndex):
         return read_manifest(out).get(STORE)
     return None

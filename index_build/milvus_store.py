@@ -1,4 +1,4 @@
-"""Sending an index that was just built to Milvus: its shards become rows of a new collection."""
+"""Keeping the rows of an index in Milvus: the files of a build become rows of a new collection."""
 
 from __future__ import annotations
 
@@ -12,78 +12,92 @@ import numpy as np
 from tqdm import tqdm
 
 from foir.errors import Unavailable
-from foir.index import Index, Item, Object
+from foir.index import Index, Item, Object, writer
 from foir.index.milvus import ITEM_FIELDS, connect, milvus_errors
 from foir.index.reader import STORE
 
-ROWS = 500  # of one insert
-CHARACTERS = {"file": 4096, "caption": 32768, "source": 4096, "licence": 4096, "thumb": 64}
+from . import milvus_collections
+
 PREFIX = "milvus:"
-KNOWN, MOST_KNOWN = 60_000, 200  # characters of JSON that a row holds, and objects that surely fit into them
-# What each search costs is the index's; the graph finds more of the true neighbours the wider it is built.
-INDEX = {"index_type": "HNSW", "metric_type": "IP", "params": {"M": 32, "efConstruction": 360}}
+INSERT_ROWS = 500  # of one request
+MAX_CHARACTERS = {"file": 4096, "caption": 32768, "source": 4096, "licence": 4096, "thumb": 64}
+NULLABLE = ("caption", "source", "licence")
+# Characters of JSON that the objects of a row may take, and how many objects surely fit without their masks.
+MAX_OBJECT_JSON, MAX_OBJECTS = 60_000, 200
+# The index determines what each search costs. The graph finds more of the true neighbours the wider it is built.
+VECTOR_INDEX = {"index_type": "HNSW", "metric_type": "IP", "params": {"M": 32, "efConstruction": 360}}
 
 
-def uri_of(store: str) -> str:
-    """The address that `milvus:URI` names; of a file of milvus-lite the whole path.
+class MilvusStore:
+    """Keeps the rows in a new Milvus collection for each build; see `index_build.store.Store`."""
+
+    def __init__(self, address: str) -> None:
+        """Connect, before anything is encoded.
+
+        Args:
+            address: "milvus:URI".
+
+        Raises:
+            Unavailable: The address is not a store, or Milvus does not answer.
+        """
+        self.uri = parse_store(address)
+        connect(self.uri)
+
+    def commit(self, out: Path, manifest: Mapping[str, Any]) -> None:
+        """Send the rows, then write a manifest that names their collection; see `Store.commit`."""
+        collection = milvus_collections.begin(out, self.uri)
+        writer.write_manifest(out, send_rows(Index.of(out, manifest), **collection))
+
+
+def parse_store(address: str) -> str:
+    """The URI in `milvus:URI`; the absolute path of a milvus-lite file.
 
     Raises:
-        Unavailable: It names none.
+        Unavailable: The address is not a store.
     """
-    uri = store.removeprefix(PREFIX)
-    if uri == store or not uri:
-        raise Unavailable(f"{store} is no store: write milvus:FILE.db or milvus:http://HOST:19530.")
+    uri = address.removeprefix(PREFIX)
+    if uri == address or not uri:
+        raise Unavailable(f"{address} is no store: write milvus:FILE.db or milvus:http://HOST:19530.")
     return uri if "://" in uri else str(Path(uri).resolve())
 
 
-def send(index: Index, uri: str, collection: str) -> dict[str, Any]:
-    """Keep an index's rows in a new collection.
+def send_rows(index: Index, uri: str, collection: str) -> dict[str, Any]:
+    """Copy the rows of an index to a new collection.
 
     Args:
         index: In files.
         uri: Of Milvus.
-        collection: Its name.
+        collection: Name of the new collection.
 
     Returns:
-        The manifest of an index that is kept there.
+        The manifest of an index whose rows are there.
 
     Raises:
-        Unavailable: Milvus does not take it.
+        Unavailable: Milvus does not accept them.
     """
     client = connect(uri)
-    cached = bool(index.space().z)
     with milvus_errors(uri):
-        client.create_collection(collection, schema=_schema(client, index, cached))
-        with tqdm(total=len(index), unit="picture", desc="send") as bar:
-            for rows in _rows(index, cached):
+        client.create_collection(collection, schema=_schema(client, index))
+        with tqdm(total=len(index), unit="image", desc="send") as bar:
+            for rows in _rows(index):
                 client.insert(collection, rows)
                 bar.update(len(rows))
         client.flush(collection)
         params = client.prepare_index_params()
         for space in index.spaces:
-            params.add_index(space, **INDEX)
+            params.add_index(space, **VECTOR_INDEX)
         client.create_index(collection, params)
         client.load_collection(collection)
-    return _manifest(index, uri, collection, cached)
+    return _manifest(index, {"uri": uri, "collection": collection})
 
 
-def drop(collections: Sequence[Mapping[str, str]]) -> None:
-    """Remove collections that no index names any more, where they are still there."""
-    for gone in collections:
-        with milvus_errors(gone["uri"]):
-            client = connect(gone["uri"])
-            if client.has_collection(gone["collection"]):
-                client.drop_collection(gone["collection"])
-
-
-def _schema(client: Any, index: Index, cached: bool) -> Any:
+def _schema(client: Any, index: Index) -> Any:
     from pymilvus import DataType
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
-    for name, characters in CHARACTERS.items():
-        nullable = name in ("caption", "source", "licence")
-        schema.add_field(name, DataType.VARCHAR, max_length=characters, nullable=nullable)
+    for name, characters in MAX_CHARACTERS.items():
+        schema.add_field(name, DataType.VARCHAR, max_length=characters, nullable=name in NULLABLE)
     for name in ("width", "height"):
         schema.add_field(name, DataType.INT32)
     for name in ("bytes", "modified"):
@@ -91,68 +105,76 @@ def _schema(client: Any, index: Index, cached: bool) -> Any:
     schema.add_field("known", DataType.JSON, nullable=True)
     for name, space in index.spaces.items():
         schema.add_field(name, DataType.FLOAT_VECTOR, dim=space.shards[0].shape[1])
-    if cached:
-        for name, shape in _cache_shapes(index).items():
-            width = int(np.prod(shape))
-            schema.add_field(name, DataType.ARRAY, element_type=DataType.FLOAT, max_capacity=width)
+    for name, shape in _cache_shapes(index).items():
+        schema.add_field(name, DataType.ARRAY, element_type=DataType.FLOAT, max_capacity=int(np.prod(shape)))
     return schema
 
 
-def _rows(index: Index, cached: bool) -> Iterator[list[dict[str, Any]]]:
-    space, start = index.space(), 0
-    for number, shard in enumerate(space.shards):
-        for first in range(0, len(shard), ROWS):
-            part = slice(first, min(first + ROWS, len(shard)))
-            vectors = {name: np.asarray(other.shards[number][part], np.float32) for name, other in index.spaces.items()}
-            if cached:
-                vectors["z"] = np.asarray(space.z[number][part], np.float32).reshape(part.stop - first, -1)
-                vectors["residual"] = np.asarray(space.residual[number][part], np.float32)
+def _rows(index: Index) -> Iterator[list[dict[str, Any]]]:
+    """The rows of an index, `INSERT_ROWS` at a time."""
+    image, position = index.space(), 0
+    for number, shard in enumerate(image.shards):
+        matrices = {name: space.shards[number] for name, space in index.spaces.items()}
+        if image.z:
+            matrices |= {"z": image.z[number].reshape(len(shard), -1), "residual": image.residual[number]}
+        for first in range(0, len(shard), INSERT_ROWS):
+            values = {
+                name: np.asarray(rows[first : first + INSERT_ROWS], np.float32) for name, rows in matrices.items()
+            }
             rows = []
-            for place in range(part.stop - first):
-                item = index.item(start + first + place)
-                known = [_told(thing) for thing in index.objects(item.id)]
-                if len(json.dumps(known)) > KNOWN:  # outlines are what is long
-                    known = [{**thing, "mask": None} for thing in known][:MOST_KNOWN]
-                own = {name: values[place].tolist() for name, values in vectors.items()}
-                rows.append({"id": item.id, **_facts(item), "known": known or None, **own})
+            for row in range(len(values["image"])):
+                item = index.item(position + row)
+                vectors = {name: matrix[row].tolist() for name, matrix in values.items()}
+                rows.append({"id": item.id, **_fields(item), "known": _known_objects(index, item) or None, **vectors})
+            position += len(rows)
             yield rows
-        start += len(shard)
 
 
-def _facts(item: Item) -> dict[str, Any]:
-    facts = {name: getattr(item, name) for name in ITEM_FIELDS}
-    return {name: _fitting(value, CHARACTERS[name]) if name in CHARACTERS else value for name, value in facts.items()}
+def _fields(item: Item) -> dict[str, Any]:
+    fields = {name: getattr(item, name) for name in ITEM_FIELDS}
+    return fields | {name: _truncate(fields[name], size) for name, size in MAX_CHARACTERS.items()}
 
 
-def _fitting(text: str | None, most: int) -> str | None:
-    """A text that is no longer in UTF-8 than a field holds."""
-    return None if text is None else text.encode()[:most].decode(errors="ignore")
+def _truncate(text: str | None, size: int) -> str | None:
+    """A text of at most `size` bytes in UTF-8."""
+    return None if text is None else text.encode()[:size].decode(errors="ignore")
 
 
-def _told(thing: Object) -> dict[str, Any]:
-    return {**asdict(thing), "box": list(thing.box)}
+def _known_objects(index: Index, item: Item) -> list[dict[str, Any]]:
+    """The objects of an image; without their masks, which are what is long, where they would not fit into a row."""
+    objects = [_object_fields(known) for known in index.objects(item.id)]
+    if len(json.dumps(objects)) > MAX_OBJECT_JSON:
+        objects = [{**fields, "mask": None} for fields in objects][:MAX_OBJECTS]
+    return objects
+
+
+def _object_fields(known: Object) -> dict[str, Any]:
+    return {**asdict(known), "box": list(known.box)}
 
 
 def _cache_shapes(index: Index) -> dict[str, Sequence[int]]:
+    """Shapes of a row of the head cache; empty without one."""
     space = index.space()
-    return {"z": space.z[0].shape[1:], "residual": space.residual[0].shape[1:]}
+    return {"z": space.z[0].shape[1:], "residual": space.residual[0].shape[1:]} if space.z else {}
 
 
-def _manifest(index: Index, uri: str, name: str, cached: bool) -> dict[str, Any]:
+def _manifest(index: Index, store: Mapping[str, str]) -> dict[str, Any]:
     spaces: dict[str, Mapping[str, Any]] = {}
-    for key, space in index.spaces.items():
+    for name, space in index.spaces.items():
         facts = {"encoder": space.encoder, "revision": space.revision, "way": space.recipe}
-        cache = {part: list(shape) for part, shape in _cache_shapes(index).items()} if cached and key == "image" else {}
-        spaces[key] = {**facts, "probe": space.reference_feature.tolist(), "shape": [space.shards[0].shape[1]], **cache}
+        cache = {part: list(shape) for part, shape in _cache_shapes(index).items()} if name == "image" else {}
+        shape = [space.shards[0].shape[1]]
+        spaces[name] = {**facts, "probe": space.reference_feature.tolist(), "shape": shape, **cache}
+    rejected = index.manifest["rejected"]
     return {
         "format": index.manifest["format"],
-        STORE: {"uri": uri, "collection": name},
+        STORE: store,
         "count": len(index),
         "bytes": index.bytes,
         "root": index.manifest["root"],
         "next_id": index.manifest["next_id"],
         "origins": [list(origin) for origin in index.source_counts()],
-        "rejected": index.manifest["rejected"],
-        "files": {index.manifest["rejected"]: index.manifest["files"][index.manifest["rejected"]]},
+        "rejected": rejected,
+        "files": {rejected: index.manifest["files"][rejected]},
         "spaces": spaces,
     }

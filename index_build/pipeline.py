@@ -1,39 +1,51 @@
-"""From pictures to an index: decode ahead in threads, encode in batches, write shards, resume when killed."""
+"""Building an index: list the images, encode them chunk by chunk, write shards, publish one manifest."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from foir.errors import Unavailable
 from foir.index import writer
 from foir.index.gc import remove_unused
 from foir.index.lock import exclusive_lock
-from index_build import encoding as sight
-from index_build import milvus_collections
-from index_build.encoding import Eyes
-from index_build.shards import PARTIAL, Hands, make
-from index_build.sources.folder import Folder, Note, Source
 
-SHARD = 1024  # pictures a shard covers, and what a killed build can lose
+from .backends import open_executor, open_store
+from .encoding import EncoderRecord, SpaceEncoders, load_encoders
+from .shards import PARTIAL, ShardSet, write_shards
+from .sources import Metadata, Source
+from .sources.folder import FolderSource
+
+SHARD_SIZE = 1024  # images of a shard, and what a killed build can lose
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to build: an index of `pictures`, a folder or another source, in `out`, with `encoder`.
+    """What to build.
 
-    `heads` keeps a head cache. `text` names the model whose joint space with words is kept too; None keeps the
-    encoder's own where it has one. `objects` "mao" keeps a vector that stands for all objects of a picture. `notes` go
-    by relative file name; a `portable` index does not remember where the pictures lay. `ray` is the address of a
-    cluster that does the work, "local" for one on this machine (`index_build.ray_executor`).
-    `store` is where the rows are kept in the place of files, "milvus:URI" (`index_build.milvus_store`).
+    Attributes:
+        source: A folder, or another source of images.
+        out: The folder of the index.
+        encoder: Registry name for the `image` space.
+        heads: Write a head cache, for search in `query-db` mode.
+        text: The model of the `text` space; None takes `encoder` if it has a text tower.
+        objects: "mao" adds one vector for all objects of an image.
+        revision: Of the encoder's weights.
+        device: "cpu", "cuda", "mps" or "auto".
+        dtype: "float32", "bfloat16" or "float16".
+        metadata: What is known about images of a folder, by relative file name.
+        thumb_side: Longer side of the thumbnails in pixels.
+        portable: Do not record the image folder.
+        ray: Address of a Ray cluster to build on, "local" for one on this machine.
+        store: Where to keep the rows instead of files, "milvus:URI".
     """
 
-    pictures: Path | Source
+    source: Path | Source
     out: Path
     encoder: str
     heads: bool = False
@@ -42,7 +54,7 @@ class Plan:
     revision: str | None = None
     device: str = "auto"
     dtype: str = "float32"
-    notes: Mapping[str, Note] = field(default_factory=dict)
+    metadata: Mapping[str, Metadata] = field(default_factory=dict)
     thumb_side: int = 320
     portable: bool = False
     ray: str | None = None
@@ -50,84 +62,76 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Built:
-    """How many pictures an index holds, what was left out and why, and how many shards an earlier build had made."""
+class BuildResult:
+    """How many images an index holds, which were rejected and why, and how many shards were taken over."""
 
-    pictures: int
+    image_count: int
     rejected: tuple[dict[str, str], ...]
     resumed: int
 
 
-def build(plan: Plan, eyes: Eyes | None = None) -> Built:
+def build(plan: Plan, encoders: SpaceEncoders | None = None) -> BuildResult:
     """Build an index, or finish one that was interrupted.
 
     Args:
         plan: What to build.
-        eyes: Take these in the place of the plan's encoders.
+        encoders: Use these instead of the plan's.
 
     Raises:
-        Unavailable: The source holds no readable picture, the index cannot be written, another build is at work on it,
-            or an encoder cannot be loaded.
+        Unavailable: The source holds no readable image, the index cannot be written, another build is running, or an
+            encoder cannot be loaded.
     """
-    kept = None if plan.store is None else _uri(plan.store)
-    source = plan.pictures if not isinstance(plan.pictures, Path) else Folder(plan.pictures, plan.out, plan.notes)
-    runs = source.runs(SHARD)
-    opened = partial(
-        sight.opened,
-        plan.encoder,
-        plan.text,
-        plan.objects,
-        revision=plan.revision,
-        device=plan.device,
-        dtype=plan.dtype,
-    )
-    hands: Hands | None = None
-    if plan.ray is not None:
-        from index_build import ray_executor
-
-        eyes = here = opened()
-        hands = ray_executor.hands(plan.ray, here.frames, opened, here.made_by, plan.out, plan.thumb_side)
-    eyes = eyes or opened()
+    store = open_store(plan.store)
+    source = FolderSource(plan.source, plan.out, plan.metadata) if isinstance(plan.source, Path) else plan.source
+    chunks = source.chunks(SHARD_SIZE)
+    count = sum(map(len, chunks))
+    executor = open_executor(plan.ray, _encoder_loader(plan, encoders), plan.out, plan.thumb_side)
     with exclusive_lock(plan.out, create=True):
-        made = make(plan.out, eyes, runs, heads=plan.heads, thumb_side=plan.thumb_side, dtype=plan.dtype, hands=hands)
-        items = [item for shard in made.shards for item in shard.items]
-        rejected = (*source.rejected, *(entry for shard in made.shards for entry in shard.rejected))
-        if not items:
+        shards = write_shards(
+            plan.out, executor, chunks, heads=plan.heads, thumb_side=plan.thumb_side, dtype=plan.dtype
+        )
+        if not shards.items:
             where = f" under {source.root}" if source.root else ""
-            raise Unavailable(f"None of the {sum(map(len, runs))} pictures{where} can be read.")
-        spaces = {
-            name: writer.SpaceFiles(
-                by.encoder,
-                by.revision,
-                by.probe,
-                shards=tuple(shard.vectors[name] for shard in made.shards if shard.vectors),
-                heads=tuple(shard.heads for shard in made.shards if shard.heads) if name == "image" else (),
-                recipe=by.way,
-            )
-            for name, by in eyes.made_by.items()
-        }
-        remembered = (
-            None if plan.portable or source.root is None else os.path.relpath(source.root.resolve(), plan.out.resolve())
-        )
-        if remembered is None:
-            items = [replace(item, bytes=None, modified=None) for item in items]
-        objects = [thing for shard in made.shards for thing in shard.objects]
-        manifest = writer.build_manifest(
-            plan.out, spaces, items, rejected, remembered, objects, next_id=sum(map(len, runs))
-        )
-        if kept is not None:
-            manifest = milvus_collections.send(plan.out, manifest, kept)
-        writer.write_manifest(plan.out, manifest)
+            raise Unavailable(f"None of the {count} images{where} can be read.")
+        rejected = (*source.rejected, *shards.rejected)
+        root = None if plan.portable or source.root is None else source.root
+        manifest = _build_manifest(plan.out, executor.records, shards, rejected=rejected, root=root, next_id=count)
+        store.commit(plan.out, manifest)
         shutil.rmtree(plan.out / PARTIAL)
         remove_unused(plan.out)
-    return Built(len(items), rejected, made.resumed)
+    return BuildResult(len(shards.items), rejected, shards.resumed)
 
 
-def _uri(store: str) -> str:
-    """The address of a store, which answers; before anything is encoded."""
-    from foir.index.milvus import connect
-    from index_build import milvus_store
+def _encoder_loader(plan: Plan, encoders: SpaceEncoders | None) -> Callable[[], SpaceEncoders]:
+    if encoders is not None:
+        return lambda: encoders
+    load = partial(load_encoders, plan.encoder, plan.text, plan.objects)
+    return partial(load, revision=plan.revision, device=plan.device, dtype=plan.dtype)
 
-    uri = milvus_store.uri_of(store)
-    connect(uri)
-    return uri
+
+def _build_manifest(
+    out: Path,
+    records: Mapping[str, EncoderRecord],
+    shards: ShardSet,
+    *,
+    rejected: tuple[dict[str, str], ...],
+    root: Path | None,
+    next_id: int,
+) -> dict[str, Any]:
+    """Write the tables of an index; see `foir.index.writer.build_manifest`."""
+    spaces = {
+        name: writer.SpaceFiles(
+            record.encoder,
+            record.revision,
+            record.reference_feature,
+            shards=tuple(shard.vectors[name] for shard in shards.shards if shard.vectors),
+            heads=tuple(shard.heads for shard in shards.shards if shard.heads) if name == "image" else (),
+            recipe=record.recipe,
+        )
+        for name, record in records.items()
+    }
+    items = shards.items
+    if root is None:  # no update will compare the files
+        items = [replace(item, bytes=None, modified=None) for item in items]
+    relative = None if root is None else os.path.relpath(root.resolve(), out.resolve())
+    return writer.build_manifest(out, spaces, items, rejected, relative, shards.objects, next_id=next_id)

@@ -1,4 +1,4 @@
-"""Writes the sample gallery: composed scenes, indexed with `mini`, with boxes, masks and captions."""
+"""Builds the sample gallery: composed scenes, indexed with `mini`, with boxes, masks and captions."""
 
 from __future__ import annotations
 
@@ -10,39 +10,33 @@ from tqdm import tqdm
 from foir import masks
 from foir.index import Object
 from foir.playroom import Scene, compose
-from index_build.pipeline import Built, Plan, build
-from index_build.sources.folder import Note
+
+from .pipeline import BuildResult, Plan, build
+from .sources import Metadata
 
 SCENES = 600
 SOURCE = "composed by foir from Microsoft Fluent 3D emoji"
 LICENCE = "MIT"
-THUMB_SIDE = 448  # a gallery without files of its own: its thumbnails are its pictures
+THUMB_SIDE = 448  # the gallery has no image files of its own: its thumbnails are its images
 
 
-def make(out: Path, scenes: int = SCENES, encoder: str = "mini") -> Built:
-    """Compose the gallery's scenes and index them into `out`; see `foir.playroom.compose`."""
-    notes: dict[str, Note] = {}
-    with tempfile.TemporaryDirectory() as folder:
+def build_gallery(out: Path, scenes: int = SCENES, encoder: str = "mini") -> BuildResult:
+    """Compose the scenes of the gallery and index them into `out`; see `foir.playroom.compose`."""
+    metadata: dict[str, Metadata] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         for number in tqdm(range(scenes), unit="scene", desc="compose"):
             scene = compose("gallery", number)
             name = f"playroom-{number:03}.png"
-            scene.image.save(Path(folder) / name, compress_level=1)
-            notes[name] = note(scene)
-        return build(Plan(Path(folder), out, encoder, heads=True, notes=notes, thumb_side=THUMB_SIDE, portable=True))
+            scene.image.save(folder / name, compress_level=1)
+            metadata[name] = scene_metadata(scene)
+        return build(Plan(folder, out, encoder, heads=True, metadata=metadata, thumb_side=THUMB_SIDE, portable=True))
 
 
-def note(scene: Scene) -> Note:
-    """A scene's annotations as an index keeps them."""
-    objects = tuple(
-        Object(
-            item=-1,
-            box=thing.box,
-            mask=masks.encode(thing.mask),
-            category=thing.sprite.category,
-            instance=thing.sprite.code,
-            name=thing.sprite.name,
-            source="composed",
-        )
-        for thing in scene.objects
-    )
-    return Note(scene.caption, SOURCE, LICENCE, objects)
+def scene_metadata(scene: Scene) -> Metadata:
+    """The annotations of a scene as an index keeps them."""
+    objects = []
+    for placed in scene.objects:
+        mask, sprite = masks.encode(placed.mask), placed.sprite
+        objects.append(Object(-1, placed.box, mask, sprite.category, sprite.code, sprite.name, "composed"))
+    return Metadata(scene.caption, SOURCE, LICENCE, tuple(objects))

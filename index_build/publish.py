@@ -1,15 +1,14 @@
-"""Putting an index on the Hugging Face Hub, where `foir.index.remote` finds it.
+"""Publishing an index on the Hugging Face Hub, where `foir.index.remote` opens it.
 
-Two commits: first the files, which have names of their own and disturb nobody, then the manifest that names them, the
-card, and the removal of what only the old index used. So every commit of the repository holds one whole index.
+Publishing makes two commits: first the new files, whose names clash with no others, then the manifest that names them,
+the card, and the removal of files that only the old index used. So every commit of the repository is a whole index.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,79 +21,85 @@ from foir.index import Index, writer
 from foir.index.format import MANIFEST, OURS, digest, thumb_name
 from foir.index.lock import exclusive_lock
 from foir.index.remote import THUMB_SCHEMA
-from index_build.maintenance import damages
 
-THUMBS = 4096  # in a table: at most 10,000 files lie in a folder of the Hub
-MADE = "<!-- Written by foir at each publishing; without this line the card is yours and stays as it is. -->"
+from .maintenance import find_damage
+
+TABLE_THUMBS = 4096  # in a table: a folder of the Hub holds at most 10,000 files
+CARD_MARK = "<!-- Written by foir at each publishing; without this line the card is yours and stays as it is. -->"
 
 
 def publish(folder: Path, repo: str, *, private: bool = False) -> str:
-    """Publish an index with its thumbnails, or a newer state of one; the pictures' own files stay where they are.
+    """Publish an index with its thumbnails, or a newer state of one. The images themselves are not uploaded.
 
     Args:
-        folder: The index; every byte of it is checked first.
+        folder: The index. Every byte of it is verified first.
         repo: "owner/name" of the data set; HF_TOKEN must allow writing to it.
-        private: Make the repository private, if it is made.
+        private: Make the repository private if it is created.
 
     Returns:
-        Its address, pinned: `hf://datasets/USER/NAME@COMMIT`.
+        Its address at the new commit: `hf://datasets/USER/NAME@COMMIT`.
 
     Raises:
         BadIndex: The index is damaged.
-        Unavailable: The repository holds something else, or the Hub refuses or cannot be reached; publishing again
-            goes on behind what was sent.
+        Unavailable: The repository holds something else, or the Hub refuses or cannot be reached. Publishing again
+            resumes the upload.
     """
-    there = _present(repo)
+    published = _inspect_repo(repo)
     with exclusive_lock(folder), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".publish-") as temporary:
-        for damage in damages(folder):
+        for damage in find_damage(folder):
             raise BadIndex(damage)
         index, stage = Index.open(folder), Path(temporary)
         for name in index.manifest["files"]:
             (stage / name).symlink_to((folder / name).resolve())
-        tables = [_table(stage, digests, folder) for digests in _batches(sorted(index.thumbs()))]
+        thumbs = sorted(index.thumbs())
+        tables = [
+            _write_thumb_table(stage, thumbs[start : start + TABLE_THUMBS], folder)
+            for start in range(0, len(thumbs), TABLE_THUMBS)
+        ]
         files = {**index.manifest["files"], **{name: {"sha256": digest(stage / name)} for name in tables}}
         hub.upload_folder(repo, stage, "Files of the next index", private=private)
         writer.write_manifest(stage, {**index.manifest, "files": files, "thumbs": tables, "root": None, "origin": None})
-        if not there.card:
+        if not published.own_card:
             (stage / "README.md").write_text(card(index, repo), encoding="utf-8")
-        gone = sorted(there.files - set(files))
-        sha = hub.upload_folder(repo, stage, f"Index of {len(index)} pictures", replaces=gone)
-    return f"hf://datasets/{repo}@{sha}"
+        unused = sorted(published.files - set(files))
+        commit = hub.upload_folder(repo, stage, f"Index of {len(index)} images", replaces=unused)
+    return f"hf://datasets/{repo}@{commit}"
 
 
 @dataclass(frozen=True)
-class _There:
-    """What a repository holds: the files of an older state of the index, and whether its owner wrote the card."""
+class _Published:
+    """A repository: the files of an older state of the index, and whether its owner wrote the card."""
 
     files: frozenset[str] = frozenset()
-    card: bool = False
+    own_card: bool = False
 
 
-def _present(repo: str) -> _There:
-    """Look before writing.
+def _inspect_repo(repo: str) -> _Published:
+    """List a repository before anything is written to it.
 
     Raises:
-        Unavailable: The repository holds something else than an index.
+        Unavailable: It holds something else than an index.
     """
     try:
-        sha = hub.resolve_commit(repo)
+        commit = hub.resolve_commit(repo)
     except NotOnHub:
-        return _There()
-    listed = hub.list_files(repo, sha)
-    names = set(listed) - {".gitattributes", "README.md"}
+        return _Published()
+    files = hub.list_files(repo, commit)
+    names = set(files) - {".gitattributes", "README.md"}
     ours = {name for name in names if OURS.fullmatch(name)}
     if names - ours:
-        raise Unavailable(f"The data set {repo} holds other files ({min(names - ours)}): publish to one of its own.")
+        raise Unavailable(f"The data set {repo} holds other files ({min(names - ours)}): publish to a new one.")
     text = ""
-    if "README.md" in listed:
-        text = (hub.download_files(repo, sha, ["README.md"]) / "README.md").read_text("utf-8", errors="replace")
-    return _There(frozenset(ours - {MANIFEST}), bool(text) and MADE not in text)
+    if "README.md" in files:
+        text = (hub.download_files(repo, commit, ["README.md"]) / "README.md").read_text("utf-8", errors="replace")
+    return _Published(frozenset(ours - {MANIFEST}), bool(text) and CARD_MARK not in text)
 
 
 def card(index: Index, repo: str) -> str:
-    """The repository's card: what this is, what made it, whose pictures they are, how to use it."""
+    """The card of the repository: contents, encoders, licences of the images, and how to use the index."""
     spaces = "\n".join(
-        f"| `{name}` | {space.encoder} | `{space.revision}` | {len(space.reference_feature)} | {'yes' if space.z else 'no'} |"
+        f"| `{name}` | {space.encoder} | `{space.revision}` | {len(space.reference_feature)} "
+        f"| {'yes' if space.z else 'no'} |"
         for name, space in index.spaces.items()
     )
     licences = "\n".join(
@@ -109,26 +114,26 @@ viewer: false
 size_categories: [{_size(len(index))}]
 ---
 
-{MADE}
+{CARD_MARK}
 
 # {repo.split("/")[-1]}
 
-An index of {len(index)} pictures for search that looks where you point, made with foir. It holds vectors and small
-previews, not the pictures themselves; {len(index.rejected())} files were left out because they could not be read
-(`*-rejected.jsonl` gives the reasons).
+An index of {len(index)} images for search that looks where you point, built with foir. It holds vectors and
+thumbnails, not the images themselves. {len(index.rejected())} unreadable files were left out (`*-rejected.jsonl` gives
+the reasons).
 
-| space | encoder | revision | numbers a picture | head cache |
+| space | encoder | revision | dimensions | head cache |
 |---|---|---|---|---|
 {spaces}
 
-| pictures from | licence | how many |
+| source | licence | images |
 |---|---|---|
 {licences}
 
     FOIR_INDEX=hf://datasets/{repo} python app.py
     python -m index_build pull {repo} --out INDEX
 
-Every file is named by the SHA-256 of its content in `manifest.json` and checked against it when it is opened.
+`manifest.json` gives the SHA-256 of every file. Each file is checked against it when the index is opened.
 """
 
 
@@ -138,14 +143,8 @@ def _size(count: int) -> str:
     return next((name for bound, name in bounds if count < bound), "10M<n<100M")
 
 
-def _batches(digests: Sequence[str]) -> Iterator[list[str]]:
-    rest = iter(digests)
-    while batch := list(islice(rest, THUMBS)):
-        yield batch
-
-
-def _table(stage: Path, digests: Sequence[str], folder: Path) -> str:
-    """A table of thumbnails, named by its content."""
+def _write_thumb_table(stage: Path, digests: Sequence[str], folder: Path) -> str:
+    """Write a table of thumbnails; returns its name, a hash of its content."""
     rows = [{"digest": digest, "jpeg": (folder / thumb_name(digest)).read_bytes()} for digest in digests]
     part = stage / "thumbs.part"
     pq.write_table(pa.Table.from_pylist(rows, schema=THUMB_SCHEMA), part, compression="none", use_dictionary=False)

@@ -1,7 +1,7 @@
-"""Building on a Ray cluster: pictures are decoded on its CPUs, encoded by actors, and written to shards here.
+"""Building on a Ray cluster: its CPUs decode images, actors encode them, and this process writes the shards.
 
-Ray Data moves them from one to the next, holds decoding back while encoding is behind, and does again what a worker did
-that died. Shards are what a killed build goes on from, as on one machine; they are made of the same batches.
+Ray Data moves batches between the stages, slows decoding down while encoding is behind, and repeats the work of a
+worker that died. A killed build resumes from its shards as on one machine: both make the same batches.
 """
 
 from __future__ import annotations
@@ -22,142 +22,145 @@ from foir import images
 from foir.errors import FoirError, Unavailable
 from foir.index import writer
 from foir.search.encoder_check import MIN_COSINE
-from index_build.decoding import Decoded, decoded
-from index_build.encoding import Eyes, Frames, MadeBy
-from index_build.shards import Batch, Hands, batch_of, batched
-from index_build.sources.folder import Files, Run
+
+from .decoding import DecodedImage, decode_images
+from .encoding import EncoderRecord, Preprocess, SpaceEncoders
+from .executor import Batch, encode_batch, group_batches
+from .sources import Chunk
+from .sources.folder import FolderChunk
 
 LOCAL = "local"
-DECODING = 0.5  # CPUs of a decoder; Ray fuses stages that ask for the same, and who encodes should not wait for files
-BLOCK = 16 * 2**20  # bytes that go from stage to stage at once: about a batch
+DECODER_CPUS = 0.5  # Ray fuses stages that ask for the same resources, and an encoder should not wait for files
+BLOCK_BYTES = 16 * 2**20  # moved between stages at once: about a batch
 
 
-def hands(
-    address: str, frames: Frames, eyes: Callable[[], Eyes], made_by: Mapping[str, MadeBy], out: Path, thumb_side: int
-) -> Hands:
-    """The hands of a cluster.
+class RayExecutor:
+    """The executor of a Ray cluster; see `index_build.executor.Executor`."""
 
-    Args:
-        address: Of a running cluster ("ray://HOST:10001", "auto"), or "local" for one on this machine alone.
-        frames: What its decoders make of a picture.
-        eyes: Opens the encoders; called once by each actor.
-        made_by: What they must be; a worker may have other weights.
-        out: The index.
-        thumb_side: Longer side of the thumbnails in pixels.
-    """
+    def __init__(self, address: str, load: Callable[[], SpaceEncoders], out: Path, thumb_side: int) -> None:
+        """Load the encoders here too, to know what those of the workers must be.
 
-    def made(runs: Sequence[Run]) -> Iterator[Iterable[Batch]]:
-        if not runs:
+        Args:
+            address: Of a running cluster ("ray://HOST:10001", "auto"), or "local" for one on this machine alone.
+            load: Loads the encoders. Each actor calls it once.
+            out: The index.
+            thumb_side: Longer side of the thumbnails in pixels.
+        """
+        encoders = load()
+        self.address, self.load, self.out, self.thumb_side = address, load, out, thumb_side
+        self.preprocess, self.records = encoders.preprocess, encoders.records
+
+    def run(self, chunks: Sequence[Chunk]) -> Iterator[Iterable[Batch]]:
+        """The batches of each chunk; see `Executor.run`."""
+        if not chunks:
             return
-        with _cluster(address):
-            rows = _rows(runs, frames, eyes, made_by, thumb_side)
-            for run in runs:
-                yield _of_run(len(run), rows, out)
+        with _cluster(self.address):
+            rows = self._stream(chunks)
+            for chunk in chunks:
+                yield self._receive(len(chunk), rows)
 
-    return made
+    def _receive(self, remaining: int, rows: Iterator[dict[str, Any]]) -> Iterator[Batch]:
+        """The batches of a chunk of so many images, which arrive in order. Their thumbnails are written here."""
+        while remaining:
+            with _worker_errors():
+                row = next(rows)
+            batch, thumbnails = pickle.loads(row["batch"])  # noqa: S301 - of our own workers
+            for jpeg in thumbnails:
+                writer.write_thumb(self.out, jpeg)
+            remaining -= len(batch.items) + len(batch.rejected)
+            yield batch
 
+    def _stream(self, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
+        """The pickled batches of all chunks in order."""
+        import ray
 
-def _of_run(left: int, rows: Iterator[dict[str, Any]], out: Path) -> Iterator[Batch]:
-    """The batches of a run of so many pictures, which come in order; their thumbnails are written here."""
-    while left:
-        with _told():
-            made = next(rows)["made"]
-        batch, thumbs = pickle.loads(made)  # noqa: S301 - of our own workers
-        for jpeg in thumbs:
-            writer.write_thumb(out, jpeg)
-        left -= len(batch.items) + len(batch.rejected)
-        yield batch
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True  # else every chunk would be open at once
+        context.enable_progress_bars, context.target_max_block_size = False, BLOCK_BYTES
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        actors = gpus or max(1, int(resources.get("CPU", 1)) // 2)
+        options: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+        options["compute"] = ray.data.ActorPoolStrategy(min_size=1, max_size=actors)
+        options["fn_constructor_args"] = (self.load, self.records)
+        rows = [{"chunk": pickle.dumps(chunk)} for chunk in chunks]
+        decode = partial(_decode, self.preprocess, self.thumb_side)
+        decoded = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(decode, num_cpus=DECODER_CPUS)
+        return iter(decoded.map(_EncoderActor, **options).iter_rows())
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What goes wrong on a worker, in one sentence: foir's own, wherever it is in the chain.
+def _worker_errors() -> Iterator[None]:
+    """Report an error of a worker in one sentence: foir's own error, wherever it is in the chain of causes.
 
     Raises:
-        Unavailable: It did.
+        Unavailable: A worker failed.
     """
     try:
         yield
     except Exception as error:
-        seen: list[BaseException] = []
+        chain: list[BaseException] = []
         cause: BaseException | None = error
-        while cause is not None and cause not in seen:
+        while cause is not None and cause not in chain:
             if isinstance(cause, FoirError):
                 raise type(cause)(str(cause).strip().splitlines()[-1]) from error
-            seen.append(cause)
+            chain.append(cause)
             cause = getattr(cause, "cause", None) or cause.__cause__ or cause.__context__
-        if not any(type(one).__module__.startswith("ray") for one in seen):
+        if not any(type(each).__module__.startswith("ray") for each in chain):
             raise
-        said = [line for line in str(error).strip().splitlines() if line.strip()]
-        raise Unavailable(f"The Ray cluster could not go on: {said[-1].strip() if said else repr(error)}") from error
+        lines = [line for line in str(error).strip().splitlines() if line.strip()]
+        raise Unavailable(f"The Ray cluster failed: {lines[-1].strip() if lines else repr(error)}") from error
 
 
-def _rows(
-    runs: Sequence[Run], frames: Frames, eyes: Callable[[], Eyes], made_by: Mapping[str, MadeBy], thumb_side: int
-) -> Iterator[dict[str, Any]]:
-    import ray
-
-    context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True  # else every run would be open at once
-    context.enable_progress_bars, context.target_max_block_size = False, BLOCK
-    resources = ray.cluster_resources()
-    cards = int(resources.get("GPU", 0))
-    actors = cards or max(1, int(resources.get("CPU", 1)) // 2)
-    share: dict[str, Any] = {"num_gpus": 1} if cards else {"num_cpus": 1}
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=actors)
-    listed = ray.data.from_items([{"run": pickle.dumps(run)} for run in runs], override_num_blocks=len(runs))
-    pictures = listed.flat_map(partial(_decode, frames, thumb_side), num_cpus=DECODING)
-    return iter(pictures.map(_Seeing, fn_constructor_args=(eyes, made_by), compute=pool, **share).iter_rows())
-
-
-def _decode(frames: Frames, thumb_side: int, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """On a CPU: a run's pictures, batch by batch."""
-    run: Run = pickle.loads(row["run"])  # noqa: S301 - of our own driver
-    if isinstance(run, Files) and not run.folder.is_dir():
-        raise Unavailable(f"A worker of the cluster does not see {run.folder}: put the pictures on shared storage.")
+def _decode(preprocess: Preprocess, thumb_side: int, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Runs on a CPU: the images of a chunk, decoded batch by batch."""
+    chunk: Chunk = pickle.loads(row["chunk"])  # noqa: S301 - of our own driver
+    if isinstance(chunk, FolderChunk) and not chunk.folder.is_dir():
+        raise Unavailable(f"A worker of the cluster does not see {chunk.folder}: put the images on shared storage.")
     jpegs: dict[str, bytes] = {}
 
-    def keep(image: Image.Image) -> str:
+    def store_thumbnail(image: Image.Image) -> str:
         jpeg = images.thumbnail(image, thumb_side)
         digest = hashlib.sha256(jpeg).hexdigest()
         jpegs[digest] = jpeg
         return digest
 
-    for some in batched(decoded(run.pictures(), frames.pixels, keep)):
-        thumbs = [jpegs[one.item.thumb] for one in some if isinstance(one, Decoded)]
-        yield {"decoded": pickle.dumps((some, thumbs))}
+    for group in group_batches(decode_images(chunk.images(), preprocess, store_thumbnail)):
+        thumbnails = [jpegs[image.item.thumb] for image in group if isinstance(image, DecodedImage)]
+        yield {"decoded": pickle.dumps((group, thumbnails))}
 
 
-class _Seeing:
-    """On a GPU where there is one: an actor that opened the encoders once."""
+class _EncoderActor:
+    """Runs on a GPU where there is one: an actor that loads the encoders once."""
 
-    def __init__(self, eyes: Callable[[], Eyes], made_by: Mapping[str, MadeBy]) -> None:
-        self.eyes = eyes()
-        for name, by in self.eyes.made_by.items():
-            own = made_by[name]
-            alike = float(np.dot(by.probe, own.probe)) if len(by.probe) == len(own.probe) else 0.0
-            if (by.encoder, by.revision, by.way) != (own.encoder, own.revision, own.way) or alike < MIN_COSINE:
-                raise Unavailable(f"A worker of the cluster has another {own.encoder} than the one that asks it.")
+    def __init__(self, load: Callable[[], SpaceEncoders], records: Mapping[str, EncoderRecord]) -> None:
+        self.encoders = load()
+        for name, own in self.encoders.records.items():
+            expected = records[name]
+            ours, theirs = own.reference_feature, expected.reference_feature
+            cosine = float(np.dot(ours, theirs)) if len(ours) == len(theirs) else 0.0
+            same = (own.encoder, own.revision, own.recipe) == (expected.encoder, expected.revision, expected.recipe)
+            if not same or cosine < MIN_COSINE:
+                raise Unavailable(f"A worker of the cluster has another {expected.encoder} than this machine.")
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        some, thumbs = pickle.loads(row["decoded"])  # noqa: S301 - of our own decoders
-        pixels = [one.pixels for one in some if isinstance(one, Decoded)]
-        return {"made": pickle.dumps((batch_of(some, self.eyes.see(pixels) if pixels else None), thumbs))}
+        group, thumbnails = pickle.loads(row["decoded"])  # noqa: S301 - of our own decoders
+        return {"batch": pickle.dumps((encode_batch(group, self.encoders), thumbnails))}
 
 
 @contextmanager
 def _cluster(address: str) -> Iterator[None]:
-    """A cluster to build on.
+    """Connect to a cluster, or start one on this machine.
 
     Raises:
-        Unavailable: Ray is not installed, or no cluster is there.
+        Unavailable: Ray is not installed, or no cluster answers.
     """
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise Unavailable("Ray is not installed: pip install -r requirements-scale.txt.") from error
-    there = ray.is_initialized()
+    was_connected = ray.is_initialized()
     try:
         ray.init(
             address=address,
@@ -171,5 +174,5 @@ def _cluster(address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if not there:
+        if not was_connected:
             ray.shutdown()

@@ -1,39 +1,44 @@
-"""Runs of pictures made into shards, each recorded when it is whole, so that a killed build goes on behind it.
+"""Writing chunks of images as shards. Each finished shard is recorded, so a killed build resumes after it.
 
-A record lies in `.partial/` under a key of everything that went into its shard: pictures, encoders, settings. A later
-build takes over every shard whose key still matches and whose files are what they were written as.
+The record of a shard lies in `.partial/` under a key of everything that determines the shard: images, encoders and
+settings. A later build takes over each shard whose key matches and whose files are intact.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from foir import images
 from foir.index import Item, Object, writer
 from foir.index.format import digest, is_thumb_intact
-from index_build.decoding import Decoded, Rejected, decoded
-from index_build.encoding import Eyes, MadeBy, Seen
-from index_build.sources.folder import Run
 
-BATCH = 16  # larger ones are slower on a CPU: their tensors no longer come from the allocator's pool
+from .encoding import EncoderRecord
+from .executor import Batch, Executor
+from .sources import Chunk
+
 PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A finished run: its files (none where every picture was rejected), items, objects and rejected files."""
+    """A finished chunk.
 
-    vectors: Mapping[str, str]  # by space
+    Attributes:
+        vectors: Its file of each space; empty where every image was rejected.
+        heads: Its file of the head cache, where there is one.
+        items: Its images.
+        objects: Their known objects.
+        rejected: `{"file": ..., "reason": ...}` for each unreadable image.
+    """
+
+    vectors: Mapping[str, str]
     heads: str | None
     items: tuple[Item, ...]
     objects: tuple[Object, ...]
@@ -41,134 +46,104 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Made:
-    """All shards in order, how many of them an earlier build had made, and their records."""
+class ShardSet:
+    """All shards of a build in order, how many of them were taken over, and the files of their records."""
 
-    shards: tuple[Shard, ...]
-    resumed: int
-    records: tuple[Path, ...]
+    shards: tuple[Shard, ...] = ()
+    resumed: int = 0
+    records: tuple[Path, ...] = ()
 
+    @property
+    def items(self) -> list[Item]:
+        """The images of all shards."""
+        return [item for shard in self.shards for item in shard.items]
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """`BATCH` consecutive pictures of a run, fewer at its end: what is kept of those that can be read, and the others.
+    @property
+    def objects(self) -> list[Object]:
+        """The known objects of all shards."""
+        return [known for shard in self.shards for known in shard.objects]
 
-    `seen` is None where none can be read.
-    """
-
-    items: tuple[Item, ...]
-    objects: tuple[Object, ...]
-    rejected: tuple[Rejected, ...]
-    seen: Seen | None
-
-
-# What makes the batches of some runs, run after run.
-Hands = Callable[[Sequence[Run]], Iterator[Iterable[Batch]]]
+    @property
+    def rejected(self) -> list[dict[str, str]]:
+        """The unreadable images of all shards."""
+        return [entry for shard in self.shards for entry in shard.rejected]
 
 
-def make(
-    out: Path, eyes: Eyes, runs: Sequence[Run], *, heads: bool, thumb_side: int, dtype: str, hands: Hands | None = None
-) -> Made:
-    """Make the runs' shards, or take them over.
+def write_shards(
+    out: Path, executor: Executor, chunks: Sequence[Chunk], *, heads: bool, thumb_side: int, dtype: str
+) -> ShardSet:
+    """Encode chunks and write their shards, or take over those of a killed build.
 
     Args:
         out: The index.
-        eyes: What encodes the pictures.
-        runs: One for each shard.
-        heads: Keep a head cache.
+        executor: Encodes the chunks.
+        chunks: One for each shard.
+        heads: Write a head cache.
         thumb_side: Longer side of the thumbnails in pixels.
         dtype: In which the encoders compute.
-        hands: Make the batches; by default this process does, with these eyes.
     """
-    made_by = {name: asdict(made) for name, made in eyes.made_by.items()}
-    settings = [made_by, dtype, heads, thumb_side]
+    settings = [{name: _json_record(record) for name, record in executor.records.items()}, dtype, heads, thumb_side]
     (out / PARTIAL).mkdir(exist_ok=True)
-    records = [out / PARTIAL / f"{_key(settings, run)}.json" for run in runs]
-    shards = [_taken_over(out, record) for record in records]
-    resumed = sum(shard is not None for shard in shards)
-    missing = [place for place, shard in enumerate(shards) if shard is None]
-    hands = hands or here(eyes, out, thumb_side)
-    with tqdm(total=sum(map(len, runs)), unit="picture", desc="index") as bar:
-        bar.update(sum(len(run) for run, shard in zip(runs, shards, strict=True) if shard is not None))
-        for place, batches in zip(missing, hands([runs[place] for place in missing]), strict=False):
-            shard = _made(out, eyes, batches, heads, bar)
-            writer.atomic_write(records[place], json.dumps(asdict(shard)).encode())
-            shards[place] = shard
-    return Made(tuple(shard for shard in shards if shard is not None), resumed, tuple(records))
+    records = [out / PARTIAL / f"{_key(settings, chunk)}.json" for chunk in chunks]
+    shards = [_load_shard(out, record) for record in records]
+    missing = [position for position, shard in enumerate(shards) if shard is None]
+    with tqdm(total=sum(map(len, chunks)), unit="image", desc="index") as bar:
+        bar.update(sum(len(chunk) for chunk, shard in zip(chunks, shards, strict=True) if shard is not None))
+        for position, batches in zip(missing, executor.run([chunks[position] for position in missing]), strict=False):
+            shard = _write_shard(out, executor.records, batches, heads, bar)
+            writer.atomic_write(records[position], json.dumps(asdict(shard)).encode())
+            shards[position] = shard
+    return ShardSet(tuple(filter(None, shards)), len(chunks) - len(missing), tuple(records))
 
 
-def here(eyes: Eyes, out: Path, thumb_side: int) -> Hands:
-    """This process's own hands."""
-
-    def keep(image: Image.Image) -> str:
-        return writer.write_thumb(out, images.thumbnail(image, thumb_side))
-
-    def batches(run: Run) -> Iterator[Batch]:
-        for some in batched(decoded(run.pictures(), eyes.pixels, keep)):
-            pictures = [one for one in some if isinstance(one, Decoded)]
-            yield batch_of(some, eyes.see([picture.pixels for picture in pictures]) if pictures else None)
-
-    return lambda runs: map(batches, runs)
-
-
-def batched(pictures: Iterator[Decoded | Rejected]) -> Iterator[list[Decoded | Rejected]]:
-    """Pictures by the batch; those that cannot be read count, so that a batch does not depend on who decodes it."""
-    while some := list(islice(pictures, BATCH)):
-        yield some
-
-
-def batch_of(some: Sequence[Decoded | Rejected], seen: Seen | None) -> Batch:
-    """What an index keeps of some pictures."""
-    kept = [one for one in some if isinstance(one, Decoded)]
-    objects = tuple(replace(thing, item=one.item.id) for one in kept for thing in one.objects)
-    return Batch(
-        tuple(one.item for one in kept), objects, tuple(one for one in some if isinstance(one, Rejected)), seen
-    )
-
-
-def _made(out: Path, eyes: Eyes, batches: Iterable[Batch], heads: bool, bar: tqdm) -> Shard:
-    seen: list[Seen] = []
-    items: list[Item] = []
-    objects: list[Object] = []
-    rejected: list[dict[str, str]] = []
+def _write_shard(
+    out: Path, records: Mapping[str, EncoderRecord], batches: Iterable[Batch], heads: bool, bar: tqdm
+) -> Shard:
+    done = []
     for batch in batches:
-        items += batch.items
-        objects += batch.objects
-        rejected += [asdict(one) for one in batch.rejected]
-        seen += [batch.seen] if batch.seen is not None else []
+        done.append(batch)
         bar.update(len(batch.items) + len(batch.rejected))
-    if not seen:
-        return Shard({}, None, (), (), tuple(rejected))
-    files: dict[MadeBy, str] = {}  # spaces of one encoder share their files
-    for name, by in eyes.made_by.items():
-        if by not in files:
-            files[by] = writer.write_vectors(out, np.concatenate([part.vectors[name] for part in seen]))
-    vectors = {name: files[by] for name, by in eyes.made_by.items()}
-    z, residual = (np.concatenate(parts) for parts in zip(*((part.z, part.residual) for part in seen), strict=True))
-    cache = writer.write_heads(out, z, residual) if heads else None
-    return Shard(vectors, cache, tuple(items), tuple(objects), tuple(rejected))
+    rejected = tuple(asdict(image) for batch in done for image in batch.rejected)
+    features = [batch.features for batch in done if batch.features is not None]
+    if not features:
+        return Shard({}, None, (), (), rejected)
+    files: dict[EncoderRecord, str] = {}  # spaces of one encoder share their file
+    for name, record in records.items():
+        if record not in files:
+            files[record] = writer.write_vectors(out, np.concatenate([batch.vectors[name] for batch in features]))
+    cache = None
+    if heads:
+        z, residual = (np.concatenate([getattr(batch, part) for batch in features]) for part in ("z", "residual"))
+        cache = writer.write_heads(out, z, residual)
+    vectors = {name: files[record] for name, record in records.items()}
+    items = tuple(item for batch in done for item in batch.items)
+    objects = tuple(known for batch in done for known in batch.objects)
+    return Shard(vectors, cache, items, objects, rejected)
 
 
-def _key(settings: Sequence[Any], run: Run) -> str:
-    return hashlib.sha256(json.dumps([settings, run.facts()]).encode()).hexdigest()[:32]
+def _json_record(record: EncoderRecord) -> dict[str, Any]:
+    """An encoder in the key of a shard, under the names of the manifest."""
+    feature, recipe = record.reference_feature, record.recipe
+    return {"encoder": record.encoder, "revision": record.revision, "probe": feature, "way": recipe}
 
 
-def _taken_over(out: Path, record: Path) -> Shard | None:
-    """The shard that an earlier build recorded, if its files are whole; files are named by their content."""
+def _key(settings: Sequence[Any], chunk: Chunk) -> str:
+    return hashlib.sha256(json.dumps([settings, chunk.fingerprint()]).encode()).hexdigest()[:32]
+
+
+def _load_shard(out: Path, record: Path) -> Shard | None:
+    """The shard that an earlier build recorded, if its files are intact: they are named by their content."""
     try:
         data = json.loads(record.read_bytes())
         shard = Shard(
             data["vectors"],
             data["heads"],
             tuple(Item(**item) for item in data["items"]),
-            tuple(Object(**{**thing, "box": tuple(thing["box"])}) for thing in data["objects"]),
+            tuple(Object(**{**known, "box": tuple(known["box"])}) for known in data["objects"]),
             tuple(data["rejected"]),
         )
-        for name in filter(None, (*shard.vectors.values(), shard.heads)):
-            if not name.startswith(digest(out / name)[:32]):
-                return None
-        if not all(is_thumb_intact(out, item.thumb) for item in shard.items):
-            return None
+        files = filter(None, (*shard.vectors.values(), shard.heads))
+        intact = all(name.startswith(digest(out / name)[:32]) for name in files)
+        return shard if intact and all(is_thumb_intact(out, item.thumb) for item in shard.items) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return shard

@@ -1,8 +1,7 @@
-"""Changing an index in place: pictures added, removed, or brought up to date with their folder.
+"""Updating an index in place: images are added, removed, or encoded again because their files changed.
 
-Nothing that a reader has open is touched: rows that stay are kept in their files or copied to new ones, and one new
-manifest is put in place at the end. Until then readers see the old index, afterwards the new one; `gc` removes what
-only the old one used.
+Updates are atomic. Files that a reader has open are not touched: rows that stay are kept in their files or copied to
+new ones, and one new manifest replaces the old one at the end. `gc` removes what only the old state used.
 """
 
 from __future__ import annotations
@@ -17,102 +16,134 @@ from pathlib import Path, PurePosixPath
 from foir.errors import Unavailable
 from foir.index import Index, Item, Object, writer
 from foir.index.lock import exclusive_lock
-from index_build import encoding as sight
-from index_build import pipeline, shards
-from index_build.encoding import Eyes
-from index_build.shard_rewrite import Piece, cut_out, grouped, written
-from index_build.sources.folder import cut, listing, shown
+
+from . import pipeline
+from .encoding import SpaceEncoders, load_index_encoders
+from .local_executor import LocalExecutor
+from .shard_rewrite import KeptRows, group_shards, keep_rows, merge_shards
+from .shards import PARTIAL, ShardSet, write_shards
+from .sources.folder import list_images, printable_name, split_files
 
 
 @dataclass(frozen=True)
-class Changed:
-    """Names of the files that were added, encoded again because they had changed, and removed; what was left out."""
+class UpdateResult:
+    """Names of the files that were added, encoded again because they changed, and removed; the rejected ones."""
 
     added: tuple[str, ...] = ()
-    renewed: tuple[str, ...] = ()
+    reencoded: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     rejected: tuple[dict[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
-class _How:
+class _Encoding:
+    """Where and in which dtype to encode, or with which encoders."""
+
     device: str
     dtype: str
-    eyes: Eyes | None
+    encoders: SpaceEncoders | None
+
+    def encode(self, index: Index, files: Sequence[tuple[int, str]]) -> ShardSet:
+        """Write shards of the files (id, name)."""
+        if not files:
+            return ShardSet()
+        encoders = self.encoders or load_index_encoders(index, device=self.device, dtype=self.dtype)
+        chunks = split_files(_root(index), files, pipeline.SHARD_SIZE)
+        heads, side = bool(index.space("image").z), pipeline.Plan.thumb_side
+        executor = LocalExecutor(encoders, index.folder, side)
+        return write_shards(index.folder, executor, chunks, heads=heads, thumb_side=side, dtype=self.dtype)
 
 
-def update(out: Path, *, device: str = "auto", dtype: str = "float32", eyes: Eyes | None = None) -> Changed:
-    """Bring an index up to date with its folder: new and changed files encoded, missing ones dropped.
+@dataclass(frozen=True)
+class _Changes:
+    """What to change in an index.
 
-    A changed file keeps its id and loses its caption and objects, which were of the old picture.
+    Attributes:
+        removed: Names of images to drop.
+        files: (id, name) of files to encode.
+        rejected: Entries of files that were rejected earlier and are not tried again.
+        unlisted: Entries of folders that could not be listed now.
+    """
+
+    removed: set[str]
+    files: Sequence[tuple[int, str]] = ()
+    rejected: Sequence[dict[str, str]] = ()
+    unlisted: Sequence[dict[str, str]] = ()
+
+
+def update(
+    out: Path, *, device: str = "auto", dtype: str = "float32", encoders: SpaceEncoders | None = None
+) -> UpdateResult:
+    """Bring an index up to date with its folder: encode new and changed files, drop missing ones.
+
+    A changed file keeps its id. It loses its caption and objects, which described the old image.
 
     Args:
         out: The index.
         device: Where the encoders run.
         dtype: In which they compute.
-        eyes: Take these in the place of the index's encoders.
+        encoders: Use these instead of the index's.
 
     Raises:
         BadIndex: The index is damaged, or its encoder gives other features now.
-        Unavailable: Its folder is not there, nothing of the index would be left, or it cannot be written.
+        Unavailable: Its folder does not exist, no image would be left, or the index cannot be written.
     """
     with exclusive_lock(out):
         index = Index.open(out)
         root = _root(index)
-        files, closed = listing(root, out)
+        files, unlisted = list_images(root, out)
         if not files:
-            raise Unavailable(f"The folder {root} holds no pictures now: if its disk is not mounted, mount it first.")
-        there = set(files)
+            raise Unavailable(f"The folder {root} holds no images now: if its disk is not mounted, mount it first.")
         items = index.items()
-        known = {item.file: item for item in items}
-        out_of_sight = [entry["file"] for entry in closed]
-        gone = {name for name in known.keys() - there if not any(_is(name, folder) for folder in out_of_sight)}
-        again = [name for name in files if name in known and _differs(root / name, known[name])]
-        new = [name for name in files if name not in known]
-        wanted = [*((known[name].id, name) for name in again), *_numbered(index, items, new)]
-        return _change(index, items, gone, wanted, [], closed, _How(device, dtype, eyes))
+        missing = {item.file for item in items} - set(files)
+        removed = {name for name in missing if not any(_contains(entry["file"], name) for entry in unlisted)}
+        changes = _Changes(removed, _outdated(index, items, root, files), (), unlisted)
+        return _apply(index, items, changes, _Encoding(device, dtype, encoders))
 
 
 def add(
-    out: Path, paths: Sequence[Path], *, device: str = "auto", dtype: str = "float32", eyes: Eyes | None = None
-) -> Changed:
-    """Add some pictures, or folders of them, that lie in the index's folder; what changed since is encoded again.
+    out: Path,
+    paths: Sequence[Path],
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    encoders: SpaceEncoders | None = None,
+) -> UpdateResult:
+    """Add images, or folders of them, that lie in the folder of the index. Those that changed are encoded again.
 
     Args:
         out: The index.
         paths: Files or folders.
         device: Where the encoders run.
         dtype: In which they compute.
-        eyes: Take these in the place of the index's encoders.
+        encoders: Use these instead of the index's.
 
     Raises:
         BadIndex: The index is damaged, or its encoder gives other features now.
-        Unavailable: A path is not in the index's folder or holds no pictures, or the index cannot be written.
+        Unavailable: A path lies outside the folder or holds no images, or the index cannot be written.
     """
     with exclusive_lock(out):
         index = Index.open(out)
         root = _root(index)
-        files, closed = listing(root, out)
-        items = index.items()
-        known = {item.file: item for item in items}
+        files, unlisted = list_images(root, out)
         names: dict[str, None] = {}
-        shut: dict[str, dict[str, str]] = {}
+        unlisted_here: dict[str, dict[str, str]] = {}
         for path in paths:
-            asked = _name(root, path, out)
-            found = [name for name in files if _is(name, asked)]
-            if not found:
-                raise Unavailable(f"{path} is no picture that foir takes, and holds none.")
-            names |= dict.fromkeys(found)
-            shut |= {entry["file"]: entry for entry in closed if _is(entry["file"], asked)}
-        wanted = [(known[name].id, name) for name in names if name in known and _differs(root / name, known[name])]
-        wanted += _numbered(index, items, [name for name in names if name not in known])
-        others = [entry for entry in index.rejected() if entry["file"] not in {*map(shown, names), *shut}]
-        how = _How(device, dtype, eyes)
-        return _change(index, items, set(), wanted, others, list(shut.values()), how)
+            requested = _relative_name(root, path, out)
+            matches = [name for name in files if _contains(requested, name)]
+            if not matches:
+                raise Unavailable(f"{path} is not an image that foir reads, and holds none.")
+            names |= dict.fromkeys(matches)
+            unlisted_here |= {entry["file"]: entry for entry in unlisted if _contains(requested, entry["file"])}
+        tried = {*map(printable_name, names), *unlisted_here}
+        rejected = [entry for entry in index.rejected() if entry["file"] not in tried]
+        items = index.items()
+        changes = _Changes(set(), _outdated(index, items, root, list(names)), rejected, list(unlisted_here.values()))
+        return _apply(index, items, changes, _Encoding(device, dtype, encoders))
 
 
-def remove(out: Path, names: Sequence[str]) -> Changed:
-    """Remove pictures by their names in the index, or all those of a folder in it. The files themselves stay.
+def remove(out: Path, names: Sequence[str]) -> UpdateResult:
+    """Remove images, or all images of a folder, by their names in the index. The files themselves stay.
 
     Args:
         out: The index.
@@ -120,133 +151,109 @@ def remove(out: Path, names: Sequence[str]) -> Changed:
 
     Raises:
         BadIndex: The index is damaged.
-        Unavailable: It has no such picture, nothing would be left of it, or it cannot be written.
+        Unavailable: It has no such image, no image would be left, or the index cannot be written.
     """
     with exclusive_lock(out):
         index = Index.open(out)
         items = index.items()
-        gone: set[str] = set()
+        removed: set[str] = set()
         for name in names:
-            plain = PurePosixPath(name).as_posix()
-            found = {item.file for item in items if name and _is(item.file, plain)}
-            if not found:
-                raise Unavailable(f"The index {out} has no picture {name}.")
-            gone |= found
-        return _change(index, items, gone, [], index.rejected(), [])
+            requested = PurePosixPath(name).as_posix()
+            matches = {item.file for item in items if name and _contains(requested, item.file)}
+            if not matches:
+                raise Unavailable(f"The index {out} has no image {name}.")
+            removed |= matches
+        return _apply(index, items, _Changes(removed, rejected=index.rejected()))
 
 
-def _change(
-    index: Index,
-    items: Sequence[Item],
-    gone: set[str],
-    wanted: Sequence[tuple[int, str]],
-    rejected: Sequence[dict[str, str]],
-    closed: Sequence[dict[str, str]],
-    how: _How | None = None,
-) -> Changed:
-    """Drop the pictures that are gone or wanted anew, add those that are wanted, and publish.
-
-    `rejected` was left out before and still is; `closed` are folders that could not be listed now.
-    """
-    old = {item.file for item in items}
-    fresh = {name for _, name in wanted}
-    stay = [item for item in items if item.file not in gone | fresh]
-    pieces = list(cut_out(index, items, gone | fresh))
-    objects = [thing for item in stay for thing in index.objects(item.id)]
-    turned_down, next_id = list(closed), _next_id(index, items)
-    read: set[str] = set()
-    made = _made(index, wanted, how) if how and wanted else shards.Made((), 0, ())
-    for shard in made.shards:
-        turned_down += shard.rejected
-        objects += shard.objects
-        read |= {item.file for item in shard.items}
-        next_id = max([next_id, *(item.id + 1 for item in shard.items)])
-        if shard.items:
-            pieces.append(Piece.of(index.folder, shard))
-    done = Changed(
-        added=tuple(name for _, name in wanted if name in read - old),
-        renewed=tuple(name for _, name in wanted if name in read & old),
-        removed=tuple(sorted(gone | (fresh & old) - read)),
-        rejected=tuple(turned_down),
+def _apply(index: Index, items: Sequence[Item], changes: _Changes, encoding: _Encoding | None = None) -> UpdateResult:
+    """Drop and encode images, and publish the new state if it differs from the old one."""
+    old, requested = {item.file for item in items}, [name for _, name in changes.files]
+    dropped = changes.removed | set(requested)
+    shards = list(keep_rows(index, items, dropped))
+    objects = [known for item in items if item.file not in dropped for known in index.objects(item.id)]
+    encoded = encoding.encode(index, changes.files) if encoding else ShardSet()
+    shards += [KeptRows.of_shard(index.folder, shard) for shard in encoded.shards if shard.items]
+    readable = {item.file for item in encoded.items}
+    result = UpdateResult(
+        added=tuple(name for name in requested if name in readable - old),
+        reencoded=tuple(name for name in requested if name in readable & old),
+        removed=tuple(sorted(changes.removed | (set(requested) & old) - readable)),
+        rejected=(*changes.unlisted, *encoded.rejected),
     )
-    left_out = sorted([*rejected, *turned_down], key=itemgetter("file"))
-    if not pieces:
-        raise Unavailable(f"Nothing of the index {index.folder} would be left: delete its folder instead.")
-    if done.added or done.renewed or done.removed or left_out != sorted(index.rejected(), key=itemgetter("file")):
-        _publish(index, pieces, left_out, objects, next_id)
-    for record in made.records:  # those of a killed build stay, for it to go on
+    if not shards:
+        raise Unavailable(f"No image of the index {index.folder} would be left: delete its folder instead.")
+    rejected = sorted([*changes.rejected, *result.rejected], key=itemgetter("file"))
+    rejected_before = sorted(index.rejected(), key=itemgetter("file"))
+    if result.added or result.reencoded or result.removed or rejected != rejected_before:
+        next_id = max([_next_id(index, items), *(item.id + 1 for item in encoded.items)])
+        _publish(index, shards, rejected, [*objects, *encoded.objects], next_id)
+    for record in encoded.records:  # those of a killed build stay, for it to resume
         record.unlink()
     with suppress(OSError):
-        (index.folder / shards.PARTIAL).rmdir()
-    return done
-
-
-def _made(index: Index, wanted: Sequence[tuple[int, str]], how: _How) -> shards.Made:
-    """Shards of the pictures that are wanted."""
-    eyes = how.eyes or sight.of_index(index, device=how.device, dtype=how.dtype)
-    runs, heads = cut(_root(index), wanted, pipeline.SHARD), bool(index.space("image").z)
-    return shards.make(index.folder, eyes, runs, heads=heads, thumb_side=pipeline.Plan.thumb_side, dtype=how.dtype)
+        (index.folder / PARTIAL).rmdir()
+    return result
 
 
 def _publish(
-    index: Index, pieces: Sequence[Piece], rejected: Sequence[dict[str, str]], objects: Sequence[Object], next_id: int
+    index: Index,
+    shards: Sequence[KeptRows],
+    rejected: Sequence[dict[str, str]],
+    objects: Sequence[Object],
+    next_id: int,
 ) -> None:
-    groups = [written(index.folder, group) for group in grouped(pieces, pipeline.SHARD)]
+    """Write the shards where they changed, and replace the manifest."""
+    merged = [merge_shards(index.folder, group) for group in group_shards(shards, pipeline.SHARD_SIZE)]
     spaces = {
         name: writer.SpaceFiles(
             space.encoder,
             space.revision,
             tuple(index.manifest["spaces"][name]["probe"]),
-            shards=tuple(files[name] for files, _ in groups),
-            heads=tuple(heads for _, heads in groups if heads) if name == "image" else (),
+            shards=tuple(files[name] for files, _ in merged),
+            heads=tuple(heads for _, heads in merged if heads) if name == "image" else (),
             recipe=space.recipe,
         )
         for name, space in index.spaces.items()
     }
-    items = [item for piece in pieces for item in piece.items]
-    writer.write_index(
-        index.folder,
-        spaces,
-        items,
-        rejected,
-        index.manifest["root"],
-        objects,
-        next_id=next_id,
-        origin=index.manifest.get("origin"),
-    )
+    items = [item for shard in shards for item in shard.items]
+    root, origin = index.manifest["root"], index.manifest.get("origin")
+    writer.write_index(index.folder, spaces, items, rejected, root, objects, next_id=next_id, origin=origin)
 
 
 def _root(index: Index) -> Path:
-    """The folder that an index was made of."""
+    """The image folder of an index."""
     root = index.manifest["root"]
     if root is None:
-        raise Unavailable(f"The index {index.folder} remembers no folder, so no pictures can be added to it.")
+        raise Unavailable(f"The index {index.folder} records no image folder, so no images can be added to it.")
     folder = (index.folder / root).resolve()
     if not folder.is_dir():
-        raise Unavailable(f"The folder {folder} of the index is not there: if its disk is not mounted, mount it first.")
+        raise Unavailable(f"The folder {folder} of the index does not exist: if its disk is not mounted, mount it.")
     return folder
 
 
-def _name(root: Path, path: Path, out: Path) -> str:
-    """What a file or folder is called in an index of `root`; "." for the root itself."""
-    place = path.parent.resolve() / path.name if path.name else path.resolve()  # a link is itself, not what it shows
+def _relative_name(root: Path, path: Path, out: Path) -> str:
+    """The name of a file or folder in an index of `root`; "." for the root itself."""
     if not path.exists():
         raise Unavailable(f"There is no file {path}.")
-    if not place.is_relative_to(root):
+    absolute = path.parent.resolve() / path.name if path.name else path.resolve()  # the last link is not followed
+    if not absolute.is_relative_to(root):
         raise Unavailable(f"{path} does not lie in {root}, the folder of the index: copy it there first.")
-    if place.is_relative_to(out.resolve()):
+    if absolute.is_relative_to(out.resolve()):
         raise Unavailable(f"{path} lies in the index itself.")
-    return place.relative_to(root).as_posix()
+    return absolute.relative_to(root).as_posix()
 
 
-def _is(name: str, asked: str) -> bool:
-    """Whether a name is the one asked for, or lies in that folder."""
-    return asked == "." or name == asked or name.startswith(asked + "/")
+def _contains(folder: str, name: str) -> bool:
+    """Whether a name is the given one, or lies in that folder."""
+    return folder == "." or name == folder or name.startswith(folder + "/")
 
 
-def _numbered(index: Index, items: Sequence[Item], names: Sequence[str]) -> list[tuple[int, str]]:
-    """New pictures with ids that no picture ever had."""
-    return list(zip(count(_next_id(index, items)), names, strict=False))
+def _outdated(index: Index, items: Sequence[Item], root: Path, names: Sequence[str]) -> list[tuple[int, str]]:
+    """(id, name) of the changed files, then of the new ones, which get ids that were never used before."""
+    known = {item.file: item for item in items}
+    changed = [(known[name].id, name) for name in names if name in known and _differs(root / name, known[name])]
+    new = [name for name in names if name not in known]
+    return [*changed, *zip(count(_next_id(index, items)), new, strict=False)]
 
 
 def _next_id(index: Index, items: Sequence[Item]) -> int:
@@ -258,5 +265,5 @@ def _differs(path: Path, item: Item) -> bool:
     try:
         stat = path.stat()
     except OSError:
-        return True  # it is read again, and left out with the reason
+        return True  # reading it again rejects it with the reason
     return (item.bytes, item.modified) != (stat.st_size, stat.st_mtime_ns)

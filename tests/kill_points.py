@@ -22,24 +22,24 @@ from PIL import Image
 from foir.errors import BadIndex, Unavailable
 from foir.index import Index
 from index_build import maintenance, pipeline, update
-from index_build.encoding import MadeBy, Seen
+from index_build.encoding import EncodedBatch, EncoderRecord
 from index_build.shards import PARTIAL
 
 WRITING = os.O_WRONLY | os.O_RDWR
 
 
 class StandIn:
-    """Sees a picture as 16 colours."""
+    """Encodes an image as 16 colours."""
 
-    made_by = {"image": MadeBy("stand-in", "1", tuple(np.eye(48)[0].tolist()))}
+    records = {"image": EncoderRecord("stand-in", "1", tuple(np.eye(48)[0].tolist()))}
 
-    def pixels(self, image, known=()):
+    def preprocess(self, image, objects=()):
         return np.asarray(image.resize((4, 4)), np.float32).reshape(48) + 1
 
-    def see(self, pixels):
-        rows = np.stack(pixels)
+    def encode(self, inputs):
+        rows = np.stack(inputs)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        return Seen({"image": rows}, rows[:, :8].reshape(-1, 2, 4), rows[:, 8:16])
+        return EncodedBatch({"image": rows}, rows[:, :8].reshape(-1, 2, 4), rows[:, 8:16])
 
 
 def picture(path: Path, seed: int) -> None:
@@ -64,13 +64,13 @@ def others(folder: Path) -> None:
 
 
 def operations(folder: Path, out: Path) -> dict[str, Callable[[], object]]:
-    eyes = StandIn()
+    encoders = StandIn()
     plan = pipeline.Plan(folder, out, "stand-in", heads=True)
     return {
-        "build": lambda: pipeline.build(plan, eyes).resumed,
-        "rebuild": lambda: pipeline.build(plan, eyes).resumed,
-        "update": lambda: update.update(out, eyes=eyes).added,
-        "add": lambda: update.add(out, [folder / "new"], eyes=eyes).added,
+        "build": lambda: pipeline.build(plan, encoders).resumed,
+        "rebuild": lambda: pipeline.build(plan, encoders).resumed,
+        "update": lambda: update.update(out, encoders=encoders).added,
+        "add": lambda: update.add(out, [folder / "new"], encoders=encoders).added,
         "remove": lambda: update.remove(out, ["02.png", "09.png"]).removed,
         "gc": lambda: maintenance.gc(out),
     }
@@ -130,8 +130,8 @@ def state(out: Path) -> str | None:
         if (out / "manifest.json").exists():
             raise AssertionError(f"a mixture: {error}") from error
         return None
-    damages = list(maintenance.damages(out))
-    assert not damages, damages
+    damage = maintenance.find_damage(out)
+    assert not damage, damage
     return str(digest)
 
 
@@ -174,7 +174,7 @@ def tried(name: str, base: Path, old: Path | None) -> int:
 
 
 def main(folder: Path) -> None:
-    pipeline.SHARD = 4
+    pipeline.SHARD_SIZE = 4
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     base, old = folder / "work", folder / "old"
     pictures(base / "pictures")
@@ -185,7 +185,7 @@ def main(folder: Path) -> None:
         moments[name] = tried(name, base, old)
     shutil.rmtree(base / "index")
     shutil.copytree(old, base / "index")
-    update.update(base / "index", eyes=StandIn())  # something for gc to remove
+    update.update(base / "index", encoders=StandIn())  # something for gc to remove
     shutil.rmtree(old)
     shutil.copytree(base / "index", old)
     moments["gc"] = tried("gc", base, old)

@@ -18,7 +18,6 @@ from foir.app.controller import Controller
 from foir.app.server import launch
 from foir.errors import Unavailable
 from foir.index import Index
-from foir.search import query_encoder
 
 ROUNDS = 9
 PARTS = ("encode", "prompt", "search", "gallery")
@@ -56,9 +55,9 @@ def main() -> str:
     if chromium is None:
         raise Unavailable("The page is measured in Chromium, which is not installed here.")
     index = Index.open(SAMPLE)
-    library = Collections([SAMPLE], lambda _, key: Controller(index, lambda: Searcher.load(index), key))
-    page, spent = library.controller(), defaultdict[str, list[float]](list)
-    blocks = launch(library)
+    collections = Collections([SAMPLE], lambda _, key: Controller(index, lambda: Searcher.load(index), key))
+    page, spent = collections.controller(), defaultdict[str, list[float]](list)
+    blocks = launch(collections)
     try:
         with _timed(page, spent):
             lines = _measure(str(blocks.local_url), chromium, spent)
@@ -140,8 +139,8 @@ def _timed(page: Controller, spent: dict[str, list[float]]) -> Iterator[None]:
     searcher = page.searcher
     watched = [
         ("encode", searcher, "open"),
-        ("prompt", query_encoder, "look"),
-        ("search", searcher.scorer, "nearest"),
+        ("prompt", searcher, "_encode_query"),
+        ("search", searcher.scorer, "top_k"),
         ("gallery", page.views, "pointer"),
         ("gallery", page.views, "results"),
     ]

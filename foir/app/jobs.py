@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import IO, cast
@@ -23,6 +24,7 @@ from foir.index.format import MANIFEST
 from foir.index.remote import local_folder, parse_address
 
 ROOT = Path(__file__).parents[2]
+MODULE = "foir.index_build" if find_spec("foir.index_build") else "index_build"  # installed, or in a checkout
 PROGRESS_BAR = re.compile(r"(\d+)/(\d+) \[")
 ERROR_PREFIX = "index_build: "
 OnSuccess = Callable[[str | Path, str], str]
@@ -54,7 +56,7 @@ class IndexingJob:
         self.title, self.address, self.key, self._on_success = title, address, "", on_success
         self._done, self._total, self._error, self._stopped = 0, 0, "Indexing ended before it was complete.", False
         self._process = subprocess.Popen(  # noqa: S603 - a list, so no shell reads what a user typed
-            [sys.executable, "-m", "index_build", *command],
+            [sys.executable, "-m", MODULE, *command],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

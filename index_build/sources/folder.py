@@ -1,103 +1,33 @@
-"""Where pictures come from, in runs: a run is what one shard holds, and what a killed build can lose."""
+"""Images in a local folder."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from foir.errors import Unavailable
-from foir.index import Object
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
-
-
-@dataclass(frozen=True)
-class Note:
-    """What is known of a picture beforehand; `objects` need no item id yet."""
-
-    caption: str | None = None
-    source: str | None = None
-    licence: str | None = None
-    objects: tuple[Object, ...] = ()
+from .base import IMAGE_SUFFIXES, Chunk, Metadata, SourceImage
 
 
-@dataclass(frozen=True)
-class Raw:
-    """A picture before it is decoded: its id, its name in the index, its file or bytes, what is known of it."""
-
-    id: int
-    name: str
-    data: Path | bytes
-    note: Note = Note()
+def open_folder(address: str, out: Path) -> FolderSource | None:
+    """Open an existing folder, whatever its name looks like; see `open_source`."""
+    return FolderSource(Path(address), out) if Path(address).is_dir() else None
 
 
-class Run(Protocol):
-    """Some consecutive pictures of a source."""
+class FolderSource:
+    """The image files under a folder, listed once."""
 
-    def __len__(self) -> int: ...
+    def __init__(self, folder: Path, out: Path, metadata: Mapping[str, Metadata] | None = None) -> None:
+        """List the files.
 
-    def facts(self) -> Any:
-        """What is another when one of the pictures is another, as JSON holds it; nothing is decoded for it."""
-
-    def pictures(self) -> Iterator[Raw]:
-        """The pictures in order."""
-
-
-class Source(Protocol):
-    """All pictures of an index, in a fixed order; ids count through it."""
-
-    @property
-    def root(self) -> Path | None:
-        """The folder that an index of it remembers."""
-
-    @property
-    def rejected(self) -> Sequence[dict[str, str]]:
-        """What could not even be listed, and why."""
-
-    def runs(self, size: int) -> Sequence[Run]:
-        """The pictures in runs of at most `size`.
-
-        Raises:
-            Unavailable: There are none.
-        """
-
-
-@dataclass(frozen=True)
-class Files:
-    """A run of files of a folder, each with its id."""
-
-    folder: Path
-    named: tuple[tuple[int, str], ...]
-    notes: Mapping[str, Note] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.named)
-
-    def facts(self) -> Any:
-        """Ids, names, sizes and times of change, and what is known of the pictures."""
-        facts: list[Any] = []
-        for id, name in self.named:
-            try:
-                stat = (self.folder / name).stat()
-                facts.append([id, name, stat.st_size, stat.st_mtime_ns])
-            except OSError:
-                facts.append([id, name, None, None])
-        return [str(self.folder.resolve()), facts, repr([self.notes.get(name) for _, name in self.named])]
-
-    def pictures(self) -> Iterator[Raw]:
-        """The files; a missing one shows when it is read."""
-        return (Raw(id, name, self.folder / name, self.notes.get(name, Note())) for id, name in self.named)
-
-
-class Folder:
-    """A folder of pictures, listed once."""
-
-    def __init__(self, folder: Path, out: Path, notes: Mapping[str, Note] | None = None) -> None:
-        """List it; `out`, the index to be made, is left out where it lies inside.
+        Args:
+            folder: The folder.
+            out: The index to build, which is skipped where it lies inside.
+            metadata: By file name relative to the folder.
 
         Raises:
             Unavailable: There is no such folder, or it is the index itself.
@@ -105,48 +35,77 @@ class Folder:
         if not folder.is_dir():
             raise Unavailable(f"There is no folder {folder}.")
         if folder.resolve() == out.resolve():
-            raise Unavailable("The index cannot lie in the folder of the pictures itself: choose another place for it.")
-        self.root, self.notes = folder, notes or {}
-        self.files, self.rejected = listing(folder, out)
+            raise Unavailable("The index cannot lie in the image folder itself: choose another folder for it.")
+        self.root, self.metadata = folder, metadata or {}
+        self.files, self.rejected = list_images(folder, out)
 
-    def runs(self, size: int) -> Sequence[Run]:
-        """Files with a picture's suffix in sorted order; ids are places in it, so none shifts another's."""
+    def chunks(self, size: int) -> Sequence[Chunk]:
+        """The files in sorted order. Ids are positions in it: an unreadable file does not shift the ids of others."""
         if not self.files:
-            raise Unavailable(f"The folder {self.root} holds no pictures.")
-        return cut(self.root, list(zip(count(), self.files, strict=False)), size, self.notes)
+            raise Unavailable(f"The folder {self.root} holds no images.")
+        return split_files(self.root, list(enumerate(self.files)), size, self.metadata)
 
 
-def cut(
-    folder: Path, named: Sequence[tuple[int, str]], size: int, notes: Mapping[str, Note] | None = None
-) -> list[Run]:
-    """Runs of files that have their ids already."""
-    runs = [tuple(named[start : start + size]) for start in range(0, len(named), size)]
-    known = notes or {}
-    return [Files(folder, run, {name: known[name] for _, name in run if name in known}) for run in runs]
+@dataclass(frozen=True)
+class FolderChunk:
+    """Files of a folder as (id, relative name), with what is known about them."""
+
+    folder: Path
+    files: tuple[tuple[int, str], ...]
+    metadata: Mapping[str, Metadata] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def fingerprint(self) -> Any:
+        """Ids, names, sizes, modification times and metadata."""
+        stats: list[Any] = []
+        for id, name in self.files:
+            try:
+                stat = (self.folder / name).stat()
+                stats.append([id, name, stat.st_size, stat.st_mtime_ns])
+            except OSError:
+                stats.append([id, name, None, None])
+        return [str(self.folder.resolve()), stats, repr([self.metadata.get(name) for _, name in self.files])]
+
+    def images(self) -> Iterator[SourceImage]:
+        """The files. A missing one fails only when it is read."""
+        return (
+            SourceImage(id, name, self.folder / name, self.metadata.get(name, Metadata())) for id, name in self.files
+        )
 
 
-def listing(folder: Path, out: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Files under `folder` with a picture's suffix, relative and sorted, and the folders that could not be listed.
+def split_files(
+    folder: Path, files: Sequence[tuple[int, str]], size: int, metadata: Mapping[str, Metadata] | None = None
+) -> list[Chunk]:
+    """Chunks of at most `size` files that have their ids already."""
+    chunks = [tuple(files[start : start + size]) for start in range(0, len(files), size)]
+    known = metadata or {}
+    return [FolderChunk(folder, chunk, {name: known[name] for _, name in chunk if name in known}) for chunk in chunks]
 
-    Hidden files and folders and the index itself are left out.
+
+def list_images(folder: Path, out: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Image files under `folder`, relative and sorted, and an entry for each folder that could not be listed.
+
+    Hidden files, hidden folders and the index `out` are skipped.
     """
-    found: list[str] = []
-    closed: list[dict[str, str]] = []
+    files: list[str] = []
+    unlisted: list[dict[str, str]] = []
 
-    def refused(error: OSError) -> None:
+    def record_error(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):  # a folder that was removed in the meantime holds nothing
             name = Path(error.filename).relative_to(folder).as_posix()
-            closed.append({"file": shown(name), "reason": f"The folder cannot be listed: {error.strerror}."})
+            unlisted.append({"file": printable_name(name), "reason": f"The folder cannot be listed: {error.strerror}."})
 
-    for parent, folders, names in os.walk(folder, onerror=refused):
+    for parent, folders, names in os.walk(folder, onerror=record_error):
         base = Path(parent)
         folders[:] = [n for n in folders if not n.startswith(".") and (base / n).resolve() != out.resolve()]
         for name in names:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                found.append((base / name).relative_to(folder).as_posix())
-    return sorted(found), sorted(closed, key=lambda entry: entry["file"])
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                files.append((base / name).relative_to(folder).as_posix())
+    return sorted(files), sorted(unlisted, key=lambda entry: entry["file"])
 
 
-def shown(name: str) -> str:
-    """A file name with what is not UTF-8 replaced."""
+def printable_name(name: str) -> str:
+    """A file name with bytes that are not UTF-8 replaced."""
     return name.encode(errors="surrogateescape").decode(errors="replace")

@@ -1,8 +1,8 @@
-"""Pictures on shared storage, wherever fsspec reaches: a pattern of files, or parquet tables that hold pictures."""
+"""Images on any storage that fsspec reaches: a pattern of image files, or parquet tables that hold images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,192 +12,195 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foir.errors import FoirError, Unavailable
-from index_build.sources.folder import SUFFIXES, Note, Raw, Run
-from index_build.sources.hub_datasets import Group, cut, grouped
 
-PICTURE, NAME, CAPTION = (
-    ("image", "jpg", "jpeg", "png", "bytes"),
-    ("file_name", "filename", "file", "__key__"),
-    ("caption",),
-)
+from .base import IMAGE_SUFFIXES, Chunk, Metadata, SourceImage
+from .parquet_source import ParquetSource, RowGroup
 
-
-def stored(pattern: str) -> Glob | Tables:
-    """The pictures that a pattern names: of files, or of parquet tables where it ends in .parquet.
-
-    Raises:
-        Unavailable: It names none, the storage cannot be reached, or tables hold no column of pictures.
-    """
-    return Tables(pattern) if pattern.endswith(".parquet") else Glob(pattern)
+IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "bytes")
+NAME_COLUMNS = ("file_name", "filename", "file", "__key__")
+CAPTION_COLUMNS = ("caption",)
+GLOB_CHARACTERS = frozenset("*?[")
+VERSION_FIELDS = ("size", "mtime", "LastModified", "ETag", "etag", "updated", "md5Hash")
 
 
-class Glob:
-    """Files that a pattern names, such as `s3://bucket/photos/**/*.jpg`."""
+def open_pattern(address: str, out: Path) -> PatternSource | TableSource | None:
+    """Open a pattern of image files, or of parquet tables where it ends in .parquet; see `open_source`."""
+    if address.endswith(".parquet"):
+        return TableSource(address)
+    return PatternSource(address) if "://" in address or GLOB_CHARACTERS & set(address) else None
+
+
+class PatternSource:
+    """The image files that match a pattern, such as `s3://bucket/photos/**/*.jpg`."""
 
     root: Path | None = None
     rejected: Sequence[dict[str, str]] = ()
 
     def __init__(self, pattern: str) -> None:
-        """List them."""
+        """List the files.
+
+        Raises:
+            Unavailable: The storage cannot be reached.
+        """
         self.pattern = pattern
-        with _reachable(pattern):
-            fs, facts = _listed(pattern)
-        base = _base(fs._strip_protocol(pattern))
+        with _storage_errors(pattern):
+            fs, listing = _list_files(pattern)
+        base = _fixed_parent(fs._strip_protocol(pattern))
         self.files = [
-            _File(fs.unstrip_protocol(name), PurePosixPath(name).relative_to(base).as_posix(), _stamp(facts[name]))
-            for name in facts
-            if PurePosixPath(name).suffix.lower() in SUFFIXES
+            _StoredFile(fs.unstrip_protocol(path), PurePosixPath(path).relative_to(base).as_posix(), _version(facts))
+            for path, facts in listing.items()
+            if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
         ]
 
-    def runs(self, size: int) -> Sequence[Run]:
-        """In sorted order; ids are places in it."""
+    def chunks(self, size: int) -> Sequence[Chunk]:
+        """The files in sorted order. Ids are positions in it."""
         if not self.files:
-            raise Unavailable(f"{self.pattern} names no pictures.")
-        return [_Stored(start, tuple(self.files[start : start + size])) for start in range(0, len(self.files), size)]
+            raise Unavailable(f"{self.pattern} matches no images.")
+        return [_PatternChunk(start, self.files[start : start + size]) for start in range(0, len(self.files), size)]
 
 
 @dataclass(frozen=True)
-class _File:
+class _StoredFile:
     url: str
     name: str
-    stamp: str
+    version: str
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """A run of files."""
+class _PatternChunk:
+    """Files with consecutive ids."""
 
     start: int
-    files: tuple[_File, ...]
+    files: Sequence[_StoredFile]
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def facts(self) -> Any:
-        """Ids, addresses, and what the storage says of size and change."""
-        return [self.start, [[file.url, file.name, file.stamp] for file in self.files]]
+    def fingerprint(self) -> Any:
+        """First id, addresses, and what the storage reports about size and modification."""
+        return [self.start, [[file.url, file.name, file.version] for file in self.files]]
 
-    def pictures(self) -> Iterator[Raw]:
-        """Read one after the other; one that is gone is an empty one.
+    def images(self) -> Iterator[SourceImage]:
+        """The files, read one after the other. A missing file is read as an empty one.
 
         Raises:
-            Unavailable: The storage does not answer: nothing is left out for that.
+            Unavailable: The storage does not answer. No image is rejected for that.
         """
         import fsspec
 
         for id, file in enumerate(self.files, self.start):
-            with _reachable(file.url):
+            with _storage_errors(file.url):
                 try:
-                    with fsspec.open(file.url, "rb") as opened:
-                        data = opened.read()
+                    with fsspec.open(file.url, "rb") as stream:
+                        data = stream.read()
                 except FileNotFoundError:
                     data = b""
-            yield Raw(id, file.name, data)
+            yield SourceImage(id, file.name, data)
 
 
-class Tables:
-    """Parquet tables with a column of pictures: bytes, or what the `datasets` library makes of an image."""
-
-    root: Path | None = None
-    rejected: Sequence[dict[str, str]] = ()
+class TableSource(ParquetSource):
+    """Parquet tables with an image column of bytes, or of structs as the `datasets` library writes them."""
 
     def __init__(self, pattern: str) -> None:
-        """List them and their row groups, and find the columns."""
-        self.pattern = pattern
-        with _reachable(pattern):
-            fs, facts = _listed(pattern)
-            self.urls = [fs.unstrip_protocol(name) for name in facts]
-            self.stamps = [_stamp(info) for info in facts.values()]
-            self.groups = grouped(self.urls, self.opened)
-            self.count = sum(group.rows for group in self.groups)
+        """List the tables and their row groups, and choose the columns.
+
+        Raises:
+            Unavailable: The storage cannot be reached, or the tables have no image column.
+        """
+        self.pattern, self.empty_message = pattern, f"{pattern} matches no tables with rows."
+        with self.read_errors():
+            fs, listing = _list_files(pattern)
+            self.urls = [fs.unstrip_protocol(path) for path in listing]
+            self.versions = [_version(facts) for facts in listing.values()]
+            self.row_groups = self.list_row_groups(self.urls)
             if self.urls:
-                with self.opened(self.urls[0]) as file:
-                    self.columns = _columns(pq.read_schema(file), pattern)
-                self.wanted: Sequence[str] = [column for column in self.columns if column]
+                with self.open_file(self.urls[0]) as file:
+                    self.roles = _column_roles(pq.read_schema(file), pattern)
+                self.columns = [column for column in self.roles if column]
 
-    def runs(self, size: int) -> Sequence[Run]:
-        """Rows in their order; ids are their places."""
-        if not self.count:
-            raise Unavailable(f"{self.pattern} names no tables with rows.")
-        return cut(self, self.groups, self.count, size)
+    def fingerprint(self) -> list[Any]:
+        """Addresses, and what the storage reports about size and modification."""
+        return [self.urls, self.versions]
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What a run takes to another machine: it has its own groups."""
-        return {**self.__dict__, "groups": []}
-
-    def told(self) -> Any:
-        """Addresses, and what the storage says of size and change."""
-        return [self.urls, self.stamps]
-
-    def opened(self, url: str) -> AbstractContextManager[Any]:
+    def open_file(self, file: str) -> AbstractContextManager[Any]:
         """One of the tables."""
         import fsspec
 
-        return fsspec.open(url, "rb")
+        return fsspec.open(file, "rb")
 
-    def reading(self) -> AbstractContextManager[None]:
-        """Say in one sentence what fails on the way."""
-        return _reachable(self.pattern)
+    def read_errors(self) -> AbstractContextManager[None]:
+        """A context that turns errors of the storage into `Unavailable`."""
+        return _storage_errors(self.pattern)
 
-    def pictures(self, table: pa.Table, schema: pa.Schema, group: Group) -> Iterator[tuple[bytes, str, Note]]:
-        """Of each row its picture, its name, and what is known of it."""
-        picture, name, caption = self.columns
-        for place, row in enumerate(table.to_pylist()):
-            held = row[picture]
-            data = held.get("bytes") if isinstance(held, Mapping) else held
-            own = row.get(name) if name else held.get("path") if isinstance(held, Mapping) else None
-            plain = f"{PurePosixPath(group.file).stem}-{group.start + place}"
-            yield data or b"", str(own or plain), Note(row.get(caption) if caption else None)
+    def parse_rows(self, table: pa.Table, schema: pa.Schema, group: RowGroup) -> Iterator[tuple[bytes, str, Metadata]]:
+        """The image bytes, name and caption of each row. A row without a name gets the table's name and its number."""
+        image_column, name_column, caption_column = self.roles
+        for number, row in enumerate(table.to_pylist(), group.start):
+            value = row[image_column]
+            struct = value if isinstance(value, Mapping) else {"bytes": value}
+            name = row.get(name_column) if name_column else struct.get("path")
+            caption = row.get(caption_column) if caption_column else None
+            yield (
+                struct.get("bytes") or b"",
+                str(name or f"{PurePosixPath(group.file).stem}-{number}"),
+                Metadata(caption),
+            )
 
 
-def _text(kind: pa.DataType) -> bool:
+def _column_roles(schema: pa.Schema, pattern: str) -> tuple[str, str | None, str | None]:
+    """The columns with the image, its name and its caption."""
+
+    def first(names: Sequence[str], accepts: Callable[[pa.DataType], bool]) -> str | None:
+        return next((name for name in names if name in schema.names and accepts(schema.field(name).type)), None)
+
+    image = first(IMAGE_COLUMNS, _holds_bytes)
+    if image is None:
+        raise Unavailable(f"The tables {pattern} have no image column: name it one of {', '.join(IMAGE_COLUMNS)}.")
+    return image, first(NAME_COLUMNS, _holds_text), first(CAPTION_COLUMNS, _holds_text)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return bool(kind.get_field_index("bytes") >= 0)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _holds_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _columns(schema: pa.Schema, pattern: str) -> tuple[str, str | None, str | None]:
-    def first(names: Sequence[str], fits: Any) -> str | None:
-        return next((name for name in names if name in schema.names and fits(schema.field(name).type)), None)
-
-    def holds(kind: pa.DataType) -> bool:
-        return (
-            pa.types.is_binary(kind)
-            or pa.types.is_large_binary(kind)
-            or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
-        )
-
-    picture = first(PICTURE, holds)
-    if picture is None:
-        raise Unavailable(f"The tables {pattern} have no column of pictures: call it one of {', '.join(PICTURE)}.")
-    return picture, first(NAME, _text), first(CAPTION, _text)
-
-
-def _listed(pattern: str) -> tuple[Any, dict[str, Mapping[str, Any]]]:
-    """The file system of a pattern, and the files it names with what it says of them, sorted."""
+def _list_files(pattern: str) -> tuple[Any, dict[str, Mapping[str, Any]]]:
+    """The file system of a pattern, and the matching files in sorted order with what it reports about each."""
     from fsspec.core import url_to_fs
 
     fs, path = url_to_fs(pattern)
-    found = fs.glob(path, detail=True)
-    return fs, {name: found[name] for name in sorted(found) if found[name].get("type") == "file"}
+    matches = fs.glob(path, detail=True)
+    return fs, {name: matches[name] for name in sorted(matches) if matches[name].get("type") == "file"}
 
 
-def _base(path: str) -> str:
-    """The folder above the first part of a pattern that is one."""
+def _fixed_parent(path: str) -> str:
+    """The folder above the first part of a path that holds a wildcard."""
     parts = PurePosixPath(path).parts
-    plain = next((i for i, part in enumerate(parts) if set("*?[") & set(part)), len(parts) - 1)
-    return str(PurePosixPath(*parts[:plain])) if plain else ""
+    fixed = next((i for i, part in enumerate(parts) if GLOB_CHARACTERS & set(part)), len(parts) - 1)
+    return str(PurePosixPath(*parts[:fixed])) if fixed else ""
 
 
-def _stamp(info: Mapping[str, Any]) -> str:
-    """What changes when a file does, of what its storage tells."""
-    return repr([info.get(fact) for fact in ("size", "mtime", "LastModified", "ETag", "etag", "updated", "md5Hash")])
+def _version(facts: Mapping[str, Any]) -> str:
+    """A text that changes when a file does, from what its storage reports."""
+    return repr([facts.get(name) for name in VERSION_FIELDS])
 
 
 @contextmanager
-def _reachable(pattern: str) -> Iterator[None]:
+def _storage_errors(address: str) -> Iterator[None]:
+    """Turn errors of a storage into one sentence.
+
+    Raises:
+        Unavailable: Whatever happened.
+    """
     try:
         yield
     except FoirError:
         raise
-    except Exception as error:  # each storage has errors of its own
-        said = str(error).strip().splitlines()
-        raise Unavailable(f"{pattern} cannot be read: {said[0] if said else type(error).__name__}.") from error
+    except Exception as error:  # each storage has its own errors
+        lines = str(error).strip().splitlines()
+        raise Unavailable(f"{address} cannot be read: {lines[0] if lines else type(error).__name__}.") from error

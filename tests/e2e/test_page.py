@@ -8,11 +8,12 @@ from PIL import Image
 
 from foir.playroom import compose
 from index_build.pipeline import Plan, build
-from index_build.playroom import note as known
+from index_build.playroom import scene_metadata
 from tests.conftest import draw, scene
 from tests.e2e.conftest import serve
 
 MARKED = "the object you marked"
+SIMILAR = "document.querySelector('#results .note').textContent.includes('Images similar to this one')"
 
 
 def note(page):
@@ -63,7 +64,9 @@ def test_a_box_with_the_mouse_finds_scenes_with_the_same_thing(visit):
     thing = max(compose("gallery", 0).objects, key=lambda t: t.share)
     x0, y0, x1, y1 = np.array(thing.box) / (640, 480, 640, 480)
     page.click("[data-do=clear]")
-    page.wait_for_function("document.querySelector('#results .note').textContent.includes('Images similar to this one')")
+    page.wait_for_function(
+        "document.querySelector('#results .note').textContent.includes('Images similar to this one')"
+    )
     new_results(page, lambda: drag(page, [(x0, y0), (x1, y1)]))
     assert MARKED in note(page)
     assert thing.sprite.name in names(page)[0].lower()
@@ -91,7 +94,9 @@ def test_point_and_brush_search_too_and_undo_takes_back(visit):
 def test_clear_searches_with_the_whole_picture(visit):
     page = visit()
     page.click("[data-do=clear]")
-    page.wait_for_function("document.querySelector('#results .note').textContent.includes('Images similar to this one')")
+    page.wait_for_function(
+        "document.querySelector('#results .note').textContent.includes('Images similar to this one')"
+    )
     assert not page.locator(".stage .heat").is_visible()
 
 
@@ -99,7 +104,9 @@ def test_keyboard_alone_draws_a_box(visit):
     page = visit()
     page.focus(".stage canvas")
     page.keyboard.press("Escape")
-    page.wait_for_function("document.querySelector('#results .note').textContent.includes('Images similar to this one')")
+    page.wait_for_function(
+        "document.querySelector('#results .note').textContent.includes('Images similar to this one')"
+    )
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Space")
     for _ in range(5):
@@ -292,12 +299,12 @@ def test_the_map_leads_to_pictures(visit):
 
 def test_a_small_thing_is_looked_for_alone(browser, tmp_path):
     (tmp_path / "pictures").mkdir()
-    notes = {}
+    metadata = {}
     for number in range(3):
         composed = compose("held-out", 530 + number)
         composed.image.save(tmp_path / "pictures" / f"{number}.png")
-        notes[f"{number}.png"] = known(composed)
-    build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", objects="mao", device="cpu", notes=notes))
+        metadata[f"{number}.png"] = scene_metadata(composed)
+    build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", objects="mao", device="cpu", metadata=metadata))
     with serve(tmp_path, tmp_path / "index") as address:
         page = browser.new_page()
         page.goto(address)

@@ -33,7 +33,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from index_build import pipeline
-pipeline.SHARD = 2
+pipeline.SHARD_SIZE = 2
 pipeline.build(pipeline.Plan(Path(sys.argv[1]), Path(sys.argv[2]), "mini", heads=True, device="cpu"))
 """
 

@@ -1,8 +1,11 @@
 """A Space: what is sent to the Hub, its front matter, its pins, its settings."""
 
 import importlib.metadata
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import yaml
@@ -33,8 +36,8 @@ def test_a_space_holds_the_page_and_what_it_needs_and_nothing_else(hub_server, c
     assert main(["deploy-space", "--repo", "tester/look"]) == 0
     assert capsys.readouterr().out == "https://huggingface.co/spaces/tester/look\n"
     files = hub_server.files("tester/look")
-    assert {"app.py", "requirements.txt", "README.md", "foir/search.py", "foir/app/assets/pointer.js"} <= set(files)
-    assert "foir/assets/playroom/manifest.json" in files
+    assert {"app.py", "requirements.txt", "README.md", "foir/search/searcher.py"} <= set(files)
+    assert "foir/assets/playroom/manifest.json" in files and any(name.endswith("/pointer.js") for name in files)
     assert not any("__pycache__" in name or name.startswith(("tests/", "eval/", "index_build/")) for name in files)
     matter = front(files["README.md"].decode())
     assert matter["sdk"] == "gradio" and matter["sdk_version"] == importlib.metadata.version("gradio")
@@ -65,29 +68,86 @@ def test_what_the_hub_refuses_is_one_sentence(hub_server, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+PROJECT = tomllib.loads((deploy_space.ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = [
+    re.split("[<>=]", line)[0]
+    for extra in ("eval", "train", "test")
+    for line in PROJECT["optional-dependencies"][extra]
+]
+
+
 def test_the_space_pins_what_the_page_needs():
-    pins = deploy_space.pinned((deploy_space.ROOT / "requirements.txt").read_text()).splitlines()
+    pins = deploy_space.pin_requirements(PROJECT["dependencies"]).splitlines()
     assert f"gradio[mcp]=={importlib.metadata.version('gradio')}" in pins
-    assert not any(pin.startswith(tuple(deploy_space.LEFT_OUT)) for pin in pins)
-    assert [pin for pin in pins if "==" not in pin] == ["torch>=2.6"]
+    assert not any(pin.startswith(tuple(EXTRAS)) for pin in pins)
+    assert [pin for pin in pins if "==" not in pin] == ["torch>=2.6", "torchvision>=0.21"]
 
 
-def test_the_page_needs_nothing_that_a_space_leaves_out(tmp_path):
-    """It is imported and a search runs in a process where none of it, and none of the other rooms, can be imported."""
-    refused = sorted({name.replace("-", "_") for name in deploy_space.LEFT_OUT} | {"eval", "index_build", "tests"})
+METADATA = """Metadata-Version: 2.4
+Name: foir
+Version: 0.1.0
+Requires-Dist: gradio[mcp]<7,>=6.31
+Requires-Dist: torch>=2.6
+Requires-Dist: numpy>=2.0; python_version >= "3.11"
+Requires-Dist: pyarrow>=18.0; extra == "scale"
+"""
+
+
+@pytest.fixture(params=["checkout", "installed"])
+def root(request, tmp_path):
+    """The folder that foir is imported from: this checkout, or one laid out as site-packages."""
+    if request.param == "checkout":
+        return deploy_space.ROOT
+    site = tmp_path / "site-packages"
+    shutil.copytree(deploy_space.ROOT / "foir", site / "foir", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in deploy_space.COMMANDS:
+        (site / "foir" / name).mkdir()
+        (site / "foir" / name / "__init__.py").touch()
+    (site / "foir-0.1.0.dist-info" / "licenses").mkdir(parents=True)
+    (site / "foir-0.1.0.dist-info" / "METADATA").write_text(METADATA)
+    for name in deploy_space.LICENCES:
+        (site / "foir-0.1.0.dist-info" / "licenses" / name).write_text(name)
+    return site
+
+
+def test_a_space_is_the_same_from_a_checkout_and_from_an_installed_package(root, tmp_path):
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    deploy_space.write_files(stage, root=root)
+    names = {path.name for path in stage.iterdir()}
+    assert names == {"app.py", "foir", "LICENSE", "NOTICE", "requirements.txt", "README.md"}
+    assert (stage / "app.py").read_text() == deploy_space.APP
+    ours = {path.relative_to(deploy_space.ROOT).as_posix() for path in (deploy_space.ROOT / "foir").rglob("*")}
+    staged = {path.relative_to(stage).as_posix() for path in (stage / "foir").rglob("*")}
+    assert staged == {name for name in ours if "__pycache__" not in name}
+    pins = (stage / "requirements.txt").read_text().splitlines()
+    pinned = {f"gradio[mcp]=={importlib.metadata.version('gradio')}", f"numpy=={importlib.metadata.version('numpy')}"}
+    assert pinned | {"torch>=2.6"} <= set(pins)
+    assert root == deploy_space.ROOT or len(pins) == 3  # without the extra
+
+
+def test_the_page_needs_nothing_that_a_space_leaves_out(root, tmp_path):
+    """Its modules are imported and a search runs where nothing else of the project can be imported."""
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    deploy_space.write_files(stage, root=root)
+    extras = {name.replace("-", "_") for name in EXTRAS} - {"setuptools"}  # which torch may import
+    refused = sorted(extras | {"eval", "index_build", "tests"})
     script = f"""
-import sys
+import importlib, pkgutil, sys
 for name in {refused}:
     sys.modules[name] = None  # as if it were not installed
-import app, foir.app.server
-from foir.app.collections import SAMPLE
+import foir.app
+for module in pkgutil.iter_modules(foir.app.__path__):
+    importlib.import_module(f"foir.app.{{module.name}}")
+assert foir.__file__.startswith({str(stage)!r})
 from foir import Prompt, Searcher
+from foir.search.query import Query
+from foir.app.collections import SAMPLE
 searcher = Searcher.load(SAMPLE)
 picture = searcher.open(searcher.index.picture(searcher.index.item(0)))
-assert searcher.search(picture, Prompt.box(20, 20, 90, 90), text="a boat").items
+assert searcher.search(Query(picture, Prompt.box(20, 20, 90, 90), text="a boat")).items
 assert searcher.caption(picture)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=deploy_space.ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=stage, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-800:]

@@ -18,11 +18,11 @@ from PIL import Image
 from foir import BadIndex, Index, Searcher, Unavailable, images
 from foir.index import Object, writer
 from foir.search.query import Query
-from index_build import pipeline, shards
+from index_build import executor, pipeline
 from index_build.cli import main
 from index_build.pipeline import Plan, build
 from index_build.shards import PARTIAL
-from index_build.sources.folder import Note
+from index_build.sources import Metadata
 from tests.conftest import scene
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def check_alignment(index, folder, toy):
 
 @pytest.fixture
 def four_a_shard(monkeypatch):
-    monkeypatch.setattr(pipeline, "SHARD", 4)
+    monkeypatch.setattr(pipeline, "SHARD_SIZE", 4)
 
 
 @pytest.fixture
@@ -117,10 +117,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("shard", [4, 1024])
 def test_damaged_files_are_listed_with_reasons_and_skipped(mixed, shard, monkeypatch):
-    monkeypatch.setattr(pipeline, "SHARD", shard)
+    monkeypatch.setattr(pipeline, "SHARD_SIZE", shard)
     out = mixed.parent / "index"
     built = make(mixed, out)
-    assert built.pictures == len(Index.open(out)) == 10
+    assert built.image_count == len(Index.open(out)) == 10
     assert [entry["file"] for entry in built.rejected] == list(BROKEN)
     for entry in built.rejected:
         assert BROKEN[entry["file"]] in entry["reason"] and Path(entry["file"]).name in entry["reason"]
@@ -130,8 +130,8 @@ def test_damaged_files_are_listed_with_reasons_and_skipped(mixed, shard, monkeyp
 
 @pytest.mark.parametrize("shard", [1, 4, 1024])
 def test_ids_are_places_in_the_listing_and_every_vector_belongs_to_its_file(mixed, toy, shard, monkeypatch):
-    monkeypatch.setattr(pipeline, "SHARD", shard)
-    monkeypatch.setattr(shards, "BATCH", 3)
+    monkeypatch.setattr(pipeline, "SHARD_SIZE", shard)
+    monkeypatch.setattr(executor, "BATCH_SIZE", 3)
     out = mixed.parent / "index"
     make(mixed, out, heads=True)
     index = Index.open(out)
@@ -156,20 +156,20 @@ def test_hidden_files_hidden_folders_and_other_suffixes_are_skipped_in_silence(f
         scene(30).save(path)
     (folder / "notes.txt").write_text("not meant to be a picture")
     built = make(folder, folder.parent / "index")
-    assert (built.pictures, built.rejected) == (10, ())
+    assert (built.image_count, built.rejected) == (10, ())
 
 
 def test_an_index_inside_the_folder_is_not_indexed(folder):
     out = folder / "a" / "index"
     for _ in range(2):
-        assert make(folder, out).pictures == 10
+        assert make(folder, out).image_count == 10
     assert {Path(Index.open(out).item(row).file).parent.name for row in range(10)} == {"a", "b"}
 
 
 def test_thumbnails_are_not_indexed_where_the_folder_is_its_own_index(folder):
     for _ in range(2):
         try:
-            assert make(folder, folder).pictures == 10
+            assert make(folder, folder).image_count == 10
         except Unavailable:  # to refuse is as good
             assert not (folder / "thumbs").exists()
 
@@ -240,12 +240,12 @@ def thing(name, item=-1):
 
 def test_notes_go_with_their_pictures_and_their_objects_get_the_ids(mixed, four_a_shard):
     notes = {
-        "b/02.png": Note("two discs", "made here", "CC0-1.0", (thing("red"), thing("blue"))),
-        "a/01.png": Note("empty"),
-        "a/04-cut.png": Note("lost", objects=(thing("lost"),)),
-        "a/no-such.png": Note("nowhere", objects=(thing("nowhere"),)),
+        "b/02.png": Metadata("two discs", "made here", "CC0-1.0", (thing("red"), thing("blue"))),
+        "a/01.png": Metadata("empty"),
+        "a/04-cut.png": Metadata("lost", objects=(thing("lost"),)),
+        "a/no-such.png": Metadata("nowhere", objects=(thing("nowhere"),)),
     }
-    make(mixed, mixed.parent / "index", notes=notes)
+    make(mixed, mixed.parent / "index", metadata=notes)
     index = Index.open(mixed.parent / "index")
     items = {index.item(row).file: index.item(row) for row in range(len(index))}
     noted = items["b/02.png"]
@@ -258,7 +258,7 @@ def test_notes_go_with_their_pictures_and_their_objects_get_the_ids(mixed, four_
 def test_a_shard_whose_notes_are_others_in_the_second_run_is_made_again(folder, four_a_shard, monkeypatch):
     out = folder.parent / "index"
     interrupt(folder, out, monkeypatch)
-    assert make(folder, out, heads=True, notes={"a/01.png": Note("late", objects=(thing("late"),))}).resumed == 1
+    assert make(folder, out, heads=True, metadata={"a/01.png": Metadata("late", objects=(thing("late"),))}).resumed == 1
     index = Index.open(out)
     assert index.item(0).caption == "late"
     assert [thing.name for thing in index.objects(0)] == ["late"]
@@ -287,7 +287,7 @@ def test_cli_status_is_0_with_at_least_one_readable_picture(tmp_path, capsys):
         (tmp_path / "pictures" / name).write_bytes(b"junk")
     status, out, err = run(capsys, tmp_path / "pictures", "--out", tmp_path / "index", "--heads")
     assert status == 0
-    assert out == "1 pictures indexed, 2 left out, 0 shards resumed\n"
+    assert out == "1 images indexed, 2 left out, 0 shards resumed\n"
     assert [line.split(":")[0] for line in err.splitlines()[-2:]] == ["left out bad.png", "left out worse.jpg"]
     assert len(Index.open(tmp_path / "index").space().z) == 1
 
@@ -298,7 +298,7 @@ def test_cli_status_is_1_when_no_picture_is_readable(tmp_path, capsys):
         (tmp_path / "pictures" / f"{i}.png").write_bytes(b"junk")
     status, out, err = run(capsys, tmp_path / "pictures", "--out", tmp_path / "index")
     assert (status, out) == (1, "")
-    assert err.splitlines()[-1].startswith("index_build: None of the 3 pictures")
+    assert err.splitlines()[-1].startswith("index_build: None of the 3 images")
     with pytest.raises(BadIndex):
         Index.open(tmp_path / "index")
 
@@ -369,7 +369,7 @@ def test_an_interrupted_build_is_taken_up_and_ends_in_the_same_bytes(folder, unb
     assert not (out / "manifest.json").exists()
     seen = count_reads(monkeypatch)
     built = make(folder, out, heads=True)
-    assert (built.pictures, built.resumed) == (10, 2)
+    assert (built.image_count, built.resumed) == (10, 2)
     assert seen == {"06.png": 1, "08.png": 1}
     assert tree(out) == tree(unbroken)
     assert not (out / PARTIAL).exists()
@@ -378,7 +378,7 @@ def test_an_interrupted_build_is_taken_up_and_ends_in_the_same_bytes(folder, unb
 def test_the_command_line_says_how_many_shards_were_resumed(folder, four_a_shard, monkeypatch, capsys):
     interrupt(folder, folder.parent / "index", monkeypatch, heads=False)
     _, out, _ = run(capsys, folder, "--out", folder.parent / "index")
-    assert out == "10 pictures indexed, 0 left out, 2 shards resumed\n"
+    assert out == "10 images indexed, 0 left out, 2 shards resumed\n"
 
 
 def test_rejected_files_of_resumed_shards_are_still_listed(mixed, four_a_shard, monkeypatch):
@@ -395,7 +395,7 @@ def test_a_shard_of_nothing_but_damaged_files_is_resumed(folder, four_a_shard, m
     out = folder.parent / "index"
     interrupt(folder, out, monkeypatch)
     built = make(folder, out, heads=True)
-    assert (built.pictures, built.resumed, len(built.rejected)) == (10, 3, 4)
+    assert (built.image_count, built.resumed, len(built.rejected)) == (10, 3, 4)
     assert Index.open(out).item(0).id == 4
 
 
@@ -414,7 +414,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 import tests.conftest
 from foir import images
-from index_build import pipeline, shards
+from index_build import executor, pipeline
 
 real = images.read
 
@@ -426,7 +426,7 @@ def read(path):
 
 
 images.read = read
-pipeline.SHARD = 4
+pipeline.SHARD_SIZE = 4
 pipeline.build(pipeline.Plan(Path({folder!r}), Path({out!r}), "toy", heads=True, device="cpu"))
 """
 
@@ -534,7 +534,7 @@ def test_a_second_builder_at_once_is_refused_in_one_sentence(folder, capsys):
     assert (status, printed) == (1, "")
     assert err == f"index_build: Another build is at work on {out}.\n"
     assert list(out.iterdir()) == []
-    assert make(folder, out).pictures == 10
+    assert make(folder, out).image_count == 10
 
 
 def test_a_failed_build_leaves_the_folder_unlocked(folder, four_a_shard, monkeypatch):
@@ -559,7 +559,7 @@ def test_the_old_index_stays_readable_while_a_new_build_is_unfinished(folder, un
     searcher = Searcher(now, toy)
     assert searcher.search(Query(searcher.open(folder / "a" / "05.png"), k=1)).items[0].file == "a/05.png"
     assert all(now.thumb(now.item(row)).is_file() for row in range(10))
-    assert make(folder, unbroken, heads=True).pictures == 14
+    assert make(folder, unbroken, heads=True).image_count == 14
     assert np.array_equal(np.concatenate(before.space().shards), old)
     assert len(Index.open(unbroken)) == 14
 
@@ -591,7 +591,7 @@ def test_files_of_others_in_the_index_folder_stay(folder, tmp_path):
 
 def opened_with(folder, monkeypatch, soft, hard):
     """What a process says that may open so few files, of an index of ten shards with heads."""
-    monkeypatch.setattr(pipeline, "SHARD", 1)
+    monkeypatch.setattr(pipeline, "SHARD_SIZE", 1)
     make(folder, folder.parent / "index", heads=True)
     program = (
         "import resource, sys; from foir import Index, errors; "

@@ -1,4 +1,4 @@
-"""Building on a Ray cluster, and from shared storage: the same index as one machine makes of a folder."""
+"""Building on a Ray cluster: the same index as one machine makes."""
 
 import os
 import signal
@@ -8,18 +8,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from foir import Index, Unavailable
 from foir.index import writer
-from index_build import pipeline, shards
-from index_build.cli import main
+from index_build import executor, pipeline
 from index_build.pipeline import Plan, build
 from index_build.shards import PARTIAL
-from index_build.sources.fsspec_source import stored
-from tests.conftest import draw, scene
+from tests.conftest import draw
 
 
 def same(ours, theirs):
@@ -39,8 +35,8 @@ def same(ours, theirs):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(pipeline, "SHARD", 8)
-    monkeypatch.setattr(shards, "BATCH", 3)
+    monkeypatch.setattr(pipeline, "SHARD_SIZE", 8)
+    monkeypatch.setattr(executor, "BATCH_SIZE", 3)
 
 
 @pytest.fixture
@@ -74,7 +70,7 @@ def test_a_cluster_makes_the_same_index(small, pictures, tmp_path, killed):
             if len(list((tmp_path / "many" / PARTIAL).glob("*.json"))) >= 1:
                 for pid in workers("ray::"):
                     named = Path(f"/proc/{pid}/cmdline").read_bytes()
-                    if b"Seeing" in named and b"_decode" not in named:  # who encodes does not decode
+                    if b"EncoderActor" in named and b"_decode" not in named:  # who encodes does not decode
                         os.kill(pid, signal.SIGKILL)
                         gone.append(pid)
             time.sleep(0.02)
@@ -85,7 +81,7 @@ def test_a_cluster_makes_the_same_index(small, pictures, tmp_path, killed):
         killer.start()
     built = build(Plan(pictures, tmp_path / "many", "mini", heads=True, device="cpu", ray="local"))
     done.set()
-    assert built.pictures == 22 and len(built.rejected) == 4
+    assert built.image_count == 22 and len(built.rejected) == 4
     assert bool(gone) is killed
     same(tmp_path / "many", tmp_path / "one")
 
@@ -104,8 +100,8 @@ def test_a_cluster_goes_on_behind_the_shards_that_are_there(small, pictures, tmp
     with pytest.raises(KeyboardInterrupt):
         build(Plan(pictures, tmp_path / "many", "mini", device="cpu"))
     monkeypatch.undo()
-    monkeypatch.setattr(pipeline, "SHARD", 8)
-    monkeypatch.setattr(shards, "BATCH", 3)
+    monkeypatch.setattr(pipeline, "SHARD_SIZE", 8)
+    monkeypatch.setattr(executor, "BATCH_SIZE", 3)
     built = build(Plan(pictures, tmp_path / "many", "mini", device="cpu", ray="local"))
     assert built.resumed == 1
     same(tmp_path / "many", tmp_path / "one")
@@ -117,81 +113,6 @@ def test_no_cluster_and_no_ray_are_told_in_a_sentence(pictures, tmp_path, monkey
         build(Plan(pictures, tmp_path / "many", "mini", device="cpu", ray="local"))
 
 
-def test_an_index_is_the_same_whoever_gets_the_batches(small, pictures, tmp_path, monkeypatch):
-    """Pictures that cannot be read keep their place in a batch, so it does not depend on them."""
-    seen = []
-    own = shards.batch_of
-
-    def counted(some, made):
-        seen.append(len(some))
-        return own(some, made)
-
-    monkeypatch.setattr(shards, "batch_of", counted)
-    build(Plan(pictures, tmp_path / "index", "toy", device="cpu"))
-    assert seen == [3, 3, 2, 3, 3, 2, 3, 3, 2, 2]
-
-
-def test_a_pattern_of_files_makes_the_index_of_their_folder(pictures, tmp_path, capsys):
-    build(Plan(pictures, tmp_path / "one", "toy", device="cpu"))
-    assert main(["build", f"file://{pictures}/**/*.png", "--out", str(tmp_path / "two"), "--encoder", "toy"]) == 0
-    ours, theirs = Index.open(tmp_path / "two"), Index.open(tmp_path / "one")
-    assert [(i.id, i.file, i.thumb) for i in ours.items()] == [(i.id, i.file, i.thumb) for i in theirs.items()]
-    assert [np.array_equal(a, b) for a, b in zip(ours.space().shards, theirs.space().shards, strict=True)] == [True]
-    assert len(ours.rejected()) == 4 and ours.manifest["root"] is None
-
-
-def test_another_file_system_is_read_too(tmp_path):
-    import fsspec
-
-    memory = fsspec.filesystem("memory")
-    for number in range(3):
-        path = tmp_path / f"{number}.png"
-        scene(number).save(path)
-        memory.pipe(f"/photos/deep/{number}.png", path.read_bytes())
-    memory.pipe("/photos/notes.txt", b"none")
-    build(Plan(stored("memory://photos/**/*"), tmp_path / "index", "toy", device="cpu"))
-    assert [item.file for item in Index.open(tmp_path / "index").items()] == [f"deep/{n}.png" for n in range(3)]
-
-
-@pytest.mark.parametrize("form", ["bytes", "image"])
-def test_tables_with_pictures_make_an_index(tmp_path, form, capsys):
-    files = sorted(draw(tmp_path / "pictures", 7).iterdir())
-    data = [path.read_bytes() for path in files]
-    data[2] = b"no picture"
-    held = (
-        data
-        if form == "bytes"
-        else [{"bytes": each, "path": path.name} for each, path in zip(data, files, strict=True)]
-    )
-    table = pa.table({"image": held, "caption": [f"number {n}" for n in range(7)], "other": list(range(7))})
-    pq.write_table(table.slice(0, 5), tmp_path / "a.parquet", row_group_size=2)
-    pq.write_table(table.slice(5), tmp_path / "b.parquet")
-    assert main(["build", str(tmp_path / "*.parquet"), "--out", str(tmp_path / "index"), "--encoder", "toy"]) == 0
-    items = Index.open(tmp_path / "index").items()
-    assert [item.id for item in items] == [0, 1, 3, 4, 5, 6]
-    assert [item.caption for item in items] == [f"number {n}" for n in (0, 1, 3, 4, 5, 6)]
-    assert items[0].file == ("a-0" if form == "bytes" else "00.png")
-
-
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
-        ("nowhere://bucket/*.jpg", "cannot be read"),
-        ("/nowhere/*.jpg", "names no pictures"),
-        ("/nowhere/*.parquet", "names no tables"),
-        ("{folder}/plain.parquet", "no column of pictures"),
-        ("{folder}/broken.parquet", "cannot be read"),
-    ],
-)
-def test_what_is_no_source_gets_one_sentence(tmp_path, source, words, capsys):
-    pq.write_table(pa.table({"number": [1]}), tmp_path / "plain.parquet")
-    (tmp_path / "broken.parquet").write_bytes(b"no table")
-    asked = source.format(folder=tmp_path)
-    assert main(["build", asked, "--out", str(tmp_path / "index"), "--encoder", "toy"]) == 1
-    told = capsys.readouterr().err
-    assert words in told and "Traceback" not in told
-
-
 def _failing(*given, **how):
     raise Unavailable("The weights are not on this worker.")
 
@@ -200,27 +121,12 @@ def test_what_fails_on_a_worker_is_told_in_its_sentence(small, pictures, tmp_pat
     pytest.importorskip("ray")
     from index_build import ray_executor
 
-    own = ray_executor.hands
-    monkeypatch.setattr(
-        ray_executor, "hands", lambda address, frames, eyes, *rest: own(address, frames, _failing, *rest)
-    )
+    class Failing(ray_executor.RayExecutor):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.load = _failing  # by the workers
+
+    monkeypatch.setattr(ray_executor, "RayExecutor", Failing)
     with pytest.raises(Unavailable, match="not on this worker") as caught:
         build(Plan(pictures, tmp_path / "many", "mini", device="cpu", ray="local"))
     assert "\n" not in str(caught.value)
-
-
-def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(tmp_path):
-    folder = draw(tmp_path / "[2020] *.parquet", 2)
-    assert main(["build", str(folder), "--out", str(tmp_path / "index"), "--encoder", "toy"]) == 0
-    assert len(Index.open(tmp_path / "index")) == 2
-
-
-def test_storage_that_does_not_answer_leaves_nothing_out(tmp_path, monkeypatch):
-    source = stored(f"{draw(tmp_path / 'pictures', 3)}/*.png")
-
-    def broken(*given, **how):
-        raise PermissionError("no access")
-
-    monkeypatch.setattr("fsspec.open", broken)
-    with pytest.raises(Unavailable, match="no access"):
-        build(Plan(source, tmp_path / "index", "toy", device="cpu"))

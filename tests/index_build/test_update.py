@@ -22,11 +22,12 @@ from foir.index.format import MANIFEST, manifest_digest, verify_file
 from foir.search.query import Query
 from index_build import maintenance, pipeline
 from index_build.cli import main
-from index_build.encoding import Encoders
-from index_build.maintenance import damages, gc
+from index_build.encoding import LoadedEncoders
+from index_build.maintenance import find_damage, gc
 from index_build.pipeline import Plan, build
-from index_build.sources.folder import Note, shown
-from index_build.update import Changed, add, remove, update
+from index_build.sources import Metadata
+from index_build.sources.folder import printable_name
+from index_build.update import UpdateResult, add, remove, update
 from tests.conftest import draw, scene
 
 A, B = [f"a/{i:02}.png" for i in range(1, 10, 2)], [f"b/{i:02}.png" for i in range(0, 10, 2)]
@@ -43,18 +44,18 @@ def made(tmp_path_factory):
         (base / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
         scene(int(Path(name).stem)).save(base / "pictures" / name)
     disc = (10.0, 20.0, 60.0, 80.0), None, "disc", None
-    notes = {name: Note(f"of {name}", "drawn", "CC0-1.0", (Object(-1, *disc, name, None),)) for name in NOTED}
+    notes = {name: Metadata(f"of {name}", "drawn", "CC0-1.0", (Object(-1, *disc, name, None),)) for name in NOTED}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "SHARD", 4)
+        patch.setattr(pipeline, "SHARD_SIZE", 4)
         patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
-        build(Plan(base / "pictures", base / "index", "toy", heads=True, device="cpu", notes=notes))
+        build(Plan(base / "pictures", base / "index", "toy", heads=True, device="cpu", metadata=notes))
     return base
 
 
 @pytest.fixture(autouse=True)
 def small_and_apart(tmp_path, monkeypatch):
     """Four pictures a shard, and a record of verified files of this test only."""
-    monkeypatch.setattr(pipeline, "SHARD", 4)
+    monkeypatch.setattr(pipeline, "SHARD_SIZE", 4)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -92,7 +93,7 @@ def check(toy):
         assert len(set(ids)) == len(ids) and max(ids) < index.manifest["next_id"]
         stats = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         assert [(item.bytes, item.modified) for item in index.items()] == stats
-        assert list(damages(out)) == []
+        assert list(find_damage(out)) == []
         return index
 
     return checked
@@ -148,7 +149,7 @@ def test_an_update_takes_in_new_changed_touched_renamed_and_missing_files_and_le
     os.utime(pictures / "b" / "02.png", (1, 1))
     (pictures / "a" / "01.png").rename(pictures / "z.png")
     (pictures / "b" / "08.png").unlink()
-    assert update(out) == Changed(("new.png", "z.png"), ("a/03.png", "b/02.png"), ("a/01.png", "b/08.png"))
+    assert update(out) == UpdateResult(("new.png", "z.png"), ("a/03.png", "b/02.png"), ("a/01.png", "b/08.png"))
     index, now = check(out), by_name(out)
     same = set(FILES) - {"a/01.png", "a/03.png", "b/02.png", "b/08.png"}
     assert {file: now[file] for file in same} == {file: before[file] for file in same}
@@ -158,7 +159,7 @@ def test_an_update_takes_in_new_changed_touched_renamed_and_missing_files_and_le
     assert (item.caption, item.source, item.licence, item.width, index.objects(1)) == (None, None, None, 90, ())
     assert now["b/04.png"].caption == "of b/04.png"
     assert [thing.name for id in range(12) for thing in index.objects(id)] == ["b/04.png"]
-    assert update(out) == Changed()
+    assert update(out) == UpdateResult()
 
 
 def test_an_id_is_never_given_again(out, pictures, check):
@@ -187,12 +188,12 @@ def test_a_damaged_file_is_listed_and_tried_again_and_changes_nothing_else(out, 
         update(out)
     assert ids(out).keys() >= {"a/000.png", "z.png"}
     before, done = tree(out), update(out)
-    assert (done.added, done.renewed, done.removed, tree(out)) == ((), (), (), before)
-    assert sorted(entry["file"] for entry in done.rejected) == [shown(name) for name in names]
+    assert (done.added, done.reencoded, done.removed, tree(out)) == ((), (), (), before)
+    assert sorted(entry["file"] for entry in done.rejected) == [printable_name(name) for name in names]
     assert all("not a picture" in entry["reason"] or "not UTF-8" in entry["reason"] for entry in left_out(out))
     for seed, name in enumerate(names):
         scene(20 + seed).save(pictures / name)
-    assert list(update(out).added) == [name for name in names if name == shown(name)]
+    assert list(update(out).added) == [name for name in names if name == printable_name(name)]
     check(out)
 
 
@@ -201,18 +202,18 @@ def test_a_picture_that_is_damaged_now_leaves_the_index_and_comes_back_as_anothe
     good = (pictures / "a" / "05.png").read_bytes()
     (pictures / "a" / "05.png").write_bytes(good[: len(good) // 2])
     done = change(out)
-    assert (done.added, done.renewed, done.removed) == ((), (), ("a/05.png",))
+    assert (done.added, done.reencoded, done.removed) == ((), (), ("a/05.png",))
     assert [entry["file"] for entry in left_out(out)] == ["a/05.png"]
     assert {item.file for item in check(out).items()} == set(FILES) - {"a/05.png"}
     (pictures / "a" / "05.png").write_bytes(good)
-    assert change(out) == Changed(added=("a/05.png",))
+    assert change(out) == UpdateResult(added=("a/05.png",))
     assert ids(out)["a/05.png"] >= 10 and left_out(out) == []
     check(out)
 
 
 def test_where_nothing_changed_nothing_is_written_and_no_encoder_loaded(out, no_encoder):
     before = tree(out)
-    assert update(out) == Changed()
+    assert update(out) == UpdateResult()
     assert tree(out) == before
 
 
@@ -252,14 +253,14 @@ def test_a_folder_that_cannot_be_listed_keeps_its_pictures(out, pictures, check,
     scene(21).save(pictures / "a" / "unseen.png")
     (pictures / "b" / "00.png").unlink()
     done = update(out)
-    assert (done.added, done.renewed, done.removed) == (("b/new.png",), (), ("b/00.png",))
+    assert (done.added, done.reencoded, done.removed) == (("b/new.png",), (), ("b/00.png",))
     assert ids(out) == {file: id for file, id in before.items() if file != "b/00.png"} | {"b/new.png": 10}
     assert [entry["file"] for entry in left_out(out)] == ["a"] and "cannot be listed" in left_out(out)[0]["reason"]
     manifest = check(out).manifest
     update(out)
     assert Index.open(out).manifest == manifest
     monkeypatch.undo()
-    assert update(out) == Changed(added=("a/unseen.png",))
+    assert update(out) == UpdateResult(added=("a/unseen.png",))
     assert left_out(out) == []
 
 
@@ -271,30 +272,30 @@ def test_an_index_in_its_folder_never_holds_its_own_thumbnails(tmp_path, check):
     out = draw(tmp_path / "pictures", 3) / "sub" / "index"
     build(Plan(tmp_path / "pictures", out, "toy", device="cpu"))
     scene(20).save(tmp_path / "pictures" / "sub" / "new.png")
-    assert update(out) == Changed(added=("sub/new.png",))
-    assert add(out, [out.parent]) == Changed()
+    assert update(out) == UpdateResult(added=("sub/new.png",))
+    assert add(out, [out.parent]) == UpdateResult()
     with pytest.raises(Unavailable):
         add(out, [out])
-    assert update(out) == Changed() and len(check(out)) == 4
+    assert update(out) == UpdateResult() and len(check(out)) == 4
 
 
 def test_an_index_that_was_built_through_a_link_finds_its_folder(tmp_path):
     (tmp_path / "far" / "away").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
     build(Plan(draw(tmp_path / "pictures", 2), tmp_path / "link", "toy", device="cpu"))
-    assert update(tmp_path / "link") == Changed()
+    assert update(tmp_path / "link") == UpdateResult()
 
 
 @pytest.mark.parametrize("two", [False, True], ids=["one model", "two models"])
 def test_both_spaces_stay_aligned(tmp_path, toy, check, two):
     pictures, out = draw(tmp_path / "pictures", 6), tmp_path / "index"
     other = replace(toy, name="other", mean=(0.1, 0.9, 0.1)) if two else toy
-    eyes = Encoders({"image": toy, "text": other}) if two else None
-    build(Plan(pictures, out, "toy-words", heads=True, device="cpu"), eyes)
+    encoders_used = LoadedEncoders({"image": toy, "text": other}) if two else None
+    build(Plan(pictures, out, "toy-words", heads=True, device="cpu"), encoders_used)
     for step in range(3):
         scene(20 + step).save(pictures / f"0{step}.png")
         scene(30 + step).save(pictures / f"new{step}.png")
-        assert update(out, eyes=eyes).added == (*(["05.png"] if step else []), f"new{step}.png")
+        assert update(out, encoders=encoders_used).added == (*(["05.png"] if step else []), f"new{step}.png")
         remove(out, ["05.png"])
         spaces = check(out, text=other).manifest["spaces"]
         assert (spaces["image"]["shards"] == spaces["text"]["shards"]) != two
@@ -324,7 +325,7 @@ def test_what_is_named_changes_and_nothing_else(out, pictures, check, change, na
     if renewed:
         scene(23).save(pictures / "a/03.png")
     done = change(out, [pictures / name for name in names] if change == add else names)
-    assert done == Changed(tuple(added), tuple(renewed), tuple(removed))
+    assert done == UpdateResult(tuple(added), tuple(renewed), tuple(removed))
     index, same = check(out), [file for file in FILES if file not in {*renewed, *removed}]
     assert ids(out) == {file: id for id, file in enumerate([*FILES, *added]) if file not in removed}
     assert {file: by_name(out)[file] for file in same} == {file: before[file] for file in same}
@@ -337,8 +338,8 @@ def test_what_is_named_changes_and_nothing_else(out, pictures, check, change, na
     ("change", "names", "word"),
     [(add, [name], name) for name in ("../outside.png", "nowhere.png", "../nowhere.png", "empty")]
     + [(add, ["a", "nowhere.png"], "nowhere.png")]
-    + [(remove, [name], f"no picture {name}") for name in ("a/0", "01.png", "A/01.png", "x.png", "", "/", "..", "*")]
-    + [(remove, ["a/01.png", "x.png"], "x.png"), (remove, ["a", "b"], "Nothing of the index")],
+    + [(remove, [name], f"no image {name}") for name in ("a/0", "01.png", "A/01.png", "x.png", "", "/", "..", "*")]
+    + [(remove, ["a/01.png", "x.png"], "x.png"), (remove, ["a", "b"], "No image of the index")],
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(out, pictures, change, names, word, no_encoder):
     (pictures / "empty").mkdir()
@@ -357,20 +358,20 @@ def test_what_is_added_is_what_an_update_would_take(out, pictures, name):
     else:
         scene(20).save(pictures / name, "PNG")
     try:
-        assert add(out, [pictures / name]) == Changed(added=(name,))
+        assert add(out, [pictures / name]) == UpdateResult(added=(name,))
     except Unavailable:  # to refuse is as good
         return
-    assert update(out) == Changed()
+    assert update(out) == UpdateResult()
 
 
 def test_a_portable_index_gives_pictures_up_and_takes_none(out, pictures, no_encoder):
     rewrite(out, lambda manifest: manifest.update(root=None))
-    assert remove(out, ["a/01.png", "b"]) == Changed(removed=("a/01.png", *B))
+    assert remove(out, ["a/01.png", "b"]) == UpdateResult(removed=("a/01.png", *B))
     assert ids(out) == {file: id for id, file in enumerate(A) if id} and Index.open(out).manifest["root"] is None
     for change in (update, lambda out: add(out, [pictures / "b"])):
         with pytest.raises(Unavailable) as error:
             change(out)
-        refused(error, "remembers no folder")
+        refused(error, "records no image folder")
 
 
 # Shards, and what a search finds.
@@ -442,7 +443,7 @@ def test_an_index_changed_step_by_step_holds_what_a_fresh_one_does(out, pictures
 
 
 @pytest.mark.parametrize(
-    ("room", "after"), [(reader, "read_manifest"), (reader, "check"), (maintenance, "read_manifest")]
+    ("room", "after"), [(reader, "read_manifest"), (reader, "verify_files"), (maintenance, "read_manifest")]
 )
 def test_a_reader_under_which_the_index_changes_sees_the_new_state(out, room, after, monkeypatch):
     real = getattr(room, after)
@@ -456,14 +457,14 @@ def test_a_reader_under_which_the_index_changes_sees_the_new_state(out, room, af
 
     monkeypatch.setattr(room, after, then_change)
     if room is maintenance:
-        assert list(damages(out)) == []
+        assert list(find_damage(out)) == []
     assert content(Index.open(out)).keys() == set(FILES) - {"a/01.png"}
 
 
 @pytest.mark.parametrize("settled", [-1.0, 2.0], ids=["files known", "files read"])
 def test_a_reader_sees_an_old_or_a_new_state_whenever_it_comes(out, pictures, toy, settled, monkeypatch):
     monkeypatch.setattr(digest_cache, "SETTLED", settled)
-    eyes, done = Encoders({"image": toy}), threading.Event()
+    encoders_used, done = LoadedEncoders({"image": toy}), threading.Event()
 
     def state():
         index = Index.open(out)
@@ -481,7 +482,7 @@ def test_a_reader_sees_an_old_or_a_new_state_whenever_it_comes(out, pictures, to
         try:
             for step in range(8):
                 scene(20 + step).save(pictures / FILES[step])
-                update(out, eyes=eyes)
+                update(out, encoders=encoders_used)
                 states |= [state()]
                 gc(out)
         finally:
@@ -525,7 +526,7 @@ def run(capsys, command, out):
 @pytest.mark.parametrize("damage", [flip, Path.unlink])
 @pytest.mark.parametrize("kind", ["manifest", "vectors", "heads", "items", "objects", "rejected"])
 def test_verify_names_what_is_damaged_and_no_command_touches_it(full, kind, damage, capsys):
-    assert list(damages(full)) == []
+    assert list(find_damage(full)) == []
     damage(path := file_of(full, kind))
     before = tree(full)
     for command in COMMANDS:
@@ -540,7 +541,7 @@ def test_verify_names_everything_that_is_damaged(out, capsys):
     for wrong in (thumbs, [file_of(out, "vectors"), file_of(out, "items")]):
         flip(wrong[0])
         wrong[1].unlink()
-        assert len(list(damages(out))) == 2
+        assert len(list(find_damage(out))) == 2
         status, printed, err = run(capsys, "verify", out)
         lines = err.splitlines()[-2:]
         assert (status, printed) == (1, "") and all(line.startswith("index_build: The ") for line in lines)
@@ -556,7 +557,7 @@ def test_verify_does_not_trust_the_record(out, tmp_path, monkeypatch):
     known[path.name][1:] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     record.write_text(json.dumps(known))
     Index.open(out)  # which does
-    assert path.name in "".join(damages(out))
+    assert path.name in "".join(find_damage(out))
 
 
 OTHER = {
@@ -579,12 +580,12 @@ def test_each_command_says_in_a_line_what_it_did(full, pictures, capsys):
     scene(20).save(pictures / "new.png")
     hint = f"python -m index_build gc {full} removes what only the old state used\n"
     status, printed, err = run(capsys, "update", full)
-    assert (status, printed) == (0, "1 pictures added, 0 encoded again, 0 removed\n")
+    assert (status, printed) == (0, "1 images added, 0 encoded again, 0 removed\n")
     assert err.splitlines()[-1].startswith("left out bad.png: bad.png is not a picture")
     scene(21).save(pictures / "a" / "01.png")
-    assert run(capsys, "add", full)[:2] == (0, "0 pictures added, 1 encoded again, 0 removed\n" + hint)
-    assert run(capsys, "remove", full) == (0, "0 pictures added, 0 encoded again, 1 removed\n" + hint, "")
-    assert run(capsys, "verify", full)[:2] == (0, "10 pictures, every byte as it was published\n")
+    assert run(capsys, "add", full)[:2] == (0, "0 images added, 1 encoded again, 0 removed\n" + hint)
+    assert run(capsys, "remove", full) == (0, "0 images added, 0 encoded again, 1 removed\n" + hint, "")
+    assert run(capsys, "verify", full)[:2] == (0, "10 images, every byte as it was published\n")
     (full / "notes.txt").write_bytes(b"mine")
     files, (status, printed, err) = len(tree(full)), run(capsys, "gc", full)
     assert (status, printed, err) == (0, f"{files - len(tree(full))} files removed\n", "") and len(tree(full)) < files

@@ -12,7 +12,7 @@ from foir.app.session_store import SessionStore
 from foir.app.sessions import Settings
 from foir.index import Object
 from index_build.pipeline import Plan, build
-from index_build.sources.folder import Note
+from index_build.sources import Metadata
 from tests.conftest import draw, scene
 
 PHS = Settings("phs", 2)
@@ -23,8 +23,8 @@ def page(tmp_path_factory):
     root = tmp_path_factory.mktemp("page")
     draw(root / "pictures #1", 12)
     box = Object(-1, (20.0, 10.0, 80.0, 70.0), None, "kind", None, "a thing", None)
-    notes = {"00.png": Note("A scene.", objects=(box, replace(box, name="small", box=(0.0, 0.0, 9.0, 9.0))))}
-    build(Plan(root / "pictures #1", root / "index #1", "toy", heads=True, device="cpu", notes=notes))
+    notes = {"00.png": Metadata("A scene.", objects=(box, replace(box, name="small", box=(0.0, 0.0, 9.0, 9.0))))}
+    build(Plan(root / "pictures #1", root / "index #1", "toy", heads=True, device="cpu", metadata=notes))
     index = Index.open(root / "index #1")
     return Controller(index, lambda: Searcher(index, encoders.load("toy", device="cpu")), "few")
 

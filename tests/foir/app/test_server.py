@@ -363,4 +363,4 @@ def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypa
 
 def test_many_at_once_lose_nothing(served):
     told = load.crowd(served.address, 8, 3.0, pictures=12)
-    assert told.lost == [] and told.refused == 0 and len(told.seconds) >= 8
+    assert told.errors == [] and told.refused == 0 and len(told.seconds) >= 8

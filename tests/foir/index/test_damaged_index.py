@@ -17,12 +17,12 @@ from foir.index import Item, Object, writer
 from foir.index.format import MANIFEST, manifest_digest
 from index_build import pipeline
 from index_build.pipeline import Plan, build
-from index_build.sources.folder import Note
+from index_build.sources import Metadata
 from tests.conftest import scene
 
 FILES = ("manifest", "vectors", "heads", "items", "objects", "rejected")
 
-NOTES = {"02.png": Note("a scene", objects=(Object(-1, (10, 20, 60, 80), None, "disc", None, "red disc", None),))}
+NOTES = {"02.png": Metadata("a scene", objects=(Object(-1, (10, 20, 60, 80), None, "disc", None, "red disc", None),))}
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def made(tmp_path_factory):
         scene(i).save(base / "pictures" / f"{i:02}.png")
     (base / "pictures" / "broken.jpg").write_bytes(b"junk")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "SHARD", 4)
-        build(Plan(base / "pictures", base / "index", "toy", heads=True, device="cpu", notes=NOTES))
+        patch.setattr(pipeline, "SHARD_SIZE", 4)
+        build(Plan(base / "pictures", base / "index", "toy", heads=True, device="cpu", metadata=NOTES))
     return base
 
 
@@ -135,10 +135,10 @@ def test_a_damaged_thumbnail_costs_that_thumbnail_only(made, index, damage, caps
 @pytest.mark.parametrize("damage", ["flip middle", "cut to half", "delete"])
 @pytest.mark.parametrize("kind", [*FILES, "thumb"])
 def test_building_again_repairs_a_damaged_index(made, index, kind, damage, monkeypatch):
-    monkeypatch.setattr(pipeline, "SHARD", 4)
+    monkeypatch.setattr(pipeline, "SHARD_SIZE", 4)
     opened = Index.open(index)
     DAMAGE[damage](opened.thumb(opened.item(0)) if kind == "thumb" else file_of(index, kind))
-    build(Plan(made / "pictures", index, "toy", heads=True, device="cpu", notes=NOTES))
+    build(Plan(made / "pictures", index, "toy", heads=True, device="cpu", metadata=NOTES))
     repaired = Index.open(index)
     assert len(repaired) == 6 and len(repaired.objects(2)) == 1
     assert all(repaired.thumb(repaired.item(row)).is_file() for row in range(6))

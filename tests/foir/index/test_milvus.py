@@ -18,9 +18,9 @@ from foir.index import Object
 from foir.index.loader import open_index
 from foir.search.query import Feedback, Query
 from index_build.cli import main
-from index_build.milvus_store import uri_of
+from index_build.milvus_store import parse_store
 from index_build.pipeline import Plan, build
-from index_build.sources.folder import Note
+from index_build.sources import Metadata
 from tests.conftest import draw
 
 COUNT = 40
@@ -36,8 +36,10 @@ def both(tmp_path_factory):
     pictures = draw(root / "pictures", COUNT)
     (pictures / "05.png").write_bytes(b"no picture")
     box = Object(-1, (20.0, 10.0, 80.0, 70.0), None, "kind", None, 'a "thing"', None)
-    notes = {f"{n:02}.png": Note(f"Picture {n}.", "a source", "MIT" if n % 2 else None, (box,)) for n in range(COUNT)}
-    plan: Any = {"heads": True, "objects": "mao", "device": "cpu", "notes": notes}
+    known = {
+        f"{n:02}.png": Metadata(f"Picture {n}.", "a source", "MIT" if n % 2 else None, (box,)) for n in range(COUNT)
+    }
+    plan: Any = {"heads": True, "objects": "mao", "device": "cpu", "metadata": known}
     build(Plan(pictures, root / "files", "toy-words", **plan))
     build(Plan(pictures, root / "kept", "toy-words", store=f"milvus:{root / 'photos.db'}", **plan))
     return root / "files", root / "kept"
@@ -183,7 +185,7 @@ def test_building_again_takes_the_old_ones_place(tmp_path, capsys):
     (pictures / "00.png").unlink()
     assert main([*asked, store]) == 0
     second = json.loads((tmp_path / "kept" / "manifest.json").read_text())["store"]
-    client = connect(uri_of(store))
+    client = connect(parse_store(store))
     assert set(client.list_collections()) == {first["collection"], second["collection"]} and first != second
     assert len(open_index(tmp_path / "kept")) == 3 and len(before) == 4
     assert before.get(0).file == "00.png"  # who has the old one open goes on with it
@@ -215,7 +217,7 @@ def test_gc_drops_no_collection_that_only_the_folder_names(tmp_path):
     manifest = json.loads(path.read_text()) | {"retired": [live]}
     path.write_text(json.dumps(manifest | {"digest": manifest_digest(manifest)}))
     assert main(["gc", str(tmp_path / "theirs")]) == 0
-    assert connect(uri_of(store)).list_collections() == [live["collection"]]
+    assert connect(parse_store(store)).list_collections() == [live["collection"]]
     assert len(open_index(tmp_path / "mine")) == 4
 
 
@@ -242,7 +244,7 @@ def test_a_sending_that_was_killed_leaves_the_old_index_and_is_dropped_later(tmp
     pictures = draw(tmp_path / "pictures", 4)
     plan = Plan(pictures, tmp_path / "kept", "toy", device="cpu", store=f"milvus:{tmp_path / 'photos.db'}")
     build(plan)
-    client = connect(uri_of(str(plan.store)))
+    client = connect(parse_store(str(plan.store)))
     [old] = client.list_collections()
     (pictures / "00.png").unlink()
 

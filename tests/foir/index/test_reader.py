@@ -40,7 +40,7 @@ def index(pictures):
     """Eleven pictures of eleven sizes, with a head cache, in three shards."""
     out = pictures.parent / "index"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "SHARD", 4)
+        patch.setattr(pipeline, "SHARD_SIZE", 4)
         build(Plan(pictures, out, "toy", heads=True, device="cpu"))
     return Index.open(out)
 
@@ -94,7 +94,7 @@ def test_round_trip_keeps_items_sizes_and_ids(folder, toy):
     index = Index.open(folder.parent / "index")
     names = [f"a/{i:02}.png" for i in (1, 3, 5, 7, 9)] + [f"b/{i:02}.png" for i in (0, 2, 4, 6, 8)]
     items = [index.item(row) for row in range(len(index))]
-    assert (built.pictures, built.rejected, built.resumed, len(index)) == (10, (), 0, 10)
+    assert (built.image_count, built.rejected, built.resumed, len(index)) == (10, (), 0, 10)
     assert [item.file for item in items] == names
     assert [item.id for item in items] == list(range(10))
     assert {(item.width, item.height) for item in items} == {(160, 120)}

@@ -19,7 +19,7 @@ from foir.search.encoder_check import load_encoder
 from index_build.cli import main
 from index_build.pipeline import Plan, build
 from index_build.publish import card, publish
-from index_build.sources.folder import Note
+from index_build.sources import Metadata
 from index_build.update import update
 from tests import standin_hub
 from tests.conftest import draw, scene
@@ -39,8 +39,8 @@ def made(tmp_path):
     """An index of six pictures with heads, a caption, a licence, and one file left out."""
     folder = draw(tmp_path / "pictures", 6)
     (folder / "broken.jpg").write_bytes(b"junk")
-    notes = {"00.png": Note("a scene", "drawn here", "MIT")}
-    build(Plan(folder, tmp_path / "index", "toy-words", heads=True, device="cpu", notes=notes))
+    notes = {"00.png": Metadata("a scene", "drawn here", "MIT")}
+    build(Plan(folder, tmp_path / "index", "toy-words", heads=True, device="cpu", metadata=notes))
     return tmp_path / "index"
 
 
@@ -344,13 +344,13 @@ def test_a_copy_cannot_be_added_to_but_pictures_can_be_removed(made, hub_server,
     out = tmp_path / "copy"
     remote.pull(REPO, out)
     assert main(["update", str(out)]) == 1
-    refuse(capsys, "remembers no folder")
+    refuse(capsys, "records no image folder")
     assert main(["remove", str(out), "00.png"]) == 0
     assert len(Index.open(out)) == 5
 
 
 def test_many_thumbnails_lie_in_several_tables(made, hub_server, tmp_path, monkeypatch):
-    monkeypatch.setattr("index_build.publish.THUMBS", 4)
+    monkeypatch.setattr("index_build.publish.TABLE_THUMBS", 4)
     publish(made, REPO)
     tables = [name for name in hub_server.files(REPO) if name.endswith("-thumbs.parquet")]
     assert len(tables) == 2

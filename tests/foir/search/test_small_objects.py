@@ -20,8 +20,8 @@ from foir.small_objects.mao import MODES
 from index_build import maintenance, update
 from index_build.cli import main as index_build
 from index_build.pipeline import Plan, build
-from index_build.playroom import note
-from index_build.sources.folder import Note
+from index_build.playroom import scene_metadata
+from index_build.sources import Metadata
 from tests.conftest import draw, iou, scene
 
 BOX = (20.0, 10.0, 80.0, 70.0)
@@ -47,11 +47,12 @@ def plan(tmp_path_factory):
     root = tmp_path_factory.mktemp("small")
     outline = np.zeros((120, 160), bool)
     outline[40:60, 50:90] = True
-    notes = {
-        "00.png": Note(objects=(Object(-1, BOX, None, "kind", None, "a thing", None),)),
-        "01.png": Note(objects=(Object(-1, (0, 0, 160, 120), masks.encode(outline), "kind", None, "a thing", None),)),
+    whole = (0, 0, 160, 120)
+    metadata = {
+        "00.png": Metadata(objects=(Object(-1, BOX, None, "kind", None, "a thing", None),)),
+        "01.png": Metadata(objects=(Object(-1, whole, masks.encode(outline), "kind", None, "a thing", None),)),
     }
-    return Plan(draw(root / "pictures", 8), root / "index", "toy", objects="mao", device="cpu", notes=notes)
+    return Plan(draw(root / "pictures", 8), root / "index", "toy", objects="mao", device="cpu", metadata=metadata)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_known_objects_stand_for_their_picture_and_what_is_found_for_the_others(
         assert np.linalg.norm(stored - own) < apart[1] / 2, row  # apart[0] is its own
     image = np.concatenate(index.space("image").shards).astype(np.float32)
     assert float(np.abs(image[0] @ np.concatenate(index.space(OBJECTS).shards)[0])) < 0.999
-    assert maintenance.damages(index.folder) == []
+    assert maintenance.find_damage(index.folder) == []
 
 
 def test_a_small_thing_is_asked_for_alone(searcher, toy):
@@ -121,11 +122,11 @@ def test_mini_outlines_what_is_clicked(tmp_path):
     """The whole way with the real model: a click on a thing of a composed scene, on an index with known objects."""
     scenes = [compose("held-out", 520 + number) for number in range(2)]
     (tmp_path / "pictures").mkdir()
-    notes = {}
+    metadata = {}
     for number, composed in enumerate(scenes):
         composed.image.save(tmp_path / "pictures" / f"{number}.png")
-        notes[f"{number}.png"] = note(composed)
-    build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", objects="mao", device="cpu", notes=notes))
+        metadata[f"{number}.png"] = scene_metadata(composed)
+    build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", objects="mao", device="cpu", metadata=metadata))
     searcher = Searcher.load(tmp_path / "index", device="cpu")
     picture = searcher.open(tmp_path / "pictures" / "0.png")
     thing = max(scenes[0].objects, key=lambda thing: thing.share)
@@ -184,7 +185,7 @@ def test_an_update_notices_that_objects_are_found_in_another_way_now(plan, tmp_p
     build(Plan(folder, tmp_path / "index", "toy", objects="mao", device="cpu"))
     scene(50).save(folder / "new.png")
     monkeypatch.setitem(MODES, "paper", replace(MODES["paper"], steps=3))
-    with pytest.raises(BadIndex, match="objects are found in another way"):
+    with pytest.raises(BadIndex, match="objects were detected by another recipe"):
         update.update(tmp_path / "index", device="cpu")
     assert len(Index.open(tmp_path / "index")) == 3
 
@@ -193,7 +194,7 @@ def test_the_command_lines(tmp_path, capsys):
     folder, out = draw(tmp_path / "pictures", 3), tmp_path / "index"
     args = ["build", str(folder), "--out", str(out), "--encoder", "toy", "--device", "cpu"]
     assert index_build([*args, "--objects", "boxes"]) == 1
-    assert "no way 'boxes'" in capsys.readouterr().err
+    assert "no method 'boxes'" in capsys.readouterr().err
     assert index_build([*args, "--objects", "mao"]) == 0
     asked = ["search", str(out), str(folder / "01.png"), "--box", "40,30,100,90", "--mode", "small", "--device", "cpu"]
     capsys.readouterr()

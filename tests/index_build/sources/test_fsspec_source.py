@@ -1,179 +1,93 @@
-"""Disks that are full or closed, and folders that change while they are read: real ones, mounted for the purpose."""
-
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+"""Images on any storage: patterns of files and parquet tables make the same index as a local folder."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from foir import Index, images
-from index_build import update
+from foir import Index, Unavailable
+from index_build.cli import main
 from index_build.pipeline import Plan, build
-from index_build.sources import folder as sources_folder
+from index_build.sources import open_source
 from tests.conftest import draw, scene
-from tests.kill_points import StandIn, picture
-
-ROOT = Path(__file__).parents[3]
-
-WORK = """
-import sys
-from pathlib import Path
-from foir.errors import FoirError
-from index_build import maintenance, pipeline, update
-from tests.kill_points import StandIn
-folder, out, what = map(Path, sys.argv[1:4])
-try:
-    if str(what) == "build":
-        print(pipeline.build(pipeline.Plan(folder, out, "stand-in", heads=True), StandIn()).resumed)
-    elif str(what) == "update":
-        print(update.update(out, eyes=StandIn()).added)
-    else:
-        print(maintenance.gc(out))
-except FoirError as error:
-    print(type(error).__name__, error)
-"""
 
 
 @pytest.fixture
-def disk(tmp_path):
-    """Runs work on a new file system of its own: `disk(how to mount it, commands)`; what is printed comes back."""
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
-        pytest.skip("this system lets nobody mount a file system of their own")
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "work.py").write_text(WORK)
-
-    def run(commands):
-        work = f"PYTHONPATH={ROOT} TQDM_DISABLE=1 {sys.executable} {tmp_path}/work.py {tmp_path}/pictures"
-        script = "\n".join(["set -e", f"cd {tmp_path}", *(line.replace("WORK", work) for line in commands)])
-        done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
-        if "mount" in done.stderr and "permission" in done.stderr.lower():
-            pytest.skip("this system lets nobody mount a file system of their own")
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
-
-    return run
+def pictures(tmp_path):
+    folder = draw(tmp_path / "pictures", 26)
+    for number in (4, 9, 10, 11):
+        (folder / f"{number:02}.png").write_bytes(b"no picture")
+    return folder
 
 
-def fill(folder, count):
-    for seed in range(count):
-        picture(folder / f"{seed:03}.png", seed)
+def test_a_pattern_of_files_makes_the_index_of_their_folder(pictures, tmp_path, capsys):
+    build(Plan(pictures, tmp_path / "one", "toy", device="cpu"))
+    assert main(["build", f"file://{pictures}/**/*.png", "--out", str(tmp_path / "two"), "--encoder", "toy"]) == 0
+    ours, theirs = Index.open(tmp_path / "two"), Index.open(tmp_path / "one")
+    assert [(i.id, i.file, i.thumb) for i in ours.items()] == [(i.id, i.file, i.thumb) for i in theirs.items()]
+    assert [np.array_equal(a, b) for a, b in zip(ours.space().shards, theirs.space().shards, strict=True)] == [True]
+    assert len(ours.rejected()) == 4 and ours.manifest["root"] is None
 
 
-def test_a_disk_that_is_full_during_a_build_and_large_enough_afterwards(disk, tmp_path):
-    fill(tmp_path / "pictures", 60)
-    first, second = disk(
-        [
-            "mount -t tmpfs -o size=120k none disk",
-            "WORK disk/index build",
-            "test ! -e disk/index/manifest.json",
-            "test -z \"$(find disk -name '*.part')\"",
-            "mount -o remount,size=4m disk",
-            "WORK disk/index build",
-            "cp -r disk/index kept",
-        ]
+def test_another_file_system_is_read_too(tmp_path):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for number in range(3):
+        path = tmp_path / f"{number}.png"
+        scene(number).save(path)
+        memory.pipe(f"/photos/deep/{number}.png", path.read_bytes())
+    memory.pipe("/photos/notes.txt", b"none")
+    source = open_source("memory://photos/**/*", tmp_path / "index")
+    build(Plan(source, tmp_path / "index", "toy", device="cpu"))
+    assert [item.file for item in Index.open(tmp_path / "index").items()] == [f"deep/{n}.png" for n in range(3)]
+
+
+@pytest.mark.parametrize("form", ["bytes", "image"])
+def test_tables_with_pictures_make_an_index(tmp_path, form, capsys):
+    files = sorted(draw(tmp_path / "pictures", 7).iterdir())
+    data = [path.read_bytes() for path in files]
+    data[2] = b"no picture"
+    held = (
+        data
+        if form == "bytes"
+        else [{"bytes": each, "path": path.name} for each, path in zip(data, files, strict=True)]
     )
-    assert first == "Unavailable The index disk/index cannot be written: No space left on device."
-    assert int(second) >= 0
-    build(Plan(tmp_path / "pictures", tmp_path / "whole", "stand-in", heads=True), StandIn())
-    kept, whole = Index.open(tmp_path / "kept"), Index.open(tmp_path / "whole")
-    assert np.array_equal(np.concatenate(kept.space().shards), np.concatenate(whole.space().shards))
+    table = pa.table({"image": held, "caption": [f"number {n}" for n in range(7)], "other": list(range(7))})
+    pq.write_table(table.slice(0, 5), tmp_path / "a.parquet", row_group_size=2)
+    pq.write_table(table.slice(5), tmp_path / "b.parquet")
+    assert main(["build", str(tmp_path / "*.parquet"), "--out", str(tmp_path / "index"), "--encoder", "toy"]) == 0
+    items = Index.open(tmp_path / "index").items()
+    assert [item.id for item in items] == [0, 1, 3, 4, 5, 6]
+    assert [item.caption for item in items] == [f"number {n}" for n in (0, 1, 3, 4, 5, 6)]
+    assert items[0].file == ("a-0" if form == "bytes" else "00.png")
 
 
-def test_a_disk_that_is_full_during_an_update_keeps_the_old_index(disk, tmp_path):
-    fill(tmp_path / "pictures", 10)
-    build(Plan(tmp_path / "pictures", tmp_path / "index", "stand-in", heads=True), StandIn())
-    manifest = Index.open(tmp_path / "index").manifest
-    fill(tmp_path / "pictures", 80)
-    (said,) = disk(
-        [
-            "mount -t tmpfs -o size=160k none disk",
-            "cp -r index disk/index",
-            "mkdir disk/pictures && mount --bind pictures disk/pictures",
-            "WORK disk/index update",
-            "cp -r disk/index kept",
-        ]
-    )
-    assert "No space left on device" in said
-    assert Index.open(tmp_path / "kept").manifest == manifest
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("nowhere://bucket/*.jpg", "cannot be read"),
+        ("/nowhere/*.jpg", "matches no images"),
+        ("/nowhere/*.parquet", "matches no tables"),
+        ("{folder}/plain.parquet", "no image column"),
+        ("{folder}/broken.parquet", "cannot be read"),
+    ],
+)
+def test_what_is_no_source_gets_one_sentence(tmp_path, source, words, capsys):
+    pq.write_table(pa.table({"number": [1]}), tmp_path / "plain.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"no table")
+    asked = source.format(folder=tmp_path)
+    assert main(["build", asked, "--out", str(tmp_path / "index"), "--encoder", "toy"]) == 1
+    told = capsys.readouterr().err
+    assert words in told and "Traceback" not in told
 
 
-@pytest.mark.parametrize("what", ["build", "update", "gc"])
-def test_a_disk_that_may_only_be_read(disk, tmp_path, what):
-    fill(tmp_path / "pictures", 10)
-    build(Plan(tmp_path / "pictures", tmp_path / "index", "stand-in", heads=True), StandIn())
-    manifest = Index.open(tmp_path / "index").manifest
-    fill(tmp_path / "pictures", 12)
-    (tmp_path / "index" / f"{0:032x}-heads.safetensors").write_bytes(b"something for gc to remove")
-    (said,) = disk(["mount --bind index disk", "mount -o remount,ro,bind disk", f"WORK disk {what}"])
-    assert said == "Unavailable The index disk cannot be written: Read-only file system."
-    assert Index.open(tmp_path / "index").manifest == manifest
+def test_storage_that_does_not_answer_leaves_nothing_out(tmp_path, monkeypatch):
+    source = open_source(f"{draw(tmp_path / 'pictures', 3)}/*.png", tmp_path / "index")
 
+    def broken(*given, **how):
+        raise PermissionError("no access")
 
-# Folders that change.
-
-
-def test_files_removed_and_replaced_between_listing_and_reading(tmp_path, monkeypatch):
-    folder = draw(tmp_path / "pictures", 6)
-    real = sources_folder.listing
-
-    def listing(path, out):
-        found = real(path, out)
-        (folder / "02.png").unlink()
-        scene(50).save(folder / "03.png")
-        return found
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sources_folder, "listing", listing)
-        built = build(Plan(folder, tmp_path / "index", "stand-in"), StandIn())
-    assert [entry["file"] for entry in built.rejected] == ["02.png"]
-    rows = dict(zip([item.file for item in Index.open(tmp_path / "index").items()], rows_of(tmp_path), strict=True))
-    assert set(rows) == {"00.png", "01.png", "03.png", "04.png", "05.png"}
-    assert float(rows["03.png"] @ seen(scene(50))) > 0.999 > float(rows["03.png"] @ seen(scene(3)))
-    assert update.update(tmp_path / "index", eyes=StandIn()) == update.Changed()
-
-
-def test_a_file_replaced_while_it_is_read_is_encoded_again_by_the_next_update(tmp_path, monkeypatch):
-    folder = draw(tmp_path / "pictures", 3)
-    real = images.read
-
-    def read(path):
-        photo = real(path)
-        if path.name == "01.png":
-            scene(60).save(path)
-        return photo
-
-    with monkeypatch.context() as patch:
-        patch.setattr(images, "read", read)
-        build(Plan(folder, tmp_path / "index", "stand-in"), StandIn())
-    assert float(rows_of(tmp_path)[1] @ seen(scene(1))) > 0.999
-    assert update.update(tmp_path / "index", eyes=StandIn()).renewed == ("01.png",)
-    rows = dict(zip([item.file for item in Index.open(tmp_path / "index").items()], rows_of(tmp_path), strict=True))
-    assert float(rows["01.png"] @ seen(scene(60))) > 0.999
-
-
-def test_a_folder_removed_while_it_is_listed(tmp_path, monkeypatch):
-    folder = draw(tmp_path / "pictures", 2)
-    draw(folder / "later", 2)
-    real = os.walk
-
-    def walk(top, **how):
-        steps = real(top, **how)
-        yield next(steps)
-        shutil.rmtree(folder / "later")
-        yield from steps
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "walk", walk)
-        built = build(Plan(folder, tmp_path / "index", "stand-in"), StandIn())
-    assert (built.pictures, built.rejected) == (2, ())
-
-
-def seen(image):
-    return StandIn().see([StandIn().pixels(image)]).vectors["image"][0]
-
-
-def rows_of(base):
-    return np.concatenate(Index.open(base / "index").space().shards).astype(np.float32)
+    monkeypatch.setattr("fsspec.open", broken)
+    with pytest.raises(Unavailable, match="no access"):
+        build(Plan(source, tmp_path / "index", "toy", device="cpu"))

@@ -11,7 +11,7 @@ from index_build import pipeline
 from index_build.cli import main
 from index_build.pipeline import Plan, build
 from index_build.shards import PARTIAL
-from index_build.sources.hub_datasets import Tables
+from index_build.sources.hub_datasets import HubDataset
 from tests import standin_hub
 from tests.conftest import scene
 
@@ -21,7 +21,7 @@ KINDS = ["cup", "chair", "dog"]
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path):
-    monkeypatch.setattr(pipeline, "SHARD", 4)
+    monkeypatch.setattr(pipeline, "SHARD_SIZE", 4)
     monkeypatch.setattr(hub, "PAUSES", (0, 0, 0))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
 
@@ -111,7 +111,7 @@ def test_flickr30k_is_read_across_tables_and_row_groups(hub_server, tmp_path, ca
     hub_server.add(FLICKR, {**files, "README.md": b"", "data/other.parquet": b"junk"})
     out = tmp_path / "index"
     assert main(["build", f"hf://datasets/{FLICKR}", "--out", str(out), "--encoder", "toy"]) == 0
-    assert capsys.readouterr().out.startswith("9 pictures indexed, 0 left out")
+    assert capsys.readouterr().out.startswith("9 images indexed, 0 left out")
     index = Index.open(out)
     items = index.items()
     assert [(item.id, item.file, item.caption) for item in items] == [(i, f"{i}.jpg", f"scene {i}") for i in range(9)]
@@ -124,7 +124,7 @@ def test_vectors_are_those_of_the_rows_pictures(hub_server, tmp_path, toy):
     from foir import images
 
     hub_server.add(FLICKR, {"data/test-0.parquet": flickr(range(6), broken=(1, 4))})
-    built = build(Plan(Tables(FLICKR), tmp_path / "index", "toy", device="cpu"))
+    built = build(Plan(HubDataset(FLICKR), tmp_path / "index", "toy", device="cpu"))
     index = Index.open(tmp_path / "index")
     assert [item.id for item in index.items()] == [0, 2, 3, 5]
     assert [entry["file"] for entry in built.rejected] == ["1.jpg", "4.jpg"]
@@ -139,7 +139,7 @@ def test_coco_brings_its_objects(hub_server, tmp_path, sizes):
     corners = [[(0, [5, 5, 50, 38]), (2, [10, 20, 30, 35])], [(1, [90, 80, 100, 119])], []]
     told = [[(k, [x, y, x1 - x, y1 - y] if sizes else [x, y, x1, y1]) for k, (x, y, x1, y1) in row] for row in corners]
     hub_server.add(COCO, {"data/train-0.parquet": coco(told, 3), "data/val-0.parquet": coco(told, 3)})
-    build(Plan(Tables(COCO), tmp_path / "index", "toy", device="cpu"))
+    build(Plan(HubDataset(COCO), tmp_path / "index", "toy", device="cpu"))
     index = Index.open(tmp_path / "index")
     assert [item.file for item in index.items()] == ["000000000139.jpg", "000000000140.jpg", "000000000141.jpg"]
     for id, row in enumerate(corners):
@@ -153,7 +153,7 @@ def test_a_build_that_broke_off_goes_on_without_reading_again_what_it_had(hub_se
     hub_server.add(FLICKR, {first: flickr(range(4)), second: flickr(range(4, 8))})
     command = ["build", f"hf://datasets/{FLICKR}", "--encoder", "toy", "--out"]
     out = tmp_path / "index"
-    tables = Tables(FLICKR)
+    tables = HubDataset(FLICKR)
     hub_server.fail(404, 1000, containing=second)
     with pytest.raises(Unavailable):
         build(Plan(tables, out, "toy", device="cpu"))
@@ -161,7 +161,7 @@ def test_a_build_that_broke_off_goes_on_without_reading_again_what_it_had(hub_se
     assert len(list((out / PARTIAL).glob("*.json"))) == 1
     asked = len(hub_server.requests)
     built = build(Plan(tables, out, "toy", device="cpu"))
-    assert (built.pictures, built.resumed) == (8, 1)
+    assert (built.image_count, built.resumed) == (8, 1)
     assert not any(first in request.path for request in hub_server.requests[asked:])
     assert main([*command, str(tmp_path / "unbroken")]) == 0
     assert Index.open(out).manifest == Index.open(tmp_path / "unbroken").manifest
