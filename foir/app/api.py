@@ -8,11 +8,13 @@ is opened or fetched. Each error is one sentence.
 import base64
 import binascii
 import inspect
+import re
 from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from typing import Any, Literal, TypedDict
 
-from pydantic import ValidationError, validate_call
+from pydantic import ValidationError, create_model
 
 from foir.app.collections import Collections
 from foir.app.controller import read_upload
@@ -45,21 +47,74 @@ class Collection(TypedDict):
     title: str
 
 
+@dataclass(frozen=True)
+class MarkedImage:
+    """A query image, given by its file or its id, and the marks on it.
+
+    Attributes:
+        image: The query image: a JPEG, PNG, WebP, GIF, BMP or TIFF file in base64.
+        item: Or the id of an image of the collection.
+        boxes: Boxes [x0, y0, x1, y1] around the object, in pixels of the image. Without marks, the whole image.
+        points: Or points [x, y] on the object.
+    """
+
+    image: str = ""
+    item: int | None = None
+    boxes: Marks = None
+    points: Marks = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to return from where.
+
+    Attributes:
+        k: Number of results, at most 100.
+        collection: Key of the collection to search; the default one if empty.
+    """
+
+    k: int = 20
+    collection: str = ""
+
+
 def endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Validate the arguments of an endpoint against its annotations."""
-    validated, signature = validate_call(method), inspect.signature(method)
+    """Make a method an endpoint that validates its arguments.
+
+    Each dataclass argument is replaced by one argument a field, in signature and docstring.
+    """
+    signature, doc = inspect.signature(method), inspect.getdoc(method) or ""
+    types = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    bundles: dict[str, Any] = {name: annotation for name, annotation in types.items() if is_dataclass(annotation)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        parts = inspect.signature(bundles[name]).parameters.values() if name in bundles else [parameter]
+        parameters += [part.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for part in parts]
+    for name, bundle in bundles.items():
+        fields_doc = (inspect.getdoc(bundle) or "").partition("Attributes:\n")[2]
+        doc = re.sub(rf"^    {name}: .*$", fields_doc, doc, flags=re.MULTILINE)
+    signature = signature.replace(parameters=parameters)
+    types = {parameter.name: parameter.annotation for parameter in parameters[1:]}
+    required: dict[str, Any] = {name: (annotation, ...) for name, annotation in types.items()}
+    model = create_model("Arguments", **required)
 
     @wraps(method)
     def call(self: "Api", *args: Any, **kwargs: Any) -> Any:
-        arguments = signature.bind(self, *args, **kwargs).arguments
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
         try:
-            return validated(arguments.pop("self"), **arguments)  # by name, so that the error tells which
+            values = dict(model(**{name: bound.arguments[name] for name in types}))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             location = ".".join(str(part) for part in first["loc"])
             raise BadPrompt(f"{location}: {first['msg'][:1].lower()}{first['msg'][1:]}.") from error
+        for name, bundle in bundles.items():
+            values[name] = bundle(**{each.name: values.pop(each.name) for each in fields(bundle)})
+        return method(self, **values)
 
-    return call
+    flat: Any = call
+    flat.__doc__, flat.__signature__ = doc, signature
+    flat.__annotations__ = {**types, "return": signature.return_annotation}
+    return flat
 
 
 class Api:
@@ -81,40 +136,33 @@ class Api:
     @endpoint
     def search(
         self,
-        image: str = "",
-        item: int | None = None,
-        boxes: Marks = None,
-        points: Marks = None,
+        marked: MarkedImage,
         text: str = "",
         negative_text: str = "",
         text_weight: float = 0.5,
         method: str = "",
         heads: int | None = None,
         mode: Literal["query", "query-db", "small"] = "query",
-        k: int = 20,
-        collection: str = "",
+        *,
+        target: Target,
     ) -> list[Hit]:
         """Find the images of the collection that contain the marked object of a query image.
 
         Args:
-            image: The query image: a JPEG, PNG, WebP, GIF, BMP or TIFF file in base64.
-            item: Or the id of an image of the collection.
-            boxes: Boxes [x0, y0, x1, y1] around the object, in pixels of the image. Without marks, all of it.
-            points: Or points [x, y] on the object.
+            marked: The query image, and the marked object.
             text: Text to combine with the object.
             negative_text: Text for what the results should not show.
             text_weight: Weight of the text against the image, 0 to 1.
             method: Method, such as phs, attention_mask, foveal or crop. By default head selection (phs).
             heads: Number of attention heads to keep.
             mode: query; query-db applies the selected heads to the collection too; small finds small objects.
-            k: Number of results, at most 100.
-            collection: Key of the collection to search; the default one if empty.
+            target: The number of results, and the collection.
 
         Returns:
             Results, best first.
         """
         texts = Settings(text=text, negative_text=negative_text).texts
-        searcher, query_image, prompt = self._open(collection, image, item, boxes, points)
+        searcher, query_image, prompt = self._open(marked, target.collection)
         query = Query(
             query_image,
             prompt,
@@ -124,52 +172,40 @@ class Api:
             method=method or None,
             options={} if heads is None else {"h_on": heads},
             mode=mode,
-            k=_check_k(k),
+            k=_check_k(target.k),
         )
-        return self._search(searcher, query, collection)
+        return self._search(searcher, query, target.collection)
 
     @endpoint
-    def search_text(self, text: str, negative_text: str = "", k: int = 20, collection: str = "") -> list[Hit]:
+    def search_text(self, text: str, negative_text: str = "", *, target: Target) -> list[Hit]:
         """Find the images of the collection that match a text.
 
         Args:
             text: What to look for, such as "a dog on a beach".
             negative_text: Text for what the results should not show.
-            k: Number of results, at most 100.
-            collection: Key of the collection to search; the default one if empty.
+            target: The number of results, and the collection.
 
         Returns:
             Results, best first.
         """
         texts = Settings(text=text, negative_text=negative_text).texts
-        searcher = self._collections.controller(collection).searcher
-        query = Query(text=texts.get("text"), negative_text=texts.get("negative_text"), k=_check_k(k))
-        return self._search(searcher, query, collection)
+        searcher = self._collections.controller(target.collection).searcher
+        query = Query(text=texts.get("text"), negative_text=texts.get("negative_text"), k=_check_k(target.k))
+        return self._search(searcher, query, target.collection)
 
     @endpoint
-    def caption(
-        self,
-        image: str = "",
-        item: int | None = None,
-        boxes: Marks = None,
-        points: Marks = None,
-        strength: float | None = None,
-        collection: str = "",
-    ) -> str:
+    def caption(self, marked: MarkedImage, strength: float | None = None, collection: str = "") -> str:
         """Describe an image, or the marked object on it, in one sentence.
 
         Args:
-            image: A JPEG, PNG, WebP, GIF, BMP or TIFF file in base64.
-            item: Or the id of an image of the collection.
-            boxes: Boxes [x0, y0, x1, y1] around the object to describe, in pixels of the image.
-            points: Or points [x, y] on the object.
+            marked: The image, and the marked object.
             strength: Strength of steering towards the object, 0 for none.
             collection: Key of the collection whose model writes the caption; the default one if empty.
 
         Returns:
             The caption, written by a model; it can be wrong.
         """
-        searcher, query_image, prompt = self._open(collection, image, item, boxes, points)
+        searcher, query_image, prompt = self._open(marked, collection)
         return searcher.caption(query_image, prompt, strength=strength) or ""
 
     @endpoint
@@ -177,47 +213,41 @@ class Api:
         self,
         liked: list[int],
         disliked: list[int],
-        image: str = "",
-        item: int | None = None,
-        boxes: Marks = None,
-        points: Marks = None,
+        marked: MarkedImage,
         exclude: list[int] | None = None,
-        k: int = 20,
-        collection: str = "",
+        *,
+        target: Target,
     ) -> list[Hit]:
         """Rank the whole collection again after some results were judged.
 
         Args:
             liked: Ids of relevant results.
             disliked: Ids of irrelevant results.
-            image: The query image in base64.
-            item: Or its id in the collection.
-            boxes: Boxes [x0, y0, x1, y1] around the marked object, in pixels of the image.
-            points: Or points [x, y] on the object.
+            marked: The query image, and the marked object.
             exclude: Ids of images to exclude, such as earlier results.
-            k: Number of results, at most 100.
-            collection: Key of the collection to search; the default one if empty.
+            target: The number of results, and the collection.
 
         Returns:
             Results, best first.
         """
-        searcher, query_image, prompt = self._open(collection, image, item, boxes, points)
+        searcher, query_image, prompt = self._open(marked, target.collection)
         exclude = exclude or []
         if max(map(len, (liked, disliked, exclude))) > MAX_JUDGED:
             raise BadPrompt(f"Judge at most {MAX_JUDGED} images.")
-        query = Query(query_image, prompt, k=_check_k(k), feedback=Feedback(liked, disliked), exclude=exclude)
-        return self._search(searcher, query, collection)
+        query = Query(query_image, prompt, k=_check_k(target.k), feedback=Feedback(liked, disliked), exclude=exclude)
+        return self._search(searcher, query, target.collection)
 
-    def _open(
-        self, collection: str, image: str, item: int | None, boxes: Marks, points: Marks
-    ) -> tuple[Searcher, QueryImage, Prompt | None]:
-        """The Searcher of the collection, the query image and the prompt."""
-        prompt = Prompt.from_json({"boxes": boxes or [], "points": points or []})
-        if bool(image) == (item is not None):
+    def _open(self, marked: MarkedImage, collection: str) -> tuple[Searcher, QueryImage, Prompt | None]:
+        """The Searcher of a collection, the query image and the prompt."""
+        prompt = Prompt.from_json({"boxes": marked.boxes or [], "points": marked.points or []})
+        if bool(marked.image) == (marked.item is not None):
             raise BadPrompt("Give either an image or the id of an image of the collection.")
         searcher = self._collections.controller(collection).searcher
-        source = read_upload(_decode(image)) if item is None else searcher.index.picture(searcher.index.get(item))
-        return searcher, searcher.open(source), None if prompt.empty else prompt
+        if marked.item is None:
+            query_image = searcher.open(read_upload(_decode(marked.image)))
+        else:
+            query_image = searcher.open(searcher.index.picture(searcher.index.get(marked.item)))
+        return searcher, query_image, None if prompt.empty else prompt
 
     def _search(self, searcher: Searcher, query: Query, collection: str) -> list[Hit]:
         results, key = searcher.search(query), collection or self._collections.default_key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -50,7 +51,9 @@ def build(collections: Collections) -> gr.Blocks:
         handlers, api = Handlers(collections), Api(collections)
         # First, since Gradio names endpoints after functions and renames later ones of the same name.
         for endpoint in (api.collections, api.search, api.search_text, api.caption, api.feedback):
-            gr.events.api(report_errors(escape=False)(endpoint), concurrency_id="model")
+            reported: Any = report_errors(escape=False)(endpoint)
+            reported.__signature__ = inspect.signature(endpoint)  # without self
+            gr.events.api(reported, concurrency_id="model")
         _connect_searches(blocks, ui, handlers)
         _connect_details(ui, handlers)
         if can_add:
