@@ -1,7 +1,7 @@
 """`python -m foir.mini.train`: trains the towers and the captioner of `mini` on photos and composed scenes.
 
 Settings were selected by training on Flickr8k's train list and measuring on its dev list (`--choose`); the shipped
-weights come from the same command without it, on all photos that are not on the test list. docs/mini.md lists the
+weights come from the same command without it, on all photos that are not on the test list. docs/training.md lists the
 experiments.
 """
 

@@ -24,7 +24,7 @@ DEFAULT_H_ON = 5  # of `phs`
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyperparameters, selected on the dev list; see docs/mini.md.
+    """Hyperparameters, selected on the dev list; see docs/training.md.
 
     Attributes:
         epochs: Passes over the photos.
