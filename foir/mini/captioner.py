@@ -21,6 +21,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.errors import Unavailable
 from foir.perturbation import beam_search
+from foir.perturbation.views import split_heads
 
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "captions.safetensors"
 IMAGE_WIDTH, WIDTH, HEADS, QUERIES, LAYERS = 384, 192, 6, 24, 2
@@ -60,8 +61,8 @@ class Pooler(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Pool."""
         normed = self.norm_keys(tokens)
-        q = _split_heads(self.q_proj(self.norm_queries(self.queries).expand(len(tokens), -1, -1)))
-        v = _split_heads(self.v_proj(normed))
+        q = split_heads(self.q_proj(self.norm_queries(self.queries).expand(len(tokens), -1, -1)), HEADS)
+        v = split_heads(self.v_proj(normed), HEADS)
         mixed = F.scaled_dot_product_attention(q, self.keys(normed), v).transpose(1, 2).flatten(2)
         y = self.queries + self.o_proj(mixed)
         return y + self.ffn(self.norm(y))
@@ -72,7 +73,7 @@ class Pooler(nn.Module):
         An image's keys are taken less their mean. This changes no softmax, but it changes the subspace of an object's
         keys: it spans what distinguishes the object from the rest of the image, not what all of the image shares.
         """
-        keys = _split_heads(self.k_proj(normed))
+        keys = split_heads(self.k_proj(normed), HEADS)
         return keys - keys.mean(-2, keepdim=True)
 
 
@@ -122,10 +123,6 @@ class Captioner(nn.Module):
             return scores
 
         return " ".join(self.words[i] for i in beam_search.beam_search(step, START, END, MAX_WORDS))
-
-
-def _split_heads(x: Tensor) -> Tensor:
-    return x.view(*x.shape[:-1], HEADS, -1).transpose(1, 2)
 
 
 def save(model: Captioner, facts: dict[str, str], file: Path = FILE) -> None:
