@@ -134,7 +134,7 @@ def test_what_goes_wrong_is_told_in_its_sentence(tmp_path, monkeypatch):
     (tmp_path / "bad" / "bad.jpg").write_bytes(b"no picture")
     job = IndexingJob.start(str(tmp_path / "bad"), "mini", small_objects=False, on_success=taken)
     assert not arrived(job)
-    assert job.progress().error.startswith("None of the 1 pictures under")
+    assert job.progress().error.startswith("None of the 1 images under")
     for said, words in ((str(tmp_path / "none"), "no folder"), (" ", "Enter a folder"), ("\0", "no folder")):
         with pytest.raises(BadPrompt, match=words):
             IndexingJob.start(said, "mini", small_objects=False, on_success=taken)
