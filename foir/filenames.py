@@ -9,6 +9,6 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECA
 
 
 def safe_name(text: str) -> str:
-    """A file name for a text; characters that Windows forbids become "_", device names get one in front."""
+    """A file name for a text; characters that Windows forbids become "_", device names get a leading "_"."""
     name = _FORBIDDEN.sub("_", text) or "_"
     return f"_{name}" if _RESERVED.match(name) else name

@@ -46,7 +46,7 @@ class PatchMask:
 def rasterise(
     prompt: Prompt, size: tuple[int, int], grid: tuple[int, int], *, rule: str = "any", window: int = 3
 ) -> PatchMask:
-    """Turn a prompt into patches (PHS specification, sections 4 and 5).
+    """Turn a prompt into patches.
 
     Boxes, strokes and masks select patches by `rule`: `any` (touched by at least one pixel of the region), `majority`
     (at least half covered) or `center` (centre inside). A point selects the `window` x `window` patches around the one

@@ -9,6 +9,7 @@ import numpy as np
 
 from foir.ranking import exact
 from foir.ranking.feedback import Judgements, feedback_rules, relevance
+from foir.ranking.topk import TopK, top_k
 
 from ..report.results import markdown_table
 from .timing import median_seconds
@@ -40,8 +41,8 @@ def measure(dtype: str, rows: int = ROWS) -> dict[str, float]:
     judgements = Judgements(liked, disliked, query)
     vectors = np.concatenate([query[None], liked, disliked]).T.copy()
 
-    def rank(rule: str) -> exact.TopK:
-        return exact.top_k(relevance(shards, judgements, rule), K)
+    def rank(rule: str) -> TopK:
+        return top_k(relevance(shards, judgements, rule), K)
 
     steps: dict[str, Callable[[], object]] = {
         "plain exact search of one vector": lambda: exact.search(shards, query[None], K),

@@ -20,7 +20,7 @@ CATEGORIES = (
 
 @register("voc", Dataset)
 def voc() -> Dataset:
-    """Every annotated box of test2007 is a query, the difficult ones too (PHS spec, section 1)."""
+    """Every annotated box of test2007 is a query, the difficult ones too (PHS paper)."""
     folder = require(
         hub.data_folder() / "VOCdevkit", "PASCAL VOC (VOCdevkit with VOC2007 trainval and test, and VOC2012)"
     )

@@ -24,7 +24,7 @@ def query_prompts(
         size: Width and height of its image in pixels.
         grid: Rows and columns of the encoder's patches.
         prompt: "box"; "segment"; or "point": the 3 x 3 window around every patch whose centre lies on the object, over
-            which the metric is averaged (PHS spec, section 5).
+            which the metric is averaged (PHS paper).
         noise: Largest shift m of a box's sides in pixels (A9, A10); the metric is averaged over `DRAWS` draws.
     """
     if prompt == "box":

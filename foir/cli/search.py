@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 
     prompt = read_prompt(args)
     if args.explain is not None and args.image is None:
-        raise BadPrompt("There is nothing to explain without a picture: give one, or leave out --explain.")
+        raise BadPrompt("There is nothing to explain without an image: give one, or leave out --explain.")
     searcher = Searcher.load(args.index, device=args.device)
     image = None if args.image is None else searcher.open(args.image)
     query = Query(
@@ -100,4 +100,4 @@ def _explain(searcher: Searcher, image: QueryImage, results: SearchResults, out:
     try:
         explain.side_by_side(panels).save(out)
     except (OSError, ValueError) as error:
-        raise BadPrompt(f"The picture {out} cannot be written: {error}.") from error
+        raise BadPrompt(f"The image {out} cannot be written: {error}.") from error

@@ -113,7 +113,7 @@ class Encoder:
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """Resize images to the model's square and normalise: float32 [B, 3, size, size] on the CPU.
 
-        The aspect ratio is not preserved, so that no box is cut off (PHS specification, section 1). Pixels that an
+        The aspect ratio is not preserved, so that no box is cut off. Pixels that an
         alpha channel hides become 0 after normalisation.
         """
         return torch.stack([preprocess(image, self.size, self.mean, self.std) for image in images])

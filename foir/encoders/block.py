@@ -79,7 +79,7 @@ class BlockModules:
         return y + self.scale2(self.ffn(self.norm2(y)))
 
     def open(self, x: Tensor) -> LastBlock:
-        """Split the block at its CLS row on tokens [B, T, d] (PHS specification, section 3: q_0, all K, all V, x_0)."""
+        """Split the block at its CLS row on tokens [B, T, d] (q_0, all K, all V and x_0)."""
         q, k, v = self.qkv(self.norm1(x))
         k, v = self.split(k), self.split(v)
         return LastBlock(self, x, k, v, _cls_logits(self.split(q), k))

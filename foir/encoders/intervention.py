@@ -25,7 +25,7 @@ class HeadGate:
 
     Attributes:
         before: Factor of each head's output before the output projection W_o, length h.
-        after: Factor of each head-wide chunk of channels behind W_o, length h, or None for no change.
+        after: Factor of each head-wide chunk of channels after W_o, length h, or None for no change.
         own: Heads that attend to their own token only (identity attention), length h, or None.
     """
 
@@ -49,7 +49,7 @@ class HeadGate:
             cls_values: Values of the CLS token, [..., h, d_k]; needed only where `own` is set.
 
         Returns:
-            The gated head outputs, and the channel scale [d] behind W_o (None for no change).
+            The gated head outputs, and the channel scale [d] after W_o (None for no change).
 
         Raises:
             BadPrompt: `own` is set without CLS values, as in a head cache.

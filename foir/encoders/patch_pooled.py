@@ -17,10 +17,10 @@ from foir.errors import Unavailable
 
 @dataclass(frozen=True, eq=False)
 class PatchPooledEncoder(Encoder):
-    """Without a CLS row only methods that edit pixels work.
+    """Pools patch tokens; only methods that edit pixels work with it.
 
     Attributes:
-        pool: From normed patches [B, T, d] to features [B, dim].
+        pool: From normalised patches [B, T, d] to features [B, dim].
     """
 
     pool: Map = identity

@@ -25,7 +25,7 @@ class EncoderSpec:
 
     Attributes:
         name: Registry name; one that ends in ":" stands for a family ("openclip:MODEL/TAG").
-        weights: Source of its weights: a Hub repository, or words.
+        weights: Source of its weights: a Hub repository, or a description.
         licence: Licence of the weights.
         build: `(spec, name, revision, pretrained) -> Encoder` on the CPU in float32.
         dim: Width d; 0 where only the checkpoint knows.

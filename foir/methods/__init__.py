@@ -1,4 +1,7 @@
-"""Methods by name: each turns a prompt into an Intervention. Names chain with "|" ("foveal|phs", "crop|phs")."""
+"""Methods by name: each turns a prompt into an Intervention. Names chain with "|" ("foveal|phs", "crop|phs").
+
+A new method is a file in this package with one function under `@method`.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ BLOCKS = 4
 def foveal(
     prompt: Prompt, mask: PatchMask, *, alpha: float = 0.2, sigma: float = 100.0, eps: float = 1e-6
 ) -> Intervention:
-    """Add a normalised Gaussian window to the CLS logits of every head (PHS spec section 7).
+    """Add a normalised Gaussian window to the CLS logits of every head (FALIP, ECCV 2024).
 
     It is defined for boxes; any other prompt is replaced by its bounding box, with a note. Several boxes are combined
     by their maximum.

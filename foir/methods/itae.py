@@ -34,7 +34,7 @@ ATTENDED = 10.0  # times the uniform share of attention
 def itae(
     prompt: Prompt, mask: PatchMask, *, component: str = "v", side: str = "low", threshold: float | None = None
 ) -> Intervention:
-    """Attenuate artifacts in the last block (specification, section 5).
+    """Attenuate artifacts in the last block .
 
     Args:
         prompt: Ignored.

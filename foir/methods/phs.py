@@ -39,7 +39,7 @@ def phs(
         h_on: Number of heads that stay on; a negative number counts from all heads (-1: all but one).
         roi: How a head's attention over the region is pooled: "sum" or "max".
         variant: What happens to the other heads. "before+scale" zeroes them before W_o and scales the rest by h/h_on;
-            "before" does not scale; "after" zeroes their channel chunks behind W_o, "after+scale" scales the rest;
+            "before" does not scale; "after" zeroes their channel chunks after W_o, "after+scale" scales the rest;
             "identity" lets them attend to the CLS token only.
         keep: Heads that stay on whatever they attend to; they count among the `h_on`. Not in the paper.
         drop: Heads that are switched off. Not in the paper.

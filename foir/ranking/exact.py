@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from foir.index.mmap import gather, iter_shards
+from foir.ranking.topk import TopK, merge_top_k, top_k
 
 BLOCK = 4096  # rows turned to float32 at a time; larger copies cost more in fresh memory than in arithmetic
-PATH = "exact scan"
 SPARE = 32  # candidates of each shard beyond k
 ROUNDING = 1e-3  # largest error of a scan in half precision: of the rounded query, and of the sum
 MAX_CANDIDATES = 65_536  # with more of them the rows are too similar for a scan in half precision
 ONE_THREAD = 16_384  # rows; a smaller shard is scanned faster by one thread
-
-
-@dataclass(frozen=True, eq=False)
-class TopK:
-    """The best rows of each query, best first; equal scores in row order. Both [n, k], k at most the row count."""
-
-    scores: np.ndarray
-    rows: np.ndarray
 
 
 def search(shards: Sequence[np.ndarray], queries: np.ndarray, k: int) -> TopK:
@@ -56,58 +47,11 @@ def as_float32(block: np.ndarray) -> np.ndarray:
     return torch.from_numpy(np.array(block)).float().numpy()
 
 
-def top_k(values: np.ndarray, k: int) -> TopK:
-    """The k largest scores [n] of one query."""
-    return merge_top_k([values[:, None]], 1, k)
-
-
-def zscore_fuse(parts: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
-    """The weighted sum of standard scores, float32 [n], of several parts' raw scores [n].
-
-    A part of negative weight counts only where its standard score is positive: an image is no better for showing even
-    less than usual of what is not wanted.
-    """
-    total = np.zeros(len(parts[0][1]), np.float32)
-    for weight, scores in parts:
-        spread = float(scores.std())
-        if spread > 0:
-            standard = (scores - scores.mean()) / spread
-            total += weight * (np.maximum(standard, 0) if weight < 0 else standard)
-    return total
-
-
 def row_blocks(shards: Sequence[np.ndarray], rows: int = BLOCK) -> Iterable[np.ndarray]:
     """The shards in blocks of at most `rows` rows."""
     for shard in iter_shards(shards):
         for start in range(0, len(shard), rows):
             yield shard[start : start + rows]
-
-
-def merge_top_k(parts: Iterable[np.ndarray], queries: int, k: int) -> TopK:
-    """Running top-k over score blocks [rows, queries]; holds one block in memory."""
-    scores, rows = np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64)
-    start = 0
-    for part in parts:
-        block = part.T
-        block_rows = np.arange(start, start + block.shape[1])
-        start += block.shape[1]
-        columns = _top_columns(block, k)
-        scores = np.concatenate([scores, np.take_along_axis(block, columns, 1)], 1)
-        rows = np.concatenate([rows, block_rows[columns]], 1)
-        order = np.lexsort((rows, -scores))[:, :k]
-        scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
-    return TopK(scores, rows)
-
-
-def _top_columns(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns of each row's k largest values [n, <= k]; of equal ones the first."""
-    count = scores.shape[1]
-    if count <= k:
-        return np.broadcast_to(np.arange(count), scores.shape)
-    least = np.partition(scores, count - k, axis=1)[:, [count - k]]
-    above, equal = scores > least, scores == least
-    is_top = above | (equal & (np.cumsum(equal, axis=1) <= k - above.sum(1, keepdims=True)))
-    return np.nonzero(is_top)[1].reshape(-1, k)
 
 
 def _candidates(shards: Sequence[np.ndarray], query: np.ndarray, k: int) -> np.ndarray | None:

@@ -18,6 +18,7 @@ from foir.ranking import exact
 
 ROCCHIO_LIKED, ROCCHIO_DISLIKED = 0.75, 0.15  # weights of the means, beside 1 for the query
 TINY = 1e-12
+OFFSET = 3  # exceeds the range of a cosine
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +26,8 @@ class Judgements:
     """Vectors of judged images.
 
     Attributes:
-        liked: Unit vectors, float32 [p, dim].
-        disliked: Unit vectors, float32 [u, dim].
+        liked: Unit vectors, float32 [n_liked, dim].
+        disliked: Unit vectors, float32 [n_disliked, dim].
         query: The query image's unit vector [dim]; None for a search by words alone.
     """
 
@@ -89,9 +90,9 @@ def sign_margin(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
 
 @_rule
 def hard_1nn(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
-    """Images whose nearest judged image is liked come first; both halves by the cosine with the nearest liked one."""
+    """Images whose nearest judged image is liked come first; within both groups, by the cosine with it."""
     liked, disliked, _ = _nearest(shards, judged)
-    return liked if disliked is None else liked + np.float32(3) * (liked >= disliked)
+    return liked if disliked is None else liked + np.float32(OFFSET) * (liked >= disliked)
 
 
 @_rule
@@ -115,7 +116,7 @@ def rocchio(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
 
 @_rule
 def svm(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
-    """Projection on the normal of a linear support vector machine; `sign_margin` while one side is empty."""
+    """Projection on the normal of a linear support vector machine; `sign_margin` without likes or without dislikes."""
     from sklearn.svm import LinearSVC
 
     return _normal_projection(LinearSVC(class_weight="balanced", random_state=0), shards, judged)
@@ -123,7 +124,7 @@ def svm(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
 
 @_rule
 def logistic(shards: Sequence[np.ndarray], judged: Judgements) -> np.ndarray:
-    """Logit of a logistic regression, less its intercept; `sign_margin` while one side is empty."""
+    """Logit of a logistic regression, less its intercept; `sign_margin` without likes or without dislikes."""
     from sklearn.linear_model import LogisticRegression
 
     return _normal_projection(LogisticRegression(class_weight="balanced"), shards, judged)

@@ -15,7 +15,8 @@ from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate
 from foir.errors import BadIndex
 from foir.index.records import Space
-from foir.ranking.exact import TopK, merge_top_k, row_blocks
+from foir.ranking.exact import row_blocks
+from foir.ranking.topk import TopK, merge_top_k
 
 BLOCK = 4096  # images at a time
 

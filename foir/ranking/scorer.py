@@ -11,9 +11,9 @@ from foir.encoders.base import Encoder, Features
 from foir.index import Space
 from foir.index.mmap import gather
 from foir.ranking import exact, head_cache
-from foir.ranking.exact import TopK
 from foir.ranking.feedback import Judgements, relevance
 from foir.ranking.shortlist import Shortlist, is_worthwhile
+from foir.ranking.topk import TopK
 
 
 class Scorer:

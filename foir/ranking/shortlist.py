@@ -2,7 +2,7 @@
 
 The estimate freezes the last FFN and the norm of the final feature at their values with all heads on. The score of an
 image under a gate is then linear in two stored vectors: a scan costs two dot products an image instead of the 18 d^2
-operations of the exact tail (PHS specification, section 6).
+operations of the exact tail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate
 from foir.index.mmap import gather
 from foir.index.records import Space
-from foir.ranking.exact import BLOCK, TopK, merge_top_k, row_blocks
+from foir.ranking.exact import BLOCK, row_blocks
+from foir.ranking.topk import TopK, merge_top_k
 
 SIZE = 12_000  # images scored exactly; `python -m eval bench query-db` measures their recall of the exact hundred
 BATCH = 4096  # images finished at a time
@@ -81,7 +82,7 @@ class Shortlist:
 
 
 def _factors(gate: HeadGate, width: int) -> tuple[Tensor, Tensor]:
-    """Factors of a gate for every channel of z, and for every channel behind W_o."""
+    """Factors of a gate for every channel of z, and for every channel after W_o."""
     before = torch.tensor(gate.before).repeat_interleave(width // len(gate.before))
     after = gate.after or (1.0,) * len(gate.before)
     return before, torch.tensor(after).repeat_interleave(width // len(after))

@@ -1,4 +1,4 @@
-"""What a search asks for. A `Query` checks itself once, when it is made; everything behind it trusts it."""
+"""What a search asks for. A `Query` checks itself once, when it is made; later code does not check it again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Feedback:
             raise BadPrompt(f"Unknown feedback {self.rule!r}: use one of {', '.join(feedback_rules())}.")
         check_ids((*self.liked, *self.disliked))
         if both := set(self.liked) & set(self.disliked):
-            raise BadPrompt(f"The picture {min(both)} is called right and wrong at once.")
+            raise BadPrompt(f"Image {min(both)} is both liked and disliked.")
 
     def __bool__(self) -> bool:
         return bool(self.liked or self.disliked)
@@ -55,7 +55,7 @@ class Query:
     """A query image with a prompt, or words, or both.
 
     Scores of several parts are standardised over the index (mean 0, deviation 1) before they are added, since cosines
-    between images spread otherwise than those between words and images:
+    between images and cosines between words and images have different spreads:
     `(1 - text_weight) * image + text_weight * (text - max(negative_text, 0))`; without an image
     `text - max(negative_text, 0)`. Feedback takes the place of the image's part.
 
@@ -103,9 +103,9 @@ class Query:
         if not _is_number(self.k) or self.k != int(self.k) or not 1 <= self.k <= MAX_RESULTS:
             raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {self.k}.")
         if not _is_number(self.text_weight) or not 0 <= self.text_weight <= 1:
-            raise BadPrompt(f"The weight of words lies between 0 and 1, not at {self.text_weight}.")
+            raise BadPrompt(f"The weight of the text must be 0 to 1, not {self.text_weight}.")
         if self.image is None and (self.prompt is not None or self.text is None):
-            raise BadPrompt("There is nothing to search for: give a picture or words.")
+            raise BadPrompt("There is nothing to search for: give an image or a text.")
         check_rule(self.patch_rule, self.window)
         check_ids(self.exclude)
         self._check_method()
@@ -122,7 +122,7 @@ class Query:
             if self.image is None or self.prompt is None:
                 raise BadPrompt("To find a small object, point at it.")
             if self.method is not None or self.options:
-                raise BadPrompt("Small objects have one method: leave out the method and its options.")
+                raise BadPrompt("Small mode has a fixed method: leave out the method and its options.")
             return
         if self.image is None:
             return
@@ -152,7 +152,7 @@ def check_ids(ids: Sequence[int]) -> None:
     """
     for id in ids:
         if not isinstance(id, int) or isinstance(id, bool):
-            raise BadPrompt(f"The id of a picture is a whole number, not {id!r}.")
+            raise BadPrompt(f"The id of an image is a whole number, not {id!r}.")
 
 
 def _is_number(value: Any) -> bool:

@@ -22,8 +22,9 @@ from foir.patches import PatchMask
 from foir.prompts import Prompt
 from foir.ranking import exact
 from foir.ranking.candidates import candidates
-from foir.ranking.exact import TopK
+from foir.ranking.fusion import zscore_fuse
 from foir.ranking.scorer import Scorer, relevance_scores
+from foir.ranking.topk import TopK, top_k
 from foir.search import query_encoder
 from foir.search.encoder_check import check_encoder, load_encoder
 from foir.search.query import Query
@@ -31,8 +32,8 @@ from foir.search.query_encoder import QueryFeatures
 from foir.search.results import QueryImage, SearchResults
 from foir.segment import Outline, Segmenter, load_segmenter
 
-NEIGHBOURS = 1000  # images that a database is asked for where its own order is not the last word
-LIKED_NEIGHBOURHOODS = 3  # of the liked images, the latest whose neighbours are candidates too
+NEIGHBOURS = 1000  # images that a database is asked for where foir ranks them again
+LIKED_NEIGHBOURHOODS = 3  # number of latest liked images whose neighbours become candidates
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class _EncodedQuery:
 
     Attributes:
         image: Features of the query image; None for words alone.
-        space: The space that the image's vector is compared in; the words' own where there is no image.
+        space: The space that the image's vector is compared in; the text space where there is no image.
         mode: How images are scored against the image's vector: "query" or "query-db".
         text: Features of text and negative text, in this order; None without words.
         signs: 1 for text and -1 for negative text, in the same order.
@@ -137,7 +138,7 @@ class Searcher:
         def segment(image: Image.Image) -> Outline:
             own_segment = weak_segment()
             if own_segment is None:
-                raise Unavailable("This collection was closed in the meantime: open the picture again.")
+                raise Unavailable("This collection was closed in the meantime: open the image again.")
             return own_segment(image)
 
         return QueryImage(photo, self.encoder.prefix(self.encoder.pixels([photo.image])), segment)
@@ -184,11 +185,9 @@ class Searcher:
         if pool.scorer is not None and encoded.image is not None and encoded.text is None and query.is_unrestricted:
             return self._results(pool, encoded, pool.scorer.top_k(encoded.image.features, encoded.mode, pool.k))
         parts = self._score(query, encoded, pool)
-        scores = exact.zscore_fuse(parts) if len(parts) > 1 else parts[0][1]
+        scores = zscore_fuse(parts) if len(parts) > 1 else parts[0][1]
         scores[pool.excluded] = -np.inf
-        return self._results(
-            pool, encoded, exact.top_k(scores, pool.k), is_fused=bool(query.feedback) or len(parts) > 1
-        )
+        return self._results(pool, encoded, top_k(scores, pool.k), is_fused=bool(query.feedback) or len(parts) > 1)
 
     def _encode_query(self, query: Query) -> _EncodedQuery:
         is_small = query.mode == "small"
@@ -212,8 +211,8 @@ class Searcher:
             vectors[encoded.space] += list(
                 self.index.vectors(encoded.space, list(judged.liked)[-LIKED_NEIGHBOURHOODS:])
             )
-        is_ranked_near = encoded.text is None and query.is_unrestricted and encoded.mode == "query"
-        count = query.k if is_ranked_near else max(NEIGHBOURS, 2 * query.k + len(query.exclude))
+        database_order_is_final = encoded.text is None and query.is_unrestricted and encoded.mode == "query"
+        count = query.k if database_order_is_final else max(NEIGHBOURS, 2 * query.k + len(query.exclude))
         index = candidates(
             self.index,
             vectors,
@@ -225,7 +224,7 @@ class Searcher:
         excluded = index.excluded_mask(query.filters)
         excluded[[index.row(id) for id in query.exclude if index is self.index or id in index]] = True
         if excluded.all():
-            raise BadPrompt("No picture is left to be found.")
+            raise BadPrompt("Every image is excluded or filtered out.")
         scorer = None
         if encoded.image is not None:
             is_whole = index is self.index and encoded.space == "image"

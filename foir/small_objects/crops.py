@@ -1,4 +1,4 @@
-"""Crops around the objects of an image, at its own resolution (MaO spec, section 2)."""
+"""Crops around the objects of an image, at its own resolution (MaO paper)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from foir.segment.regions import RegionProposer
 from foir.small_objects.crops import DetectedObject
 
 OWL = "google/owlv2-base-patch16-ensemble"
-MIN_OBJECTNESS = 0.2  # of a box (MaO spec, section 2)
+MIN_OBJECTNESS = 0.2  # of a box (MaO paper)
 MAX_IOU = 0.4  # between two boxes
 MAX_BOXES = 100  # of an image
 

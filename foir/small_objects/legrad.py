@@ -1,4 +1,4 @@
-"""LeGrad relevance maps of the last block as a function of the vector they explain (MaO spec, section 4).
+"""LeGrad relevance maps of the last block as a function of the vector they explain (MaO paper).
 
 The relevance of the attention from token q to token t is its gradient of the similarity s = <u, f> of a crop's pooled
 feature f with a vector u. Before the ReLU it is linear in u: the backbone runs once a crop, and the remaining terms are

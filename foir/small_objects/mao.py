@@ -1,6 +1,6 @@
 """Multi-object attention optimisation (MaO): one vector whose relevance maps cover all objects of an image.
 
-v* = argmax_v sum_i IoU(E_i(v), m_i) + alpha <v, v_i> over the crops i of an image (MaO spec, section 4): E_i is the
+v* = argmax_v sum_i IoU(E_i(v), m_i) + alpha <v, v_i> over the crops i of an image (MaO paper): E_i is the
 LeGrad map of crop i for v, m_i its object's mask, v_i its plain vector. AdamW updates the raw vector, which is
 normalised in every evaluation.
 """
@@ -56,7 +56,9 @@ class Mode:
 
 MODES = {
     "paper": Mode(),
-    "released": Mode(joint=False, overlap=Targets.dice, anchored=True, per_map=False, steps=100),  # spec, section 8
+    "released": Mode(
+        joint=False, overlap=Targets.dice, anchored=True, per_map=False, steps=100
+    ),  # as in the released code
     "mini": Mode(alpha=1.0, steps=40),  # selected by `python -m eval run needles-dev`
     "full-image": Mode(whole=True, union=True),  # the paper's ablation
     "maskinversion": Mode(joint=False, overlap=Targets.dice, anchored=True, whole=True),  # one vector for each mask

@@ -103,7 +103,7 @@ def test_a_caption_is_a_sentence_or_nothing(ask):
         ("search", {"item": 1, "text_weight": "half"}, BadPrompt, "text_weight"),
         ("search", {"item": 1, "boxes": [BOX], "heads": 99}, BadPrompt, "heads"),
         ("search_text", {"text": " "}, BadPrompt, "nothing to search for"),
-        ("feedback", {"liked": [1], "disliked": [1], "item": 1}, BadPrompt, "right and wrong"),
+        ("feedback", {"liked": [1], "disliked": [1], "item": 1}, BadPrompt, "both liked and disliked"),
         ("feedback", {"liked": [[1]], "disliked": [], "item": 1}, BadPrompt, "liked"),
         ("feedback", {"liked": [77], "disliked": [], "item": 1}, BadIndex, "77"),
         ("caption", {"item": 1, "strength": "far"}, BadPrompt, "strength"),

@@ -123,7 +123,7 @@ def test_results_are_narrowed_to_a_field(searchers, both, capsys):
             answers(searcher, filters={"id == 1 or id": "1"})
         with pytest.raises(BadPrompt, match="number of pixels"):
             answers(searcher, filters={"width": "wide"})
-        with pytest.raises(BadPrompt, match="No picture is left"):
+        with pytest.raises(BadPrompt, match="excluded or filtered out"):
             answers(searcher, filters={"licence": 'MIT" or id > 0 or licence == "'})
 
 

@@ -132,7 +132,7 @@ def test_what_was_seen_can_be_left_out(searcher, picture):
     plain = ids(searcher.search(Query(picture, BOX, k=14)))
     rest = searcher.search(Query(picture, BOX, k=14, exclude=plain[:4]))
     assert ids(rest) == plain[4:]
-    with pytest.raises(BadPrompt, match="No picture is left"):
+    with pytest.raises(BadPrompt, match="excluded or filtered out"):
         searcher.search(Query(picture, BOX, exclude=range(14)))
 
 
@@ -153,7 +153,7 @@ def test_only_dislikes_push_away(searcher, picture):
 
 
 def test_judgements_that_make_no_sense_are_one_sentence(searcher, picture):
-    with pytest.raises(BadPrompt, match="right and wrong"):
+    with pytest.raises(BadPrompt, match="both liked and disliked"):
         searcher.search(Query(picture, feedback=Feedback(liked=[1, 2], disliked=[2])))
     with pytest.raises(BadIndex, match="no picture with id 99"):
         searcher.search(Query(picture, feedback=Feedback(liked=[99])))

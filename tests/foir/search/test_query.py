@@ -31,8 +31,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"k": 1001}, "1 to 1000"),
     ({"k": "5"}, "1 to 1000"),
     ({"k": 2.5}, "1 to 1000"),
-    ({"text": "a dog", "text_weight": math.nan}, "between 0 and 1"),
-    ({"text": "a dog", "text_weight": -0.1}, "between 0 and 1"),
+    ({"text": "a dog", "text_weight": math.nan}, "must be 0 to 1"),
+    ({"text": "a dog", "text_weight": -0.1}, "must be 0 to 1"),
     ({"text": " \n "}, "empty"),
     ({"patch_rule": "all"}, "Unknown rule"),
     ({"window": 2}, "odd number"),
@@ -78,7 +78,7 @@ def test_there_has_to_be_something_to_search_for():
     ("judged", "sentence"),
     [
         ({"rule": "other"}, "Unknown feedback"),
-        ({"liked": [1], "disliked": [1]}, "right and wrong"),
+        ({"liked": [1], "disliked": [1]}, "both liked and disliked"),
         ({"liked": [1.0]}, "whole number"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 
 from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, encoders, image_text
 from foir.cli import main
-from foir.ranking.exact import zscore_fuse
+from foir.ranking.fusion import zscore_fuse
 from foir.search.query import Query
 from index_build.pipeline import Plan, build
 from tests.conftest import speaking_searcher
