@@ -132,7 +132,7 @@ def test_a_text_space_of_another_revision_is_refused(two_models, monkeypatch):
 
 
 def test_a_model_without_words_cannot_be_the_text_model(folder, tmp_path):
-    with pytest.raises(Unavailable, match="knows no words"):
+    with pytest.raises(Unavailable, match="encodes no text"):
         build(Plan(folder, tmp_path / "index", "toy", text="toy", device="cpu"))
     with pytest.raises(Unavailable, match="knows no words"):
         image_text.load(encoders.load("toy", device="cpu"))
@@ -163,7 +163,7 @@ def test_the_command_line_searches_by_words(two_models, folder, capsys):
     assert main.main(["search", out, picture, *words, "--device", "cpu"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 10
     assert main.main(["search", out, "--device", "cpu"]) == 1
-    assert "give a picture or words" in capsys.readouterr().err
+    assert "give an image or a text" in capsys.readouterr().err
     assert main.main(["search", out, "--text", "thing 1", "--explain", "x.png"]) == 1
     assert "nothing to explain" in capsys.readouterr().err
 
