@@ -78,7 +78,7 @@ def load(
     encoders.check_dtype(dtype)
     entry = models().get(name)
     if entry is None:
-        raise Unavailable(f"{name} knows no words; foir has words for {', '.join(models())}.")
+        raise Unavailable(f"{name} encodes no text; these models do: {', '.join(models())}.")
     options: dict[str, Any] = {"revision": revision, "device": device, "dtype": dtype, "pretrained": pretrained}
     if entry.standalone:
         return entry.build(name, **(options | {"device": encoders.resolve_device(device)}))
