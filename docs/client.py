@@ -8,17 +8,17 @@ from gradio_client import Client
 
 address, photo, box = sys.argv[1:]
 client = Client(address, verbose=False)
-picture = base64.b64encode(Path(photo).read_bytes()).decode()
+image = base64.b64encode(Path(photo).read_bytes()).decode()
 boxes = [[float(number) for number in box.split(",")]]
 
-found = client.predict(picture=picture, boxes=boxes, k=5, api_name="/search")
-for hit in found:
+results = client.predict(image=image, boxes=boxes, k=5, api_name="/search")
+for hit in results:
     print(f"{hit['score']:.3f}\t{hit['id']}\t{hit['name']}\t{address}{hit['thumbnail']}")
 
-ids = [hit["id"] for hit in found]
-again = client.predict(
-    liked=ids[:1], disliked=ids[1:2], picture=picture, boxes=boxes, without=ids, k=5, api_name="/feedback"
+ids = [hit["id"] for hit in results]
+refined = client.predict(
+    liked=ids[:1], disliked=ids[1:2], image=image, boxes=boxes, exclude=ids, k=5, api_name="/feedback"
 )
-print("after the first was called right and the second wrong:", ", ".join(hit["name"] for hit in again))
-print("it shows:", client.predict(picture=picture, boxes=boxes, api_name="/caption"))
-print("for words:", client.predict(text="a boat on the sea", k=1, api_name="/search_text")[0]["name"])
+print("after feedback on the first two:", ", ".join(hit["name"] for hit in refined))
+print("caption:", client.predict(image=image, boxes=boxes, api_name="/caption"))
+print("for a text:", client.predict(text="a boat on the sea", k=1, api_name="/search_text")[0]["name"])

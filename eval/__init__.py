@@ -1,1 +1,1 @@
-"""The benchmark harness: experiments are data, run on the same core as the product."""
+"""Experiments, data sets, metrics and benchmarks that measure foir."""

@@ -1,7 +1,8 @@
-"""`python -m eval`; see `eval.cli`."""
+"""`python -m eval`; see `cli`."""
 
 import sys
 
-from eval.cli import main
+from .cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Clusters of a collection: k-means, how well it fits known classes, names from captions, and a flat map."""
+"""Clusters of a collection: k-means, agreement with known classes, names from captions, and a 2-D projection."""
 
 from __future__ import annotations
 
@@ -8,77 +8,75 @@ from collections.abc import Sequence
 
 import numpy as np
 
-COMMON = frozenset(("and", "for", "her", "his", "its", "that", "the", "their", "this", "two", "with", "some"))
+STOP_WORDS = frozenset(("and", "for", "her", "his", "its", "that", "the", "their", "this", "two", "with", "some"))
 
 
 def kmeans(vectors: np.ndarray, k: int, *, seed: int = 0) -> np.ndarray:
     """Cluster of each row of float [n, d], int [n]; Euclidean k-means, the best of ten starts.
 
     Args:
-        vectors: Unit vectors or not: what they are is what is clustered.
-        k: How many clusters, at most n.
-        seed: Of the starts.
+        vectors: Used as they are, without normalisation.
+        k: Number of clusters, at most n.
+        seed: Random seed of the starts.
     """
     from sklearn.cluster import KMeans
 
     return KMeans(min(k, len(vectors)), n_init=10, max_iter=300, random_state=seed).fit_predict(vectors)
 
 
-def scores(found: np.ndarray, classes: np.ndarray) -> dict[str, float]:
+def clustering_scores(clusters: np.ndarray, classes: np.ndarray) -> dict[str, float]:
     """ACC, NMI and ARI of clusters against classes, both int [n], in 0..1 (ARI can be negative).
 
-    ACC is the share of rows whose cluster's class is theirs, under the best one-to-one assignment of clusters to
-    classes; NMI is normalised by the arithmetic mean.
+    ACC is the share of rows whose cluster is assigned to their class, under the best one-to-one assignment; NMI is
+    normalised by the arithmetic mean.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
     from sklearn.metrics.cluster import contingency_matrix
 
-    table = contingency_matrix(classes, found)
+    table = contingency_matrix(classes, clusters)
     rows, columns = linear_sum_assignment(-table)
     return {
         "ACC": float(table[rows, columns].sum() / len(classes)),
-        "NMI": float(normalized_mutual_info_score(classes, found)),
-        "ARI": float(adjusted_rand_score(classes, found)),
+        "NMI": float(normalized_mutual_info_score(classes, clusters)),
+        "ARI": float(adjusted_rand_score(classes, clusters)),
     }
 
 
-def names(found: np.ndarray, captions: Sequence[str | None], words: int = 3) -> list[str]:
-    """A name for each cluster: the words that its captions use more than others do; "" where there are none."""
-    used = [_words(caption or "") for caption in captions]
-    everywhere = Counter(word for some in used for word in some)
-    made = []
-    for cluster in range(int(found.max()) + 1 if len(found) else 0):
-        own = Counter(word for row in np.flatnonzero(found == cluster) for word in used[row])
-        lift = {word: count * np.log(1 + count / everywhere[word]) for word, count in own.items() if count > 1}
-        best = sorted(lift, key=lambda word: (-lift[word], word))[:words]
-        made.append(", ".join(best))
-    return made
+def cluster_names(clusters: np.ndarray, captions: Sequence[str | None], words: int = 3) -> list[str]:
+    """A name for each cluster: the words that are most typical of its captions; "" if there are none."""
+    caption_words = [_words(caption or "") for caption in captions]
+    totals = Counter(word for row in caption_words for word in row)
+    names = []
+    for cluster in range(int(clusters.max()) + 1 if len(clusters) else 0):
+        counts = Counter(word for row in np.flatnonzero(clusters == cluster) for word in caption_words[row])
+        lift = {word: count * np.log(1 + count / totals[word]) for word, count in counts.items() if count > 1}
+        names.append(", ".join(sorted(lift, key=lambda word: (-lift[word], word))[:words]))
+    return names
 
 
 def pca_2d(vectors: np.ndarray) -> np.ndarray:
-    """Rows of float [n, d] on a plane, [n, 2] in 0..1: their two leading principal components."""
+    """The two leading principal components of rows float [n, d], [n, 2] scaled to 0..1."""
     centred = vectors - vectors.mean(0)
     _, directions = np.linalg.eigh(centred.T @ centred)
-    places = centred @ directions[:, -2:][:, ::-1]
-    low, high = places.min(0), places.max(0)
-    return (places - low) / np.maximum(high - low, 1e-12)
+    points = centred @ directions[:, -2:][:, ::-1]
+    low, high = points.min(0), points.max(0)
+    return (points - low) / np.maximum(high - low, 1e-12)
 
 
 def _words(caption: str) -> set[str]:
-    return {word for word in re.findall(r"[a-z]{3,}", caption.lower()) if word not in COMMON}
+    return {word for word in re.findall(r"[a-z]{3,}", caption.lower()) if word not in STOP_WORDS}
 
 
-def near_duplicates(vectors: np.ndarray, least: float = 0.97) -> list[int]:
-    """For each unit vector, best first, the place of the first one that it is nearly a copy of, or its own.
+def near_duplicates(vectors: np.ndarray, min_cosine: float = 0.97) -> list[int]:
+    """For each unit vector, best first, the index of the first one that it nearly duplicates, or its own.
 
     Args:
         vectors: float [n, d].
-        least: Cosine from which two pictures are near copies.
+        min_cosine: Cosine from which two images are near duplicates.
     """
-    alike = vectors @ vectors.T >= least
+    similar = vectors @ vectors.T >= min_cosine
     firsts: list[int] = []
-    for place in range(len(vectors)):
-        originals = [other for other in range(place) if firsts[other] == other and alike[place, other]]
-        firsts.append(originals[0] if originals else place)
+    for i in range(len(vectors)):
+        firsts.append(next((other for other in range(i) if firsts[other] == other and similar[i, other]), i))
     return firsts

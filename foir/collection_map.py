@@ -1,4 +1,4 @@
-"""A map of a collection: where its pictures lie on a plane, in which clusters, and what these are called."""
+"""A map of a collection: 2-D positions of its images, their clusters, and names of the clusters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from foir import clustering
 from foir.index.protocol import IndexLike
 
-POINTS = 3000  # most pictures on a map; of a larger collection an even sample
+MAX_POINTS = 3000  # images on a map; a larger collection is sampled evenly
 CLUSTERS = 12
 
 
@@ -19,30 +19,30 @@ class CollectionMap:
 
     Attributes:
         ids: Items on it, int [n].
-        places: Where they lie, float [n, 2] in 0..1.
+        positions: Position of each, float [n, 2] in 0..1.
         clusters: Cluster of each, int [n].
-        names: Of each cluster; "" where no caption tells.
-        centres: The item nearest to the middle of each cluster.
+        names: Name of each cluster; "" if no caption gives one.
+        centres: The item nearest to each cluster's mean.
     """
 
     ids: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
     clusters: np.ndarray
     names: tuple[str, ...]
     centres: tuple[int, ...]
 
 
-def build_map(index: IndexLike, clusters: int = CLUSTERS, points: int = POINTS) -> CollectionMap:
-    """Draw the map of an index's pictures as they are pointed at."""
-    items = index.sample(points)
+def build_map(index: IndexLike, clusters: int = CLUSTERS, max_points: int = MAX_POINTS) -> CollectionMap:
+    """Build the map of an index's images from their search vectors."""
+    items = index.sample(max_points)
     vectors = index.vectors("image", [item.id for item in items])
-    found = clustering.kmeans(vectors, clusters)
-    middles = [np.flatnonzero(found == cluster) for cluster in range(int(found.max()) + 1)]
-    centres = [rows_[np.argmax(vectors[rows_] @ vectors[rows_].mean(0))] for rows_ in middles]
+    labels = clustering.kmeans(vectors, clusters)
+    members = [np.flatnonzero(labels == cluster) for cluster in range(int(labels.max()) + 1)]
+    centres = [rows[np.argmax(vectors[rows] @ vectors[rows].mean(0))] for rows in members]
     return CollectionMap(
         np.array([item.id for item in items]),
         clustering.pca_2d(vectors),
-        found,
-        tuple(clustering.names(found, [item.caption for item in items])),
-        tuple(items[place].id for place in centres),
+        labels,
+        tuple(clustering.cluster_names(labels, [item.caption for item in items])),
+        tuple(items[row].id for row in centres),
     )

@@ -1,4 +1,4 @@
-"""Masks and boxes as COCO writes them: masks as uncompressed run lengths, column by column, in one line of numbers."""
+"""Masks and boxes in COCO's formats: masks as uncompressed run lengths, column by column, in one line of numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def encode(mask: np.ndarray) -> str:
-    """Run lengths of a bool [H, W], first run unset: "5 2 9"."""
+    """Encode a mask, bool [H, W], as run lengths; the first run is unset: "5 2 9"."""
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff(np.concatenate([[0], edges, [flat.size]]))
@@ -16,10 +16,10 @@ def encode(mask: np.ndarray) -> str:
 
 
 def decode(counts: str, size: tuple[int, int]) -> np.ndarray:
-    """The mask of a picture of (width, height), bool [H, W].
+    """Decode the mask of an image of (width, height), bool [H, W].
 
     Raises:
-        ValueError: The counts do not add up to the picture.
+        ValueError: The counts do not add up to the image.
     """
     runs = np.array(counts.split(), int)
     if (runs < 0).any() or runs.sum() != size[0] * size[1]:
@@ -31,7 +31,8 @@ def decode(counts: str, size: tuple[int, int]) -> np.ndarray:
 def as_corners(boxes: Sequence[Sequence[float]]) -> list[tuple[float, float, float, float]]:
     """Boxes as (x0, y0, x1, y1).
 
-    They are taken for that already, unless one of them cannot be: then each is a corner and a size, as COCO has them.
+    They are returned unchanged if all of them are valid in this form; otherwise each is read as (x, y, width, height),
+    COCO's form.
     """
     if all(x0 <= x1 and y0 <= y1 for x0, y0, x1, y1 in boxes):
         return [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes]

@@ -117,7 +117,7 @@ class LoadedEncoders:
             from foir.small_objects import detect
             from foir.small_objects.embed import mode_for
 
-            facts = {**mode_for(encoders["image"]).facts, "finder": detect.named(encoders["image"])}
+            facts = {**mode_for(encoders["image"]).as_dict, "finder": detect.detector_name(encoders["image"])}
             self.records[OBJECTS] = replace(self.records["image"], recipe=json.dumps(facts, sort_keys=True))
 
     def encode(self, inputs: Sequence[Any]) -> EncodedBatch:
@@ -191,7 +191,7 @@ def load_encoders(
     if not encoders.encoder_spec(encoder).promptable:
         raise Unavailable(f"{encoder} has no CLS token, so prompts cannot steer it: use another encoder.")
     loaded = {"image": encoders.load(encoder, revision=revision, device=device, dtype=dtype)}
-    text_models = image_text.of_encoders()
+    text_models = image_text.encoder_models()
     text = text or (encoder if encoder in text_models else None)
     if text is not None:
         if text not in text_models:

@@ -36,7 +36,7 @@ def build_gallery(out: Path, scenes: int = SCENES, encoder: str = "mini") -> Bui
 def scene_metadata(scene: Scene) -> Metadata:
     """The annotations of a scene as an index keeps them."""
     objects = []
-    for placed in scene.things:
+    for placed in scene.objects:
         mask, sprite = masks.encode(placed.mask), placed.sprite
         objects.append(Object(-1, placed.box, mask, sprite.category, sprite.code, sprite.name, "composed"))
     return Metadata(scene.caption, SOURCE, LICENCE, tuple(objects))

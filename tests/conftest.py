@@ -1,5 +1,6 @@
 """Shared fixtures: a seeded 4-block toy ViT with registers, known to the registry as "toy", and pictures made here."""
 
+import copy
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from torchvision.ops import box_iou
 
 from foir import Searcher, encoders, image_text
 from foir.encoders import dinov2
@@ -100,20 +102,32 @@ def folder(tmp_path) -> Path:
 
 
 @image_text.register_model("toy-words")
-def build_toy_words(encoder):
-    """Words for the toy: a text is its feature of the made picture whose number the text ends in ("thing 3")."""
+class ToyWords(clip.EncoderModel):
+    """A text side for the toy: a text is the feature of the scene whose number the text ends in ("thing 3")."""
 
-    def words(texts):
+    def encode_texts(self, texts):
         ends = [text.split()[-1] for text in texts]
         pictures = [scene(int(end) if end.isdecimal() else len(end)) for end in ends]
-        vectors = encoder.finish(encoder.prefix(encoder.pixels(pictures))).vectors.numpy()
+        vectors = self.encoder.finish(self.encoder.prefix(self.encoder.pixels(pictures))).vectors.numpy()
         return image_text.TextFeatures(vectors, ("Only the first words were read.",) if len(texts[0]) > 40 else ())
 
-    def caption(tokens, pull=None):
-        pulled = "" if pull is None else f", {len(pull.objects.shares)} pulled by {pull.strength:g}"
-        return [f"picture of {len(tokens)}{pulled}"] * len(tokens)
+    def caption(self, tokens, perturbation=None):
+        count = 0 if perturbation is None else len(perturbation.objects.shares)
+        suffix = f", {count} pulled by {perturbation.strength:g}" if count else ""
+        return [f"picture of {len(tokens)}{suffix}"] * len(tokens)
 
-    def keys(tokens):
-        return (encoder.open_last_block(tokens).keys,)
+    def attention_keys(self, tokens):
+        return (self.encoder.open_last_block(tokens).keys,)
 
-    return clip.load_text_tower(encoder, encode_texts=words, caption=caption, keys=keys)
+
+def with_members(model, **members):
+    """A copy of a model with other methods or attributes."""
+    changed = copy.copy(model)
+    vars(changed).update(members)
+    return changed
+
+
+def iou(box, boxes) -> np.ndarray:
+    """IoU of one box with each of others."""
+    one, others = (torch.from_numpy(np.array(values, float).reshape(-1, 4)) for values in (box, boxes))
+    return box_iou(one, others)[0].numpy()

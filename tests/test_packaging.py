@@ -100,6 +100,20 @@ def test_photos_are_indexed_and_searched_from_an_empty_folder(run, tmp_path):
     assert len(results.splitlines()) == 2 and results.split("\t")[0] == "1"
 
 
+def test_the_page_indexes_a_folder_when_installed(run, tmp_path):
+    folder = draw(tmp_path / "photos", 2)
+    code = f"""
+import time
+from foir.app.jobs import IndexingJob
+
+job = IndexingJob("photos", "here", ["build", {str(folder)!r}, "--out", {str(tmp_path / "index")!r}], lambda *_: "key")
+while job.running:
+    time.sleep(0.1)
+print(job.succeeded, job.progress().error)
+"""
+    assert run(code=code).split() == ["True"]
+
+
 def test_the_installed_modules_are_ours_whatever_else_is_named_eval(run):
     code = "import foir.eval.cli, foir.index_build.cli, sys; print('eval' in sys.modules, 'index_build' in sys.modules)"
     assert run(code=code).split() == ["False", "False"]

@@ -36,11 +36,11 @@ def main() -> str:
         build(plans["one"])
         seconds["one machine"] = time.perf_counter() - started
         runs = len(Index.open(plans["one"].out).space("image").shards)
-        killer = Killer(plans["many"].out, runs // 2)
+        killer = WorkerKiller(plans["many"].out, runs // 2)
         started = time.perf_counter()
         built = build(Plan(photos, plans["many"].out, "mini", heads=True, ray="local"))
         seconds["a Ray cluster on the same machine, one worker killed"] = time.perf_counter() - started
-        far, same = compared(Index.open(plans["many"].out), Index.open(plans["one"].out))
+        largest, equal = compared(Index.open(plans["many"].out), Index.open(plans["one"].out))
     return "\n".join(
         [
             "| build | seconds |",
@@ -48,14 +48,14 @@ def main() -> str:
             *(f"| {name} | {time:.0f} |" for name, time in seconds.items()),
             "",
             f"{built.image_count} images, {len(built.rejected)} left out; worker {killer.killed} was killed after "
-            f"{runs // 2} of {runs} shards. Each picture is in its row, with id, size and thumbnail; of {same[1]} rows "
-            f"{same[0]} have the very same numbers, the largest difference of a number is {far:.1e}.",
+            f"{runs // 2} of {runs} shards. Each image is in its row, with id, size and thumbnail; of {equal[1]} rows "
+            f"{equal[0]} have equal numbers, the largest difference of a number is {largest:.1e}.",
         ]
     )
 
 
-class Killer:
-    """Kills one process that encodes, once so many shards are there."""
+class WorkerKiller:
+    """Kills one encoding process once `shards` shards are written."""
 
     def __init__(self, out: Path, shards: int) -> None:
         self.killed: int | None = None
@@ -76,22 +76,22 @@ class Killer:
             time.sleep(0.1)
 
 
-def compared(ours: Index, theirs: Index) -> tuple[float, tuple[int, int]]:
-    """The largest difference of two indexes' numbers, and how many rows are the very same, of how many.
+def compared(first: Index, second: Index) -> tuple[float, tuple[int, int]]:
+    """The largest difference of two indexes' numbers, the number of equal rows, and the number of all rows.
 
     Raises:
-        Unavailable: A row is of another picture.
+        Unavailable: The indexes are of different images.
     """
-    facts = [
+    items = [
         [(item.id, item.file, item.width, item.height, item.thumb) for item in index.items()]
-        for index in (ours, theirs)
+        for index in (first, second)
     ]
-    if facts[0] != facts[1] or ours.rejected() != theirs.rejected():
-        raise Unavailable("The two indexes are not of the same pictures.")
-    far, same = 0.0, 0
-    mine, other = ours.space("image"), theirs.space("image")
-    for parts in zip(mine.shards, other.shards, mine.z, other.z, strict=True):
+    if items[0] != items[1] or first.rejected() != second.rejected():
+        raise Unavailable("The two indexes are not of the same images.")
+    largest, equal = 0.0, 0
+    first_space, second_space = first.space("image"), second.space("image")
+    for parts in zip(first_space.shards, second_space.shards, first_space.z, second_space.z, strict=True):
         a, b, c, d = (np.asarray(part, np.float32).reshape(len(part), -1) for part in parts)
-        far = max(far, float(np.abs(a - b).max()))
-        same += int(((a == b).all(1) & (c == d).all(1)).sum())
-    return far, (same, len(ours))
+        largest = max(largest, float(np.abs(a - b).max()))
+        equal += int(((a == b).all(1) & (c == d).all(1)).sum())
+    return largest, (equal, len(first))

@@ -1,10 +1,9 @@
-"""What Table 1 of the PHS paper costs on COCO: counted operations and bytes, and the seconds measured here."""
+"""The cost of Table 1 of the PHS paper on COCO: counted operations and bytes, and the seconds measured here."""
 
 from __future__ import annotations
 
 import io
 import resource
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -12,8 +11,6 @@ import numpy as np
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from eval.experiments.phs import EXPERIMENTS
-from eval.metrics.ranking import rank
 from foir import encoders, images
 from foir.encoders.base import Encoder, Features
 from foir.index import Space
@@ -22,38 +19,45 @@ from foir.patches import rasterise
 from foir.playroom import compose
 from foir.prompts import Prompt
 
-GALLERY, PICTURES, PROMPTS = 118_287, 5_000, 36_335  # COCO 2017 without crowds: train pictures, val pictures and boxes
+from ..experiments.phs import TABLE1
+from ..metrics.ranking import rank
+from .timing import timed
+
+GALLERY, QUERY_IMAGES, PROMPTS = (
+    118_287,
+    5_000,
+    36_335,
+)  # COCO 2017 without crowds: train pictures, val pictures and boxes
 SHARDS = 1024
 FLOAT32 = 67e12  # operations a second of one H200 outside its tensor cores, by its data sheet
-REACHED = 0.5  # share of them that is assumed, not measured
+REACHED = 0.5  # assumed share, not measured
 
 
 def main() -> str:
     """Count for each DINOv2 size; returns a Markdown table."""
-    table = next(experiment for experiment in EXPERIMENTS if experiment.name == "phs-table1")
-    methods = [row.method for row in table.rows]
+    methods = [row.method for row in TABLE1.rows]
     decode = decode_ms()
-    seconds, memory = _ranked()  # first: a large encoder would hide what it takes
+    seconds, memory = _measure_ranking()  # first: a large encoder would hide its memory
     lines = [
-        f"COCO: {GALLERY} gallery pictures, {PICTURES} query pictures, {PROMPTS} boxes; rows {', '.join(methods)}.",
+        f"COCO: {GALLERY} gallery images, {QUERY_IMAGES} query images, {PROMPTS} boxes; rows {', '.join(methods)}.",
         "",
         "| encoder | GFLOP a picture | GFLOP of the prompts of a box | PFLOP of the table | features and head cache "
         "| GFLOP/s here | hours here | hours on one H200 at half its float32 rate |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name in table.encoders:
+    for name in TABLE1.encoders:
         encoder = encoders.load(name, device="cpu", pretrained=False)
-        picture, prompts, made, rate = counted(encoder, methods)
-        total = picture * (GALLERY + PICTURES) + prompts * PROMPTS
-        total += 2 * len(methods) * PROMPTS * GALLERY * made.vectors.shape[1]
-        kept = 4 * GALLERY * (made.vectors.numel() + made.z.numel() + made.residual.numel())
+        image, prompts, features, rate = counted(encoder, methods)
+        total = image * (GALLERY + QUERY_IMAGES) + prompts * PROMPTS
+        total += 2 * len(methods) * PROMPTS * GALLERY * features.vectors.shape[1]
+        size = 4 * GALLERY * (features.vectors.numel() + features.z.numel() + features.residual.numel())
         lines.append(
-            f"| {name} | {picture / 1e9:.1f} | {prompts / 1e9:.1f} | {total / 1e15:.2f} | {kept / 1e9:.1f} GB "
+            f"| {name} | {image / 1e9:.1f} | {prompts / 1e9:.1f} | {total / 1e15:.2f} | {size / 1e9:.1f} GB "
             f"| {rate / 1e9:.0f} | {total / rate / 3600:.1f} | {total / (REACHED * FLOAT32) / 3600:.2f} |"
         )
     lines += [
         "",
-        f"Reading a photo of 640 x 480 and squeezing it: {decode:.1f} ms of one core, "
+        f"Reading a photo of 640 x 480 and resizing it: {decode:.1f} ms of one core, "
         f"{decode * GALLERY / 3.6e6:.2f} core hours for the gallery.",
         f"The best 100 of {GALLERY} made-up vectors for {SHARDS} queries: {seconds:.1f} s here, "
         f"and never more than {memory:.0f} MB beside the vectors.",
@@ -62,41 +66,44 @@ def main() -> str:
 
 
 def counted(encoder: Encoder, methods: list[str]) -> tuple[float, float, Features, float]:
-    """Operations of one picture, of one box under all methods, the picture's features, operations a second here."""
+    """Operations of one image, of one box with all methods, the image's features, and operations per second here."""
     scene = compose("held-out", 0)
-    image, prompt = scene.image, Prompt.box(*scene.things[0].box)
+    image, prompt = scene.image, Prompt.box(*scene.objects[0].box)
     mask = rasterise(prompt, image.size, encoder.grid)
     pixels = encoder.pixels([image])
     prefix = encoder.prefix(pixels)
-    started = time.perf_counter()
-    made = encoder.finish(encoder.prefix(pixels))
-    spent = time.perf_counter() - started
-    picture = operations(lambda: encoder.finish(encoder.prefix(pixels)))
+
+    def encode() -> Features:
+        return encoder.finish(encoder.prefix(pixels))
+
+    features, seconds = timed(encode)
+    total = operations(encode)
     steps = [[intervene(method, prompt, mask)] for method in methods]
     prompts = sum(operations(partial(encoder.features, image, step, prefix)) for step in steps)
-    return picture, prompts, made, picture / spent
+    return total, prompts, features, total / seconds
 
 
-def operations(once: Callable[[], object]) -> float:
+def operations(call: Callable[[], object]) -> float:
     """Floating-point operations of a call, as PyTorch counts them."""
     with FlopCounterMode(display=False) as counter:
-        once()
+        call()
     return float(counter.get_total_flops())
 
 
 def decode_ms() -> float:
-    """Milliseconds of a core to read a photo and to squeeze it."""
+    """Milliseconds of a core to read and resize a photo."""
     photo = compose("held-out", 1, size=(640, 480)).image
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", quality=90)
-    started = time.perf_counter()
-    for _ in range(20):
-        images.read(buffer.getvalue()).image.resize((224, 224), Image.Resampling.BICUBIC)
-    return 1e3 * (time.perf_counter() - started) / 20
+
+    def read() -> Image.Image:
+        return images.read(buffer.getvalue()).image.resize((224, 224), Image.Resampling.BICUBIC)
+
+    return 1e3 * timed(lambda: [read() for _ in range(20)])[1] / 20
 
 
-def _ranked() -> tuple[float, float]:
-    """Seconds of one ranking at COCO's size, and by how many MB the process grew at most while it ran."""
+def _measure_ranking() -> tuple[float, float]:
+    """Seconds of one ranking at COCO's size, and the growth of the process's peak memory in MB."""
     encoder = encoders.load("dinov2-base-reg", device="cpu", pretrained=False)
     rng = np.random.default_rng(0)
     dim = encoder.reference_feature().shape[0]
@@ -104,6 +111,6 @@ def _ranked() -> tuple[float, float]:
         rng.standard_normal((min(SHARDS, GALLERY - start), dim), np.float32) for start in range(0, GALLERY, SHARDS)
     )
     gallery = Space("made up", "", np.empty(0), shards, (), ())
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    rank(encoder, gallery, "query", [None] * SHARDS, shards[0], 100)
-    return time.perf_counter() - started, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _, seconds = timed(lambda: rank(encoder, gallery, "query", [None] * SHARDS, shards[0], 100))
+    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

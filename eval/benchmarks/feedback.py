@@ -1,8 +1,7 @@
-"""Relevance feedback on a large index: what it costs beside a plain search and beside its own bare matrix product."""
+"""The cost of relevance feedback on a large index, beside a plain search and beside its bare matrix product."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -11,27 +10,24 @@ import numpy as np
 from foir.ranking import exact
 from foir.ranking.feedback import Judgements, feedback_rules, relevance
 
-ROWS, DIM, K = 118_287, 768, 100  # COCO's train2017 in a base model's width
+from ..report.results import markdown_table
+from .timing import median_seconds
+
+ROWS, DIM, K = 118_287, 768, 100  # COCO's train2017 with a base model's features
 LIKED = DISLIKED = 20
 ROUNDS = 7
 
 
 def main() -> str:
-    """Measure on random unit vectors, kept as an index keeps them; returns a Markdown table."""
-    lines = [
-        f"{ROWS} x {DIM} random unit vectors, {LIKED} likes and {DISLIKED} dislikes, best {K}; medians of {ROUNDS}.",
-        "",
-        "| kept as | step | ms | of the plain search | of the bare product |",
-        "|---|---|---|---|---|",
-    ]
+    """Measure on random unit vectors in the dtypes of an index; returns a Markdown table."""
+    rows = []
     for dtype in ("float32", "float16"):
         times = measure(dtype)
         plain, bare = times["plain exact search of one vector"], times["bare matrix product"]
-        lines += [
-            f"| {dtype} | {step} | {1e3 * spent:.0f} | {spent / plain:.1f} | {spent / bare:.2f} |"
-            for step, spent in times.items()
-        ]
-    return "\n".join(lines)
+        rows += [(dtype, step, f"{1e3 * s:.0f}", f"{s / plain:.1f}", f"{s / bare:.2f}") for step, s in times.items()]
+    title = f"{ROWS} x {DIM} random unit vectors, {LIKED} likes and {DISLIKED} dislikes, top {K}; medians of {ROUNDS}."
+    columns = ("dtype", "step", "ms", "of the plain search", "of the bare product")
+    return "\n".join([title, "", *markdown_table(columns, rows)])
 
 
 def measure(dtype: str, rows: int = ROWS) -> dict[str, float]:
@@ -41,24 +37,15 @@ def measure(dtype: str, rows: int = ROWS) -> dict[str, float]:
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     shards = [matrix.astype(dtype)]
     liked, disliked, query = matrix[1 : 1 + LIKED], matrix[50 : 50 + DISLIKED], matrix[0]
-    judged = Judgements(liked, disliked, query)
+    judgements = Judgements(liked, disliked, query)
     vectors = np.concatenate([query[None], liked, disliked]).T.copy()
 
-    def product() -> list[np.ndarray]:
-        return [exact.as_float32(part) @ vectors for part in exact.row_blocks(shards)]
-
-    def ranked(rule: str) -> exact.TopK:
-        return exact.top_k(relevance(shards, judged, rule), K)
+    def rank(rule: str) -> exact.TopK:
+        return exact.top_k(relevance(shards, judgements, rule), K)
 
     steps: dict[str, Callable[[], object]] = {
         "plain exact search of one vector": lambda: exact.search(shards, query[None], K),
-        "bare matrix product": product,
-        **{f"feedback, {rule}": partial(ranked, rule) for rule in feedback_rules()},
+        "bare matrix product": lambda: [exact.as_float32(block) @ vectors for block in exact.row_blocks(shards)],
+        **{f"feedback, {rule}": partial(rank, rule) for rule in feedback_rules()},
     }
-    times: dict[str, list[float]] = {step: [] for step in steps}
-    for _ in range(ROUNDS):
-        for step, once in steps.items():
-            started = time.perf_counter()
-            once()
-            times[step].append(time.perf_counter() - started)
-    return {step: float(np.median(spent)) for step, spent in times.items()}
+    return median_seconds(steps, ROUNDS)

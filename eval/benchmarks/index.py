@@ -1,4 +1,4 @@
-"""A million rows, or ten: how long an index takes to open and to be searched, memory-mapped, and in how much memory."""
+"""Time and memory to open and search a memory-mapped index of one or of ten million rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from foir.playroom import compose
 from foir.ranking import exact
 
 ROWS, LARGE = 1_000_000, 10_000_000
-SHARD = 1024  # as many as a build makes it of
+SHARD = 1024  # rows, as in a build
 QUERIES, K = 8, 100
 JITTER = 0.1  # of each channel's deviation
 
@@ -37,12 +37,12 @@ def main(rows: int = ROWS) -> str:
         write(folder, Index.open(SAMPLE), rows)
         size = sum(path.stat().st_size for path in folder.iterdir()) / 2**30
         queries = held_out(QUERIES)
-        ours, theirs = multiprocessing.Pipe()
-        # A process of its own, so that what writing took is not counted.
-        reader = multiprocessing.get_context("spawn").Process(target=_read, args=(folder, queries, theirs))
-        time.sleep(SETTLED + 0.5)  # a file this young is not put on record
+        receiver, sender = multiprocessing.Pipe()
+        # In a separate process, so that the memory for writing does not count.
+        reader = multiprocessing.get_context("spawn").Process(target=_read, args=(folder, queries, sender))
+        time.sleep(SETTLED + 0.5)  # the digest of a younger file is not cached
         reader.start()
-        told = ours.recv()
+        report = receiver.recv()
         reader.join()
     return "\n".join(
         [
@@ -51,39 +51,39 @@ def main(rows: int = ROWS) -> str:
             "",
             "| step | seconds |",
             "|---|---|",
-            *(f"| {step} | {seconds:.2f} |" for step, seconds in told["seconds"].items()),
+            *(f"| {step} | {seconds:.2f} |" for step, seconds in report["seconds"].items()),
             "",
-            f"Recall@{K} of one query's scan against products in float32: {told['recall']:.4f}.",
-            f"Memory at its peak {told['peak']:.2f} GB, of which {told['table']:.2f} GB after opening.",
+            f"Recall@{K} of one query's scan against products in float32: {report['recall']:.4f}.",
+            f"Memory at its peak {report['peak']:.2f} GB, of which {report['table']:.2f} GB after opening.",
         ]
     )
 
 
 def write(folder: Path, sample: Index, rows: int, seed: int = 0) -> None:
-    """An index of the sample's vectors repeated to so many rows, each with its own noise; without thumbnails."""
+    """Write an index of the sample's vectors repeated to `rows` rows, each with its own noise; without thumbnails."""
     rng = np.random.default_rng(seed)
     space = sample.space("image")
     vectors = np.concatenate([np.asarray(shard, np.float32) for shard in space.shards])
     noise = JITTER * vectors.std(0)
     shards = []
     for start in range(0, rows, SHARD):
-        some = vectors[np.arange(start, min(start + SHARD, rows)) % len(vectors)]
-        some = some + noise * rng.standard_normal(some.shape, np.float32)
-        shards.append(writer.write_vectors(folder, some / np.linalg.norm(some, axis=1, keepdims=True)))
+        batch = vectors[np.arange(start, min(start + SHARD, rows)) % len(vectors)]
+        batch = batch + noise * rng.standard_normal(batch.shape, np.float32)
+        shards.append(writer.write_vectors(folder, batch / np.linalg.norm(batch, axis=1, keepdims=True)))
     files = writer.SpaceFiles(space.encoder, space.revision, tuple(space.reference_feature.tolist()), tuple(shards))
     writer.write_index(folder, {"image": files}, _table(rows, rng), [], None)
 
 
 def held_out(count: int) -> np.ndarray:
-    """The features of so many scenes that are in no index, float32 [count, dim]."""
+    """Features of scenes that are in no index, float32 [count, dim]."""
     encoder = encoders.load("mini", device="cpu")
-    pictures = [compose("held-out", number).image for number in range(count)]
-    made = [encoder.finish(encoder.prefix(encoder.pixels([picture]))) for picture in pictures]
-    return np.concatenate([features.vectors.cpu().numpy() for features in made])
+    images = [compose("held-out", number).image for number in range(count)]
+    features = [encoder.finish(encoder.prefix(encoder.pixels([image]))) for image in images]
+    return np.concatenate([batch.vectors.cpu().numpy() for batch in features])
 
 
 def _table(rows: int, rng: np.random.Generator) -> pa.Table:
-    """So many made-up pictures; each digest is another, as it would be."""
+    """An item table of made-up images with distinct digests."""
     ids = np.arange(rows)
     digests = pa.py_buffer(rng.bytes(32 * rows).hex().encode())
     offsets = pa.py_buffer((64 * np.arange(rows + 1, dtype=np.int64)).tobytes())
@@ -99,7 +99,7 @@ def _table(rows: int, rng: np.random.Generator) -> pa.Table:
     return pa.table({name: (columns | absent)[name] for name in ITEM_SCHEMA.names}, schema=ITEM_SCHEMA)
 
 
-def _read(folder: Path, queries: np.ndarray, answer: Connection) -> None:
+def _read(folder: Path, queries: np.ndarray, connection: Connection) -> None:
     seconds = {}
     for step in ("opened for the first time, every byte verified", "opened again"):
         started = time.perf_counter()
@@ -110,20 +110,20 @@ def _read(folder: Path, queries: np.ndarray, answer: Connection) -> None:
     table = _memory("RssAnon")
     shards = index.space("image").shards
     started = time.perf_counter()
-    one = [exact.search(shards, query[None], K) for query in queries]
+    single = [exact.search(shards, query[None], K) for query in queries]
     seconds["one query, scanned"] = (time.perf_counter() - started) / len(queries)
     started = time.perf_counter()
     whole = exact.search(shards, queries, K)  # several are a product in float32
     seconds[f"{len(queries)} queries at once, a product"] = time.perf_counter() - started
     started = time.perf_counter()
-    for row in one[0].rows[0]:
+    for row in single[0].rows[0]:
         index.row(index.item(int(row)).id)
     seconds[f"{K} results looked up"] = time.perf_counter() - started
-    recall = float(np.mean([np.isin(whole.rows[i], one[i].rows[0]).mean() for i in range(len(queries))]))
-    answer.send({"seconds": seconds, "recall": recall, "peak": _memory("VmHWM"), "table": table})
+    recall = float(np.mean([np.isin(whole.rows[i], single[i].rows[0]).mean() for i in range(len(queries))]))
+    connection.send({"seconds": seconds, "recall": recall, "peak": _memory("VmHWM"), "table": table})
 
 
 def _memory(name: str) -> float:
-    """Of this process, in GB."""
+    """Memory of this process in GB, a line of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**20

@@ -1,4 +1,4 @@
-"""Many at once: what the page answers in a minute, whether a search is lost, what a thousand leave in memory."""
+"""Load on the app: searches answered in a minute, failed searches, and memory after a thousand queries."""
 
 from __future__ import annotations
 
@@ -24,31 +24,29 @@ from foir.errors import Unavailable
 
 ROOT = Path(foir.__file__).parents[1]
 CLIENTS, CROWD, SECONDS = 32, 48, 60.0
-QUERIES, WARM = 1000, 200  # one after the other, and after how many memory is looked at first
+QUERIES, WARM = 1000, 200  # one after the other, and the number before the first measurement of memory
 PICTURES = 600  # of the sample gallery
-POLITE = "try again"  # what those are told whom the queue has no place for
+RETRY_MESSAGE = "try again"  # the error where the queue is full
 
 
 @dataclass
 class Answers:
-    """What clients got: seconds of each answer, how many were asked to come again, and everything else that came."""
+    """Seconds of each answer, the number of refusals by a full queue, and all other errors."""
 
     seconds: list[float] = field(default_factory=list)
     refused: int = 0
-    lost: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
 def main() -> str:
     """Measure the page on the sample gallery; returns a Markdown table."""
-    lines = [
-        "| clients | answered in a minute | median s | slowest s | asked to try again | lost |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| clients | answered in a minute | median s | slowest s | refused | lost |", "|---|---|---|---|---|---|"]
     with served() as (address, process):
         for clients in (CLIENTS, CROWD):
-            told = crowd(address, clients, SECONDS)
-            median = statistics.median(told.seconds)
-            row = (len(told.seconds), f"{median:.1f}", f"{max(told.seconds):.1f}", told.refused, len(told.lost))
+            answers = crowd(address, clients, SECONDS)
+            median = statistics.median(answers.seconds)
+            slowest = max(answers.seconds)
+            row = (len(answers.seconds), f"{median:.1f}", f"{slowest:.1f}", answers.refused, len(answers.errors))
             lines.append(f"| {clients} | " + " | ".join(map(str, row)) + " |")
         first, last = memory(address, process.pid)
     lines += ["", f"Resident memory of the page after {WARM} more queries: {first} MB, after {QUERIES}: {last} MB."]
@@ -57,10 +55,10 @@ def main() -> str:
 
 @contextmanager
 def served() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """`python app.py` in a process of its own, up and warm: its address and the process.
+    """Run `python app.py` in a separate process until it answers: its address and the process.
 
     Raises:
-        Unavailable: It did not come up.
+        Unavailable: It did not start.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -84,40 +82,40 @@ def served() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 def crowd(address: str, clients: int, seconds: float, pictures: int = PICTURES) -> Answers:
-    """Clients that each ask again as soon as they have an answer, with one of the collection's pictures."""
-    told, lock = Answers(), threading.Lock()
-    ready = [_client(address) for _ in range(clients)]
+    """Run clients that search again at each answer, with a random image of the collection."""
+    answers, lock = Answers(), threading.Lock()
+    connections = [_client(address) for _ in range(clients)]
     end = time.monotonic() + seconds
 
-    def one(number: int) -> None:
-        client, rng = ready[number], random.Random(number)  # noqa: S311 - which picture is asked for
+    def ask_again(number: int) -> None:
+        client, rng = connections[number], random.Random(number)  # noqa: S311 - no secret
         while time.monotonic() < end:
             started = time.monotonic()
             problem = _ask(client, rng, pictures)
             with lock:
                 if problem is None:
-                    told.seconds.append(time.monotonic() - started)
-                elif POLITE in problem:
-                    told.refused += 1
+                    answers.seconds.append(time.monotonic() - started)
+                elif RETRY_MESSAGE in problem:
+                    answers.refused += 1
                 else:
-                    told.lost.append(problem)
+                    answers.errors.append(problem)
             if problem is not None:
                 time.sleep(1)
 
     with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(one, range(clients)))
-    return told
+        list(pool.map(ask_again, range(clients)))
+    return answers
 
 
 def memory(address: str, pid: int) -> tuple[int, int]:
-    """Megabytes that the process holds after WARM and after QUERIES queries, one after the other."""
-    client, rng, held = _client(address), random.Random(0), []  # noqa: S311 - which picture is asked for
+    """Resident megabytes of the process after WARM and after QUERIES queries."""
+    client, rng, megabytes = _client(address), random.Random(0), []  # noqa: S311 - no secret
     for number in range(1, QUERIES + 1):
         _ask(client, rng, PICTURES)
         if number in (WARM, QUERIES):
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-            held.append(pages * os.sysconf("SC_PAGE_SIZE") // 2**20)
-    return held[0], held[1]
+            megabytes.append(pages * os.sysconf("SC_PAGE_SIZE") // 2**20)
+    return megabytes[0], megabytes[1]
 
 
 def _client(address: str) -> Any:
@@ -127,11 +125,11 @@ def _client(address: str) -> Any:
 
 
 def _ask(client: Any, rng: random.Random, pictures: int) -> str | None:
-    """One search; what went wrong, if anything."""
+    """Run one search; its error, if there is one."""
     x, y = rng.uniform(0, 100), rng.uniform(0, 80)
-    asked = {"item": rng.randrange(pictures), "boxes": [[x, y, x + 20, y + 20]], "k": 12}
+    arguments = {"item": rng.randrange(pictures), "boxes": [[x, y, x + 20, y + 20]], "k": 12}
     try:
-        found = client.predict(**asked, api_name="/search")
-    except Exception as error:  # whatever a client may meet is what is counted here
+        results = client.predict(**arguments, api_name="/search")
+    except Exception as error:  # every error counts
         return f"{type(error).__name__}: {error}"
-    return None if len(found) == 12 else f"{len(found)} results"
+    return None if len(results) == 12 else f"{len(results)} results"

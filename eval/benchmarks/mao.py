@@ -1,4 +1,4 @@
-"""What Stage B of MaO costs: maps written out by hand, autograd on a graph built once, the backbone in every step."""
+"""The cost of Stage B of MaO: hand-written maps, autograd on a graph built once, the backbone in every step."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from foir.small_objects import legrad, mao
 
 OBJECTS, STEPS, FEW = 8, 80, 4
 Maps = Callable[[Tensor], Tensor]
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
 HEAD = (
     "| encoder | dtype | by hand, ms an object | opening the crops | graph built once | ratio | backbone each step "
-    "| ratio | 1 - cosine of the vectors | of the graph and the same crops turned round |",
+    "| ratio | 1 - cosine of the vectors | of the graph and the same crops reversed |",
     "|---|---|---|---|---|---|---|---|---|---|",
 )
 
@@ -52,20 +52,21 @@ def measure(encoder: Encoder) -> str:
     for number in range(OBJECTS):
         corner = encoder.size * (1 + number % 4) // 8
         masks[number, corner : corner + encoder.size // 4, corner : corner + encoder.size // 3] = 1
-    legrad.crops(encoder, pixels)  # what only the first call costs
-    crops, opening = _timed(lambda: legrad.crops(encoder, pixels))
+    legrad.encode_crops(encoder, pixels)  # what only the first call costs
+    crops, opening = _timed(lambda: legrad.encode_crops(encoder, pixels))
     owner = torch.zeros(OBJECTS, dtype=torch.int64, device=encoder.device)
-    ours, hand = _timed(lambda: mao.optimise(crops, masks, owner)[0])
-    once = graph(encoder, pixels)
-    slow, built = _timed(lambda: loop(crops, masks, once, STEPS))
-    back = torch.arange(OBJECTS - 1, -1, -1, device=encoder.device)
-    turned = loop(crops.take(back), masks[back], graph(encoder, pixels.flip(0)), STEPS)
-    _, each = _timed(lambda: loop(crops, masks, lambda vectors: graph(encoder, pixels)(vectors), FEW))
-    each *= STEPS / FEW
+    hand_vector, hand = _timed(lambda: mao.optimise(crops, masks, owner)[0])
+    built_graph = graph(encoder, pixels)
+    graph_vector, built = _timed(lambda: loop(crops, masks, built_graph, STEPS))
+    order = torch.arange(OBJECTS - 1, -1, -1, device=encoder.device)
+    reversed_order = loop(crops.take(order), masks[order], graph(encoder, pixels.flip(0)), STEPS)
+    _, backbone_seconds = _timed(lambda: loop(crops, masks, lambda vectors: graph(encoder, pixels)(vectors), FEW))
+    backbone_seconds *= STEPS / FEW
     per = [1000 * seconds / OBJECTS for seconds in (hand, opening, built)]
     return (
-        f"{per[0]:.0f} | {per[1]:.0f} | {per[2]:.0f} | {built / hand:.2f} | {1000 * each / OBJECTS:.0f} | "
-        f"{each / hand:.1f} | {1 - float(ours @ slow):.1e} | {1 - float(turned @ slow):.1e}"
+        f"{per[0]:.0f} | {per[1]:.0f} | {per[2]:.0f} | {built / hand:.2f} | {1000 * backbone_seconds / OBJECTS:.0f} | "
+        f"{backbone_seconds / hand:.1f} | {1 - float(hand_vector @ graph_vector):.1e} | "
+        f"{1 - float(reversed_order @ graph_vector):.1e}"
     )
 
 
@@ -85,7 +86,7 @@ def graph(encoder: Encoder, pixels: Tensor) -> Maps:
     return maps
 
 
-def loop(crops: legrad.Crops, masks: Tensor, maps: Maps, steps: int) -> Tensor:
+def loop(crops: legrad.CropFeatures, masks: Tensor, maps: Maps, steps: int) -> Tensor:
     """Stage B in pixels, as the paper states it, with maps from elsewhere; the unit vector."""
     mode = mao.MODES["paper"]
     raw = mao.mean_vector(crops.vectors, torch.zeros(len(crops), dtype=torch.int64, device=masks.device))[0]
@@ -96,20 +97,20 @@ def loop(crops: legrad.Crops, masks: Tensor, maps: Maps, steps: int) -> Tensor:
         unit = F.normalize(raw, dim=-1).expand(len(crops), -1)
         large = F.interpolate(maps(unit)[None], masks.shape[1:], mode="bilinear")[0]
         low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
-        drawn = (large - low) / (high - low)
-        overlap = (drawn * masks).sum((1, 2)) / (drawn + masks - drawn * masks).sum((1, 2))
+        heat = (large - low) / (high - low)
+        overlap = (heat * masks).sum((1, 2)) / (heat + masks - heat * masks).sum((1, 2))
         total = overlap.sum() + mode.alpha * (unit * crops.vectors).sum()
         (raw.grad,) = torch.autograd.grad(-total, raw)
         adam.step()
     return F.normalize(raw.detach(), dim=-1)
 
 
-def _timed(work: Callable[[], _Made]) -> tuple[_Made, float]:
+def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
     _wait()
     started = time.perf_counter()
-    made = work()
+    result = work()
     _wait()
-    return made, time.perf_counter() - started
+    return result, time.perf_counter() - started
 
 
 def _wait() -> None:

@@ -12,13 +12,12 @@ from typing import Any
 
 import gradio as gr
 
-import app
 from foir import Searcher
-from foir.app import Library, Page
-from foir.app.collections import SAMPLE
+from foir.app.collections import SAMPLE, Collections
+from foir.app.controller import Controller
+from foir.app.server import launch
 from foir.errors import Unavailable
 from foir.index import Index
-from foir.search import query_encoder
 
 ROUNDS = 9
 PARTS = ("encode", "prompt", "search", "gallery")
@@ -56,9 +55,9 @@ def main() -> str:
     if chromium is None:
         raise Unavailable("The page is measured in Chromium, which is not installed here.")
     index = Index.open(SAMPLE)
-    library = Library([SAMPLE], lambda _, key: Page(index, lambda: Searcher.load(index), key))
-    page, spent = library.page(), defaultdict[str, list[float]](list)
-    blocks = app.launch(library)
+    collections = Collections([SAMPLE], lambda _, key: Controller(index, lambda: Searcher.load(index), key))
+    page, spent = collections.controller(), defaultdict[str, list[float]](list)
+    blocks = launch(collections)
     try:
         with _timed(page, spent):
             lines = _measure(str(blocks.local_url), chromium, spent)
@@ -135,15 +134,15 @@ def _sums(spent: dict[str, list[float]]) -> Iterator[tuple[str, float]]:
 
 
 @contextmanager
-def _timed(page: Page, spent: dict[str, list[float]]) -> Iterator[None]:
+def _timed(page: Controller, spent: dict[str, list[float]]) -> Iterator[None]:
     """Note what the steps of a search take, in milliseconds."""
     searcher = page.searcher
     watched = [
         ("encode", searcher, "open"),
-        ("prompt", query_encoder, "look"),
-        ("search", searcher.scorer, "nearest"),
-        ("gallery", page.panels, "pointer"),
-        ("gallery", page.panels, "results"),
+        ("prompt", searcher, "_encode_query"),
+        ("search", searcher.scorer, "top_k"),
+        ("gallery", page.views, "pointer"),
+        ("gallery", page.views, "results"),
     ]
     own = [(owner, name, getattr(owner, name)) for _, owner, name in watched]
 

@@ -1,8 +1,8 @@
-"""Query-DB on a CPU: what the two-stage scan finds of what the exact scan finds, and what each costs, in one run."""
+"""Query-DB on a CPU: recall of the two-stage scan against the exact scan, and the cost of each, in one run."""
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ from foir.prompts import Prompt
 from foir.ranking import head_cache
 from foir.ranking.shortlist import SIZE, Shortlist
 
+from ..report.results import markdown_table
+from .timing import timed
+
 ROWS = 118_287  # as many as COCO's train2017
 QUERIES, K, H_ON = 24, 100, 5
 JITTER = 0.1  # of each channel's deviation
@@ -31,13 +34,12 @@ def main() -> str:
     space = repeated(index.space("image"), ROWS)
     recall, times = measure(encoder, space, QUERIES)
     scan = times["exact scan"]
+    rows = [(step, f"{seconds:.3f}", f"1/{scan / seconds:.1f}") for step, seconds in times.items()]
     lines = [
         f"{ROWS} rows: the {len(index)} of the sample gallery repeated, with noise of {JITTER} deviations a channel; "
         f"{QUERIES} boxes on held-out scenes, {H_ON} heads, shortlist {SIZE}.",
         "",
-        "| step | seconds a query | share of the exact scan |",
-        "|---|---|---|",
-        *(f"| {step} | {seconds:.3f} | 1/{scan / seconds:.1f} |" for step, seconds in times.items()),
+        *markdown_table(("step", "seconds a query", "share of the exact scan"), rows),
         "",
         f"recall@{K} of the two stages against the exact scan: {recall:.4f}",
     ]
@@ -45,7 +47,7 @@ def main() -> str:
 
 
 def repeated(space: Space, rows: int, seed: int = 0) -> Space:
-    """A space's head cache repeated to so many rows, each copy with its own noise; it has no plain vectors."""
+    """A space's head cache repeated to `rows` rows, each copy with its own noise; it has no plain vectors."""
     rng = np.random.default_rng(seed)
     z, residual = (
         np.concatenate([np.asarray(part, np.float32) for part in parts]) for parts in (space.z, space.residual)
@@ -64,25 +66,22 @@ def repeated(space: Space, rows: int, seed: int = 0) -> Space:
 
 def measure(encoder: Encoder, space: Space, queries: int) -> tuple[float, dict[str, float]]:
     """Mean recall of the two stages, and mean seconds a query of each step."""
-    started = time.perf_counter()
-    stage = Shortlist(encoder, space)
+    shortlist, prepared = timed(lambda: Shortlist(encoder, space))
     times = {"exact scan": 0.0, "two stages": 0.0}
-    prepared = time.perf_counter() - started
     recalls = []
     for number in range(queries):
         scene = compose("held-out", number)
-        prompt = Prompt.box(*scene.things[0].box)
+        prompt = Prompt.box(*scene.objects[0].box)
         mask = rasterise(prompt, scene.image.size, encoder.grid)
-        made = encoder.features(scene.image, [intervene("phs", prompt, mask, {"h_on": min(H_ON, encoder.heads)})])
-        gate, vector = made.gates[0], made.vectors.cpu().numpy()
+        intervention = intervene("phs", prompt, mask, {"h_on": min(H_ON, encoder.heads)})
+        features = encoder.features(scene.image, [intervention])
+        gate, vector = features.gates[0], features.vectors.cpu().numpy()
         if gate is None:
             continue
-        started = time.perf_counter()
-        exact = head_cache.search(encoder, space, [gate], vector, K).rows[0]
-        times["exact scan"] += time.perf_counter() - started
-        started = time.perf_counter()
-        found = stage.search(gate, vector[0], K).rows[0]
-        times["two stages"] += time.perf_counter() - started
-        recalls.append(np.isin(exact, found).mean())
+        exact, seconds = timed(partial(head_cache.search, encoder, space, [gate], vector, K))
+        times["exact scan"] += seconds
+        staged, seconds = timed(partial(shortlist.search, gate, vector[0], K))
+        times["two stages"] += seconds
+        recalls.append(np.isin(exact.rows[0], staged.rows[0]).mean())
     means = {step: seconds / queries for step, seconds in times.items()}
     return float(np.mean(recalls)), {**means, "preparing the two stages, once": prepared}

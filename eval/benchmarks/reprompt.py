@@ -1,20 +1,22 @@
-"""What a new prompt on the same picture costs, as a share of the full encode: ratios measured in one run."""
+"""The cost of a new prompt on the same image as a share of a full encode: ratios measured in one run."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
+from itertools import count
 
 import numpy as np
 from PIL import Image
 
-from eval.report.results import SLASHED
 from foir import encoders
 from foir.encoders.base import Encoder
 from foir.methods import intervene
 from foir.patches import rasterise
 from foir.prompts import Prompt
+
+from ..report.results import markdown_table
+from .timing import median_seconds
 
 METHODS = ("phs", "attention_mask", "foveal", "foveal|phs", "mask", "crop")
 ROUNDS = 9
@@ -22,43 +24,29 @@ ROUNDS = 9
 
 def main() -> str:
     """Measure `mini` and a random-weight dinov2-large-reg; returns a Markdown table."""
-    lines = ["| encoder | step | median ms | share of a full encode |", "|---|---|---|---|"]
+    rows = []
     for name, pretrained in (("mini", True), ("dinov2-large-reg", False)):
-        encoder = encoders.load(name, pretrained=pretrained)
+        times = measure(encoders.load(name, pretrained=pretrained))
         label = name if pretrained else f"{name} (random weights)"
-        times = measure(encoder)
         full = times["full encode"]
-        for step, ms in times.items():
-            lines.append(f"| {label} | {step.replace('|', SLASHED)} | {ms:.2f} | 1/{full / ms:.1f} |")
-    return "\n".join(lines)
+        rows += [(label, step, f"{ms:.2f}", f"1/{full / ms:.1f}") for step, ms in times.items()]
+    return "\n".join(markdown_table(("encoder", "step", "median ms", "share of a full encode"), rows))
 
 
 def measure(encoder: Encoder, rounds: int = ROUNDS) -> dict[str, float]:
-    """Median milliseconds of a full encode and of each method's new prompt, everything from prompt to vector counted.
-
-    The steps take turns, so that a drift of the machine's speed meets all of them.
-    """
-    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    image = Image.fromarray(noise)
+    """Median milliseconds of a full encode and of a new prompt with each method, from the prompt to the vector."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8))
     prefix = encoder.prefix(encoder.pixels([image]))
+    shifts = {method: count() for method in METHODS}
 
-    def reprompt(method: str) -> Callable[[int], object]:
-        def once(i: int) -> object:
-            prompt = Prompt.box(40 + i, 60, 200 + i, 300).fit(image.size)
-            mask = rasterise(prompt, image.size, encoder.grid)
-            return encoder.features(image, [intervene(method, prompt, mask)], prefix)
+    def reprompt(method: str) -> object:
+        shift = next(shifts[method])  # a new prompt in each round
+        prompt = Prompt.box(40 + shift, 60, 200 + shift, 300).fit(image.size)
+        mask = rasterise(prompt, image.size, encoder.grid)
+        return encoder.features(image, [intervene(method, prompt, mask)], prefix)
 
-        return once
-
-    steps: dict[str, Callable[[int], object]] = {
-        "full encode": lambda i: encoder.finish(encoder.prefix(encoder.pixels([image])))
+    steps: dict[str, Callable[[], object]] = {
+        "full encode": lambda: encoder.finish(encoder.prefix(encoder.pixels([image]))),
+        **{method: partial(reprompt, method) for method in METHODS},
     }
-    steps |= {method: reprompt(method) for method in METHODS}
-    times: dict[str, list[float]] = {step: [] for step in steps}
-    for i in range(rounds + 1):
-        for step, once in steps.items():
-            started = time.perf_counter()
-            once(i)
-            if i:  # the first round warms up
-                times[step].append(1e3 * (time.perf_counter() - started))
-    return {step: statistics.median(values) for step, values in times.items()}
+    return {step: 1e3 * seconds for step, seconds in median_seconds(steps, rounds, warm_up=True).items()}

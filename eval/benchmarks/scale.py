@@ -1,16 +1,20 @@
-"""What 10^5, 10^7 and 10^9 pictures take with each encoder: bytes counted, seconds from rates measured in this run."""
+"""The cost of 10^5, 10^7 and 10^9 images with each encoder: bytes counted, seconds from rates of this run."""
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 import numpy as np
+from torch import Tensor
 
-from eval.benchmarks.cost import FLOAT32, REACHED, decode_ms, operations
 from foir import encoders
 from foir.app.collections import SAMPLE
+from foir.encoders.base import Encoder, Features
 from foir.index import Index
 from foir.playroom import compose
+
+from .cost import FLOAT32, REACHED, decode_ms, operations
+from .timing import timed
 
 ENCODERS = ("mini", "dinov2-small-reg", "dinov2-base-reg", "dinov2-large-reg", "clip-base", "clip-large")
 SIZES = (10**5, 10**7, 10**9)
@@ -33,12 +37,11 @@ def main() -> str:
     for name in ENCODERS:
         encoder = encoders.load(name, device="cpu", pretrained=name == "mini")
         pixels = encoder.pixels([picture] * (8 if name == "mini" else 1))
-        made = encoder.finish(encoder.prefix(pixels))
-        count = operations(lambda: encoder.finish(encoder.prefix(pixels))) / len(pixels)  # noqa: B023 - called at once
-        started = time.perf_counter()
-        encoder.finish(encoder.prefix(pixels))
-        rate = len(pixels) / (time.perf_counter() - started)
-        vector, cache = 2 * made.vectors[0].numel(), 2 * (made.z[0].numel() + made.residual[0].numel())
+        encode = partial(_encode, encoder, pixels)
+        count = operations(encode) / len(pixels)
+        features, seconds = timed(encode)
+        rate = len(pixels) / seconds
+        vector, cache = 2 * features.vectors[0].numel(), 2 * (features.z[0].numel() + features.residual[0].numel())
         cells = [
             f"{_bytes(vector * size)}, {_bytes((vector + cache) * size)}, {_bytes(thumbs * size)}; "
             f"{size * count / (REACHED * FLOAT32) / 3600:.2g}"
@@ -46,6 +49,10 @@ def main() -> str:
         ]
         lines.append(f"| {name} | {count / 1e9:.1f} | {rate:.2g} | {vector}, {cache} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _encode(encoder: Encoder, pixels: Tensor) -> Features:
+    return encoder.finish(encoder.prefix(pixels))
 
 
 def _bytes(count: float) -> str:

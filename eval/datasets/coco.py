@@ -1,4 +1,7 @@
-"""coco: COCO 2017 in its official layout; val2017 asks, train2017 is the gallery (PHS paper, section 4.1)."""
+"""coco: COCO 2017 in its official layout; val2017 has the queries, train2017 is the gallery (PHS paper, section 4.1).
+
+The functions here read any annotation file in COCO's format.
+"""
 
 from __future__ import annotations
 
@@ -10,77 +13,83 @@ from typing import Any
 
 import numpy as np
 
-from eval.datasets import Dataset, Query, dataset, file, needed
 from foir import hub
 from foir.prompts import Prompt
 
+from .base import Dataset, ImageLoader, Query, corners, image_file, multi_hot, register, require
 
-@dataset("coco")
+
+@register("coco", Dataset)
 def coco() -> Dataset:
-    """Every annotated box of val2017 is a query; crowds are dropped; masks come from polygons or run lengths."""
-    folder = needed(
+    """Every annotated box of val2017 is a query; crowds are dropped."""
+    folder = require(
         hub.data_folder() / "coco",
         "COCO 2017 (annotations/instances_{train,val}2017.json, train2017/, val2017/ of cocodataset.org)",
     )
-    asked, kept = (notes(folder / "annotations" / f"instances_{split}2017.json") for split in ("val", "train"))
-    kinds = {category["id"]: i for i, category in enumerate(kept["categories"])}
+    val, train = (
+        read_annotations(folder / "annotations" / f"instances_{split}2017.json") for split in ("val", "train")
+    )
+    columns = category_columns(train)
     return Dataset(
         "coco",
-        files(folder / "train2017", kept["images"]),
-        contents(kept, kinds),
-        queries(asked, kinds),
-        files(folder / "val2017", asked["images"]),
-        tuple(category["name"] for category in kept["categories"]),
+        image_files(folder / "train2017", train["images"]),
+        image_labels(train, columns),
+        box_queries(val, columns),
+        image_files(folder / "val2017", val["images"]),
+        tuple(category["name"] for category in train["categories"]),
     )
 
 
-def notes(path: Path) -> dict[str, Any]:
+def read_annotations(path: Path) -> dict[str, Any]:
     """An annotation file without its crowds.
 
     Raises:
-        Unavailable: It is absent.
+        Unavailable: The file is missing.
     """
-    data = json.loads(needed(path, "A COCO annotation file").read_text())
+    data = json.loads(require(path, "A COCO annotation file").read_text())
     return {**data, "annotations": [a for a in data["annotations"] if not a["iscrowd"]]}
 
 
-def files(folder: Path, entries: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
-    """The pictures of an annotation file, in its order."""
-    return tuple(file(folder / entry["file_name"]) for entry in entries)
+def category_columns(data: Mapping[str, Any]) -> dict[int, int]:
+    """Column of each category id, in the file's order."""
+    return {category["id"]: column for column, category in enumerate(data["categories"])}
 
 
-def contents(data: Mapping[str, Any], kinds: Mapping[int, int]) -> np.ndarray:
-    """What each picture contains, bool [pictures, categories]."""
-    row = {entry["id"]: i for i, entry in enumerate(data["images"])}
-    labels = np.zeros((len(row), len(kinds)), bool)
-    for a in data["annotations"]:
-        labels[row[a["image_id"]], kinds[a["category_id"]]] = True
-    return labels
+def image_files(folder: Path, entries: Sequence[Mapping[str, Any]]) -> tuple[ImageLoader, ...]:
+    """Loaders of the images of an annotation file, in its order."""
+    return tuple(image_file(folder / entry["file_name"]) for entry in entries)
 
 
-def queries(data: Mapping[str, Any], kinds: Mapping[int, int]) -> tuple[Query, ...]:
+def image_labels(data: Mapping[str, Any], columns: Mapping[int, int]) -> np.ndarray:
+    """The categories of each image, bool [images, categories]."""
+    present: dict[int, list[int]] = {entry["id"]: [] for entry in data["images"]}
+    for annotation in data["annotations"]:
+        present[annotation["image_id"]].append(columns[annotation["category_id"]])
+    return multi_hot(present.values(), len(columns))
+
+
+def box_queries(data: Mapping[str, Any], columns: Mapping[int, int]) -> tuple[Query, ...]:
     """One query for each annotated object, with its mask where the file has one."""
-    row = {entry["id"]: i for i, entry in enumerate(data["images"])}
-    made = []
-    for a in data["annotations"]:
-        x, y, width, height = a["bbox"]
-        entry = data["images"][row[a["image_id"]]]
-        outline = a.get("segmentation")
-        mask = partial(decode, outline, (entry["width"], entry["height"])) if outline else None
-        box = Prompt.box(x, y, x + width, y + height)
-        made.append(Query(row[a["image_id"]], box, kinds[a["category_id"]], mask))
-    return tuple(made)
+    rows = {entry["id"]: row for row, entry in enumerate(data["images"])}
+    queries = []
+    for annotation in data["annotations"]:
+        row, segmentation = rows[annotation["image_id"]], annotation.get("segmentation")
+        size = (data["images"][row]["width"], data["images"][row]["height"])
+        mask = partial(decode_mask, segmentation, size) if segmentation else None
+        box = Prompt.box(*corners(annotation["bbox"]))
+        queries.append(Query(row, box, columns[annotation["category_id"]], mask))
+    return tuple(queries)
 
 
-def decode(outline: list[list[float]] | dict[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """A segmentation of a picture of (width, height), polygons or run lengths in COCO's ways, as bool [H, W]."""
+def decode_mask(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """COCO polygons or run lengths on an image of (width, height), as bool [H, W]."""
     from pycocotools import mask
 
     width, height = size
-    if isinstance(outline, list):
-        packed: Any = mask.merge(mask.frPyObjects(outline, height, width))
-    elif isinstance(outline["counts"], list):
-        packed = mask.frPyObjects(outline, height, width)
+    if isinstance(segmentation, list):
+        encoded: Any = mask.merge(mask.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        encoded = mask.frPyObjects(segmentation, height, width)
     else:
-        packed = outline
-    return np.asarray(mask.decode(packed), bool)
+        encoded = segmentation
+    return np.asarray(mask.decode(encoded), bool)

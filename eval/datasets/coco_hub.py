@@ -1,7 +1,7 @@
 """coco_hub: COCO 2017 from the parquet repository detection-datasets/coco on the Hugging Face Hub.
 
-Beside the official files it has no crowd flags (crowds are queries here too), no outlines, and only the pictures with
-at least one object: 4,952 ask, 117,266 are the gallery. For the paper's numbers use `coco`.
+Unlike the official files it has no crowd flags (crowds are queries here too), no masks, and only the images with at
+least one object: 4,952 query images and a gallery of 117,266. Use `coco` for the paper's numbers.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
-from eval.datasets import Dataset, Load, Query, dataset
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.masks import as_corners
 from foir.prompts import Prompt
+
+from .base import Dataset, ImageLoader, Query, multi_hot, register
 
 if TYPE_CHECKING:
     import datasets
@@ -25,40 +25,37 @@ if TYPE_CHECKING:
 REPOSITORY = "detection-datasets/coco"
 
 
-@dataset("coco_hub")
+@register("coco_hub", Dataset)
 def coco_hub() -> Dataset:
-    """Every box of the `val` files is a query, the pictures of the `train` files are the gallery."""
+    """Every box of the `val` files is a query; the images of the `train` files are the gallery."""
     folder = hub.download_tables(REPOSITORY) / "data"
-    asked, kept = (_split(str(folder / f"{split}-*.parquet")) for split in ("val", "train"))
-    kinds = tuple(kept.features["objects"]["category"].feature.names)
-    things = kept["objects"]
-    labels = np.zeros((len(kept), len(kinds)), bool)
-    for row, found in enumerate(things):
-        labels[row, found["category"]] = True
-    return Dataset("coco_hub", _pictures(kept), labels, _queries(asked["objects"]), _pictures(asked), kinds)
+    val, train = (_split(str(folder / f"{split}-*.parquet")) for split in ("val", "train"))
+    categories = tuple(train.features["objects"]["category"].feature.names)
+    labels = multi_hot((objects["category"] for objects in train["objects"]), len(categories))
+    return Dataset("coco_hub", _loaders(train), labels, _queries(val["objects"]), _loaders(val), categories)
 
 
 def _split(files: str) -> datasets.Dataset:
-    """The rows of some parquet files, pictures as the bytes they are: foir.images alone decodes."""
-    from datasets import Image as Picture
+    """The rows of parquet files; images stay encoded, because only foir.images decodes."""
+    from datasets import Image as ImageColumn
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     try:
-        return load_dataset("parquet", data_files=files, split="train").cast_column("image", Picture(decode=False))
+        return load_dataset("parquet", data_files=files, split="train").cast_column("image", ImageColumn(decode=False))
     except (DatasetsError, OSError, KeyError, ValueError) as error:
-        raise Unavailable(f"{files} is missing or damaged, or has no pictures: fetch {REPOSITORY} again.") from error
+        raise Unavailable(f"{files} is missing or damaged, or has no images: fetch {REPOSITORY} again.") from error
 
 
-def _pictures(split: datasets.Dataset) -> tuple[Load, ...]:
-    return tuple(partial(_picture, split, row) for row in range(len(split)))
+def _loaders(split: datasets.Dataset) -> tuple[ImageLoader, ...]:
+    return tuple(partial(_image, split, row) for row in range(len(split)))
 
 
-def _picture(split: datasets.Dataset, row: int) -> Image.Image:
+def _image(split: datasets.Dataset, row: int) -> Image.Image:
     return images.read(split[row]["image"]["bytes"]).image
 
 
-def _queries(things: Sequence[dict[str, Any]]) -> tuple[Query, ...]:
-    named = [(row, kind) for row, found in enumerate(things) for kind in found["category"]]
-    boxes = as_corners([box for found in things for box in found["bbox"]])
-    return tuple(Query(row, Prompt.box(*box), kind) for (row, kind), box in zip(named, boxes, strict=True))
+def _queries(objects: Sequence[dict[str, Any]]) -> tuple[Query, ...]:
+    categories = [(row, category) for row, entry in enumerate(objects) for category in entry["category"]]
+    boxes = as_corners([box for entry in objects for box in entry["bbox"]])
+    return tuple(Query(row, Prompt.box(*box), kind) for (row, kind), box in zip(categories, boxes, strict=True))

@@ -1,45 +1,46 @@
-"""coco_small: 435 COCO photos with boxes, leave-one-out. Small: never the paper's benchmark."""
+"""coco_small: 435 COCO photos with boxes, leave-one-out. Too small for the paper's numbers."""
 
 from __future__ import annotations
 
 import json
 
-from eval.datasets import Captioned, Dataset, captioned, dataset, file, needed
-from eval.datasets.coco import contents, files, notes, queries
 from foir import hub
+from foir.prompts import Box
+
+from .base import CaptionedDataset, Dataset, corners, register, require
+from .coco import box_queries, category_columns, image_files, image_labels, read_annotations
 
 
-@dataset("coco_small")
+@register("coco_small", Dataset)
 def coco_small() -> Dataset:
-    """Boxes in COCO format; crowds dropped; only categories that at least two photos contain are asked for."""
-    folder = needed(hub.data_folder() / "coco_small", "coco_small (images/ and instances.json)")
-    data = notes(folder / "instances.json")
-    kinds = {category["id"]: i for i, category in enumerate(data["categories"])}
-    labels = contents(data, kinds)
+    """Boxes in COCO format without crowds; queries only for categories that at least two photos show."""
+    folder = require(hub.data_folder() / "coco_small", "coco_small (images/ and instances.json)")
+    data = read_annotations(folder / "instances.json")
+    columns = category_columns(data)
+    labels = image_labels(data, columns)
     findable = labels.sum(0) >= 2
-    pictures = files(folder / "images", data["images"])
-    asked = tuple(query for query in queries(data, kinds) if findable[query.category])
+    loaders = image_files(folder / "images", data["images"])
+    queries = tuple(query for query in box_queries(data, columns) if findable[query.category])
     names = tuple(category["name"] for category in data["categories"])
-    return Dataset("coco_small", pictures, labels, asked, pictures, names, leave_one_out=True)
+    return Dataset("coco_small", loaders, labels, queries, loaders, names, leave_one_out=True)
 
 
-@captioned("coco-small-captions")
-def with_captions() -> Captioned:
-    """The photos of coco_small that have captions, and the boxes of what is on them."""
-    folder = needed(hub.data_folder() / "coco_small", "coco_small (images/, instances.json and captions.json)")
-    data = notes(folder / "instances.json")
-    said: dict[int, list[str]] = {}
-    for note in json.loads((folder / "captions.json").read_text())["annotations"]:
-        said.setdefault(note["image_id"], []).append(note["caption"])
-    entries = [entry for entry in data["images"] if entry["id"] in said]
-    boxes: dict[int, list[tuple[float, float, float, float]]] = {entry["id"]: [] for entry in entries}
-    for note in data["annotations"]:
-        x, y, width, height = note["bbox"]
-        if note["image_id"] in boxes:
-            boxes[note["image_id"]].append((x, y, x + width, y + height))
-    return Captioned(
+@register("coco-small-captions", CaptionedDataset)
+def coco_small_captions() -> CaptionedDataset:
+    """The photos of coco_small that have captions, and the boxes of their objects."""
+    folder = require(hub.data_folder() / "coco_small", "coco_small (images/, instances.json and captions.json)")
+    data = read_annotations(folder / "instances.json")
+    captions: dict[int, list[str]] = {}
+    for annotation in json.loads((folder / "captions.json").read_text())["annotations"]:
+        captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    entries = [entry for entry in data["images"] if entry["id"] in captions]
+    boxes: dict[int, list[Box]] = {entry["id"]: [] for entry in entries}
+    for annotation in data["annotations"]:
+        if annotation["image_id"] in boxes:
+            boxes[annotation["image_id"]].append(corners(annotation["bbox"]))
+    return CaptionedDataset(
         "coco-small-captions",
-        tuple(file(folder / "images" / entry["file_name"]) for entry in entries),
-        tuple(tuple(said[entry["id"]]) for entry in entries),
+        image_files(folder / "images", entries),
+        tuple(tuple(captions[entry["id"]]) for entry in entries),
         boxes={"annotated": tuple(tuple(boxes[entry["id"]]) for entry in entries)},
     )

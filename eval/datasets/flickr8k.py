@@ -1,26 +1,27 @@
-"""flickr8k: the official test list, its captions, and everything that is not on it to learn from."""
+"""flickr8k: the official test list with its captions; all other photos are for training."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from eval.datasets import Captioned, Load, captioned, file, needed
 from foir import hub
 from foir.mini.training.data import Photos
 
+from .base import CaptionedDataset, CaptionedImages, image_file, register, require
 
-@captioned("flickr8k")
-def read() -> Captioned:
-    """The 1,000 test photos that are present, with five captions each."""
-    photos = Photos.read(needed(hub.data_folder() / "flickr8k", "Flickr8k"))
 
-    def some(rows: np.ndarray) -> tuple[tuple[Load, ...], tuple[tuple[str, ...], ...]]:
+@register("flickr8k", CaptionedDataset)
+def flickr8k() -> CaptionedDataset:
+    """The test photos that are present (1,000 in all), with five captions each."""
+    photos = Photos.read(require(hub.data_folder() / "flickr8k", "Flickr8k"))
+
+    def subset(rows: np.ndarray) -> CaptionedImages:
         return (
-            tuple(file(photos.folder / "images" / photos.files[row]) for row in rows),
+            tuple(image_file(photos.folder / "images" / photos.files[row]) for row in rows),
             tuple(photos.captions[row] for row in rows),
         )
 
-    def training() -> tuple[tuple[Load, ...], tuple[tuple[str, ...], ...]]:
-        return some(np.setdiff1d(np.arange(len(photos.files)), photos.rows["test"]))
+    def training() -> CaptionedImages:
+        return subset(np.setdiff1d(np.arange(len(photos.files)), photos.rows["test"]))
 
-    return Captioned("flickr8k", *some(photos.rows["test"]), training)
+    return CaptionedDataset("flickr8k", *subset(photos.rows["test"]), training)

@@ -1,33 +1,31 @@
-"""folders: a folder of folders, each holding the pictures of one class; every picture asks for its own class."""
+"""folders: a folder with one folder of images for each class; every image is a query for its own class."""
 
 from __future__ import annotations
 
-import numpy as np
-
-from eval.datasets import Dataset, Query, dataset, file, needed
 from foir import hub, images
 from foir.prompts import Prompt
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+from .base import Dataset, Query, image_file, multi_hot, register, require
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
-@dataset("folders")
+@register("folders", Dataset)
 def folders() -> Dataset:
-    """FOIR_DATA/folders/CLASS/*.jpg, leave-one-out; classes with one picture only stay in the gallery."""
-    folder = needed(hub.data_folder() / "folders", "A folder of folders, each with the pictures of one class,")
+    """FOIR_DATA/folders/CLASS/*.jpg, leave-one-out; the image of a class with a single image is no query."""
+    folder = require(hub.data_folder() / "folders", "A folder of folders, each with the images of one class,")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    found = [
-        (path, kind)
-        for kind, name in enumerate(classes)
+    files = [
+        (path, category)
+        for category, name in enumerate(classes)
         for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in ENDINGS
+        if path.suffix.lower() in SUFFIXES
     ]
-    labels = np.zeros((len(found), len(classes)), bool)
-    labels[np.arange(len(found)), [kind for _, kind in found]] = True
-    pictures = tuple(file(path) for path, _ in found)
+    labels = multi_hot(([category] for _, category in files), len(classes))
+    loaders = tuple(image_file(path) for path, _ in files)
     queries = tuple(
-        Query(row, Prompt.box(0, 0, *images.read(path).size), kind)
-        for row, (path, kind) in enumerate(found)
-        if labels[:, kind].sum() > 1
+        Query(row, Prompt.box(0, 0, *images.read(path).size), category)
+        for row, (path, category) in enumerate(files)
+        if labels[:, category].sum() > 1
     )
-    return Dataset("folders", pictures, labels, queries, pictures, tuple(classes), leave_one_out=True)
+    return Dataset("folders", loaders, labels, queries, loaders, tuple(classes), leave_one_out=True)

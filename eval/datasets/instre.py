@@ -1,4 +1,4 @@
-"""instre-xs, instre-xxs: the pictures of INSTRE whose object covers less than 15 % and 5 % of them."""
+"""instre-xs, instre-xxs: the images of INSTRE on which the object covers less than 15 % and 5 %."""
 
 from __future__ import annotations
 
@@ -7,61 +7,62 @@ from pathlib import Path
 
 from PIL import Image
 
-from eval.datasets import Instances, Scene, Wanted, file, instances, needed
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.prompts import Box
 from foir.small_objects.crops import DetectedObject, crop_around
 
-PARTS = ("INSTRE-S1", "INSTRE-S2")  # one object a picture
+from .base import InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
+
+SUBSETS = ("INSTRE-S1", "INSTRE-S2")  # one object on each image
 
 
-def _build(name: str, largest: float) -> Instances:
-    """Of each instance's small pictures, by name, every second asks and the others are the gallery.
+def _build(name: str, largest: float) -> InstanceDataset:
+    """Of the small images of each instance, sorted by name, every second is a query; the others are the gallery.
 
-    The published lists are not to be had: only their lengths are (2,428 and 2,065; 106 and 120).
+    The published lists are not available, only their lengths (2,428 and 2,065; 106 and 120).
     """
-    folder = needed(hub.data_folder() / "INSTRE", "INSTRE (INSTRE-S1/CLASS/*.jpg with a .txt of x y width height each)")
+    folder = require(
+        hub.data_folder() / "INSTRE", "INSTRE (INSTRE-S1/CLASS/*.jpg with a .txt of x y width height each)"
+    )
     scenes, queries = [], []
-    for kind in sorted(path for part in PARTS for path in folder.glob(f"{part}/*") if path.is_dir()):
-        small = [
-            (path, box) for path in sorted(kind.glob("*.jpg")) if (box := _box(path)) and _share(path, box) < largest
-        ]
+    for directory in sorted(path for subset in SUBSETS for path in folder.glob(f"{subset}/*") if path.is_dir()):
+        boxes = ((path, _box(path)) for path in sorted(directory.glob("*.jpg")))
+        small = [(path, box) for path, box in boxes if box and _share(path, box) < largest]
         if len(small) < 2:
             continue
-        instance = f"{kind.parent.name}/{kind.name}"
-        for place, (path, box) in enumerate(small):
-            if place % 2:
-                queries.append(Wanted(partial(_cut_out, path, box), instance))
+        instance = f"{directory.parent.name}/{directory.name}"
+        for number, (path, box) in enumerate(small):
+            if number % 2:
+                queries.append(InstanceQuery(partial(_query_image, path, box), instance))
             else:
-                scenes.append(Scene(file(path), partial(_things, box), frozenset([instance])))
+                scenes.append(Scene(image_file(path), partial(_objects, box), frozenset([instance])))
     if not queries:
-        raise Unavailable(f"No instance below {folder} has two pictures on which it is so small.")
-    return Instances(name, tuple(scenes), tuple(queries))
+        raise Unavailable(f"No instance in {folder} has two images on which it is small enough.")
+    return InstanceDataset(name, tuple(scenes), tuple(queries))
 
 
-def _box(picture: Path) -> Box | None:
-    """The box that is noted beside a picture, None where there is none."""
+def _box(path: Path) -> Box | None:
+    """The box in the text file beside an image; None where there is none."""
     try:
-        x, y, width, height = (float(word) for word in picture.with_suffix(".txt").read_text().split()[:4])
+        return corners([float(word) for word in path.with_suffix(".txt").read_text().split()[:4]])
     except (OSError, ValueError):
         return None
-    return (x, y, x + width, y + height)
 
 
-def _share(picture: Path, box: Box) -> float:
-    with Image.open(picture, formats=images.FORMATS) as opened:  # its header alone
-        width, height = opened.size
+def _share(path: Path, box: Box) -> float:
+    with Image.open(path, formats=images.FORMATS) as image:  # reads the header only
+        width, height = image.size
     return (box[2] - box[0]) * (box[3] - box[1]) / (width * height)
 
 
-def _things(box: Box) -> tuple[DetectedObject, ...]:
+def _objects(box: Box) -> tuple[DetectedObject, ...]:
     return (DetectedObject(box),)
 
 
-def _cut_out(picture: Path, box: Box) -> Image.Image:
-    return crop_around(images.read(picture).image, box)
+def _query_image(path: Path, box: Box) -> Image.Image:
+    return crop_around(images.read(path).image, box)
 
 
 for _name, _largest in (("instre-xs", 0.15), ("instre-xxs", 0.05)):
-    instances(_name)(partial(_build, _name, _largest))
+    register(_name, InstanceDataset)(partial(_build, _name, _largest))

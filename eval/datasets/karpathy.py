@@ -1,7 +1,7 @@
-"""Flickr30K and COCO by Karpathy's splits, with the boxes of their Entities or of a detector, and with finer captions.
+"""Flickr30K and COCO in Karpathy's splits, with boxes from Entities or from a detector, and with finer captions.
 
-What must lie where (F is FOIR_DATA/flickr30k, C is FOIR_DATA/coco):
-- F/dataset_flickr30k.json, F/flickr30k-images/; C/dataset_coco.json, C/val2014/: pictures and captions of the splits;
+Files (F is FOIR_DATA/flickr30k, C is FOIR_DATA/coco):
+- F/dataset_flickr30k.json, F/flickr30k-images/; C/dataset_coco.json, C/val2014/: images and captions of the splits;
 - F/flickr30k_entities/Annotations/*.xml: Flickr30K Entities; C/coco_entities_release.json: COCO Entities;
 - F/Flickr30K_FG.json, C/MSCOCO_FG_ann.json: finer captions (MSCOCO-FG and Flickr30K-FG, SIGIR 2023), {name: captions};
 - F/detections.json, C/detections_val2014.json: a detector's boxes as COCO results, [{image_id, bbox, score}]; optional.
@@ -12,67 +12,70 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree  # noqa: S405 - official annotation files that the user put there
 
-from eval.datasets import Boxes, Captioned, captioned, file, needed
 from foir import hub
 from foir.errors import Unavailable
+from foir.prompts import Box
 
-CONFIDENT = 0.3  # least score of a detection that counts; the paper does not give its own
-_Known = Mapping[str, Boxes]
+from .base import Boxes, CaptionedDataset, corners, image_file, register, require
+
+MIN_SCORE = 0.3  # of a detection; the paper does not state its threshold
+_BoxesByName = Mapping[str, Boxes]
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a collection keeps what.
+    """The files of a collection.
 
     Attributes:
         folder: Under FOIR_DATA.
         splits: Karpathy's file.
-        pictures: Folder of the pictures, or of the folders that the splits' `filepath` names.
+        images: Folder of the images; empty where the splits' `filepath` names it.
         finer: File of the finer captions.
         detections: File of a detector's boxes.
-        annotated: Gives the Entities' boxes of some pictures.
-        binned: Which boxes say how large a picture's objects are: the paper takes Entities for Flickr30K, detections
-            for COCO.
+        annotated: Returns the Entities' boxes of images by name.
+        size_boxes: The boxes that define object sizes: the paper uses Entities for Flickr30K, detections for COCO.
     """
 
     folder: str
     splits: str
-    pictures: str
+    images: str
     finer: str
     detections: str
-    annotated: Callable[[Path, Sequence[str]], _Known]
-    binned: str
+    annotated: Callable[[Path, Sequence[str]], _BoxesByName]
+    size_boxes: str
 
 
-def flickr_boxes(folder: Path, names: Sequence[str]) -> _Known:
+def flickr_boxes(folder: Path, names: Sequence[str]) -> _BoxesByName:
     """Flickr30K Entities: XML with corners that count from 1; an object without a box ("scene") has none."""
-    found = {}
+    boxes = {}
     for name in names:
-        path = needed(
-            folder / "flickr30k_entities" / "Annotations" / f"{name}.xml", "An annotation of Flickr30K Entities"
-        )
+        path = folder / "flickr30k_entities" / "Annotations" / f"{name}.xml"
+        require(path, "An annotation of Flickr30K Entities")
         try:
-            notes = ElementTree.parse(path).getroot()  # noqa: S314 - see above
-            found[name] = tuple(_corners(box) for box in notes.iter("bndbox"))
+            root = ElementTree.parse(path).getroot()  # noqa: S314 - see above
+            boxes[name] = tuple(_inclusive_corners(box) for box in root.iter("bndbox"))
         except (ElementTree.ParseError, ValueError) as error:
             raise Unavailable(f"The annotation {path} is damaged: restore it.") from error
-    return found
+    return boxes
 
 
-def coco_boxes(folder: Path, names: Sequence[str]) -> _Known:
+def coco_boxes(folder: Path, names: Sequence[str]) -> _BoxesByName:
     """COCO Entities: {image id: {caption: {"detections": {noun: [[score or class, [x0, y0, x1, y1]], ...]}}}}."""
     data = _json(folder / "coco_entities_release.json", "COCO Entities (coco_entities_release.json)")
-    found = {}
+    boxes = {}
     for name in names:
-        notes = data.get(_number(name), {})  # five pictures of the test split have none
-        boxes = {tuple(map(float, box)): None for note in notes.values() for some in note["detections"].values()
-                 for _, box in some}  # fmt: skip
-        found[name] = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes)  # the same box serves several captions
-    return found
+        captions = data.get(_number(name), {})  # five images of the test split have none
+        detections = [
+            pair for caption in captions.values() for pairs in caption["detections"].values() for pair in pairs
+        ]
+        unique = dict.fromkeys(tuple(map(float, box)) for _, box in detections)  # several captions share a box
+        boxes[name] = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in unique)
+    return boxes
 
 
 FLICKR = _Source(
@@ -82,110 +85,81 @@ FLICKR = _Source(
 COCO = _Source("coco", "dataset_coco.json", "", "MSCOCO_FG_ann.json", "detections_val2014.json", coco_boxes, "detected")
 
 
-@captioned("flickr30k")
-def flickr30k() -> Captioned:
-    """1,000 test photos, five captions each."""
-    return _read("flickr30k", FLICKR)
-
-
-@captioned("flickr30k-val")
-def flickr30k_val() -> Captioned:
-    """The validation split: what hyper-parameters are chosen on."""
-    return _read("flickr30k-val", FLICKR, split="val")
-
-
-@captioned("flickr-fg")
-def flickr_fg() -> Captioned:
-    """The test photos with finer captions."""
-    return _read("flickr-fg", FLICKR, finer=True)
-
-
-@captioned("coco-5k")
-def coco_5k() -> Captioned:
-    """5,000 test photos, five captions each."""
-    return _read("coco-5k", COCO)
-
-
-@captioned("coco-5k-val")
-def coco_5k_val() -> Captioned:
-    """The validation split."""
-    return _read("coco-5k-val", COCO, split="val")
-
-
-@captioned("coco-fg")
-def coco_fg() -> Captioned:
-    """The test photos with finer captions."""
-    return _read("coco-fg", COCO, finer=True)
-
-
-def _read(name: str, source: _Source, split: str = "test", *, finer: bool = False) -> Captioned:
+def _load(name: str, source: _Source, split: str = "test", *, finer: bool = False) -> CaptionedDataset:
+    """The test photos, or those of the validation split, with the usual or with finer captions."""
     try:
-        return _collected(name, source, split, finer)
+        return _build(name, source, split, finer)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         folder = hub.data_folder() / source.folder
         raise Unavailable(f"An annotation file of {name} in {folder} is damaged: {error!r}.") from error
 
 
-def _collected(name: str, source: _Source, split: str, finer: bool) -> Captioned:
+def _build(name: str, source: _Source, split: str, finer: bool) -> CaptionedDataset:
     folder = hub.data_folder() / source.folder
-    listed = _json(folder / source.splits, f"Karpathy's split {source.splits}")["images"]
-    entries = [entry for entry in listed if entry["split"] == split]
+    images = _json(folder / source.splits, f"Karpathy's split {source.splits}")["images"]
+    entries = [entry for entry in images if entry["split"] == split]
     names = [Path(entry["filename"]).stem for entry in entries]
     captions = {name: _captions(entry) for name, entry in zip(names, entries, strict=True)}
     if finer:
         refined = _json(folder / source.finer, f"The finer captions {source.finer}")
         names = [name for name in names if name in refined]
         captions = {name: tuple(refined[name]) for name in names}
-    where = {Path(entry["filename"]).stem: _path(folder, source, entry) for entry in entries}
+    paths = {Path(entry["filename"]).stem: _path(folder, source, entry) for entry in entries}
     boxes = {"annotated": source.annotated(folder, names)}
     if (folder / source.detections).exists():
-        boxes["detected"] = _detected(folder / source.detections, names)
-    return Captioned(
+        boxes["detected"] = _detected_boxes(folder / source.detections, names)
+    return CaptionedDataset(
         name,
-        tuple(file(where[name]) for name in names),
+        tuple(image_file(paths[name]) for name in names),
         tuple(captions[name] for name in names),
-        boxes={kind: tuple(known[name] for name in names) for kind, known in boxes.items()},
-        binned=source.binned,
+        boxes={kind: tuple(by_name[name] for name in names) for kind, by_name in boxes.items()},
+        size_boxes=source.size_boxes,
     )
 
 
 def _captions(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    """The first five, as everybody measures; a few pictures of COCO have more."""
+    """The first five, as is usual; a few images of COCO have more."""
     return tuple(sentence["raw"].strip() for sentence in entry["sentences"][:5])
 
 
 def _path(folder: Path, source: _Source, entry: Mapping[str, Any]) -> Path:
-    return folder / (source.pictures or entry["filepath"]) / entry["filename"]
+    return folder / (source.images or entry["filepath"]) / entry["filename"]
 
 
-def _corners(box: ElementTree.Element) -> tuple[float, float, float, float]:
+def _inclusive_corners(box: ElementTree.Element) -> Box:
     x0, y0, x1, y1 = (float(box.findtext(corner) or "") for corner in ("xmin", "ymin", "xmax", "ymax"))
     return x0 - 1, y0 - 1, x1, y1  # the last pixel belongs to the box
 
 
-def _detected(path: Path, names: Sequence[str]) -> _Known:
-    """A detector's confident boxes; pictures go by their file's name or by the number in it."""
-    known = {_number(name): name for name in names} | {name: name for name in names}
-    found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in names}
+def _detected_boxes(path: Path, names: Sequence[str]) -> _BoxesByName:
+    """A detector's confident boxes; `image_id` is a file's name or the number in it."""
+    by_id = {_number(name): name for name in names} | {name: name for name in names}
+    boxes: dict[str, list[Box]] = {name: [] for name in names}
     matched = False
-    for note in _json(path, "A detector's boxes"):
-        name = known.get(str(note["image_id"]))
+    for detection in _json(path, "A detector's boxes"):
+        name = by_id.get(str(detection["image_id"]))
         matched = matched or name is not None
-        if name is not None and note["score"] >= CONFIDENT:
-            x, y, width, height = note["bbox"]
-            found[name].append((x, y, x + width, y + height))
+        if name is not None and detection["score"] >= MIN_SCORE:
+            boxes[name].append(corners(detection["bbox"]))
     if not matched:
-        raise Unavailable(f"None of the boxes in {path} is on a picture of this split.")
-    return {name: tuple(some) for name, some in found.items()}
+        raise Unavailable(f"None of the boxes in {path} is on an image of this split.")
+    return {name: tuple(image_boxes) for name, image_boxes in boxes.items()}
 
 
 def _number(name: str) -> str:
-    """The picture's number: COCO_val2014_000000000007 is 7."""
+    """The number of an image: COCO_val2014_000000000007 is 7."""
     return name.rpartition("_")[2].lstrip("0")
 
 
-def _json(path: Path, what: str) -> Any:
+def _json(path: Path, description: str) -> Any:
     try:
-        return json.loads(needed(path, what).read_text())
+        return json.loads(require(path, description).read_text())
     except ValueError as error:
         raise Unavailable(f"{path} is damaged: restore it.") from error
+
+
+for _name, _source in (("flickr30k", FLICKR), ("coco-5k", COCO)):  # test images, five captions each
+    register(_name, CaptionedDataset)(partial(_load, _name, _source))
+    register(f"{_name}-val", CaptionedDataset)(partial(_load, f"{_name}-val", _source, split="val"))
+for _name, _source in (("flickr-fg", FLICKR), ("coco-fg", COCO)):
+    register(_name, CaptionedDataset)(partial(_load, _name, _source, finer=True))

@@ -1,4 +1,4 @@
-"""permir: personalised retrieval on frames of the BURST videos; the first frame of each video asks for its object."""
+"""permir: personalised retrieval on frames of the BURST videos; the query is the object of a video's first frame."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval.datasets import Instances, Scene, Wanted, file, instances, needed
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.prompts import bounds
 from foir.small_objects.crops import DetectedObject, crop_around
 
+from .base import InstanceDataset, InstanceQuery, Scene, image_file, register, require
+
 FRAMES = 3  # of each video; its object is the first of each frame's masks
-# All that a pickled array of masks needs; anything else in the file is refused and never run.
-HARMLESS = {
-    *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
-    *((f"numpy.{core}.multiarray", "scalar") for core in ("core", "_core")),
+# All that a pickled array of masks needs; any other global in the file is refused and never run.
+SAFE_GLOBALS = {
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("_codecs", "encode"),
 }
 
 
-@instances("permir")
-def permir() -> Instances:
-    """All frames are the gallery, as the published counts say (150 queries, 450 pictures): a query's own is in it."""
-    folder = needed(hub.data_folder() / "PerMIRS", "PerMiR (PerMIRS/VIDEO/{0,1,2}.jpg, masks.npz.npy)")
-    scenes, queries = [], []
-    for video in sorted(path for path in folder.iterdir() if path.is_dir()):
-        for frame in range(FRAMES):
-            scenes.append(Scene(file(video / f"{frame}.jpg"), partial(_things, video, frame), frozenset([video.name])))
-        queries.append(Wanted(partial(_cut_out, video), video.name))
-    if not queries:
+@register("permir", InstanceDataset)
+def permir() -> InstanceDataset:
+    """All frames are the gallery, the query's own included, as the published counts imply (150 queries, 450 images)."""
+    folder = require(hub.data_folder() / "PerMIRS", "PerMiR (PerMIRS/VIDEO/{0,1,2}.jpg, masks.npz.npy)")
+    videos = sorted(path for path in folder.iterdir() if path.is_dir())
+    if not videos:
         raise Unavailable(f"There is no video in {folder}.")
-    return Instances("permir", tuple(scenes), tuple(queries))
+    scenes = tuple(
+        Scene(image_file(video / f"{frame}.jpg"), partial(_objects, video, frame), frozenset([video.name]))
+        for video in videos
+        for frame in range(FRAMES)
+    )
+    queries = tuple(InstanceQuery(partial(_query_image, video), video.name) for video in videos)
+    return InstanceDataset("permir", scenes, queries)
 
 
 @lru_cache(maxsize=8)
@@ -53,8 +55,8 @@ def _masks(video: Path) -> list[Mapping[Any, np.ndarray]]:
             shape, _, dtype = read(stream)
             if not dtype.hasobject:
                 raise ValueError("no objects")
-            made = _Unpickler(stream).load()
-        frames = list(np.asarray(made).reshape(shape))
+            array = _Unpickler(stream).load()
+        frames = list(np.asarray(array).reshape(shape))
         return [{key: np.asarray(mask, bool) for key, mask in frame.items()} for frame in frames]
     except (OSError, ValueError, EOFError, AttributeError, TypeError, pickle.UnpicklingError) as error:
         raise Unavailable(f"The masks {path} cannot be read.") from error
@@ -62,15 +64,15 @@ def _masks(video: Path) -> list[Mapping[Any, np.ndarray]]:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in HARMLESS:
+        if (module, name) not in SAFE_GLOBALS:
             raise pickle.UnpicklingError(f"{module}.{name}")
         return super().find_class(module, name)
 
 
-def _things(video: Path, frame: int) -> tuple[DetectedObject, ...]:
+def _objects(video: Path, frame: int) -> tuple[DetectedObject, ...]:
     return tuple(DetectedObject(bounds(mask), mask) for mask in _masks(video)[frame].values() if mask.any())
 
 
-def _cut_out(video: Path) -> Image.Image:
+def _query_image(video: Path) -> Image.Image:
     mask = next(iter(_masks(video)[0].values()))
     return crop_around(images.read(video / "0.jpg").image, bounds(mask))

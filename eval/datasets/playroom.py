@@ -1,4 +1,4 @@
-"""playroom: held-out composed scenes as queries, the sample gallery's scenes as the gallery. Toys, not photos."""
+"""playroom: composed scenes of toys; held-out scenes have the queries, the sample gallery's scenes are the gallery."""
 
 from __future__ import annotations
 
@@ -9,94 +9,96 @@ from functools import cache, partial
 import numpy as np
 from PIL import Image
 
-from eval.datasets import Captioned, Dataset, Load, Query, captioned, dataset
 from foir.playroom import Sprite, compose, sprites
-from foir.prompts import Prompt
+from foir.prompts import Box, Prompt
+
+from .base import CaptionedDataset, Dataset, ImageLoader, Query, multi_hot, register
 
 GALLERY, QUERIES = 600, 200
-SMALL = (0.01, 0.05)  # share of the picture that a prompted thing covers
+SMALL = (0.01, 0.05)  # area of a prompted object as a share of the image
 
 
-@dataset("playroom")
+@register("playroom", Dataset)
 def by_category() -> Dataset:
-    """Boxes around things that cover 1 to 5 % of a held-out scene; a hit holds a thing of the same category."""
+    """Boxes around objects that cover 1 to 5 % of a held-out scene; results with the same category are correct."""
     return _playroom("playroom", lambda sprite: sprite.category, rarest=1)
 
 
-@dataset("playroom-instances")
+@register("playroom-instances", Dataset)
 def by_instance() -> Dataset:
-    """The same boxes; a hit holds the very same thing, which at least ten scenes of the gallery must hold."""
+    """The same boxes; results with the same toy are correct, and at least ten gallery scenes must show it."""
     return _playroom("playroom-instances", lambda sprite: sprite.name, rarest=10)
 
 
-@captioned("playroom-captions")
-def with_captions() -> Captioned:
-    """The gallery's scenes, each with the sentence that names all of its things, and the boxes of these."""
-    shown = [_shown("gallery", number) for number in range(GALLERY)]
-    return Captioned(
+@register("playroom-captions", CaptionedDataset)
+def with_captions() -> CaptionedDataset:
+    """The gallery's scenes, each with the sentence that names all of its objects, and their boxes."""
+    scenes = [_annotations("gallery", number) for number in range(GALLERY)]
+    return CaptionedDataset(
         "playroom-captions",
-        tuple(_picture("gallery", number) for number in range(GALLERY)),
-        tuple((scene.caption,) for scene in shown),
-        boxes={"annotated": tuple(tuple(thing.box for thing in scene.things) for scene in shown)},
+        _loaders("gallery", GALLERY),
+        tuple((scene.caption,) for scene in scenes),
+        boxes={"annotated": tuple(tuple(item.box for item in scene.objects) for scene in scenes)},
     )
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A thing on a scene, without its pixels."""
+class _Object:
+    """An object on a scene, without its pixels."""
 
     sprite: Sprite
-    box: tuple[float, float, float, float]
+    box: Box
     share: float
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """What is known of a scene, without its picture."""
+class _Annotations:
+    """The annotations of a scene, without its image."""
 
-    things: tuple[_Shown, ...]
+    objects: tuple[_Object, ...]
     caption: str
 
 
 @cache
-def _shown(split: str, number: int) -> _Scene:
-    """What is on a scene; composing it takes a fifth of a second, and all data sets here ask."""
+def _annotations(split: str, number: int) -> _Annotations:
+    """Cached because composing a scene takes a fifth of a second, and all data sets here need it."""
     scene = compose(split, number)
-    return _Scene(tuple(_Shown(thing.sprite, thing.box, thing.share) for thing in scene.things), scene.caption)
+    return _Annotations(tuple(_Object(item.sprite, item.box, item.share) for item in scene.objects), scene.caption)
 
 
-def _playroom(name: str, kind: Callable[[Sprite], str], rarest: int) -> Dataset:
-    kinds = {kind_name: i for i, kind_name in enumerate(sorted({kind(sprite) for sprite in sprites()}))}
-    labels = np.zeros((GALLERY, len(kinds)), bool)
-    for number in range(GALLERY):
-        for thing in _shown("gallery", number).things:
-            labels[number, kinds[kind(thing.sprite)]] = True
+def _playroom(name: str, category: Callable[[Sprite], str], rarest: int) -> Dataset:
+    columns = {label: i for i, label in enumerate(sorted({category(sprite) for sprite in sprites()}))}
+    gallery = [_annotations("gallery", number).objects for number in range(GALLERY)]
+    labels = multi_hot(([columns[category(item.sprite)] for item in objects] for objects in gallery), len(columns))
     findable = labels.sum(0) >= rarest
     queries = [
-        Query(number, Prompt.box(*thing.box), kinds[kind(thing.sprite)], partial(_mask, number, place))
+        Query(number, Prompt.box(*item.box), columns[category(item.sprite)], partial(_mask, number, i))
         for number in range(QUERIES)
-        for place, thing in enumerate(_shown("held-out", number).things)
-        if SMALL[0] <= thing.share <= SMALL[1] and findable[kinds[kind(thing.sprite)]]
+        for i, item in enumerate(_annotations("held-out", number).objects)
+        if SMALL[0] <= item.share <= SMALL[1] and findable[columns[category(item.sprite)]]
     ]
     return Dataset(
         name,
-        tuple(_picture("gallery", number) for number in range(GALLERY)),
+        _loaders("gallery", GALLERY),
         labels,
         tuple(queries),
-        tuple(_picture("held-out", number) for number in range(QUERIES)),
-        tuple(kinds),
-        shares="playroom",
-        said=tuple(_shown("held-out", number).caption for number in range(QUERIES)),
-        kinds=tuple(tuple(sprite.name for sprite in sprites() if kind(sprite) == name) for name in kinds),
+        _loaders("held-out", QUERIES),
+        tuple(columns),
+        shared_gallery="playroom",
+        sentences=tuple(_annotations("held-out", number).caption for number in range(QUERIES)),
+        category_words=tuple(
+            tuple(sprite.name for sprite in sprites() if category(sprite) == label) for label in columns
+        ),
     )
 
 
-def _mask(number: int, place: int) -> np.ndarray:
-    return compose("held-out", number).things[place].mask
+def _mask(number: int, i: int) -> np.ndarray:
+    return compose("held-out", number).objects[i].mask
 
 
-def _picture(split: str, number: int) -> Load:
-    def load() -> Image.Image:
-        return compose(split, number).image  # composed again: 800 scenes would not fit everybody's memory
+def _loaders(split: str, count: int) -> tuple[ImageLoader, ...]:
+    return tuple(partial(_image, split, number) for number in range(count))
 
-    return load
+
+def _image(split: str, number: int) -> Image.Image:
+    return compose(split, number).image  # composed at each call: 800 scenes may not fit into memory

@@ -1,4 +1,4 @@
-"""voc: PASCAL VOC in the official VOCdevkit layout; test2007 asks, trainval2007 and trainval2012 are the gallery."""
+"""voc: PASCAL VOC in the VOCdevkit layout; test2007 has the queries, trainval2007 and trainval2012 are the gallery."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree  # noqa: S405 - official annotation files that the user put there
 
-import numpy as np
-
-from eval.datasets import Dataset, Query, dataset, file, needed
 from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Prompt
+
+from .base import Dataset, ImageLoader, Query, image_file, multi_hot, register, require
 
 CATEGORIES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -19,40 +18,37 @@ CATEGORIES = (
 )  # fmt: skip
 
 
-@dataset("voc")
+@register("voc", Dataset)
 def voc() -> Dataset:
     """Every annotated box of test2007 is a query, the difficult ones too (PHS spec, section 1)."""
-    folder = needed(
+    folder = require(
         hub.data_folder() / "VOCdevkit", "PASCAL VOC (VOCdevkit with VOC2007 trainval and test, and VOC2012)"
     )
-    asked = _listed(folder / "VOC2007", "test")
-    kept = _listed(folder / "VOC2007", "trainval") + _listed(folder / "VOC2012", "trainval")
-    labels = np.zeros((len(kept), len(CATEGORIES)), bool)
-    for row, picture in enumerate(kept):
-        labels[row, [kind for kind, _ in _objects(picture)]] = True
-    queries = [Query(row, box, kind) for row, picture in enumerate(asked) for kind, box in _objects(picture)]
-    return Dataset("voc", _files(kept), labels, tuple(queries), _files(asked), CATEGORIES)
+    test = _annotation_files(folder / "VOC2007", "test")
+    train = _annotation_files(folder / "VOC2007", "trainval") + _annotation_files(folder / "VOC2012", "trainval")
+    labels = multi_hot(([category for category, _ in _objects(path)] for path in train), len(CATEGORIES))
+    queries = [Query(row, box, category) for row, path in enumerate(test) for category, box in _objects(path)]
+    return Dataset("voc", _loaders(train), labels, tuple(queries), _loaders(test), CATEGORIES)
 
 
-def _listed(year: Path, split: str) -> list[Path]:
+def _annotation_files(year: Path, split: str) -> list[Path]:
     """The annotation files of a split, in its order."""
-    names = needed(year / "ImageSets" / "Main" / f"{split}.txt", f"The {split} list of {year.name}").read_text().split()
-    return [year / "Annotations" / f"{name}.xml" for name in names]
+    path = require(year / "ImageSets" / "Main" / f"{split}.txt", f"The {split} list of {year.name}")
+    return [year / "Annotations" / f"{name}.xml" for name in path.read_text().split()]
 
 
-def _files(annotations: Sequence[Path]) -> tuple:
-    return tuple(file(path.parents[1] / "JPEGImages" / f"{path.stem}.jpg") for path in annotations)
+def _loaders(annotations: Sequence[Path]) -> tuple[ImageLoader, ...]:
+    return tuple(image_file(path.parents[1] / "JPEGImages" / f"{path.stem}.jpg") for path in annotations)
 
 
-def _objects(annotation: Path) -> list[tuple[int, Prompt]]:
+def _objects(path: Path) -> list[tuple[int, Prompt]]:
     """Category and box of every object; VOC counts pixels from 1 and includes the last one."""
     try:
-        tree = ElementTree.parse(annotation)  # noqa: S314 - see above
-        found = []
-        for thing in tree.iter("object"):
-            corners = [float(thing.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")]
-            x0, y0, x1, y1 = corners
-            found.append((CATEGORIES.index(thing.findtext("name", "")), Prompt.box(x0 - 1, y0 - 1, x1, y1)))
+        objects = []
+        for item in ElementTree.parse(path).iter("object"):  # noqa: S314 - see above
+            sides = ("xmin", "ymin", "xmax", "ymax")
+            x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{side}", "")) for side in sides)
+            objects.append((CATEGORIES.index(item.findtext("name", "")), Prompt.box(x0 - 1, y0 - 1, x1, y1)))
     except (OSError, ElementTree.ParseError, ValueError) as error:
-        raise Unavailable(f"The VOC annotation {annotation} is missing or damaged: put it back.") from error
-    return found
+        raise Unavailable(f"The VOC annotation {path} is missing or damaged: put it back.") from error
+    return objects

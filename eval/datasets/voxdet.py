@@ -1,4 +1,4 @@
-"""voxdet: VoxDet's real test scenes (RoboTools) searched for the objects of its turntable videos."""
+"""voxdet: VoxDet's real test scenes (RoboTools) as the gallery, the objects of its turntable videos as queries."""
 
 from __future__ import annotations
 
@@ -8,49 +8,50 @@ from pathlib import Path
 
 from PIL import Image
 
-from eval.datasets import Instances, Scene, Wanted, file, instances, needed
 from foir import hub, images
 from foir.errors import Unavailable
 from foir.prompts import bounds
 from foir.small_objects.crops import DetectedObject, crop_around
 
+from .base import InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
+
 SUFFIXES = {".jpg", ".png"}
 
 
-@instances("voxdet")
-def voxdet() -> Instances:
-    """Every frame of a test video asks for its object; how many of them the paper asks with is not known."""
-    folder = needed(hub.data_folder() / "VoxDet" / "RoboTools", "VoxDet's RoboTools (test/, test_video/)")
-    data = json.loads(needed(folder / "test" / "scene_gt_coco_all.json", "VoxDet's annotation file").read_text())
-    on: dict[int, list[tuple[int, DetectedObject]]] = {entry["id"]: [] for entry in data["images"]}
-    for note in data["annotations"]:
-        x, y, width, height = note["bbox"]
-        on[note["image_id"]].append((note["category_id"], DetectedObject((x, y, x + width, y + height))))
+@register("voxdet", InstanceDataset)
+def voxdet() -> InstanceDataset:
+    """Every frame of a test video is a query; the paper does not state how many of them it uses."""
+    folder = require(hub.data_folder() / "VoxDet" / "RoboTools", "VoxDet's RoboTools (test/, test_video/)")
+    data = json.loads(require(folder / "test" / "scene_gt_coco_all.json", "VoxDet's annotation file").read_text())
+    annotations: dict[int, list[tuple[int, DetectedObject]]] = {entry["id"]: [] for entry in data["images"]}
+    for annotation in data["annotations"]:
+        detected = DetectedObject(corners(annotation["bbox"]))
+        annotations[annotation["image_id"]].append((annotation["category_id"], detected))
     scenes = tuple(
         Scene(
-            file(folder / "test" / entry["file_name"]),
-            partial(_things, on[entry["id"]]),
-            frozenset(str(kind) for kind, _ in on[entry["id"]]),
+            image_file(folder / "test" / entry["file_name"]),
+            partial(_objects, annotations[entry["id"]]),
+            frozenset(str(category) for category, _ in annotations[entry["id"]]),
         )
         for entry in data["images"]
     )
-    there = frozenset().union(*(scene.instances for scene in scenes))
+    present = frozenset().union(*(scene.instances for scene in scenes))
     queries = [
-        Wanted(partial(_cut_out, path, path.parents[1] / "mask" / path.name), str(int(video.name.rpartition("_")[2])))
+        InstanceQuery(partial(_query_image, path), str(int(video.name.rpartition("_")[2])))
         for video in sorted((folder / "test_video").iterdir())
         for path in sorted((video / "rgb").glob("*"))
         if path.suffix in SUFFIXES
     ]
-    asked = tuple(query for query in queries if query.instance in there)
-    if not asked:
+    findable = tuple(query for query in queries if query.instance in present)
+    if not findable:
         raise Unavailable(f"No object of {folder / 'test_video'} is on a scene of {folder / 'test'}.")
-    return Instances("voxdet", scenes, asked)
+    return InstanceDataset("voxdet", scenes, findable)
 
 
-def _things(found: list[tuple[int, DetectedObject]]) -> tuple[DetectedObject, ...]:
-    return tuple(thing for _, thing in found)
+def _objects(annotations: list[tuple[int, DetectedObject]]) -> tuple[DetectedObject, ...]:
+    return tuple(detected for _, detected in annotations)
 
 
-def _cut_out(picture: Path, mask: Path) -> Image.Image:
-    shown = images.read_mask(mask)
-    return crop_around(images.read(picture).image, bounds(shown > shown.max() / 2))
+def _query_image(path: Path) -> Image.Image:
+    mask = images.read_mask(path.parents[1] / "mask" / path.name)
+    return crop_around(images.read(path).image, bounds(mask > mask.max() / 2))

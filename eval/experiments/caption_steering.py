@@ -1,118 +1,119 @@
-"""Whether a caption says what is pointed at: captions of one picture, pulled at each of its objects, over strengths."""
+"""Whether a caption names the prompted object: captions of one image, steered to each of its objects, by strength."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from eval.datasets import Dataset
-from eval.experiments.specs import Leaning
-from eval.experiments.text_retrieval import TOKENIZER, cider
-from eval.metrics.retrieval import image_mean
-from eval.report.results import Cell
-from foir.errors import Unavailable
 from foir.image_text import ImageTextModel
 from foir.mini.captioner import tokens
 from foir.patches import rasterise
 
+from ..datasets.base import Dataset, Query
+from ..metrics.retrieval import Mean, image_mean
+from ..report.results import Cell
+from .captioning import TOKENIZER, cider, require_caption
+from .query_features import select_queries
+from .specs import ImageTextSpec, RunContext
 
-def run(experiment: Leaning, data: Dataset, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
-    """For each strength: how often the pointed category is named, how often one that is not there, and CIDEr.
 
-    "says" is the rate of captions with a word for the pointed thing's category, "says what is not there" that of
-    captions with a word for a category of which the picture shows nothing, both in percent; "CIDEr" is against the
-    picture's own sentence, which names everything on it. A strength of 0 is the caption of the whole picture.
+@dataclass(frozen=True)
+class CaptionSteering(ImageTextSpec):
+    """How often captions name the prompted object, by strength; 0 first."""
 
-    Raises:
-        Unavailable: The model writes no captions.
-    """
-    if model.caption is None:
-        raise Unavailable(f"{model.name} writes no captions.")
-    names = category_words(data)
-    asked = [q for q in data.queries if limit is None or q.picture < limit]
-    written: dict[float, list[str]] = {strength: [] for strength in experiment.strengths}
-    started = time.perf_counter()
-    by_picture = [list(some) for _, some in groupby(asked, lambda query: query.picture)]
-    for some in tqdm(by_picture, desc="captions"):
-        image = data.query_pictures[some[0].picture]()
-        seen = model.encode_images([image])
-        whole = model.caption(seen)[0]
-        for query in some:
+    strengths: tuple[float, ...]
+
+    def measure(self, data: Dataset, model: ImageTextModel, context: RunContext) -> list[Cell]:
+        """For each strength, how often the prompted category is named, how often an absent one, and CIDEr.
+
+        "says" is the share of captions with a word for the prompted object's category, "says what is not there" that of
+        captions with a word for a category that is not on the image, both in percent; "CIDEr" is against the image's
+        sentence, which names everything on it. A strength of 0 is the caption of the whole image.
+
+        Raises:
+            Unavailable: The model writes no captions.
+        """
+        queries = [query for _, query in select_queries(data, context.limit)]
+        started = time.perf_counter()
+        captions = _captions(data, model, queries, self.strengths)
+        builder = self.cells(data, model, started, n=len(queries)).with_data_revision(data.digest)
+        images = np.array([query.image for query in queries])
+        words, present = category_words(data), _present_categories(data)
+        cells: list[Cell] = []
+        bases: dict[str, Mean] = {}
+        for strength, lines in captions.items():
+            named = [{words[word] for word in tokens(line) if word in words} for line in lines]
+            pairs = list(zip(queries, named, strict=True))
+            correct = [query.category in categories for query, categories in pairs]
+            absent = [bool(categories - present[query.image]) for query, categories in pairs]
+            values = {"says": np.array(correct, float), "says what is not there": np.array(absent, float)}
+            if data.sentences:
+                values["CIDEr"] = cider(lines, [[data.sentences[image]] for image in images.tolist()]) / 100
+            row = builder.using(method="qpert" if strength else "plain", options={"strength": strength})
+            for metric, each in values.items():
+                mean = image_mean(each, images)
+                base = bases.setdefault(metric, mean)
+                scored = {"unit": "x100", "options": {**row.options, "tokenizer": TOKENIZER}}
+                cell = row.using(**scored) if metric == "CIDEr" else row
+                cells += cell.compared(metric, mean, {} if base is mean else {"unpointed": base})
+        return cells
+
+
+def _captions(
+    data: Dataset, model: ImageTextModel, queries: Sequence[Query], strengths: Sequence[float]
+) -> dict[float, list[str]]:
+    """A caption for each query, by strength."""
+    caption = require_caption(model)
+    captions: dict[float, list[str]] = {strength: [] for strength in strengths}
+    by_image = [list(group) for _, group in groupby(queries, lambda query: query.image)]
+    for group in tqdm(by_image, desc="captions"):
+        image = data.query_images[group[0].image]()
+        encoded = model.encode_images([image])
+        whole = caption(encoded)[0]
+        for query in group:
             region = rasterise(query.prompt.fit(image.size), image.size, model.grid)
-            pull = model.perturbation(seen, [[region]])
-            for strength, lines in written.items():
-                lines.append(model.caption(seen, replace(pull, strength=strength))[0] if strength else whole)
-    about: dict[str, Any] = {
-        "experiment": experiment.name,
-        "dataset": data.name,
-        "encoder": model.name,
-        "n": len(asked),
-        "seconds": round(time.perf_counter() - started, 1),
-        "revisions": {"encoder": model.revision, "data": data.digest},
-    }
-    images = np.array([query.picture for query in asked])
-    present = _present(data)
-    cells: list[Cell] = []
-    bases: dict[str, Any] = {}
-    for strength, lines in written.items():
-        said = [{names[word] for word in tokens(line) if word in names} for line in lines]
-        values = {
-            "says": np.array([query.category in kinds for query, kinds in zip(asked, said, strict=True)], float),
-            "says what is not there": np.array(
-                [bool(kinds - present[query.picture]) for query, kinds in zip(asked, said, strict=True)], float
-            ),
-        }
-        if data.said:
-            values["CIDEr"] = cider(lines, [[data.said[picture]] for picture in images.tolist()]) / 100
-        options: dict[str, Any] = {"strength": strength}
-        for metric, each in values.items():
-            mean = image_mean(each, images)
-            unit = "x100" if metric == "CIDEr" else "%"
-            shown = options | ({"tokenizer": TOKENIZER} if metric == "CIDEr" else {})
-            parts = [(metric, mean)]
-            base = bases.setdefault(metric, mean)
-            if base is not mean:
-                parts.append((f"{metric} minus unpointed", mean.minus(base)))
-            for name, part in parts:
-                value, low, high = (100 * number for number in (part.value, part.low, part.high))
-                method = "qpert" if strength else "plain"
-                cells.append(
-                    Cell(**about, method=method, options=shown, metric=name, value=value, low=low, high=high, unit=unit)
-                )
-    return cells
+            perturbation = model.perturbation(encoded, [[region]])
+            for strength, lines in captions.items():
+                lines.append(caption(encoded, replace(perturbation, strength=strength))[0] if strength else whole)
+    return captions
 
 
 def category_words(data: Dataset) -> dict[str, int]:
-    """Which category a word speaks of: the last word of each of its names, where no other category's ends in it."""
-    names = data.kinds or tuple((name,) for name in data.categories)
-    heads = [{tokens(name)[-1] for name in some if tokens(name)} for some in names]
-    counts = Counter(word for some in heads for word in some)
-    return {word: kind for kind, some in enumerate(heads) for word in some if counts[word] == 1}
+    """The category of a word: the last word of each category's names, unless another category has it too."""
+    names = data.category_words or tuple((name,) for name in data.categories)
+    heads = [{tokens(name)[-1] for name in category if tokens(name)} for category in names]
+    counts = Counter(word for words in heads for word in words)
+    return {word: category for category, words in enumerate(heads) for word in words if counts[word] == 1}
 
 
-def _present(data: Dataset) -> dict[int, set[int]]:
-    """The categories that each query picture shows: those it is asked for, and those that its sentence names."""
-    names = category_words(data)
-    shown: dict[int, set[int]] = {}
+def _present_categories(data: Dataset) -> dict[int, set[int]]:
+    """The categories on each query image: those of its queries, and those that its sentence names."""
+    words = category_words(data)
+    present: dict[int, set[int]] = {}
     for query in data.queries:
-        shown.setdefault(query.picture, set()).add(query.category)
-    for picture, sentence in enumerate(data.said):
-        words = {names[word] for word in _singular(sentence) if word in names}
-        shown.setdefault(picture, set()).update(words)
-    return shown
+        present.setdefault(query.image, set()).add(query.category)
+    for image, sentence in enumerate(data.sentences):
+        named = {words[word] for word in _singular_words(sentence) if word in words}
+        present.setdefault(image, set()).update(named)
+    return present
 
 
-def _singular(sentence: str) -> list[str]:
-    """A sentence's words, and those that a plural may stand for."""
+def _singular_words(sentence: str) -> list[str]:
+    """A sentence's words, and possible singulars of its plurals."""
     words = tokens(sentence)
-    return [
-        *words,
-        *(word[:-1] for word in words if word.endswith("s")),
-        *(word[:-2] for word in words if word.endswith("es")),
-    ]
+    singulars = [word.removesuffix(plural) for plural in ("s", "es") for word in words if word.endswith(plural)]
+    return words + singulars
+
+
+EXPERIMENTS = (
+    CaptionSteering(
+        "caption-steering", "Captions of held-out playroom scenes, steered to small objects", ("playroom",), ("mini",),
+        (0, 0.5, 1, 2, 4, 6, 8),
+    ),
+)  # fmt: skip

@@ -1,39 +1,37 @@
-"""How many objects the query pictures of a data set have (PHS paper, Figure 3)."""
+"""The number of objects on the query images of a data set (PHS paper, Figure 3)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from eval.datasets import Dataset
-from eval.experiments.specs import Counting
-from eval.metrics.retrieval import image_mean
-from eval.report.results import Cell
+from ..datasets.base import Dataset
+from ..metrics.retrieval import image_mean
+from ..report.results import Cell, CellBuilder
+from .query_features import select_queries
+from .specs import ExperimentSpec, RunContext
 
-MANY = 20  # and more
+MANY = 20  # larger counts share a cell
 
 
-def count(experiment: Counting, dataset: Dataset, *, limit: int | None = None) -> list[Cell]:
-    """The share of query pictures with 1, 2, ... objects; pictures without any ask for nothing and are not counted."""
-    pictures = [q.picture for q in dataset.queries if limit is None or q.picture < limit]
-    numbers = np.bincount(pictures)
-    numbers = numbers[numbers > 0]
-    cells = []
-    for objects in range(1, MANY + 1):
-        here = numbers >= MANY if objects == MANY else numbers == objects
-        share = image_mean(here.astype(float), np.arange(len(numbers)))
-        cells.append(
-            Cell(
-                experiment=experiment.name,
-                dataset=dataset.name,
-                encoder="none",
-                method="count",
-                options={"objects": f"{MANY}+" if objects == MANY else str(objects)},
-                metric="share of pictures",
-                value=100 * share.value,
-                low=100 * share.low,
-                high=100 * share.high,
-                n=len(numbers),
-                revisions={"data": dataset.digest},
-            )
-        )
-    return cells
+@dataclass(frozen=True)
+class DatasetStats(ExperimentSpec):
+    """How many objects a query image has, as shares of the images; needs no encoder."""
+
+    encoders: tuple[str, ...] = ("none",)
+
+    def load_model(self, name: str, context: RunContext) -> None:
+        """No model is needed."""
+
+    def measure(self, data: Dataset, model: None, context: RunContext) -> list[Cell]:
+        """The share of query images with 1, 2, ... objects; images without queries do not count."""
+        counts = np.bincount([query.image for _, query in select_queries(data, context.limit)])
+        counts = counts[counts > 0]
+        builder = CellBuilder(self.name, data.name, "none", {"data": data.digest}, "count", n=len(counts))
+        cells = []
+        for objects in range(1, MANY + 1):
+            inside = counts >= MANY if objects == MANY else counts == objects
+            cell = builder.using(options={"objects": f"{MANY}+" if objects == MANY else str(objects)})
+            cells.append(cell.value("share of pictures", image_mean(inside.astype(float), np.arange(len(counts)))))
+        return cells

@@ -1,53 +1,52 @@
-"""A data set's gallery as an encoder sees it: features and head cache, made once and shared by every row."""
+"""The features and head cache of a data set's gallery, computed once and shared by every row of a table."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from eval.datasets import Dataset
-from eval.experiments.results_cache import Store
 from foir.encoders.base import Encoder, Features
 from foir.index import Space
 
+from ..datasets.base import Dataset, ImageLoader
+from .results_cache import ResultsCache
+
 BATCH = 16
-SHARD = 1024  # pictures that a killed run can lose
+SHARD = 1024  # images; a killed run loses at most one shard
 
 
-def facts(encoder: Encoder, dataset: Dataset) -> list[Any]:
-    """What all numbers on a data set depend on."""
-    return [dataset.name, dataset.digest, *_eyes(encoder)]
+def cache_key(encoder: Encoder, dataset: Dataset) -> list[Any]:
+    """All that results on a data set depend on."""
+    return [dataset.name, dataset.digest, *_encoder_key(encoder)]
 
 
-def gallery(encoder: Encoder, dataset: Dataset, store: Store) -> Space:
-    """Features and head cache of the whole gallery, float32, in shards of `SHARD` pictures."""
-    known = [dataset.shares or dataset.name, len(dataset.gallery), *_eyes(encoder)]
+def encode_gallery(encoder: Encoder, dataset: Dataset, cache: ResultsCache) -> Space:
+    """Features and head cache of the whole gallery, float32, in shards of `SHARD` images."""
+    key = [dataset.shared_gallery or dataset.name, len(dataset.gallery), *_encoder_key(encoder)]
     shards = []
     for start in tqdm(range(0, len(dataset.gallery), SHARD), unit="shard", desc="gallery"):
-        pictures = dataset.gallery[start : start + SHARD]
-        shards.append(store.get([*known, "gallery", start, len(pictures)], partial(_encoded, encoder, pictures)))
-
-    def part(name: str) -> tuple[np.ndarray, ...]:
-        return tuple(shard[name] for shard in shards)
-
-    return Space(encoder.name, encoder.revision, np.empty(0), part("vectors"), part("z"), part("residual"))
+        images = dataset.gallery[start : start + SHARD]
+        shards.append(cache.get([*key, "gallery", start, len(images)], partial(_encode, encoder, images)))
+    arrays = {name: tuple(shard[name] for shard in shards) for name in ("vectors", "z", "residual")}
+    return Space(encoder.name, encoder.revision, np.empty(0), arrays["vectors"], arrays["z"], arrays["residual"])
 
 
-def _eyes(encoder: Encoder) -> list[str]:
-    probe = hashlib.sha256(encoder.reference_feature().tobytes()).hexdigest()
-    return [encoder.name, encoder.revision, probe, str(encoder.dtype)]
+def _encoder_key(encoder: Encoder) -> list[str]:
+    reference = hashlib.sha256(encoder.reference_feature().tobytes()).hexdigest()
+    return [encoder.name, encoder.revision, reference, str(encoder.dtype)]
 
 
-def _encoded(encoder: Encoder, pictures: tuple) -> dict[str, np.ndarray]:
-    parts: list[Features] = []
-    for start in range(0, len(pictures), BATCH):
-        batch = [load() for load in pictures[start : start + BATCH]]
-        parts.append(encoder.finish(encoder.prefix(encoder.pixels(batch))))
+def _encode(encoder: Encoder, images: Sequence[ImageLoader]) -> dict[str, np.ndarray]:
+    batches: list[Features] = []
+    for start in range(0, len(images), BATCH):
+        batch = [load() for load in images[start : start + BATCH]]
+        batches.append(encoder.finish(encoder.prefix(encoder.pixels(batch))))
     return {
-        name: np.concatenate([getattr(made, name).float().cpu().numpy() for made in parts])
+        name: np.concatenate([getattr(features, name).float().cpu().numpy() for features in batches])
         for name in ("vectors", "z", "residual")
     }

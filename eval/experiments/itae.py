@@ -1,92 +1,104 @@
-"""Zero-shot clustering: k-means on the features, with and without attention sinks, against known classes."""
+"""Zero-shot clustering: k-means on features, with and without attention sinks, scored against known classes (ITAE)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from eval.datasets import Classed
-from eval.experiments.specs import Clustering, Row
-from eval.report import published
-from eval.report.results import Cell
 from foir import clustering
 from foir.encoders.base import Encoder
+from foir.encoders.block import LastBlock
 from foir.methods import intervene, itae
 from foir.patches import PatchMask
 from foir.prompts import Prompt
 
+from ..datasets.base import ClassificationDataset
+from ..metrics.retrieval import Mean
+from ..report import published
+from ..report.results import Cell
+from .specs import ExperimentSpec, Row, RunContext
+
 BATCH = 16
-SAMPLE = 2000  # pictures on which it is decided whether there are artifacts, and what tells them
+SAMPLE = 2000  # images for the diagnosis of artifacts
 METRICS = ("ACC", "NMI", "ARI")
 
 
-def run(experiment: Clustering, data: Classed, encoder: Encoder, *, limit: int | None = None) -> list[Cell]:
-    """ACC, NMI and ARI of each row, means over the seeds, of unit features and of features as they leave the model.
+@dataclass(frozen=True)
+class Clustering(ExperimentSpec):
+    """Agreement of k-means on features with the classes.
 
-    Where a sample shows no artifacts the row of ITAE is the plain one, and says so.
+    Attributes:
+        rows: Methods without a prompt; the others are compared with the first.
+        seeds: Starts of k-means, over which the mean is taken.
     """
-    started = time.perf_counter()
-    asked = len(data.pictures) if limit is None else min(limit, len(data.pictures))
-    found = _diagnosed(data, encoder, min(asked, SAMPLE))
-    told: dict[str, Any] = {"artifacts": "none"}
-    if found is not None:
-        told = {"component": found.component, "side": found.side, "artifacts": f"{100 * found.share:.2f} %"}
-    features = _features(data, encoder, experiment.rows, found, asked)
-    classes = data.classes[:asked]
-    seconds = round(time.perf_counter() - started, 1)
-    cells: list[Cell] = []
-    bases: dict[tuple[str, bool], list[float]] = {}
-    for row in experiment.rows:
-        for unit in (True, False):
-            vectors = features[row]
-            if unit:
-                vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-            runs = [
-                clustering.scores(clustering.kmeans(vectors, len(data.names), seed=seed), classes)
-                for seed in range(experiment.seeds)
-            ]
-            about: dict[str, Any] = {
-                "experiment": experiment.name,
-                "dataset": data.name,
-                "encoder": encoder.name,
-                "method": row.method,
-                "options": {"features": "unit" if unit else "raw", **(told if row.method == "itae" else {})},
-                "n": asked,
-                "seconds": seconds,
-                "revisions": {"encoder": encoder.revision},
-            }
-            for metric in METRICS:
-                values = [100 * run[metric] for run in runs]
-                theirs = row.published and published.value(
-                    "itae", "leaderboard", data.name, encoder.name, row.published, metric
-                )
-                reference = None if theirs is None else 100 * theirs
-                cells.append(_cell(about, metric, values, reference))
-                base = bases.setdefault((metric, unit), values)
-                if base is not values:
-                    apart = [value - plain for value, plain in zip(values, base, strict=True)]
-                    cells.append(_cell(about, f"{metric} minus {experiment.rows[0].method}", apart, None))
-    return cells
+
+    data_kind = ClassificationDataset
+    rows: tuple[Row, ...]
+    seeds: int = 5
+
+    def measure(self, data: ClassificationDataset, encoder: Encoder, context: RunContext) -> list[Cell]:
+        """ACC, NMI and ARI of each row, means over the seeds, of unit features and of features as they leave the model.
+
+        Where a sample shows no artifacts the row of ITAE equals the plain one, and its options report that.
+        """
+        started = time.perf_counter()
+        count = context.count(len(data.images))
+        diagnosis = _diagnose(data, encoder, min(count, SAMPLE))
+        artifacts: dict[str, Any] = {"artifacts": "none"}
+        if diagnosis is not None:
+            share = f"{100 * diagnosis.share:.2f} %"
+            artifacts = {"component": diagnosis.component, "side": diagnosis.side, "artifacts": share}
+        features = _features(data, encoder, self.rows, diagnosis, count)
+        builder = self.cells(data, encoder, started, n=count, scale=1)
+        cells: list[Cell] = []
+        bases: dict[tuple[str, bool], np.ndarray] = {}
+        for row in self.rows:
+            for unit in (True, False):
+                options = {"features": "unit" if unit else "raw", **(artifacts if row.method == "itae" else {})}
+                cell = builder.using(method=row.method, options=options)
+                scores = _scores(data, features[row], unit, self.seeds)
+                for metric in METRICS:
+                    values = np.array([100 * run[metric] for run in scores])
+                    reference = row.published and published.value(
+                        "itae", "leaderboard", data.name, encoder.name, row.published, metric
+                    )
+                    cells.append(cell.value(metric, _seed_mean(values), None if reference is None else 100 * reference))
+                    base = bases.setdefault((metric, unit), values)
+                    if base is not values:
+                        difference = _seed_mean(values - base)
+                        cells.append(cell.value(f"{metric} minus {self.rows[0].method}", difference))
+        return cells
 
 
-def _cell(about: dict[str, Any], metric: str, values: Sequence[float], reference: float | None) -> Cell:
-    """A mean over seeds; the interval is that of the seeds, from the least to the largest."""
-    return Cell(
-        **about, metric=metric, value=float(np.mean(values)), low=min(values), high=max(values), published=reference
-    )
+def _scores(data: ClassificationDataset, vectors: np.ndarray, unit: bool, seeds: int) -> list[dict[str, float]]:
+    """The scores of each seed."""
+    if unit:
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    labels = data.labels[: len(vectors)]
+    return [
+        clustering.clustering_scores(clustering.kmeans(vectors, len(data.class_names), seed=seed), labels)
+        for seed in range(seeds)
+        for seed in range(seeds)
+    ]
 
 
-def _diagnosed(data: Classed, encoder: Encoder, count: int) -> itae.Diagnosis | None:
-    """What a sample of the pictures, evenly spaced, says about artifacts."""
-    places = np.unique(np.linspace(0, len(data.pictures) - 1, count).astype(int))
+def _seed_mean(values: np.ndarray) -> Mean:
+    """A mean over seeds; its interval is from the smallest to the largest."""
+    return Mean(float(np.mean(values)), float(values.min()), float(values.max()), values)
 
-    def blocks() -> Any:
-        for start in range(0, len(places), BATCH):
-            images = [data.pictures[place]() for place in places[start : start + BATCH]]
+
+def _diagnose(data: ClassificationDataset, encoder: Encoder, count: int) -> itae.Diagnosis | None:
+    """The artifacts on an evenly spaced sample of the images; None where there are none."""
+    rows = np.unique(np.linspace(0, len(data.images) - 1, count).astype(int))
+
+    def blocks() -> Iterator[LastBlock]:
+        for start in range(0, len(rows), BATCH):
+            images = [data.images[row]() for row in rows[start : start + BATCH]]
             block = encoder.prefix(encoder.pixels(images)).block
             yield from (block.at(i) for i in range(len(images)))
 
@@ -94,18 +106,31 @@ def _diagnosed(data: Classed, encoder: Encoder, count: int) -> itae.Diagnosis | 
 
 
 def _features(
-    data: Classed, encoder: Encoder, rows: Sequence[Row], found: itae.Diagnosis | None, count: int
+    data: ClassificationDataset, encoder: Encoder, rows: Sequence[Row], diagnosis: itae.Diagnosis | None, count: int
 ) -> dict[Row, np.ndarray]:
     """Features as they leave the model, float32 [count, dim]."""
-    made: dict[Row, list[np.ndarray]] = {row: [] for row in rows}
+    batches: dict[Row, list[np.ndarray]] = {row: [] for row in rows}
     whole, mask = Prompt.box(0, 0, 1, 1), PatchMask.everything((1, 1), encoder.grid)
-    for start in tqdm(range(0, count, BATCH), desc="pictures"):
-        images = [load() for load in data.pictures[start : min(start + BATCH, count)]]
+    for start in tqdm(range(0, count, BATCH), desc="images"):
+        images = [load() for load in data.images[start : min(start + BATCH, count)]]
         prefix = encoder.prefix(encoder.pixels(images))
-        for row, parts in made.items():
-            method = "cbir" if row.method == "itae" and found is None else row.method
-            options = {"component": found.component, "side": found.side} if method == "itae" and found else {}
-            features = encoder.finish(prefix, [intervene(method, whole, mask, options)])
-            hidden = encoder.layers[-1].tail(features.z, features.residual)
-            parts.append(encoder.project(encoder.norm(hidden)).detach().float().cpu().numpy())
-    return {row: np.concatenate(parts) for row, parts in made.items()}
+        for row in rows:
+            method, options = row.method, {}
+            if method == "itae" and diagnosis is None:
+                method = "cbir"
+            elif method == "itae" and diagnosis is not None:
+                options = {"component": diagnosis.component, "side": diagnosis.side}
+            output = encoder.finish(prefix, [intervene(method, whole, mask, options)])
+            hidden = encoder.layers[-1].tail(output.z, output.residual)
+            batches[row].append(encoder.project(encoder.norm(hidden)).detach().float().cpu().numpy())
+    return {row: np.concatenate(arrays) for row, arrays in batches.items()}
+
+
+EXPERIMENTS = (
+    Clustering(
+        "itae-table", "ITAE: k-means without attention sinks, with and without registers",
+        ("cifar10", "cifar100", "stl10", "tiny-imagenet"),
+        tuple(f"dinov2-{size}{reg}" for size in ("small", "base", "large", "giant") for reg in ("", "-reg")),
+        (Row("cbir"), Row("itae", published=("ITAE", "test split"))),
+    ),
+)  # fmt: skip

@@ -1,16 +1,14 @@
-"""The MaO paper's tables, and needles: instances found on scenes of many objects."""
+"""The tables of the MaO paper. Its numbers are in eval/report/published."""
 
 from __future__ import annotations
 
-from eval.experiments.specs import Needles, Proposing, Row
-
-BOXES = ("annotated", "detected")
-LEANING = {"alpha": 1.0, "steps": 40}  # what needles-dev chose for mini: foir.small_objects.mao.MODES["mini"]
+from .instance_retrieval import BOXES, InstanceRetrieval
+from .specs import Row
 
 
-def _main(encoder: str, plain: str) -> Needles:
-    """The main table for one backbone; what its plain feature is called there."""
-    own = tuple(
+def _main_table(encoder: str, plain: str) -> InstanceRetrieval:
+    """The main table for one backbone; `plain` is the paper's name of its plain feature."""
+    mao = tuple(
         Row("mao", {"boxes": boxes, **({"trained": True} if trained else {})},
             published=("MaO", "fine-tuned" if trained else "zero-shot"))
         for boxes in BOXES for trained in (False, True)
@@ -20,7 +18,7 @@ def _main(encoder: str, plain: str) -> Needles:
         for name in ("GSS", "SuperGlobal", "AMES", "alpha-CLIP", "PDM")
         for state in ("zero-shot", "fine-tuned", "unstated")
     )
-    return Needles(
+    return InstanceRetrieval(
         f"mao-main-{encoder}",
         f"MaO, main table: VoxDet, PerMiR and INSTRE with {encoder}",
         ("voxdet", "permir", "instre-xs", "instre-xxs"),
@@ -30,73 +28,20 @@ def _main(encoder: str, plain: str) -> Needles:
             Row("cls", {"trained": True}, published=(plain, "fine-tuned")),
             Row("gem", published=("GeM", "zero-shot")),
             *(Row(method, {"boxes": boxes}) for boxes in BOXES for method in ("mean", "max", "maskinversion")),
-            *own,
+            *mao,
             *others,
         ),
         ("SoIR README", "main (papernotes digest)"),
     )
 
 
-EXPERIMENTS: tuple[Needles | Proposing, ...] = (
-    Needles(
-        "needles-playroom",
-        "Toys that no model here was trained on, 0.5 to 5 % of scenes with up to 30 things",
-        ("needles-playroom",),
-        ("mini",),
-        (
-            Row("cls"),
-            Row("gem"),
-            *(
-                Row(method, {"boxes": boxes, **options})
-                for boxes in BOXES
-                for method, options in (("mean", {}), ("max", {}), ("full-image", LEANING), ("mao", LEANING))
-            ),
-            *(
-                Row(method, {"trained": True, **options})
-                for method, options in (
-                    ("cls", {}),
-                    ("mean", {"boxes": "annotated"}),
-                    ("mao", {"boxes": "annotated", **LEANING}),
-                )
-            ),
-        ),
-    ),
-    Needles(
-        "needles-dev",
-        "How much Stage B of MaO should lean on the crops' own vectors, and for how long, for mini",
-        ("needles-dev",),
-        ("mini",),
-        (
-            Row("cls"),
-            Row("mean", {"boxes": "annotated"}),
-            *(
-                Row("mao", {"boxes": "annotated", "alpha": alpha, "steps": steps})
-                for alpha in (0.1, 0.3, 1.0, 3.0)
-                for steps in (20, 40)
-            ),
-            Row("mao", {"boxes": "annotated"}),
-        ),
-    ),
-    Needles(
-        "needles-resolution",
-        "The same scenes at half and at double resolution",
-        ("needles-playroom-320", "needles-playroom-1280"),
-        ("mini",),
-        (Row("cls"), Row("mean", {"boxes": "annotated"}), Row("mao", {"boxes": "annotated", **LEANING})),
-    ),
-    Proposing(
-        "proposals",
-        "Objects that the class-free proposals of mini find",
-        ("playroom-captions", "coco-small-captions"),
-        ("mini",),
-    ),
-    _main("dinov2-base", "DINOv2"),
-    _main("clip-base-projected", "CLIP"),
-    _main("siglip-base", "SigLIP"),
-    Needles(
-        "mao-ablation",
-        "MaO, ablation: backbone, full-image optimisation, all objects jointly",
-        ("voxdet",),
+ABLATION = (("full-image", "+full-image optimisation"), ("mao", "+multi-object optimisation (MaO)"))
+EXPERIMENTS = (
+    _main_table("dinov2-base", "DINOv2"),
+    _main_table("clip-base-projected", "CLIP"),
+    _main_table("siglip-base", "SigLIP"),
+    InstanceRetrieval(
+        "mao-ablation", "MaO, ablation: backbone, full-image optimisation, all objects jointly", ("voxdet",),
         ("dinov2-base",),
         (
             Row("cls", published=("MaO", "backbone zero-shot")),
@@ -104,13 +49,10 @@ EXPERIMENTS: tuple[Needles | Proposing, ...] = (
             *(
                 Row(method, {"boxes": boxes, "trained": True}, published=("MaO", name))
                 for boxes in BOXES
-                for method, name in (
-                    ("full-image", "+full-image optimisation"),
-                    ("mao", "+multi-object optimisation (MaO)"),
-                )
+                for method, name in ABLATION
             ),
             *(Row(method, {"boxes": boxes}) for boxes in BOXES for method in ("full-image", "released", "mao")),
         ),
         ("ablation",),
     ),
-)
+)  # fmt: skip

@@ -1,37 +1,63 @@
-"""What query perturbation adds to the time of a picture, beside the model's own encoding, in one run."""
+"""The time that query perturbation adds to an image, beside the model's own encoding, in one run."""
 
 from __future__ import annotations
 
 import csv
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from eval.experiments.specs import Cost
-from eval.report import published
-from eval.report.results import Cell
 from foir.image_text import ImageTextModel
 from foir.patches import rasterise
 from foir.playroom import compose
 from foir.prompts import Prompt
 
+from ..report import published
+from ..report.results import Cell, CellBuilder
+from .specs import ImageTextSpec, RunContext
+
 BATCH, OBJECTS = 32, 10
-ON_CPU = 2  # pictures a batch there: an image tower of a billion weights takes some ten seconds for each
+CPU_BATCH = 2  # an image tower of a billion weights takes some ten seconds for each image
 RUNS = 3
 
 
-def cost(experiment: Cost, model: ImageTextModel, batch: int | None = None) -> list[Cell]:
-    """Milliseconds a picture of the image tower, the subspaces and the pulled queries, and their share in percent.
+@dataclass(frozen=True)
+class PerturbationCost(ImageTextSpec):
+    """The time that query perturbation adds to an image, beside the paper's measurements; needs no data."""
 
-    Args:
-        experiment: The table.
-        model: Opened; random weights cost what trained ones do.
-        batch: Pictures at a time; 32 on a GPU, two on a CPU if left out.
-    """
-    count = batch or (BATCH if model.device.startswith("cuda") else ON_CPU)
+    data_kind = None
+
+    def measure(self, data: None, model: ImageTextModel, context: RunContext) -> list[Cell]:
+        """Milliseconds per image of the image tower, the subspaces and the perturbed queries, and shares in percent.
+
+        The batch has `limit` images; 32 on a GPU and two on a CPU without a limit. Random weights cost what trained
+        ones do.
+        """
+        count = context.limit or (BATCH if model.device.startswith("cuda") else CPU_BATCH)
+        times = _step_times(model, count)
+        options = {"device": _device_name(model.device), "objects": OBJECTS}
+        builder = CellBuilder(self.name, "none", model.name, {"encoder": model.revision}, "qpert", options, count)
+        cells = [
+            builder.using(options={**options, "step": step}, unit="ms").value("ms per image", ms)
+            for step, ms in times.items()
+        ]
+        plain = times["image encoding"] + times["vectors"]
+        added = times["subspaces"] + times["vectors, pulled"] - times["vectors"]
+        per_object = 1e3 * times["subspaces"] / OBJECTS
+        return [
+            *cells,
+            builder.value("subspaces of image encoding", 100 * (times["subspaces"] / times["image encoding"])),
+            builder.value("added to all", 100 * (added / plain)),
+            builder.using(unit="µs").value("subspaces of an object", per_object),
+            *_published_cells(self.name),
+        ]
+
+
+def _step_times(model: ImageTextModel, count: int) -> dict[str, float]:
+    """Milliseconds per image of each step."""
     images = [compose("held-out", number).image for number in range(count)]
     rng = np.random.default_rng(0)
     regions = []
@@ -41,64 +67,45 @@ def cost(experiment: Cost, model: ImageTextModel, batch: int | None = None) -> l
         boxes = np.concatenate([corners, corners + sides], 1).tolist()
         regions.append([rasterise(Prompt.box(*box).fit(image.size), image.size, model.grid) for box in boxes])
     tokens = model.encode_images(images)
-    pull = model.perturbation(tokens, regions, strength=1.0)
-    times = {
-        "image encoding": _ms(lambda: model.encode_images(images), model.device) / count,
-        "vectors": _ms(lambda: model.image_vectors(tokens), model.device) / count,
-        "subspaces": _ms(lambda: model.perturbation(tokens, regions), model.device) / count,
-        "vectors, pulled": _ms(lambda: model.image_vectors(tokens, pull), model.device) / count,
+    perturbation = model.perturbation(tokens, regions, strength=1.0)
+    steps: dict[str, Callable[[], object]] = {
+        "image encoding": lambda: model.encode_images(images),
+        "vectors": lambda: model.image_vectors(tokens),
+        "subspaces": lambda: model.perturbation(tokens, regions),
+        "vectors, pulled": lambda: model.image_vectors(tokens, perturbation),
     }
-    about: dict[str, Any] = {
-        "experiment": experiment.name,
-        "dataset": "none",
-        "encoder": model.name,
-        "method": "qpert",
-        "n": count,
-        "revisions": {"encoder": model.revision},
-    }
-    options = {"device": _device(model.device), "objects": OBJECTS}
-    cells = [
-        Cell(**about, options={**options, "step": s}, metric="ms per image", value=ms, unit="ms")
-        for s, ms in times.items()
-    ]
-    own = times["image encoding"] + times["vectors"]
-    extra = times["subspaces"] + times["vectors, pulled"] - times["vectors"]
-    parts = {"subspaces of image encoding": times["subspaces"] / times["image encoding"], "added to all": extra / own}
-    cells += [Cell(**about, options=options, metric=name, value=100 * share) for name, share in parts.items()]
-    per_object = 1e3 * times["subspaces"] / OBJECTS
-    cells.append(Cell(**about, options=options, metric="subspaces of an object", value=per_object, unit="µs"))
-    return cells + _theirs(experiment)
+    return {name: _median_ms(step, model.device) / count for name, step in steps.items()}
 
 
-def _ms(step: Callable[[], object], device: str) -> float:
-    """Median milliseconds of a step, after it has run once."""
+def _median_ms(step: Callable[[], object], device: str) -> float:
+    """Median milliseconds of a step, after a first run that does not count."""
     step()
-    spent = []
+    times = []
     for _ in range(RUNS):
-        _wait(device)
+        _synchronize(device)
         started = time.perf_counter()
         step()
-        _wait(device)
-        spent.append(1e3 * (time.perf_counter() - started))
-    return float(np.median(spent))
+        _synchronize(device)
+        times.append(1e3 * (time.perf_counter() - started))
+    return float(np.median(times))
 
 
-def _wait(device: str) -> None:
+def _synchronize(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize()
 
 
-def _device(device: str) -> str:
+def _device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device.startswith("cuda") else f"{device}, {torch.get_num_threads()} threads"
 
 
-def _theirs(experiment: Cost) -> list[Cell]:
-    """What the paper measured, on its own machines."""
+def _published_cells(experiment: str) -> list[Cell]:
+    """The paper's measurements on its own machines."""
+    builder = CellBuilder(experiment, "none", "blip2", {}, unit="ms")
     with (published.FOLDER / "qpert_tableB.csv").open(newline="", encoding="utf-8") as file:
         return [
-            Cell(
-                experiment.name, "none", "blip2", row["method"], {"device": row["variant"]}, row["metric"], None,
-                unit="ms", published=float(row["value"]), status="published_only",
+            builder.using(method=row["method"], options={"device": row["variant"]}).missing(
+                row["metric"], float(row["value"]), "published_only"
             )
             for row in csv.DictReader(file)
-        ]  # fmt: skip
+        ]

@@ -1,57 +1,70 @@
-"""How many annotated objects class-free proposals find."""
+"""Recall of annotated objects by class-agnostic proposals."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 from tqdm import tqdm
 
-from eval.datasets import Captioned
-from eval.experiments.specs import Proposing
-from eval.metrics.retrieval import image_mean
-from eval.report.results import Cell
 from foir.encoders.base import Encoder
-from foir.segment.boxes import iou
-from foir.segment.regions import FEWEST, MOST, SURE, RegionProposer
+from foir.segment.regions import MAX_REGIONS, MIN_REGIONS, MIN_SCORE, RegionProposer
 
-FOUND = 0.5  # IoU of the boxes
-SMALL = 0.05  # share of the picture
+from ..datasets.base import CaptionedDataset
+from ..metrics.retrieval import image_mean
+from ..report.results import Cell
+from .specs import ExperimentSpec, RunContext
+
+MIN_IOU = 0.5  # of the boxes
+SMALL = 0.05  # share of the image
+DEFAULT = "kept"  # the number of proposals that is kept by default
 
 
-def run(experiment: Proposing, data: Captioned, encoder: Encoder, *, limit: int | None = None) -> list[Cell]:
-    """Recall at IoU 0.5 of so many proposals, and of those that are kept by default; `limit` pictures."""
-    started = time.perf_counter()
-    grow = RegionProposer(encoder)
-    most = max(experiment.depths)
-    rows: dict[str, list[bool]] = {"kept": [], **{str(depth): [] for depth in experiment.depths}}
-    owner, small, counts = [], [], []
-    for number, load in enumerate(tqdm(data.pictures[:limit], desc="pictures")):
-        image, boxes = load(), np.array(data.boxes["annotated"][number], float).reshape(-1, 4)
-        found = grow(image).best(fewest=most, most=most)
-        proposed = np.array([region.box for region in found]).reshape(-1, 4)
-        kept = min(max(sum(region.score > SURE for region in found), FEWEST), MOST)
-        counts.append(kept)
-        for box in boxes:
-            overlap = iou(box, proposed) >= FOUND
-            for name, values in rows.items():
-                values.append(bool(overlap[: kept if name == "kept" else int(name)].any()))
-            owner.append(number)
-            small.append((box[2] - box[0]) * (box[3] - box[1]) < SMALL * image.width * image.height)
-    cells = []
-    seconds, pictures = round(time.perf_counter() - started, 1), np.array(owner)
-    for name, values in rows.items():
-        for size, inside in (("", np.ones(len(small), bool)), ("below 5 %", np.array(small, bool))):
-            if not inside.any():
-                continue
-            about: dict[str, Any] = {"boxes": name if name != "kept" else f"kept, {np.mean(counts):.1f} a picture"}
-            mean = image_mean(np.array(values)[inside].astype(float), pictures[inside])
-            cells.append(
-                Cell(
-                    experiment.name, data.name, encoder.name, "regions", about | ({"size": size} if size else {}),
-                    f"recall at IoU {FOUND}", 100 * mean.value, 100 * mean.low, 100 * mean.high,
-                    n=int(inside.sum()), seconds=seconds, revisions={"encoder": encoder.revision},
-                )
-            )  # fmt: skip
-    return cells
+@dataclass(frozen=True)
+class ProposalRecall(ExperimentSpec):
+    """Recall of the annotated objects at each number of proposals."""
+
+    data_kind = CaptionedDataset
+    depths: tuple[int, ...] = (5, 10, 20, 50)
+
+    def measure(self, data: CaptionedDataset, encoder: Encoder, context: RunContext) -> list[Cell]:
+        """Recall at IoU 0.5 for each number of proposals, and for the number kept by default; `limit` images."""
+        started = time.perf_counter()
+        propose = RegionProposer(encoder)
+        most = max(self.depths)
+        hits: dict[str, list[bool]] = {DEFAULT: [], **{str(depth): [] for depth in self.depths}}
+        images, small, counts = [], [], []
+        for number, load in enumerate(tqdm(data.images[: context.limit], desc="images")):
+            image, boxes = load(), np.array(data.boxes["annotated"][number], float).reshape(-1, 4)
+            regions = propose(image).top(min_count=most, max_count=most)
+            proposals = np.array([region.box for region in regions], float).reshape(-1, 4)
+            kept = min(max(sum(region.score > MIN_SCORE for region in regions), MIN_REGIONS), MAX_REGIONS)
+            counts.append(kept)
+            overlaps = box_iou(torch.from_numpy(boxes), torch.from_numpy(proposals)).numpy() >= MIN_IOU
+            for box, overlap in zip(boxes, overlaps, strict=True):
+                for name, values in hits.items():
+                    values.append(bool(overlap[: kept if name == DEFAULT else int(name)].any()))
+                images.append(number)
+                small.append((box[2] - box[0]) * (box[3] - box[1]) < SMALL * image.width * image.height)
+        builder = self.cells(data, encoder, started, method="regions")
+        cells = []
+        for name, values in hits.items():
+            label = f"{name}, {np.mean(counts):.1f} a picture" if name == DEFAULT else name
+            for size, inside in (("", np.ones(len(small), bool)), ("below 5 %", np.array(small, bool))):
+                if inside.any():
+                    mean = image_mean(np.array(values)[inside].astype(float), np.array(images)[inside])
+                    options = {"boxes": label, **({"size": size} if size else {})}
+                    cell = builder.using(options=options, n=int(inside.sum()))
+                    cells.append(cell.value(f"recall at IoU {MIN_IOU}", mean))
+        return cells
+
+
+EXPERIMENTS = (
+    ProposalRecall(
+        "proposals", "Objects found by mini's class-agnostic proposals", ("playroom-captions", "coco-small-captions"),
+        ("mini",),
+    ),
+)  # fmt: skip

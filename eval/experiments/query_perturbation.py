@@ -1,84 +1,94 @@
-"""Recall between words and pictures whose queries are pulled at objects, overall and by the objects' size."""
+"""Recall between texts and images whose queries are perturbed towards objects, overall and by the objects' size."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from eval.datasets import Captioned
-from eval.experiments.specs import Perturbed, Row
-from eval.experiments.text_retrieval import word_vectors
-from eval.metrics.recall import harmonic_mean, size_bins
-from eval.metrics.retrieval import Mean, image_mean
-from eval.metrics.text_ranking import ranks
-from eval.report import published
-from eval.report.results import Cell
 from foir.image_text import ImageTextModel
 
+from ..datasets.base import CaptionedDataset
+from ..metrics.recall import harmonic_mean, size_bins
+from ..metrics.retrieval import Mean, image_mean
+from ..report import published
+from ..report.results import Cell, CellBuilder
+from .specs import ImageTextSpec, Row, RunContext
+from .text_ranking import rank_rows
+from .text_retrieval import text_vectors
+
+METHODS = ("plain", "qpert", "oes")
 SMALL = "0-10%"
-# The paper's names of what it prints; where a table says R@1 its numbers are those of mR@1 (specification, section 5).
+# The paper's names of its metrics; where a table has R@1 its numbers are those of mR@1 (specification, section 5).
 PRINTED = {"mR@1": "R@1 as printed (magnitudes fit mR@1, see qpert.md)"}
 
 
-def run(experiment: Perturbed, data: Captioned, model: ImageTextModel, *, limit: int | None = None) -> list[Cell]:
-    """R@k both ways for each row, overall and by the size of the largest object; `limit` query pictures.
+@dataclass(frozen=True)
+class QueryPerturbation(ImageTextSpec):
+    """Recall between texts and images whose queries are perturbed towards objects (Q-Pert).
 
-    Raises:
-        Unavailable: The model has no words, or nothing in it can be pulled at.
+    Attributes:
+        rows: `method` is "plain", "qpert", "oes" (object embeddings), or another paper's, whose numbers are copied;
+            options: "boxes" ("annotated" or "detected"), "theta", "strength", "weight", "mode". Theta and strength
+            default to the model's.
+        ks: Depths of recall.
+        tables: Their numbers in the paper.
+        best_of_grid: Report the row with the best mR@1 from texts to images: the rows are a grid of hyper-parameters.
     """
-    started = time.perf_counter()
-    words = word_vectors(model, data.captions)
-    owner = np.repeat(np.arange(len(data.pictures)), [len(said) for said in data.captions])
-    rows = [row for row in experiment.rows if _can(row, data)]
-    found, sizes = ranks(data, model, rows, words, owner)
-    bins = size_bins(data.boxes[data.binned], sizes) if data.binned in data.boxes else None
-    asked = len(data.pictures) if limit is None else min(limit, len(data.pictures))
-    texts = owner < asked
-    seconds = round(time.perf_counter() - started, 1)
-    cells: list[Cell] = []
-    bases: dict[tuple[str, ...], Mean] = {}
-    for row in experiment.rows:
-        ranked: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        if row in found:
-            by_text, by_picture = found[row]
-            ranked = {"t2i": (by_text[texts], owner[texts]), "i2t": (by_picture[:asked], np.arange(asked))}
-        for direction in ("t2i", "i2t"):
-            about: dict[str, Any] = {
-                "experiment": experiment.name,
-                "dataset": data.name,
-                "encoder": model.name,
-                "method": row.method,
-                "seconds": seconds,
-                "revisions": {"encoder": model.revision},
-            }
-            options = {**row.options, "direction": direction}
-            if direction not in ranked:
-                cells += _not_run(experiment, row, about, options)
-                continue
-            rank, images = ranked[direction]
-            for metric, part, mean, n in _means(experiment.ks, rank, images, bins):
-                shown = options | part
-                published = _published(experiment, row, about, direction, metric, part)
-                cells.append(_cell(about | {"options": shown, "n": n}, metric, mean, published))
-                base = bases.setdefault((direction, metric, *part.values()), mean)
-                if base is not mean:
-                    name = f"{metric} minus {rows[0].method}"
-                    cells.append(_cell(about | {"options": shown, "n": n}, name, mean.minus(base), None))
-    return cells + (_chosen(cells) if experiment.chosen else [])
+
+    data_kind = CaptionedDataset
+    rows: tuple[Row, ...]
+    ks: tuple[int, ...] = (1, 5, 10)
+    tables: tuple[str, ...] = ()
+    best_of_grid: bool = False
+
+    def measure(self, data: CaptionedDataset, model: ImageTextModel, context: RunContext) -> list[Cell]:
+        """R@k in both directions for each row, overall and by the size of the largest object; `limit` query images.
+
+        Raises:
+            Unavailable: The model encodes no texts, or has no queries that can be perturbed.
+        """
+        started = time.perf_counter()
+        texts, owner = text_vectors(model, data), data.text_images
+        rows = [row for row in self.rows if _can_run(row, data)]
+        ranks, sizes = rank_rows(data, model, rows, texts)
+        bins = size_bins(data.boxes[data.size_boxes], sizes) if data.size_boxes in data.boxes else None
+        count = context.count(len(data.images))
+        selected = owner < count
+        builder = self.cells(data, model, started)
+        cells: list[Cell] = []
+        bases: dict[tuple[str, ...], Mean] = {}
+        for row in self.rows:
+            for direction in ("t2i", "i2t"):
+                cell = builder.using(method=row.method, options={**row.options, "direction": direction})
+                if row not in ranks:
+                    cells += _missing(self, row, cell)
+                    continue
+                by_text, by_image = ranks[row]
+                rank, images = by_image[:count], np.arange(count)
+                if direction == "t2i":
+                    rank, images = by_text[selected], owner[selected]
+                for metric, group, mean, n in _means(self.ks, rank, images, bins):
+                    base = bases.setdefault((direction, metric, *group.values()), mean)
+                    reference = published_value(self, row, cell, metric, group)
+                    baselines = {} if base is mean else {rows[0].method: base}
+                    cells += cell.using(options={**cell.options, **group}, n=n).compared(
+                        metric, mean, baselines, reference
+                    )
+        return cells + (_best_of_grid(cells) if self.best_of_grid else [])
 
 
-def _can(row: Row, data: Captioned) -> bool:
-    return row.method == "plain" or (row.method in ("qpert", "oes") and row.options["boxes"] in data.boxes)
+def _can_run(row: Row, data: CaptionedDataset) -> bool:
+    return row.method == "plain" or (row.method in METHODS and row.options["boxes"] in data.boxes)
 
 
 def _means(
     ks: Sequence[int], rank: np.ndarray, images: np.ndarray, bins: np.ndarray | None
 ) -> Iterator[tuple[str, dict[str, Any], Mean, int]]:
-    """Metric, what part of the items it is of, its value, and how many items."""
+    """Metric, the group of items that it covers, its mean, and the number of items."""
     for k in ks:
         yield f"R@{k}", {}, image_mean(rank < k, images), len(rank)
     if bins is None:
@@ -88,44 +98,64 @@ def _means(
         yield f"mR@{k}", {"bins": filled}, harmonic_mean(rank < k, images, bins), len(rank)
     for number in np.unique(bins[images]).tolist():
         inside = bins[images] == number
-        part = {"bin": SMALL if number == 0 else f"{10 * number}-{10 * number + 10}%"}
-        yield "R@1", part, image_mean(rank[inside] < 1, images[inside]), int(inside.sum())
+        group = {"bin": SMALL if number == 0 else f"{10 * number}-{10 * number + 10}%"}
+        yield "R@1", group, image_mean(rank[inside] < 1, images[inside]), int(inside.sum())
 
 
-def _chosen(cells: Sequence[Cell]) -> list[Cell]:
-    """The best of a grid once more, under a metric of its own; none where no size is known."""
+def _best_of_grid(cells: Sequence[Cell]) -> list[Cell]:
+    """The best of a grid again, as a metric of its own; none where no size is known."""
     grid = [c for c in cells if c.metric == "mR@1" and c.method == "qpert" and c.options["direction"] == "t2i"]
     best = max(grid, key=lambda cell: cell.value or 0.0, default=None)
     return [] if best is None else [replace(best, metric="mR@1, best of the grid")]
 
 
-def _not_run(experiment: Perturbed, row: Row, about: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[Cell]:
-    """A row of another paper, or one whose boxes are not there."""
+def _missing(experiment: QueryPerturbation, row: Row, cell: CellBuilder) -> Iterator[Cell]:
+    """The cells of a row of another paper, or of one whose boxes the data set does not have."""
+    status = "not_run" if row.method in METHODS else "published_only"
     for metric in (f"R@{k}" for k in experiment.ks):
-        theirs = _published(experiment, row, about, str(options["direction"]), metric, {})
-        status = "not_run" if row.method in ("plain", "qpert", "oes") else "published_only"
-        if status == "not_run" or theirs is not None:
-            yield Cell(**about, options=options, metric=metric, value=None, published=theirs, status=status)
+        reference = published_value(experiment, row, cell, metric, {})
+        if status == "not_run" or reference is not None:
+            yield cell.missing(metric, reference, status)
 
 
-def _published(
-    experiment: Perturbed, row: Row, about: Mapping[str, Any], direction: str, metric: str, part: Mapping[str, Any]
+def published_value(
+    experiment: QueryPerturbation, row: Row, cell: CellBuilder, metric: str, group: Mapping[str, Any]
 ) -> float | None:
-    if row.published is None or part.get("bin", SMALL) != SMALL:
+    """The paper's value of a row in the direction of `cell`; None where it has none."""
+    if row.published is None or group.get("bin", SMALL) != SMALL:
         return None
     name, variant = row.published
-    metric = f"{metric} (area<10%)" if "bin" in part else metric
+    direction = str(cell.options["direction"])
+    metric = f"{metric} (area<10%)" if "bin" in group else metric
     if variant and direction != "t2i":
         return None
     names = (name, variant or direction.upper())
-    for table in experiment.tables:
-        for written in (metric, PRINTED.get(metric, metric)):
-            found = published.value("qpert", table, about["dataset"], about["encoder"], names, written)
-            if found is not None:
-                return found
-    return None
+    values = (
+        published.value("qpert", table, cell.dataset, cell.encoder, names, printed)
+        for table in experiment.tables
+        for printed in (metric, PRINTED.get(metric, metric))
+    )
+    return next((value for value in values if value is not None), None)
 
 
-def _cell(about: Mapping[str, Any], metric: str, mean: Mean, published: float | None) -> Cell:
-    value, low, high = (100 * part for part in (mean.value, mean.low, mean.high))
-    return Cell(**about, metric=metric, value=value, low=low, high=high, published=published)
+EXPERIMENTS = (
+    QueryPerturbation(
+        "mini-perturbing",
+        "Q-Pert on mini: recall overall and on images whose objects are all small",
+        ("playroom-captions", "coco-small-captions"),
+        ("mini",),
+        (
+            Row("plain"),
+            *(
+                Row("qpert", {"boxes": "annotated", "weight": weight, "strength": strength, "theta": 0.95})
+                for weight in ("1", "1-S")
+                for strength in (0.2, 0.6, 1.0, 2.0)
+            ),
+            *(
+                Row("qpert", {"boxes": "annotated", "mode": mode, "strength": 1.0, "theta": 0.95})
+                for mode in ("orthogonal", "legacy")
+            ),
+            Row("oes", {"boxes": "annotated"}),
+        ),
+    ),
+)

@@ -1,4 +1,4 @@
-"""Results kept between runs: arrays named by all that went into them, so that a killed run goes on where it was."""
+"""A cache of results between runs: arrays keyed by all that they depend on, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-FORMAT = 1  # raise it when the meaning of what is kept changes
+FORMAT = 1  # to be raised when the meaning of the arrays changes
 
 
-class Store:
+class ResultsCache:
     """A folder of arrays."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep them in `folder`, which is made when the first is written."""
+        """Use `folder`, which is created at the first write."""
         self.folder = folder
 
-    def get(self, facts: Any, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """What was kept under these facts, else what `make` gives, kept from now on.
+    def get(self, key: Any, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Return the arrays of a key; compute and write them if they are missing or damaged.
 
         Args:
-            facts: All that the result depends on, as JSON can write it.
-            make: Gives named arrays.
+            key: All that the result depends on; must be JSON-serialisable.
+            compute: Returns named arrays.
         """
-        name = hashlib.sha256(json.dumps([FORMAT, facts], sort_keys=True).encode()).hexdigest()[:32]
+        name = hashlib.sha256(json.dumps([FORMAT, key], sort_keys=True).encode()).hexdigest()[:32]
         path = self.folder / f"{name}.npz"
         try:
-            with np.load(path) as kept:
-                return {key: kept[key] for key in kept.files}
-        except (OSError, ValueError, EOFError, KeyError, BadZipFile):  # absent, or cut short by a full disk: made again
+            with np.load(path) as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile):  # missing, or cut short by a full disk
             pass
-        arrays = make()
+        arrays = compute()
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        with part.open("wb") as file:
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        with partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        part.replace(path)
+        partial.replace(path)
         return arrays

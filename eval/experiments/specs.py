@@ -1,10 +1,24 @@
-"""Every experiment as data: on which pictures, with which encoder, which rows, which metric."""
+"""What every experiment shares: its declaration, a row of its table, and the context of a run."""
 
 from __future__ import annotations
 
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from foir import encoders, image_text
+from foir.filenames import safe_name
+from foir.image_text import ImageTextModel
+
+from .. import datasets
+from ..datasets.base import Dataset
+from ..report.results import Cell, CellBuilder
+from .results_cache import ResultsCache
+
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,10 +28,10 @@ class Row:
     Attributes:
         method: A method or chain.
         options: Its options.
-        mode: "query", or "query-db" to show the gallery through the query's heads too.
-        prompt: "box", "segment" or "point"; see `eval.experiments.pointing`.
-        noise: Largest shift of a box's sides in pixels, 0 for none.
-        published: What the paper calls method and variant, where it has this row.
+        mode: "query", or "query-db" to apply the query's head gate to the gallery too.
+        prompt: "box", "segment" or "point"; see `query_prompts`.
+        noise: Largest shift of a box's sides in pixels; 0 for none.
+        published: The paper's names of method and variant, where it has this row.
     """
 
     method: str
@@ -28,195 +42,119 @@ class Row:
     published: tuple[str, str] | None = None
 
     @property
-    def shown(self) -> dict[str, Any]:
-        """How it is asked, beside the method's own options, as cells name it."""
+    def prompt_options(self) -> dict[str, Any]:
+        """Prompt, mode and noise as cells report them, beside the method's options."""
         noise = {"noise": self.noise} if self.noise else {}
         mode = {"mode": self.mode} if self.mode != "query" else {}
         return {"prompt": self.prompt, **mode, **noise}
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """A table.
+class RunContext:
+    """How an experiment is run.
 
     Attributes:
-        name: What `python -m eval run` calls it.
+        device: "cpu", "cuda", "mps" or "auto".
+        dtype: "float32", "bfloat16" or "float16".
+        pretrained: False for random weights of the true architecture.
+        limit: Number of query images; None for all. The gallery is always whole.
+        results: Folder of caches and figures.
+        adapter: Fine-tuned rows from `foir.small_objects.finetune`.
+    """
+
+    device: str = "auto"
+    dtype: str = "float32"
+    pretrained: bool = True
+    limit: int | None = None
+    results: Path = Path("results")
+    adapter: Path | None = None
+    _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def cache(self) -> ResultsCache:
+        """Results of earlier runs."""
+        return ResultsCache(self.results / "kept")
+
+    def load_dataset(self, name: str, kind: type[_Kind]) -> _Kind:
+        """Load a data set; it is kept until another one is loaded."""
+        if name not in self._loaded:
+            self._loaded.clear()
+            self._loaded[name] = datasets.load(name, kind)
+        data: _Kind = self._loaded[name]
+        return data
+
+    def count(self, available: int) -> int:
+        """The number of query images out of those available."""
+        return available if self.limit is None else min(self.limit, available)
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """How models are loaded."""
+        return {"device": self.device, "dtype": self.dtype, "pretrained": self.pretrained}
+
+
+@dataclass(frozen=True)
+class ExperimentSpec(ABC):
+    """An experiment: its declaration, and how it is measured on one data set with one encoder.
+
+    Attributes:
+        data_kind: Kind of its data sets; None where it needs no data.
+        name: Its name for `python -m eval run`.
         title: One line for `python -m eval list`.
-        datasets: Registry ids; --dataset picks one, or another.
-        encoders: Registry ids; --encoder picks one, or another.
-        rows: In the table's order; the first is what the others are compared with.
-        k: Depth of the metrics.
-        metrics: "MP", "MAP" (means over categories, as in the paper) or "P" (mean over query pictures).
-        by: Also split by the number of objects asked for on the query picture: "objects" for just so many, "at-least"
-            for so many or more; "" for no split.
-        table: How the PHS paper numbers it, where it is one of its tables.
+        datasets: Registry names; --dataset replaces them.
+        encoders: Registry names; --encoder replaces them.
     """
 
-    name: str
-    title: str
-    datasets: tuple[str, ...]
-    encoders: tuple[str, ...]
-    rows: tuple[Row, ...]
-    k: int
-    metrics: tuple[str, ...] = ("MP",)
-    table: str = ""
-    by: str = ""
-
-
-@dataclass(frozen=True)
-class Counting:
-    """How many objects a query picture has, as shares of the pictures; needs no encoder."""
-
-    name: str
-    title: str
-    datasets: tuple[str, ...]
-    encoders: tuple[str, ...] = ("none",)
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure of pictures; `what` is a function of `eval.experiments.figures`, the other fields as in `Experiment`."""
-
-    name: str
-    title: str
-    datasets: tuple[str, ...]
-    encoders: tuple[str, ...]
-    what: str
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """Recall at each of `ks` between words and pictures, both ways; the other fields as in `Experiment`."""
-
-    name: str
-    title: str
-    datasets: tuple[str, ...]
-    encoders: tuple[str, ...]
-    ks: tuple[int, ...] = (1, 5, 10)
-
-
-@dataclass(frozen=True)
-class Captioning:
-    """CIDEr of a model's captions beside two baselines; the fields as in `Experiment`."""
-
+    data_kind: ClassVar[type[Any] | None] = Dataset
     name: str
     title: str
     datasets: tuple[str, ...]
     encoders: tuple[str, ...]
 
+    def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
+        """Load the data set and the encoder, and measure every row.
 
-@dataclass(frozen=True)
-class Perturbed:
-    """Recall between words and pictures whose queries are pulled at objects (Q-Pert).
+        Raises:
+            Unavailable: The data set or the encoder is unknown, or its files are missing.
+        """
+        data = None if self.data_kind is None else context.load_dataset(dataset, self.data_kind)
+        return self.measure(data, self.load_model(encoder, context), context)
 
-    Attributes:
-        name: What `python -m eval run` calls it.
-        title: One line for `python -m eval list`.
-        datasets: Registry ids of pictures with captions and boxes.
-        encoders: Names of models; --encoder picks one, or another.
-        rows: `method` is "plain", "qpert", "oes" (object embeddings), or another paper's, whose numbers are copied;
-            options: "boxes" ("annotated" or "detected"), "theta", "strength", "weight", "mode". A model's own choice
-            stands where theta or strength is left out.
-        ks: Depths of recall.
-        tables: How the paper numbers it.
-        chosen: Name the row with the best mR@1 from words to pictures: the rows are a grid of hyper-parameters.
-    """
+    def load_model(self, name: str, context: RunContext) -> Any:
+        """Load what `measure` takes as its model: an encoder."""
+        return encoders.load(name, **context.model_options)
 
-    name: str
-    title: str
-    datasets: tuple[str, ...]
-    encoders: tuple[str, ...]
-    rows: tuple[Row, ...]
-    ks: tuple[int, ...] = (1, 5, 10)
-    tables: tuple[str, ...] = ()
-    chosen: bool = False
+    @abstractmethod
+    def measure(self, data: Any, model: Any, context: RunContext) -> list[Cell]:
+        """Measure every row.
 
+        Args:
+            data: A data set of the kind `data_kind`.
+            model: From `load_model`.
+            context: How the experiment is run.
+        """
 
-@dataclass(frozen=True)
-class Leaning:
-    """How often captions say what is pointed at, by strength; 0 first. The other fields as in `Experiment`."""
+    def cells(self, data: Any, model: Any, started: float | None = None, **facts: Any) -> CellBuilder:
+        """A builder of this experiment's cells.
 
-    name: str
-    title: str
-    datasets: tuple[str, ...]
-    encoders: tuple[str, ...]
-    strengths: tuple[float, ...]
+        Args:
+            data: The data set.
+            model: The encoder or the model of images and text.
+            started: Time of `time.perf_counter` from which the cells' seconds count.
+            facts: Other attributes of `CellBuilder`.
+        """
+        seconds = 0.0 if started is None else round(time.perf_counter() - started, 1)
+        return CellBuilder(self.name, data.name, model.name, {"encoder": model.revision}, seconds=seconds, **facts)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a method adds to the time of a picture, beside what the paper measured; needs no data."""
+class ImageTextSpec(ExperimentSpec):
+    """An experiment with a model of images and text."""
 
-    name: str
-    title: str
-    datasets: tuple[str, ...]
-    encoders: tuple[str, ...]
+    def load_model(self, name: str, context: RunContext) -> ImageTextModel:
+        """Load a model of images and text."""
+        return image_text.load(name, **context.model_options)
 
 
-@dataclass(frozen=True)
-class Feedback:
-    """Ranking again after a simulated user judged the first results; the other fields as in `Experiment`.
-
-    Attributes:
-        rows: How round one searches; "rule" among the options names the feedback (`foir.ranking.feedback.feedback_rules`).
-        sizes: How many of the first results are judged; 0 first.
-        worded: Round one also hears words for a second thing, and only pictures with both are liked; needs `kinds`.
-        ks: Depths of Recall@K, the share of queries with a hit among the first K.
-    """
-
-    name: str
-    title: str
-    datasets: tuple[str, ...]
-    encoders: tuple[str, ...]
-    rows: tuple[Row, ...]
-    sizes: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)
-    worded: bool = False
-    ks: tuple[int, ...] = (1, 2, 4, 8)
-
-
-@dataclass(frozen=True)
-class Clustering:
-    """How well k-means on the features finds the classes. The other fields as in `Experiment`.
-
-    Attributes:
-        rows: Methods without a prompt; the first is what the others are compared with.
-        seeds: Starts of k-means, over which the mean is taken.
-    """
-
-    name: str
-    title: str
-    datasets: tuple[str, ...]
-    encoders: tuple[str, ...]
-    rows: tuple[Row, ...]
-    seeds: int = 5
-
-
-@dataclass(frozen=True)
-class Needles:
-    """Instances found on scenes of many objects. The other fields as in `Experiment`.
-
-    Attributes:
-        rows: `method` is one of `eval.experiments.representations.WAYS`, or another paper's, whose numbers are
-            copied; options: "boxes" ("annotated" or "detected"), "trained" where the encoder was fine-tuned first.
-        tables: How the paper, or its repository, calls the tables that it prints.
-        compared: Methods that the rows behind them are compared with.
-    """
-
-    name: str
-    title: str
-    datasets: tuple[str, ...]
-    encoders: tuple[str, ...]
-    rows: tuple[Row, ...]
-    tables: tuple[str, ...] = ()
-    compared: tuple[str, ...] = ("cls", "mean")
-
-
-@dataclass(frozen=True)
-class Proposing:
-    """How many annotated objects the first of so many proposals find; the other fields as in `Experiment`."""
-
-    name: str
-    title: str
-    datasets: tuple[str, ...]
-    encoders: tuple[str, ...]
-    depths: tuple[int, ...] = (5, 10, 20, 50)
+def file_stem(*names: str) -> str:
+    """The name of a results file without its suffix."""
+    return safe_name("-".join(names))

@@ -1,4 +1,4 @@
-"""The best k of a gallery for many queries, on the encoder's device, in blocks: memory stays one block's."""
+"""The top k of a gallery for many queries, on the encoder's device, block by block to save memory."""
 
 from __future__ import annotations
 
@@ -28,57 +28,57 @@ def rank(
     k: int,
     shortlist: Shortlist | None = None,
 ) -> np.ndarray:
-    """Rows of the k best pictures for each query [n, k], best first.
+    """Rows of the k best images for each query, int [n, k], best first.
 
     Args:
         encoder: The gallery's encoder.
         gallery: Its features, and for "query-db" its head cache.
-        mode: "query" compares plain features; "query-db" features under each query's own gate.
+        mode: "query" compares plain features; "query-db" applies each query's gate to the gallery.
         gates: One per query.
         vectors: Unit vectors, float32 [n, dim].
-        k: How many.
-        shortlist: Of a large gallery on a CPU: "query-db" then works in two stages.
+        k: Number of results.
+        shortlist: Makes "query-db" a search in two stages, for a large gallery on a CPU.
     """
     if mode == "query-db" and shortlist is not None:
-        found = [shortlist.search(_given(gate), vector, k).rows for gate, vector in zip(gates, vectors, strict=True)]
-        return np.concatenate(found)
+        pairs = zip(gates, vectors, strict=True)
+        return np.concatenate([shortlist.search(_required(gate), vector, k).rows for gate, vector in pairs])
     groups: dict[HeadGate | None, list[int]] = {}
     for i, gate in enumerate(gates):
         groups.setdefault(gate if mode == "query-db" else None, []).append(i)
     rows = np.empty((len(vectors), min(k, sum(map(len, gallery.shards)))), np.int64)
     for gate, members in groups.items():
         for start in range(0, len(members), QUERIES):
-            part = members[start : start + QUERIES]
+            batch = members[start : start + QUERIES]
             if mode == "query-db":
                 blocks: Iterable[np.ndarray] = head_cache.features(encoder, gallery, gate)
             else:
                 blocks = exact.row_blocks(gallery.shards, BLOCK)
-            rows[part] = nearest(blocks, vectors[part], k, encoder.device)
+            rows[batch] = nearest(blocks, vectors[batch], k, encoder.device)
     return rows
 
 
 def nearest(blocks: Iterable[np.ndarray], queries: np.ndarray, k: int, device: str) -> np.ndarray:
-    """Rows with the largest dot products [n, <= k] over blocks [rows, dim] that count on from one to the next."""
-    asked = torch.from_numpy(queries).to(device)
-    scores, rows = asked.new_empty(len(asked), 0), torch.empty(len(asked), 0, dtype=torch.long, device=device)
+    """Rows with the largest dot products, int [n, <= k], over consecutive blocks [rows, dim] of the gallery."""
+    vectors = torch.from_numpy(queries).to(device)
+    scores, rows = vectors.new_empty(len(vectors), 0), torch.empty(len(vectors), 0, dtype=torch.long, device=device)
     start = 0
     for block in blocks:
-        found = asked @ torch.from_numpy(np.asarray(block, np.float32)).to(device).T
-        best = found.topk(min(k, found.shape[1]), -1)
-        scores, rows = _merged(torch.cat([scores, best.values], 1), torch.cat([rows, best.indices + start], 1), k)
+        similarity = vectors @ torch.from_numpy(np.asarray(block, np.float32)).to(device).T
+        best = similarity.topk(min(k, similarity.shape[1]), -1)
+        scores, rows = _merge(torch.cat([scores, best.values], 1), torch.cat([rows, best.indices + start], 1), k)
         start += len(block)
     return rows.cpu().numpy()
 
 
-def _merged(scores: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best of the candidates; equal scores in row order."""
+def _merge(scores: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The top k of the candidates; equal scores in row order."""
     by_row = rows.argsort(dim=-1, stable=True)
     scores, rows = scores.gather(1, by_row), rows.gather(1, by_row)
     order = scores.argsort(dim=-1, descending=True, stable=True)[:, :k]
     return scores.gather(1, order), rows.gather(1, order)
 
 
-def _given(gate: HeadGate | None) -> HeadGate:
+def _required(gate: HeadGate | None) -> HeadGate:
     if gate is None:
-        raise BadPrompt("This method selects no heads, so there is nothing to show the gallery through.")
+        raise BadPrompt("This method selects no heads, so it has no gate for the gallery.")
     return gate

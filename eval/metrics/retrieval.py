@@ -1,4 +1,4 @@
-"""Precision of pointed retrieval exactly as the PHS paper defines it (A1-A8), and its bootstrap interval."""
+"""Precision of prompted retrieval as the PHS paper defines it (A1-A8), and its bootstrap interval."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ def average_precision(relevance: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over categories with its 95 % bootstrap interval over query images; `draws` [DRAWS] serve differences."""
+    """A mean with its 95 % bootstrap interval over query images.
+
+    Attributes:
+        value: The mean.
+        low: Lower end of the interval.
+        high: Upper end.
+        draws: The means of the bootstrap draws, float [DRAWS], for paired differences.
+    """
 
     value: float
     low: float
@@ -72,6 +79,6 @@ def image_mean(values: np.ndarray, images: np.ndarray, *, seed: int = 0) -> Mean
 
 
 def mean_of(value: float, draws: np.ndarray) -> Mean:
-    """A value with the interval that its bootstrap draws give."""
+    """A value with the interval of its bootstrap draws."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return Mean(value, float(low), float(high), draws)

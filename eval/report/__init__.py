@@ -1,1 +1,1 @@
-"""Result cells, published values, and the report that puts them side by side."""
+"""Result cells, published values, and the report that compares them."""

@@ -1,4 +1,4 @@
-"""The papers' own numbers, from the tables in eval/published, for the data sets and encoders that they measured."""
+"""The papers' numbers, from the tables in `published/`, for the data sets and encoders that they measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATASETS = {
 ENCODERS = {
     **{f"dinov2-{size}-reg": ("DINOv2", size) for size in ("small", "base", "large", "giant")},
     **{f"clip-{size}": ("CLIP", size) for size in ("base", "large")},
-    "dinov2-base": ("DINOv2", "ViT-B/14"),  # the MaO paper calls it otherwise: BACKBONES
+    "dinov2-base": ("DINOv2", "ViT-B/14"),  # BACKBONES has its name in the MaO paper
     "blip2": ("BLIP-2 (EVA ViT-g, coco)", ""),
     "coca": ("COCA", ""),
     "internvl-g": ("InternVL-G", ""),
@@ -24,12 +24,12 @@ ENCODERS = {
     "siglip-base": ("SigLIP", ""),
 }
 BACKBONES = {"dinov2-base": ("DINOv2-B", "")}
-NAMELESS = ("", "")  # a table of many models calls its rows by them
+ANY_MODEL = ("", "")  # a table of many models names them in its rows
 _Key = tuple[str, ...]
 
 
 def value(paper: str, table: str, dataset: str, encoder: str, names: tuple[str, str], metric: str) -> float | None:
-    """The value that a table of a paper gives, or None where it has none.
+    """The value in a table of a paper; None where it has none.
 
     Args:
         paper: "phs", "qpert", "itae" or "mao".
@@ -41,17 +41,18 @@ def value(paper: str, table: str, dataset: str, encoder: str, names: tuple[str, 
     """
     if dataset not in DATASETS or encoder not in ENCODERS:
         return None
-    called = (ENCODERS[encoder], BACKBONES.get(encoder, NAMELESS), NAMELESS)
-    known = (_all().get((paper, table, DATASETS[dataset], *by, *names, metric)) for by in called)
-    return next((found for found in known if found is not None), None)
+    models = (ENCODERS[encoder], BACKBONES.get(encoder, ANY_MODEL), ANY_MODEL)
+    values = (all_values().get((paper, table, DATASETS[dataset], *model, *names, metric)) for model in models)
+    return next((number for number in values if number is not None), None)
 
 
 @cache
-def _all() -> dict[_Key, float]:
-    found: dict[_Key, float] = {}
+def all_values() -> dict[_Key, float]:
+    """Every published value, by paper, table, data set, backbone, size, method, variant and metric."""
+    columns = ("table", "dataset", "backbone", "size", "method", "variant", "metric")
+    values: dict[_Key, float] = {}
     for path in sorted(FOLDER.glob("*_table*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                key = ("table", "dataset", "backbone", "size", "method", "variant", "metric")
-                found[path.name.partition("_")[0], *(row[column] for column in key)] = float(row["value"])
-    return found
+                values[path.name.partition("_")[0], *(row[column] for column in columns)] = float(row["value"])
+    return values

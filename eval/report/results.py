@@ -1,12 +1,14 @@
-"""A result is a cell: what was measured on what, its value and interval. Cells go to JSON and to a table."""
+"""Result cells: what was measured, its value and its interval. Cells are written as JSON and shown as a table."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from ..metrics.retrieval import Mean
 
 
 @dataclass(frozen=True)
@@ -14,14 +16,14 @@ class Cell:
     """One number of an experiment.
 
     Attributes:
-        metric: "MP@10" and the like; a paired difference of two methods has its own name.
+        metric: "MP@10" and the like; a paired difference of two methods has its own name ("MP@10 minus cbir").
         value: In `unit`; None unless `status` is "ok".
         low: Lower end of the 95 % bootstrap interval.
         high: Upper end.
-        n: Number of prompts.
-        published: The paper's value, where data set and encoder are the paper's.
+        n: Number of queries.
+        published: The paper's value, for the paper's data sets and encoders.
         status: "ok", "not_run" or "published_only".
-        seconds: Wall time of its query features and search; the prefixes that all rows share are not in it.
+        seconds: Wall time of its query features and search; prefixes that all rows share are not included.
         revisions: Commit or digest of encoder and data.
     """
 
@@ -43,8 +45,60 @@ class Cell:
     revisions: Mapping[str, str] = field(default_factory=dict)
 
 
-SLASHED = r"\|"  # "foveal|phs" would end its column
-HEAD = "| data set | encoder | method | options | metric | value | 95 % interval | n |"
+@dataclass(frozen=True)
+class CellBuilder:
+    """Makes cells of one experiment on one data set with one encoder; the attributes are those of `Cell`.
+
+    Attributes:
+        scale: Factor from a `Mean` to `unit`: 100 for percent.
+    """
+
+    experiment: str
+    dataset: str
+    encoder: str
+    revisions: Mapping[str, str]
+    method: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    n: int = 0
+    seconds: float = 0.0
+    unit: str = "%"
+    scale: float = 100
+
+    def using(self, **changes: Any) -> CellBuilder:
+        """A builder with other attributes, for one row of a table."""
+        return replace(self, **changes)
+
+    def with_data_revision(self, digest: str) -> CellBuilder:
+        """A builder that reports the data set's digest too."""
+        return replace(self, revisions={**self.revisions, "data": digest})
+
+    def value(self, metric: str, value: Mean | float, published: float | None = None) -> Cell:
+        """The cell of a measured value: a `Mean` is multiplied by `scale`, a number is already in `unit`."""
+        if isinstance(value, Mean):
+            numbers = (self.scale * value.value, self.scale * value.low, self.scale * value.high)
+            return self._cell(metric, *numbers, published=published)
+        return self._cell(metric, value, published=published)
+
+    def missing(self, metric: str, published: float | None = None, status: str = "not_run") -> Cell:
+        """The cell of a value that was not measured."""
+        return self._cell(metric, None, published=published, status=status)
+
+    def compared(
+        self, metric: str, mean: Mean, baselines: Mapping[str, Mean], published: float | None = None
+    ) -> list[Cell]:
+        """The cell of a mean, then for each named baseline the cell of the paired difference."""
+        differences = [self.value(f"{metric} minus {name}", mean.minus(base)) for name, base in baselines.items()]
+        return [self.value(metric, mean, published), *differences]
+
+    def _cell(
+        self, metric: str, value: float | None, low: float | None = None, high: float | None = None, **facts: Any
+    ) -> Cell:
+        shared = {name: value for name, value in vars(self).items() if name != "scale"}
+        return Cell(**shared, metric=metric, value=value, low=low, high=high, **facts)
+
+
+ESCAPED_PIPE = r"\|"  # "foveal|phs" would end its column
+COLUMNS = ("data set", "encoder", "method", "options", "metric", "value", "95 % interval", "n")
 
 
 def write(cells: Sequence[Cell], path: Path) -> None:
@@ -54,22 +108,32 @@ def write(cells: Sequence[Cell], path: Path) -> None:
 
 
 def read(path: Path) -> list[Cell]:
-    """Read what `write` wrote."""
+    """Read cells that `write` wrote."""
     return [Cell(**facts) for facts in json.loads(path.read_text())]
 
 
-def options_text(options: Mapping[str, Any]) -> str:
+def format_options(options: Mapping[str, Any]) -> str:
     """Options on one line."""
     return ", ".join(f"{key}={value}" for key, value in options.items())
 
 
+def format_value(cell: Cell) -> tuple[str, str]:
+    """A cell's value and its interval, with one decimal place."""
+    value = "not run" if cell.value is None else f"{cell.value:.1f}"
+    return value, "" if cell.low is None or cell.high is None else f"{cell.low:.1f} to {cell.high:.1f}"
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    escaped = ([text.replace("|", ESCAPED_PIPE) for text in row] for row in rows)
+    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *(f"| {' | '.join(row)} |" for row in escaped)]
+
+
 def table(cells: Sequence[Cell]) -> str:
-    """Markdown, one line a cell."""
-    lines = [HEAD, "|---" * HEAD.count(" | ") + "|---|"]
-    for cell in cells:
-        options = options_text(cell.options)
-        value = "not run" if cell.value is None else f"{cell.value:.1f}"
-        interval = "" if cell.low is None or cell.high is None else f"{cell.low:.1f} to {cell.high:.1f}"
-        facts = (cell.dataset, cell.encoder, cell.method, options, cell.metric, value, interval, str(cell.n))
-        lines.append(f"| {' | '.join(fact.replace('|', SLASHED) for fact in facts)} |")
-    return "\n".join(lines)
+    """Markdown with one line for each cell."""
+    rows = [
+        (cell.dataset, cell.encoder, cell.method, format_options(cell.options), cell.metric, *format_value(cell),
+         str(cell.n))
+        for cell in cells
+    ]  # fmt: skip
+    return "\n".join(markdown_table(COLUMNS, rows))

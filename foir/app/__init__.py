@@ -1,6 +1,1 @@
-"""The page without its layout: what a visitor's steps do, what its parts show, what programs ask, how it is served."""
-
-from foir.app.collections import Library
-from foir.app.controller import Page
-
-__all__ = ["Library", "Page"]
+"""The page: layout, handlers of its events, controller of a collection, API and server."""

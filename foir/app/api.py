@@ -1,36 +1,37 @@
-"""What programs and agents can ask of the page: search, words, caption, feedback, each typed and without any state.
+"""API of the page for programs and agents: stateless endpoints with typed arguments.
 
-Gradio makes an endpoint and an MCP tool of each method, from its signature and docstring; it reads annotations as they
-stand, so this module keeps them real. Pictures come in as base64 text, not as files or addresses: nothing that a caller
-names is opened or fetched. What foir refuses is told in its one sentence.
+Gradio makes an endpoint and an MCP tool of each method, from its signature and docstring. It reads annotations at run
+time, so this module does not postpone them. Images are base64 text, not files or addresses: nothing that a caller names
+is opened or fetched. Each error is one sentence.
 """
 
 import base64
 import binascii
 import inspect
+import re
 from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
-from pydantic import ValidationError, validate_call
+from pydantic import ValidationError, create_model
 
-from foir.app.controller import uploaded
-from foir.app.sessions import JUDGED, Settings
+from foir.app.collections import Collections
+from foir.app.controller import read_upload
+from foir.app.sessions import MAX_JUDGED, Settings
 from foir.app.views import thumb_url
 from foir.errors import BadImage, BadPrompt
 from foir.prompts import Prompt
 from foir.search.query import Feedback, Query
+from foir.search.results import QueryImage
+from foir.search.searcher import Searcher
 
-if TYPE_CHECKING:
-    from foir.app.collections import Library
-    from foir.search.results import QueryImage, SearchResults
-    from foir.search.searcher import Searcher
-
-MOST = 100  # results of one call
+MAX_RESULTS = 100  # of one call
+Marks = list[list[float]] | None  # one list of coordinates for each mark
 
 
-class Found(TypedDict):
-    """One result: its id, how alike it is, what it is called, its file's name, and where its thumbnail is served."""
+class Hit(TypedDict):
+    """One result: its id, similarity, name, file name, and the path of its thumbnail on this server."""
 
     id: int
     score: float
@@ -40,214 +41,230 @@ class Found(TypedDict):
 
 
 class Collection(TypedDict):
-    """A collection: what to name it by, and what it is called."""
+    """A collection: the key that names it in calls, and its title."""
 
     key: str
     title: str
 
 
-def endpoint(answer: Callable[..., Any]) -> Callable[..., Any]:
-    """An endpoint whose arguments are held against its annotations, since callers are strangers."""
-    checked, named = validate_call(answer), inspect.signature(answer)
+@dataclass(frozen=True)
+class MarkedImage:
+    """A query image, given by its file or its id, and the marks on it.
 
-    @wraps(answer)
-    def call(self: "Endpoints", *args: Any, **kwargs: Any) -> Any:
-        asked = named.bind(self, *args, **kwargs).arguments
+    Attributes:
+        image: The query image: a JPEG, PNG, WebP, GIF, BMP or TIFF file in base64.
+        item: Or the id of an image of the collection.
+        boxes: Boxes [x0, y0, x1, y1] around the object, in pixels of the image. Without marks, the whole image.
+        points: Or points [x, y] on the object.
+    """
+
+    image: str = ""
+    item: int | None = None
+    boxes: Marks = None
+    points: Marks = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to return from where.
+
+    Attributes:
+        k: Number of results, at most 100.
+        collection: Key of the collection to search; the default one if empty.
+    """
+
+    k: int = 20
+    collection: str = ""
+
+
+def endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method an endpoint that validates its arguments.
+
+    Each dataclass argument is replaced by one argument a field, in signature and docstring.
+    """
+    signature, doc = inspect.signature(method), inspect.getdoc(method) or ""
+    types = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    bundles: dict[str, Any] = {name: annotation for name, annotation in types.items() if is_dataclass(annotation)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        parts = inspect.signature(bundles[name]).parameters.values() if name in bundles else [parameter]
+        parameters += [part.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for part in parts]
+    for name, bundle in bundles.items():
+        fields_doc = (inspect.getdoc(bundle) or "").partition("Attributes:\n")[2]
+        doc = re.sub(rf"^    {name}: .*$", fields_doc, doc, flags=re.MULTILINE)
+    signature = signature.replace(parameters=parameters)
+    types = {parameter.name: parameter.annotation for parameter in parameters[1:]}
+    required: dict[str, Any] = {name: (annotation, ...) for name, annotation in types.items()}
+    model = create_model("Arguments", **required)
+
+    @wraps(method)
+    def call(self: "Api", *args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
         try:
-            return checked(asked.pop("self"), **asked)  # by name, for the sentence to say which
+            values = dict(model(**{name: bound.arguments[name] for name in types}))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise BadPrompt(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}.") from error
+            location = ".".join(str(part) for part in first["loc"])
+            raise BadPrompt(f"{location}: {first['msg'][:1].lower()}{first['msg'][1:]}.") from error
+        for name, bundle in bundles.items():
+            values[name] = bundle(**{each.name: values.pop(each.name) for each in fields(bundle)})
+        return method(self, **values)
 
-    return call
+    flat: Any = call
+    flat.__doc__, flat.__signature__ = doc, signature
+    flat.__annotations__ = {**types, "return": signature.return_annotation}
+    return flat
 
 
-class Endpoints:
-    """The endpoints of a page's collections."""
+class Api:
+    """The endpoints of a page."""
 
-    def __init__(self, library: "Library") -> None:
-        """Bind them to the collections."""
-        self._library = library
+    def __init__(self, collections: Collections) -> None:
+        """Bind to the collections."""
+        self._collections = collections
 
     @endpoint
     def collections(self) -> list[Collection]:
-        """Name the collections that can be searched, the one that is searched by default first.
+        """List the collections that can be searched, the default one first.
 
         Returns:
             Collections.
         """
-        return [Collection(key=key, title=title) for title, key in self._library.menu()]
+        return [Collection(key=key, title=title) for title, key in self._collections.choices()]
 
     @endpoint
     def search(
         self,
-        picture: str = "",
-        item: int | None = None,
-        boxes: list[list[float]] | None = None,
-        points: list[list[float]] | None = None,
+        marked: MarkedImage,
         text: str = "",
-        minus: str = "",
-        mix: float = 0.5,
+        negative_text: str = "",
+        text_weight: float = 0.5,
         method: str = "",
         heads: int | None = None,
         mode: Literal["query", "query-db", "small"] = "query",
-        k: int = 20,
-        collection: str = "",
-    ) -> list[Found]:
-        """Find the pictures of the collection that hold what is pointed at on a picture.
+        *,
+        target: Target,
+    ) -> list[Hit]:
+        """Find the images of the collection that contain the marked object of a query image.
 
         Args:
-            picture: The picture to point at: a JPEG, PNG, WebP, GIF, BMP or TIFF file in base64.
-            item: Or the id of a picture of the collection.
-            boxes: What is pointed at: boxes [x0, y0, x1, y1] in pixels of the picture. Nothing means all of it.
-            points: Or points [x, y].
-            text: Words that count beside it.
-            minus: What the results should not show.
-            mix: Weight of words against the picture, 0 to 1.
-            method: How to look, such as phs, attention_mask, foveal or crop. By default head selection (phs).
-            heads: How many attention heads are kept.
-            mode: query; query-db shows the collection through the same heads; small finds tiny things.
-            k: How many results, at most 100.
-            collection: Key of the collection that is searched; the first one by default.
+            marked: The query image, and the marked object.
+            text: Text to combine with the object.
+            negative_text: Text for what the results should not show.
+            text_weight: Weight of the text against the image, 0 to 1.
+            method: Method, such as phs, attention_mask, foveal or crop. By default head selection (phs).
+            heads: Number of attention heads to keep.
+            mode: query; query-db applies the selected heads to the collection too; small finds small objects.
+            target: The number of results, and the collection.
 
         Returns:
             Results, best first.
         """
-        words = Settings(text=text, minus=minus).words
-        searcher, opened, prompt = self._asked(collection, picture, item, boxes, points)
-        hits = searcher.search(
-            Query(
-                opened,
-                prompt,
-                text=words.get("text"),
-                negative_text=words.get("minus"),
-                text_weight=mix,
-                method=method or None,
-                options={} if heads is None else {"h_on": heads},
-                mode=mode,
-                k=_count(k),
-            )
+        texts = Settings(text=text, negative_text=negative_text).texts
+        searcher, query_image, prompt = self._open(marked, target.collection)
+        query = Query(
+            query_image,
+            prompt,
+            texts.get("text"),
+            texts.get("negative_text"),
+            text_weight=text_weight,
+            method=method or None,
+            options={} if heads is None else {"h_on": heads},
+            mode=mode,
+            k=_check_k(target.k),
         )
-        return self._found(hits, collection)
+        return self._search(searcher, query, target.collection)
 
     @endpoint
-    def search_text(self, text: str, minus: str = "", k: int = 20, collection: str = "") -> list[Found]:
-        """Find the pictures of the collection that show what a text says.
+    def search_text(self, text: str, negative_text: str = "", *, target: Target) -> list[Hit]:
+        """Find the images of the collection that match a text.
 
         Args:
             text: What to look for, such as "a dog on a beach".
-            minus: What the results should not show.
-            k: How many results, at most 100.
-            collection: Key of the collection that is searched; the first one by default.
+            negative_text: Text for what the results should not show.
+            target: The number of results, and the collection.
 
         Returns:
             Results, best first.
         """
-        words = Settings(text=text, minus=minus).words
-        searcher = self._library.page(collection).searcher
-        return self._found(
-            searcher.search(Query(text=words.get("text"), negative_text=words.get("minus"), k=_count(k))), collection
-        )
+        texts = Settings(text=text, negative_text=negative_text).texts
+        searcher = self._collections.controller(target.collection).searcher
+        query = Query(text=texts.get("text"), negative_text=texts.get("negative_text"), k=_check_k(target.k))
+        return self._search(searcher, query, target.collection)
 
     @endpoint
-    def caption(
-        self,
-        picture: str = "",
-        item: int | None = None,
-        boxes: list[list[float]] | None = None,
-        points: list[list[float]] | None = None,
-        strength: float | None = None,
-        collection: str = "",
-    ) -> str:
-        """Say in one sentence what a picture shows, or what is pointed at on it.
+    def caption(self, marked: MarkedImage, strength: float | None = None, collection: str = "") -> str:
+        """Describe an image, or the marked object on it, in one sentence.
 
         Args:
-            picture: A JPEG, PNG, WebP, GIF, BMP or TIFF file in base64.
-            item: Or the id of a picture of the collection.
-            boxes: What the sentence should lean towards: boxes [x0, y0, x1, y1] in pixels of the picture.
-            points: Or points [x, y].
-            strength: How far it leans, 0 for not at all.
-            collection: Key of the collection whose model says it; the first one by default.
+            marked: The image, and the marked object.
+            strength: Strength of steering towards the object, 0 for none.
+            collection: Key of the collection whose model writes the caption; the default one if empty.
 
         Returns:
-            The sentence, written by a model; it can be wrong.
+            The caption, written by a model; it can be wrong.
         """
-        searcher, opened, prompt = self._asked(collection, picture, item, boxes, points)
-        return searcher.caption(opened, prompt, strength=strength) or ""
+        searcher, query_image, prompt = self._open(marked, collection)
+        return searcher.caption(query_image, prompt, strength=strength) or ""
 
     @endpoint
     def feedback(
         self,
         liked: list[int],
         disliked: list[int],
-        picture: str = "",
-        item: int | None = None,
-        boxes: list[list[float]] | None = None,
-        points: list[list[float]] | None = None,
-        without: list[int] | None = None,
-        k: int = 20,
-        collection: str = "",
-    ) -> list[Found]:
-        """Rank the whole collection again after some results were called right or wrong.
+        marked: MarkedImage,
+        exclude: list[int] | None = None,
+        *,
+        target: Target,
+    ) -> list[Hit]:
+        """Rank the whole collection again after some results were judged.
 
         Args:
-            liked: Ids of results that were right.
-            disliked: Ids of results that were wrong.
-            picture: The picture that was searched with, in base64.
-            item: Or its id in the collection.
-            boxes: What was pointed at: boxes [x0, y0, x1, y1] in pixels of the picture.
-            points: Or points [x, y].
-            without: Ids to leave out, such as those that were shown before.
-            k: How many results, at most 100.
-            collection: Key of the collection that is searched; the first one by default.
+            liked: Ids of relevant results.
+            disliked: Ids of irrelevant results.
+            marked: The query image, and the marked object.
+            exclude: Ids of images to exclude, such as earlier results.
+            target: The number of results, and the collection.
 
         Returns:
             Results, best first.
         """
-        searcher, opened, prompt = self._asked(collection, picture, item, boxes, points)
-        if max(map(len, (liked, disliked, without or ()))) > JUDGED:
-            raise BadPrompt(f"Judge at most {JUDGED} pictures.")
-        hits = searcher.search(
-            Query(opened, prompt, k=_count(k), exclude=without or (), feedback=Feedback(liked=liked, disliked=disliked))
-        )
-        return self._found(hits, collection)
+        searcher, query_image, prompt = self._open(marked, target.collection)
+        exclude = exclude or []
+        if max(map(len, (liked, disliked, exclude))) > MAX_JUDGED:
+            raise BadPrompt(f"Judge at most {MAX_JUDGED} images.")
+        query = Query(query_image, prompt, k=_check_k(target.k), feedback=Feedback(liked, disliked), exclude=exclude)
+        return self._search(searcher, query, target.collection)
 
-    def _asked(
-        self,
-        collection: str,
-        picture: str,
-        item: int | None,
-        boxes: list[list[float]] | None,
-        points: list[list[float]] | None,
-    ) -> tuple["Searcher", "QueryImage", Prompt | None]:
-        """What is searched, the opened picture, and what is pointed at on it."""
-        prompt = Prompt.from_json({"boxes": boxes or [], "points": points or []})
-        if bool(picture) == (item is not None):
-            raise BadPrompt("Give a picture or the id of one of the collection.")
-        searcher = self._library.page(collection).searcher
-        if item is None:
-            opened = searcher.open(uploaded(_bytes(picture)))
+    def _open(self, marked: MarkedImage, collection: str) -> tuple[Searcher, QueryImage, Prompt | None]:
+        """The Searcher of a collection, the query image and the prompt."""
+        prompt = Prompt.from_json({"boxes": marked.boxes or [], "points": marked.points or []})
+        if bool(marked.image) == (marked.item is not None):
+            raise BadPrompt("Give either an image or the id of an image of the collection.")
+        searcher = self._collections.controller(collection).searcher
+        if marked.item is None:
+            query_image = searcher.open(read_upload(_decode(marked.image)))
         else:
-            opened = searcher.open(searcher.index.picture(searcher.index.get(item)))
-        return searcher, opened, None if prompt.empty else prompt
+            query_image = searcher.open(searcher.index.picture(searcher.index.get(marked.item)))
+        return searcher, query_image, None if prompt.empty else prompt
 
-    def _found(self, hits: "SearchResults", collection: str) -> list[Found]:
-        key = collection or self._library.first
+    def _search(self, searcher: Searcher, query: Query, collection: str) -> list[Hit]:
+        results, key = searcher.search(query), collection or self._collections.default_key
         return [
-            Found(id=item.id, score=float(score), name=item.name, file=item.file, thumbnail=f"/{thumb_url(key, item)}")
-            for item, score in zip(hits.items, hits.scores, strict=True)
+            Hit(id=item.id, score=float(score), name=item.name, file=item.file, thumbnail=f"/{thumb_url(key, item)}")
+            for item, score in zip(results.items, results.scores, strict=True)
         ]
 
 
-def _bytes(picture: str) -> bytes:
+def _decode(image: str) -> bytes:
     try:
-        return base64.b64decode(picture.partition("base64,")[2] or picture, validate=True)
+        return base64.b64decode(image.partition("base64,")[2] or image, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadImage("The picture is not base64 text.") from error
+        raise BadImage("The image is not base64 text.") from error
 
 
-def _count(k: int) -> int:
-    if not 1 <= k <= MOST:
-        raise BadPrompt(f"Ask for 1 to {MOST} results, not {k}.")
+def _check_k(k: int) -> int:
+    if not 1 <= k <= MAX_RESULTS:
+        raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {k}.")
     return k

@@ -1,4 +1,4 @@
-"""What a collection offers: whose pictures, seen by which encoder, and how it is looked at unless somebody says so."""
+"""Capabilities of a collection: which queries its index supports, and which settings suit its encoder."""
 
 from __future__ import annotations
 
@@ -10,66 +10,65 @@ from foir.app.sessions import Settings
 from foir.index import OBJECTS
 from foir.index.protocol import IndexLike
 
-HEADS = 5  # kept, where the encoder has more
+KEPT_HEADS = 5  # by default, where the encoder has more
 FEW_HEADS = 6
-# Of a thing pointed at, `mini` finds the very same one best by both together (README, `eval run mini-pointing`).
-BOTH = "mini"
-UNKNOWN_HEADS = 16  # of encoders whose checkpoint alone knows
-WHOLE = 1000.0  # bytes of the next unit
-NAMED = 2  # sources that are named
+# With `mini`, mask and selection together find a marked object best (README, `eval run mini-pointing`).
+MASK_AND_SELECT = "mini"
+UNKNOWN_HEADS = 16  # for encoders whose checkpoint alone defines the number
+UNIT = 1000.0
+MAX_SOURCES = 2
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What can be asked of a collection.
+class Capabilities:
+    """What a collection supports.
 
     Attributes:
-        words: It can be searched for in words.
-        cached: Its pictures can be shown through the heads that a query selected.
-        objects: Small things can be looked for.
-        heads: How many attention heads its encoder has.
-        settings: What the controls say to begin with.
-        about: How many pictures, how large, seen by what, under which licences, in a line.
+        has_text: Text queries.
+        has_head_cache: The query-db mode.
+        has_objects: Search for small objects.
+        heads: Number of attention heads of its encoder.
+        settings: The initial settings.
+        about: Number of images, size, encoder, sources and licences, in one line.
     """
 
-    words: bool
-    cached: bool
-    objects: bool
+    has_text: bool
+    has_head_cache: bool
+    has_objects: bool
     heads: int
     settings: Settings
     about: str
 
     @classmethod
-    def of(cls, index: IndexLike) -> Offer:
-        """Read it off an index."""
+    def from_index(cls, index: IndexLike) -> Capabilities:
+        """Read the capabilities from an index."""
         space = index.space("image")
         heads = space.z[0].shape[1] if space.z else encoders.encoder_spec(space.encoder).heads or UNKNOWN_HEADS
-        # Six heads are too few to tell things apart by choosing among them alone (PHS paper, Table 1, DINOv2-small).
-        both = heads <= FEW_HEADS or space.encoder == BOTH
-        method = "attention_mask|phs" if both else "phs"
+        # Selection alone needs more than six heads to tell objects apart (PHS paper, Table 1, DINOv2-small).
+        masks_too = heads <= FEW_HEADS or space.encoder == MASK_AND_SELECT
+        method = "attention_mask|phs" if masks_too else "phs"
         return cls(
-            words="text" in index.spaces,
-            cached=bool(space.z),
-            objects=OBJECTS in index.spaces,
+            has_text="text" in index.spaces,
+            has_head_cache=bool(space.z),
+            has_objects=OBJECTS in index.spaces,
             heads=heads,
-            settings=Settings(method, min(HEADS, heads), outline=bool(os.environ.get("FOIR_SAM"))),
+            settings=Settings(method, min(KEPT_HEADS, heads), outline=bool(os.environ.get("FOIR_SAM"))),
             about=_about(index),
         )
 
 
 def _about(index: IndexLike) -> str:
-    seen = index.space("image").encoder
-    line = f"{len(index):,} pictures, {_size(index.bytes)}, seen by {seen} ({encoders.encoder_spec(seen).licence})."
-    known = [(source, licence) for source, licence, _ in index.source_counts() if source or licence][:NAMED]
-    named = "; ".join(
-        f"{source or 'of unknown origin'} ({licence or 'no licence stated'})" for source, licence in known
-    )
-    return f"{line} Pictures: {named}." if known else line
+    encoder = index.space("image").encoder
+    licence = encoders.encoder_spec(encoder).licence
+    line = f"{len(index):,} images, {_format_bytes(index.bytes)}, encoded by {encoder} ({licence})."
+    known = [(source, licence) for source, licence, _ in index.source_counts() if source or licence][:MAX_SOURCES]
+    sources = "; ".join(f"{source or 'unknown source'} ({licence or 'no licence stated'})" for source, licence in known)
+    return f"{line} Source: {sources}." if known else line
 
 
-def _size(count: float) -> str:
+def _format_bytes(count: float) -> str:
     for unit in ("kB", "MB"):
-        count /= WHOLE
-        if count < WHOLE:
+        count /= UNIT
+        if count < UNIT:
             return f"{count:.0f} {unit}"
-    return f"{count / WHOLE:.1f} GB"
+    return f"{count / UNIT:.1f} GB"

@@ -1,118 +1,117 @@
-"""The collections that a page can look in: each opened when it is first chosen, the last few kept open."""
+"""The collections of a page: each is opened on first use, and the most recently used ones stay open."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 
-from foir.app.controller import Page
-from foir.app.jobs import Errand
-from foir.app.session_store import Visitors
+from cachetools import LRUCache
+
+from foir.app.controller import Controller
+from foir.app.jobs import IndexingJob
+from foir.app.session_store import SessionStore
 from foir.app.sessions import Session
 from foir.errors import BadPrompt
 from foir.index.remote import local_folder
 
-OPEN = 4  # collections with their models in memory; all that were named at first stay open
+MAX_OPEN = 4  # collections with their models in memory; those given at the start all stay open
 SAMPLE = Path(__file__).parents[1] / "assets" / "playroom"
 
 
-class Library:
-    """Collections by key, and who looks at what. Safe to share between threads."""
+class Collections:
+    """Collections by key, and the sessions of their users. Thread-safe."""
 
     def __init__(
-        self, addresses: Sequence[str | Path], page: Callable[[str | Path, str], Page], *, grows: bool = False
+        self,
+        addresses: Sequence[str | Path],
+        open_collection: Callable[[str | Path, str], Controller],
+        *,
+        can_add: bool = False,
     ) -> None:
-        """Name the collections; none is opened yet.
+        """Register the collections; none is opened yet.
 
         Args:
-            addresses: Folders, or addresses on the Hub; the first is what a visitor sees first.
-            page: Opens the page of an address, which has a key.
-            grows: Whether visitors may add collections: only where they are this machine's own user.
+            addresses: Folders, or addresses on the Hub; the first is the default.
+            open_collection: Opens an address as the collection of a key.
+            can_add: Whether users may add collections: only on localhost.
         """
-        self._open, self.grows = page, grows
+        self._open, self.can_add = open_collection, can_add
         self._known: dict[str, tuple[str, str | Path]] = {}
-        self._pages: OrderedDict[str, Page] = OrderedDict()
-        self._lock, self._opening, self._sending = Lock(), Lock(), Lock()
-        self._most = max(OPEN, len(addresses))
-        self.visitors = Visitors()
-        self.errand: Errand | None = None
-        self.first = [self.add(address) for address in addresses][0]
+        self._controllers: LRUCache[str, Controller] = LRUCache(max(MAX_OPEN, len(addresses)))
+        self._lock, self._opening, self._starting = Lock(), Lock(), Lock()
+        self.sessions = SessionStore()
+        self.job: IndexingJob | None = None
+        self.default_key = [self.add(address) for address in addresses][0]
 
     def add(self, address: str | Path, title: str | None = None) -> str:
-        """Name one more collection, or open one anew that may have changed; returns its key."""
+        """Register a collection, or reopen one that may have changed; returns its key."""
         folder = local_folder(address)
         key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
         with self._lock:
             self._known[key] = (title or _title(address, folder), address)
-            self._pages.pop(key, None)
+            self._controllers.pop(key, None)
         return key
 
-    def menu(self) -> list[tuple[str, str]]:
+    def choices(self) -> list[tuple[str, str]]:
         """Titles and keys."""
         with self._lock:
             return [(title, key) for key, (title, _) in self._known.items()]
 
-    def page(self, key: str | None = None) -> Page:
-        """A collection's page, the first one's if none is named.
+    def controller(self, key: str | None = None) -> Controller:
+        """Return the controller of a collection, of the default one if no key is given.
 
         Raises:
             BadPrompt: There is no such collection.
             BadIndex: See `Index.open`.
             Unavailable: See `Index.open`.
         """
-        key = key or self.first
-        page = self._kept(key)
-        if page is not None:
-            return page
+        key = key or self.default_key
+        controller = self._cached(key)
+        if controller is not None:
+            return controller
         with self._opening:
-            page = self._kept(key)
-            if page is None:
-                page = self._open(self._known[key][1], key)
+            controller = self._cached(key)
+            if controller is None:
+                controller = self._open(self._known[key][1], key)
                 with self._lock:
-                    self._pages[key] = page
-                    while len(self._pages) > self._most:
-                        self._pages.popitem(last=False)
-        return page
+                    self._controllers[key] = controller
+        return controller
 
-    def _kept(self, key: str) -> Page | None:
+    def _cached(self, key: str) -> Controller | None:
         with self._lock:
             if key not in self._known:
                 raise BadPrompt("There is no such collection here.")
-            page = self._pages.get(key)
-            if page is not None:
-                self._pages.move_to_end(key)
-            return page
+            return self._controllers.get(key)
 
-    def visit(self, token: str | None) -> tuple[Page, Session]:
-        """What a visitor looks at, and the page of its collection.
+    def resume(self, token: str | None) -> tuple[Controller, Session]:
+        """Return a user's session and the controller of its collection.
 
         Raises:
-            FoirError: It was forgotten, or its collection cannot be opened any more.
+            FoirError: The session expired, or its collection can no longer be opened.
         """
-        session = self.visitors.find(token)
-        return self.page(session.collection), session
+        session = self.sessions.get(token)
+        return self.controller(session.collection), session
 
-    def send(self, said: str, encoder: str, *, small: bool) -> Errand:
-        """Have a folder indexed, or an index fetched from the Hub.
+    def start_job(self, source: str, encoder: str, *, small_objects: bool) -> IndexingJob:
+        """Index a folder, or download an index from the Hub.
 
         Args:
-            said: The folder, or `hf://datasets/USER/NAME[@REVISION]`.
-            encoder: What a folder's pictures are seen by.
-            small: Keep what finds small things too.
+            source: The folder, or `hf://datasets/USER/NAME[@REVISION]`.
+            encoder: Name of the encoder for the images of a folder.
+            small_objects: Index the objects of the images too.
 
         Raises:
-            BadPrompt: Visitors may not, something is still under way, or it names neither.
+            BadPrompt: Adding is not allowed, another job runs, or the source is neither.
         """
-        if not self.grows:
-            raise BadPrompt("Collections are added on the machine that serves the page.")
-        with self._sending:
-            if self.errand is not None and self.errand.running:
-                raise BadPrompt("One collection at a time: wait for it, or stop it.")
-            self.errand = Errand.to(said, encoder, small=small, arrived=self.add)
-            return self.errand
+        if not self.can_add:
+            raise BadPrompt("Collections can be added only on localhost.")
+        with self._starting:
+            if self.job is not None and self.job.running:
+                raise BadPrompt("Another collection is being added: wait for it, or stop it.")
+            self.job = IndexingJob.start(source, encoder, small_objects=small_objects, on_success=self.add)
+            return self.job
 
 
 def _title(address: str | Path, folder: Path) -> str:

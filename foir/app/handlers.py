@@ -1,253 +1,220 @@
-"""What the browser may ask of the page, and how it is answered; the only file of the core that knows Gradio."""
+"""Handlers of the page's events: what a click, a mark or a changed control does."""
 
 from __future__ import annotations
 
 import html
-import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from foir.app.collections import Library
-from foir.app.controller import UPLOAD_BYTES
-from foir.app.sessions import Settings, Shown
+from foir.app.collections import Collections
+from foir.app.controller import UPLOAD_BYTES, Controller
+from foir.app.sessions import PageUpdate, Settings
 from foir.errors import BadImage, BadPrompt, FoirError
 
-LOOKS = 0.4  # seconds between looks at a collection that is on its way
-
-
-def told(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The same step; what foir refuses is told in its one sentence, and everything on the page stays as it was."""
-
-    @wraps(step)
-    def told(*args: Any, **kwargs: Any) -> Any:
-        with _telling():
-            return step(*args, **kwargs)
-
-    @wraps(step)
-    def told_in_parts(*args: Any, **kwargs: Any) -> Any:
-        with _telling():
-            yield from step(*args, **kwargs)
-
-    return told_in_parts if inspect.isgeneratorfunction(step) else told
-
-
-def answered(ask: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for programs, which show no markup."""
-
-    @wraps(ask)
-    def answered(*args: Any, **kwargs: Any) -> Any:
-        with _telling(markup=False):
-            return ask(*args, **kwargs)
-
-    return answered
+POLL = 0.4  # seconds between two looks at the progress of a job
 
 
 @contextmanager
-def _telling(*, markup: bool = True) -> Iterator[None]:
-    """Tell what foir refuses. A toast of the page shows markup, and a file's name may hold some."""
+def report_errors(*, escape: bool = True) -> Iterator[None]:
+    """Report a FoirError as its sentence; the page stays as it was. Also a decorator of functions, not of generators.
+
+    Args:
+        escape: Escape HTML, since the page renders it and a file name may contain some; False for the API.
+    """
     try:
         yield
     except FoirError as error:
-        sentence = html.escape(str(error), quote=False) if markup else str(error)
-        raise gr.Error(sentence, title="That did not work", duration=8, print_exception=False) from error
+        message = html.escape(str(error), quote=False) if escape else str(error)
+        raise gr.Error(message, title="That did not work", duration=8, print_exception=False) from error
 
 
-def taken(file: str | None) -> bytes:
-    """What was uploaded. Its file goes at once: whoever knew its name could fetch it."""
+def take_upload(file: str | None) -> bytes:
+    """Read an uploaded file and delete it at once, since anyone who knows its name could download it."""
     if file is None:
         return b""
     path = Path(file)
     try:
         data = path.read_bytes() if path.stat().st_size <= UPLOAD_BYTES else None
         path.unlink()
-    except OSError as error:  # somebody uploaded the very same picture in this moment
-        raise BadImage("The upload got lost on its way: try again.") from error
+    except OSError as error:  # somebody else uploaded the same image at this moment
+        raise BadImage("The upload was lost: try again.") from error
     if data is None:
         raise BadImage(f"The upload is larger than {UPLOAD_BYTES // 1_000_000} MB.")
     return data
 
 
-def chosen_id(event: gr.EventData) -> int:
-    """The id of a picture."""
-    value = (event._data or {}).get("id")
-    if not isinstance(value, int):
-        raise FoirError("That picture is not known here.")
-    return value
+def item_id(event: gr.EventData) -> int:
+    """The id of the image that an event names."""
+    id = (event._data or {}).get("id")
+    if not isinstance(id, int):
+        raise FoirError("There is no such image here.")
+    return id
 
 
-def pressed(event: gr.EventData) -> tuple[Any, str]:
-    """The number of a head and the token of the picture it was pressed on."""
-    data = event._data or {}
-    return data.get("head"), str(data.get("token"))
+class Handlers:
+    """Handlers of the controls.
 
+    A user is known by the token of the session. `values` are the values of the controls, in the order of the fields of
+    `Settings`. Handlers that search return the values of session, pointer, results and text.
+    """
 
-def marks(event: gr.EventData) -> tuple[dict[str, Any], str]:
-    """The marks and the token of the picture they were drawn on."""
-    data = event._data or {}
-    marks = data.get("prompt")
-    return marks if isinstance(marks, dict) else {}, str(data.get("token"))
+    def __init__(self, collections: Collections) -> None:
+        """Bind to the collections."""
+        self.collections = collections
 
-
-class Events:
-    """What each control of the page does. A visitor is known by a token (`now`), `chosen` are the controls' values."""
-
-    def __init__(self, library: Library) -> None:
-        """Bind them to the collections."""
-        self.library = library
-
-    def _shown(self, outcome: Shown, now: str | None) -> Any:
-        """Session, pointer, results, and the words: those that were searched for and do not count any more go."""
+    def _update(self, update: PageUpdate, token: str | None) -> Any:
+        """Store the session; clear the text field if its text was searched for before and no longer counts."""
         try:
-            before = self.library.visitors.find(now).words.get("text")
+            searched_text = "text" in self.collections.sessions.get(token).texts
         except FoirError:
-            before = None
-        words = "" if before and "text" not in outcome.session.words else gr.skip()
-        return self.library.visitors.keep(outcome.session, now), outcome.pointer, outcome.results, words
+            searched_text = False
+        text = "" if searched_text and "text" not in update.session.texts else gr.skip()
+        return self.collections.sessions.put(update.session, token), update.pointer, update.results, text
 
-    @told
-    def enter(self, collection: str, now: str | None) -> Any:
-        """Look in a collection, with the controls as it begins: session, pointer, results."""
-        page = self.library.page(collection)
-        return self._shown(page.start(page.offer.settings), now)
+    @report_errors()
+    def open_collection(self, key: str, token: str | None) -> Any:
+        """Open a collection with its initial settings."""
+        controller = self.collections.controller(key)
+        return self._update(controller.start(controller.capabilities.settings), token)
 
-    @told
-    def use(self, file: str | None, collection: str, now: str | None, *chosen: Any) -> Any:
-        """Open a visitor's own picture."""
-        return self._shown(self.library.page(collection).upload(taken(file), Settings(*chosen)), now)
+    @report_errors()
+    def upload(self, file: str | None, key: str, token: str | None, *values: Any) -> Any:
+        """Open a user's own image."""
+        controller = self.collections.controller(key)
+        return self._update(controller.upload(take_upload(file), Settings(*values)), token)
 
-    @told
-    def choose(self, event: gr.EventData, collection: str, now: str | None, *chosen: Any) -> Any:
-        """Open a picture of the collection."""
+    @report_errors()
+    def choose(self, event: gr.EventData, key: str, token: str | None, *values: Any) -> Any:
+        """Open an image of the collection."""
         try:
-            page, _ = self.library.visit(now)  # the results that were pressed are of this one
+            controller, _ = self.collections.resume(token)  # the image belongs to the collection of the session
         except FoirError:
-            page = self.library.page(collection)
-        return self._shown(page.choose(chosen_id(event), Settings(*chosen)), now)
+            controller = self.collections.controller(key)
+        return self._update(controller.choose(item_id(event), Settings(*values)), token)
 
-    @told
-    def point(self, event: gr.EventData, now: str | None, *chosen: Any) -> Any:
-        """Search for what was marked."""
-        page, session = self.library.visit(now)
-        return self._shown(page.point(session, *marks(event), Settings(*chosen)), now)
+    @report_errors()
+    def _search(self, user: str | None, values: Sequence[Any], action: Callable[..., PageUpdate], **data: Any) -> Any:
+        """Search again with an action of the controller."""
+        controller, session = self.collections.resume(user)
+        return self._update(action(controller, session, settings=Settings(*values), **data), user)
 
-    @told
-    def refine(self, event: gr.EventData, now: str | None, *chosen: Any) -> Any:
-        """Search again after results were judged."""
-        page, session = self.library.visit(now)
-        return self._shown(page.refine(session, event._data or {}, Settings(*chosen)), now)
-
-    @told
-    def again(self, now: str | None, *chosen: Any) -> Any:
+    def search(self, token: str | None, *values: Any) -> Any:
         """Search again with other settings."""
-        page, session = self.library.visit(now)
-        return self._shown(page.search(session, Settings(*chosen)), now)
+        return self._search(token, values, Controller.search)
 
-    @told
-    def say(self, now: str | None, *chosen: Any) -> Any:
-        """Search for words."""
-        page, session = self.library.visit(now)
-        return self._shown(page.say(session, Settings(*chosen)), now)
+    def search_text(self, token: str | None, *values: Any) -> Any:
+        """Search for the text."""
+        return self._search(token, values, Controller.search_text)
 
-    @told
-    def force(self, event: gr.EventData, now: str | None, *chosen: Any) -> Any:
-        """Switch a head."""
-        page, session = self.library.visit(now)
-        return self._shown(page.force(session, *pressed(event), Settings(*chosen)), now)
+    def point(self, event: gr.EventData, token: str | None, *values: Any) -> Any:
+        """Search for the marked object."""
+        data = event._data or {}
+        marks = data.get("prompt")
+        marks = marks if isinstance(marks, dict) else {}
+        return self._search(token, values, Controller.point, marks=marks, token=str(data.get("token")))
 
-    @told
-    def why(self, event: gr.EventData, now: str | None) -> Any:
-        """Why one of the results is one."""
-        page, session = self.library.visit(now)
-        return page.why(session, chosen_id(event))
+    def refine(self, event: gr.EventData, token: str | None, *values: Any) -> Any:
+        """Search again with feedback."""
+        return self._search(token, values, Controller.refine, feedback=event._data or {})
 
-    @told
-    def compare(self, now: str | None, other: str, *chosen: Any) -> Any:
-        """Another way of looking, beside."""
-        beside = None
-        if now and other:
-            page, session = self.library.visit(now)
-            beside = page.compare(session, Settings(*chosen), other)
-        return gr.update(value=beside, visible=beside is not None)
+    def switch_head(self, event: gr.EventData, token: str | None, *values: Any) -> Any:
+        """Switch an attention head on or off."""
+        data = event._data or {}
+        return self._search(token, values, Controller.switch_head, head=data.get("head"), token=str(data.get("token")))
 
-    @told
-    def unfold(self, now: str | None) -> Any:
-        """What the heads see, from now on."""
-        if not now:
-            return True, gr.skip()
-        page, session = self.library.visit(now)
-        return True, page.heads(session)
+    @report_errors()
+    def explain(self, event: gr.EventData, token: str | None) -> Any:
+        """Explain a result."""
+        controller, session = self.collections.resume(token)
+        return controller.explain(session, item_id(event))
 
-    @told
-    def chart(self, collection: str) -> Any:
-        """The map of the collection."""
-        return self.library.page(collection).panels.map()
+    @report_errors()
+    def compare(self, token: str | None, method: str, *values: Any) -> Any:
+        """Show the results of another method beside the results."""
+        comparison = None
+        if token and method:
+            controller, session = self.collections.resume(token)
+            comparison = controller.compare(session, Settings(*values), method)
+        return gr.update(value=comparison, visible=comparison is not None)
 
-    @told
-    def lean(self, now: str | None, read: bool, far: float) -> Any:
-        """The sentences, leaning further or less."""
-        page, session = self.library.visit(now)
-        return page.describe(session, far) if read else gr.skip()
+    @report_errors()
+    def _open(self, token: str | None, view: Callable[..., Any], **options: Any) -> Any:
+        """Show a folded view, from now on after each search: True, and its value if there is a session."""
+        return True, view(*self.collections.resume(token), **options) if token else gr.skip()
 
-    @told
+    def open_heads(self, token: str | None) -> Any:
+        """Show the attention heads."""
+        return self._open(token, Controller.heads)
+
+    def open_captions(self, token: str | None, strength: float) -> Any:
+        """Show the captions."""
+        return self._open(token, Controller.captions, strength=strength)
+
+    @report_errors()
+    def open_map(self, key: str) -> Any:
+        """Show the map of the collection."""
+        return self.collections.controller(key).views.map()
+
+    @report_errors()
+    def steer_captions(self, token: str | None, captions_open: bool, strength: float) -> Any:
+        """Caption again with another strength."""
+        controller, session = self.collections.resume(token)
+        return controller.captions(session, strength) if captions_open else gr.skip()
+
     def details(
-        self, now: str | None, where: bool, seen: bool, read: bool, other: str, lean: float, *chosen: Any
+        self,
+        token: str | None,
+        show_heatmaps: bool,
+        heads_open: bool,
+        captions_open: bool,
+        compare_with: str,
+        strength: float,
+        *values: Any,
     ) -> Any:
-        """What is shown a moment after the results, part by part: heat maps, heads, the comparison, sentences.
-
-        Heads and sentences are made where they are unfolded (`seen`, `read`).
-        """
-        same = gr.skip()
-        if now is None:
+        """Show what follows the results, one after the other: heat maps, heads, comparison, captions."""
+        unchanged = gr.skip()
+        if token is None:
             return
-        page, session = self.library.visit(now)
-        if where:
-            yield page.explain(session), same, same, same
-        if seen:
-            yield same, page.heads(session), same, same
-        if other:
-            yield same, same, self.compare(now, other, *chosen), same
-        if read:
-            yield same, same, same, page.describe(session, lean)
+        with report_errors():
+            controller, session = self.collections.resume(token)
+            if show_heatmaps:
+                yield controller.heatmaps(session), unchanged, unchanged, unchanged
+            if heads_open:
+                yield unchanged, controller.heads(session), unchanged, unchanged
+            if compare_with:
+                yield unchanged, unchanged, self.compare(token, compare_with, *values), unchanged
+            if captions_open:
+                yield unchanged, unchanged, unchanged, controller.captions(session, strength)
 
-    @told
-    def tell(self, now: str | None, lean: float) -> Any:
-        """The sentences, from now on."""
-        if not now:
-            return True, gr.skip()
-        page, session = self.library.visit(now)
-        return True, page.describe(session, lean)
+    def start_job(self, request: gr.Request, source: str, encoder: str, small_objects: bool) -> Any:
+        """Add a collection, then as `follow_job`; refused for users who come through a proxy."""
+        with report_errors():
+            if any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers):
+                raise BadPrompt("Collections can be added only on localhost.")
+            self.collections.start_job(source, encoder, small_objects=small_objects)
+        yield from self.follow_job()
 
-    @told
-    def add(self, request: gr.Request, said: str, encoder: str, small: bool) -> Any:
-        """Set out for another collection, then as `follow`; not for who comes through a proxy."""
-        if any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers):
-            raise BadPrompt("Collections are added on the machine that serves the page.")
-        self.library.send(said, encoder, small=small)
-        yield from self.follow()
-
-    @told
-    def follow(self) -> Any:
-        """The collections, and how far the one is that is on its way; it is looked in as soon as it is there."""
-        errand = self.library.errand
-        yield gr.update(choices=self.library.menu()), None
-        if errand is None or not (errand.running or errand.progress().problem):
+    def follow_job(self) -> Any:
+        """The choice of collections and the progress of the current job; opens its collection at the end."""
+        job = self.collections.job
+        yield gr.update(choices=self.collections.choices()), None
+        if job is None or not (job.running or job.progress().error):
             return
-        while errand.running:
-            yield gr.skip(), errand.progress()
-            time.sleep(LOOKS)
-        if not errand.arrived:
-            yield gr.skip(), errand.progress()
+        while job.running:
+            yield gr.skip(), job.progress()
+            time.sleep(POLL)
+        if not job.succeeded:
+            yield gr.skip(), job.progress()
             return
-        gr.Info(html.escape(f"{errand.title} is ready: its pictures are looked in now.", quote=False), duration=5)
-        yield gr.update(choices=self.library.menu(), value=errand.key), None
+        gr.Info(html.escape(f"{job.title} was added and is searched now.", quote=False), duration=5)
+        yield gr.update(choices=self.collections.choices(), value=job.key), None
 
-    def stop(self) -> None:
-        """Give up the collection that is on its way."""
-        if self.library.grows and self.library.errand is not None:
-            self.library.errand.stop()
+    def stop_job(self) -> None:
+        """Stop the current job."""
+        if self.collections.can_add and self.collections.job is not None:
+            self.collections.job.stop()

@@ -1,7 +1,7 @@
-"""Adding a collection in a process of its own: what it is about, how far it is, and stopping it.
+"""Add a collection in a separate process: start it, follow its progress, stop it.
 
-It is the command line of `index_build`, which goes on where it was when it is killed, so that stopping it, closing the
-page or a crash costs nothing but the last pictures. Its progress is read off its progress bar.
+The process is the command line of `index_build`, which resumes where it was killed. Stopping the job, closing the page
+or a crash costs at most the last chunk. Progress is read from its progress bar.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import IO, cast
@@ -23,119 +24,119 @@ from foir.index.format import MANIFEST
 from foir.index.remote import local_folder, parse_address
 
 ROOT = Path(__file__).parents[2]
-BAR = re.compile(r"(\d+)/(\d+) \[")
-SAYS = "index_build: "
-Arrived = Callable[[str | Path, str], str]
+MODULE = "foir.index_build" if find_spec("foir.index_build") else "index_build"  # installed, or in a checkout
+PROGRESS_BAR = re.compile(r"(\d+)/(\d+) \[")
+ERROR_PREFIX = "index_build: "
+OnSuccess = Callable[[str | Path, str], str]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is: `done` of `total` pictures or files, `total` 0 where that is not known yet."""
+    """Progress of a job: `done` of `total` images or files; `total` is 0 until it is known."""
 
     title: str
     running: bool
     done: int = 0
     total: int = 0
-    problem: str = ""
+    error: str = ""
 
 
-class Errand:
-    """A collection on its way."""
+class IndexingJob:
+    """A process that builds, updates, downloads or verifies an index."""
 
-    def __init__(self, title: str, address: str | Path, command: Sequence[str], arrived: Arrived) -> None:
-        """Set out.
+    def __init__(self, title: str, address: str | Path, command: Sequence[str], on_success: OnSuccess) -> None:
+        """Start the process.
 
         Args:
-            title: What the collection is called.
-            address: Where it will be.
+            title: Title of the collection.
+            address: Address of the index.
             command: Arguments of `python -m index_build`.
-            arrived: Takes the collection in when it is there, and gives its key.
+            on_success: Adds the address under the title to the collections, and returns its key.
         """
-        self.title, self.address, self.key, self._arrived = title, address, "", arrived
-        self._done, self._total, self._said, self._stopped = 0, 0, "It ended before it was done.", False
-        self._process = subprocess.Popen(  # noqa: S603 - a list, so no shell reads what a visitor typed
-            [sys.executable, "-m", "index_build", *command],
+        self.title, self.address, self.key, self._on_success = title, address, "", on_success
+        self._done, self._total, self._error, self._stopped = 0, 0, "Indexing ended before it was complete.", False
+        self._process = subprocess.Popen(  # noqa: S603 - a list, so no shell reads what a user typed
+            [sys.executable, "-m", MODULE, *command],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        # A carriage return ends a line too: a bar is drawn over itself.
+        # Universal newlines: the progress bar ends its lines with a carriage return.
         lines = io.TextIOWrapper(cast(IO[bytes], self._process.stderr), errors="replace", newline=None)
-        self._listener = Thread(target=self._listen, args=[lines], daemon=True)
-        self._listener.start()
+        self._reader = Thread(target=self._read, args=[lines], daemon=True)
+        self._reader.start()
 
     @classmethod
-    def to(cls, said: str, encoder: str, *, small: bool, arrived: Arrived) -> Errand:
-        """Set out for a folder or for an address on the Hub; see `Library.send`.
+    def start(cls, source: str, encoder: str, *, small_objects: bool, on_success: OnSuccess) -> IndexingJob:
+        """Start a job for a folder or an address on the Hub; see `Collections.start_job`.
 
         Raises:
-            BadPrompt: It is neither.
-            Unavailable: It is no address of an index.
+            BadPrompt: The source is neither.
+            Unavailable: The address is not one of an index.
         """
-        said = said.strip()
-        if said.startswith("hf:"):
-            parse_address(said)
-            return cls(
-                said.removeprefix("hf://datasets/"), said, ["pull", said, "--out", str(local_folder(said))], arrived
-            )
-        if not said:
-            raise BadPrompt("Name a folder.")
+        source = source.strip()
+        if source.startswith("hf:"):
+            parse_address(source)
+            command = ["pull", source, "--out", str(local_folder(source))]
+            return cls(source.removeprefix("hf://datasets/"), source, command, on_success)
+        if not source:
+            raise BadPrompt("Enter a folder.")
         try:
-            folder = Path(said).expanduser().resolve()
-            there, indexed = folder.is_dir(), (folder / MANIFEST).exists()
+            folder = Path(source).expanduser().resolve()
+            exists, is_index = folder.is_dir(), (folder / MANIFEST).exists()
         except (OSError, RuntimeError, ValueError):
-            there = False
-        if not there:
-            raise BadPrompt(f"There is no folder {said}, or it cannot be read.")
-        if indexed:  # an index already
-            return cls(folder.name, folder, ["verify", str(folder)], arrived)
-        if encoder not in choices():
-            raise BadPrompt("There is no such encoder.")
-        key = hashlib.sha256(f"{folder}\n{encoder}\n{small}".encode()).hexdigest()[:12]
+            exists = False
+        if not exists:
+            raise BadPrompt(f"There is no folder {source}, or it cannot be read.")
+        if is_index:
+            return cls(folder.name, folder, ["verify", str(folder)], on_success)
+        if encoder not in encoder_choices():
+            raise BadPrompt(f"There is no such encoder: {encoder}.")
+        key = hashlib.sha256(f"{folder}\n{encoder}\n{small_objects}".encode()).hexdigest()[:12]
         out = hub.cache_folder() / "indexes" / f"{folder.name}-{key}"
         if (out / MANIFEST).exists():
-            return cls(folder.name, out, ["update", str(out)], arrived)
-        words = [] if encoder == "mini" else ["--text", "mini"]
-        objects = ["--objects", "mao"] if small else []
-        build = ["build", str(folder), "--out", str(out), "--encoder", encoder, "--heads", *words, *objects]
-        return cls(folder.name, out, build, arrived)
+            return cls(folder.name, out, ["update", str(out)], on_success)
+        text = [] if encoder == "mini" else ["--text", "mini"]
+        objects = ["--objects", "mao"] if small_objects else []
+        build = ["build", str(folder), "--out", str(out), "--encoder", encoder, "--heads", *text, *objects]
+        return cls(folder.name, out, build, on_success)
 
     @property
     def running(self) -> bool:
-        """Whether it is still on its way."""
-        return self._process.poll() is None or self._listener.is_alive()
+        """Whether the process still runs."""
+        return self._process.poll() is None or self._reader.is_alive()
 
     @property
-    def arrived(self) -> bool:
-        """Whether it came to a good end, and was taken in."""
+    def succeeded(self) -> bool:
+        """Whether the process succeeded and the collection was added."""
         return not self.running and bool(self.key)
 
     def progress(self) -> Progress:
-        """How far it is now."""
+        """The current progress."""
         running = self.running
-        problem = "" if running or self.arrived or self._stopped else self._said
-        return Progress(self.title, running, self._done, self._total, problem)
+        error = "" if running or self.succeeded or self._stopped else self._error
+        return Progress(self.title, running, self._done, self._total, error)
 
     def stop(self) -> None:
-        """Give it up; what it has done is kept, and the next time goes on from there."""
+        """Stop the process. Its work is kept, and the next job resumes there."""
         self._stopped = True
         self._process.terminate()
 
-    def _listen(self, lines: io.TextIOWrapper) -> None:
-        """Read its bar, and what it says at the end."""
+    def _read(self, lines: io.TextIOWrapper) -> None:
+        """Read the progress bar and the error message."""
         with lines:
             for line in lines:
-                found = BAR.search(line)
-                if found is not None:
-                    self._done, self._total = int(found[1]), int(found[2])
-                elif line.startswith(SAYS):
-                    self._said = line.removeprefix(SAYS).strip()
+                progress = PROGRESS_BAR.search(line)
+                if progress is not None:
+                    self._done, self._total = int(progress[1]), int(progress[2])
+                elif line.startswith(ERROR_PREFIX):
+                    self._error = line.removeprefix(ERROR_PREFIX).strip()
         if self._process.wait() == 0:
-            self.key = self._arrived(self.address, self.title)
+            self.key = self._on_success(self.address, self.title)
 
 
-def choices() -> dict[str, str]:
-    """The encoders that a folder's pictures can be seen by, and what to call them."""
-    whole = (card for card in encoders.encoder_specs().values() if card.promptable and not card.name.endswith(":"))
-    return {card.name: f"{card.name} ({card.licence})" for card in whole}
+def encoder_choices() -> dict[str, str]:
+    """Names and labels of the encoders that take prompts and are complete; "name:" is a family of checkpoints."""
+    specs = (spec for spec in encoders.encoder_specs().values() if spec.promptable and not spec.name.endswith(":"))
+    return {spec.name: f"{spec.name} ({spec.licence})" for spec in specs}

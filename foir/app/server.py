@@ -1,128 +1,159 @@
-"""What the page's server adds to Gradio's: pictures by id and by token, and a guard at the door."""
+"""Serve the page: launch, routes for images by id and by token, and the guard of all requests."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import socket
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import gradio as gr
 import gradio.processing_utils
 import httpx
 from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from foir.app.collections import Collections
+from foir.app.controller import UPLOAD_BYTES
+from foir.app.layout import build, read_asset
 from foir.errors import FoirError
 
-if TYPE_CHECKING:
-    from foir.app import Library
-
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-BODY = 32_000_000  # bytes that a request may have; an uploaded picture may have 20 million, a third more in base64
+MAX_BODY = 32_000_000  # bytes of a request; an uploaded image may have 20 million, a third more in base64
+MAX_QUEUE = 32  # requests that wait; more are asked to try again
+CACHED = {"Cache-Control": "private, max-age=600"}
 
 
-def pictures(library: Library) -> list[Route]:
-    """`/thumb/COLLECTION/ID`, a picture of one, and `/photo/TOKEN`, a visitor's; no path is ever told or taken."""
+def launch(collections: Collections) -> gr.Blocks:
+    """Serve the page and its API from background threads."""
+    block_downloads()
+    blocks = build(collections).queue(max_size=MAX_QUEUE, api_open=False)
+    blocks.launch(
+        theme=gr.themes.Default(
+            primary_hue="amber",
+            neutral_hue="stone",
+            font=["system-ui", "sans-serif"],  # Gradio's default fonts are downloaded
+            font_mono=["ui-monospace", "monospace"],
+        ).set(body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300"),  # for contrast
+        css=read_asset("page.css"),
+        app_kwargs={"routes": image_routes(collections), "middleware": [Middleware(RequestGuard)]},
+        mcp_server=True,
+        max_file_size=UPLOAD_BYTES,
+        strict_cors=True,
+        show_error=False,
+        inbrowser=False,
+        prevent_thread_lock=True,
+    )
+    return blocks
+
+
+def image_routes(collections: Collections) -> list[Route]:
+    """`/thumb/COLLECTION/ID` for a thumbnail, `/photo/TOKEN` for a user's image. No request contains a file path."""
 
     def thumb(request: Request) -> Response:
         try:
-            index = library.page(request.path_params["collection"]).index
+            index = collections.controller(request.path_params["collection"]).index
             file = index.thumb(index.get(request.path_params["id"]))
-        except FoirError:  # no such picture, or its file is damaged: its card stays without it
+        except FoirError:  # no such image, or a damaged file: the card stays empty
             return PlainTextResponse("There is no such thumbnail.", 404)
-        return FileResponse(file, headers={"Cache-Control": "private, max-age=600"})
+        return FileResponse(file, headers=CACHED)
 
     def photo(request: Request) -> Response:
         try:
-            jpeg, _ = library.visitors.find(request.path_params["token"]).shown
+            jpeg, _ = collections.sessions.get(request.path_params["token"]).preview
         except FoirError:
-            return PlainTextResponse("There is no such picture.", 404)
-        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+            return PlainTextResponse("There is no such image.", 404)
+        return Response(jpeg, media_type="image/jpeg", headers=CACHED)
 
     return [Route("/thumb/{collection}/{id:int}", thumb), Route("/photo/{token}", photo)]
 
 
-def fetch_nothing() -> None:
-    """Let Gradio open no connection for a caller: it would fetch any address that stands in the place of a file."""
-    gradio.processing_utils.async_transport = _Closed()  # type: ignore[assignment]
+def block_downloads() -> None:
+    """Keep Gradio from opening connections: it would download any address given in place of a file."""
+    gradio.processing_utils.async_transport = _NoTransport()  # type: ignore[assignment]
 
 
-class _Closed(httpx.AsyncBaseTransport):
+class _NoTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("foir fetches nothing", request=request)
+        raise httpx.ConnectError("foir downloads nothing", request=request)
 
 
-class Guard:
-    """Refuses what another site's page asks for in a visitor's name, and requests that are too large.
+class RequestGuard:
+    """Refuses cross-site requests, unknown host names and requests that are too large.
 
-    Gradio looks at origins on localhost only. Programs send none and pass, and so does opening the page from elsewhere,
-    as in the frame that shows a Space. A name that is not known to be this machine's is refused too, since any site can
-    let its own name lead here.
+    Gradio checks origins on localhost only. Programs send no origin and pass. Navigation from another site passes too,
+    as in the frame that shows a Space. Unknown host names are refused because any site can let its own name resolve to
+    this machine (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        self.app, self.names = app, _names()
+        self.app, self.host_names = app, _host_names()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        headers, read = Headers(scope=scope), 0
-        if not self._known(headers.get("host", "")):
-            refusal = PlainTextResponse("This page is not served under that name: add it to FOIR_HOSTS.", 403)
+        headers, received = Headers(scope=scope), 0
+        refusal = self._refusal(headers)
+        if refusal is not None:
             return await refusal(scope, receive, send)
-        if _foreign(headers):
-            return await PlainTextResponse("This page answers only itself.", 403)(scope, receive, send)
-        size = headers.get("content-length", "0")
-        if not size.isdecimal() or int(size) > BODY:
-            return await PlainTextResponse("That is too large.", 413)(scope, receive, send)
 
-        async def counted() -> Message:
-            nonlocal read
+        async def limited_receive() -> Message:
+            nonlocal received
             message = await receive()
-            read += len(message.get("body", b""))
-            if read > BODY:  # it was sent in pieces, without saying how much will come
+            received += len(message.get("body", b""))
+            if received > MAX_BODY:  # a chunked request, whose length was not known
                 raise ValueError("a request is too large")
             return message
 
-        await self.app(scope, counted, send)
+        await self.app(scope, limited_receive, send)
 
-    def _known(self, host: str) -> bool:
+    def _refusal(self, headers: Headers) -> Response | None:
+        if not self._is_known(headers.get("host", "")):
+            return PlainTextResponse("This host name is unknown: add it to FOIR_HOSTS.", 403)
+        if _is_cross_site(headers):
+            return PlainTextResponse("Cross-site requests are refused.", 403)
+        size = headers.get("content-length", "0")
+        if not size.isdecimal() or int(size) > MAX_BODY:
+            return PlainTextResponse("The request is too large.", 413)
+        return None
+
+    def _is_known(self, host: str) -> bool:
         name = (urlsplit(f"//{host}").hostname or "").lower()
         try:
             ipaddress.ip_address(name)
         except ValueError:
-            return name in self.names or name.endswith(tuple(known for known in self.names if known.startswith(".")))
+            suffixes = tuple(known for known in self.host_names if known.startswith("."))
+            return name in self.host_names or name.endswith(suffixes)
         return True
 
 
-def alone() -> bool:
-    """Whether only this machine's own user can open the page: served on its loopback, under no other name.
+def is_localhost() -> bool:
+    """Whether only users of this machine can open the page: served on loopback, under no other name.
 
-    FOIR_ADD "yes" or "no" says otherwise.
+    FOIR_ADD "yes" or "no" overrides this.
     """
-    said = os.environ.get("FOIR_ADD", "").strip().lower()
-    if said:
-        return said == "yes"
-    served = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
-    named = os.environ.get("SPACE_ID") or os.environ.get("SPACE_HOST")
-    named = named or os.environ.get("FOIR_HOSTS") or os.environ.get("GRADIO_ROOT_PATH")
-    return served in LOOPBACK and not named
+    override = os.environ.get("FOIR_ADD", "").strip().lower()
+    if override:
+        return override == "yes"
+    server = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    public = ("SPACE_ID", "SPACE_HOST", "FOIR_HOSTS", "GRADIO_ROOT_PATH")
+    return server in LOOPBACK and not any(os.environ.get(name) for name in public)
 
 
-def _names() -> set[str]:
-    """Names under which this machine may be asked for, lower case; one with a leading dot stands for all below it."""
-    own = socket.gethostname()
-    said: list[Any] = [os.environ.get("SPACE_HOST"), os.environ.get("GRADIO_SERVER_NAME"), own, f"{own}.local"]
-    said += os.environ.get("FOIR_HOSTS", "").split(",")
-    return {"localhost", ".localhost", *(name.strip().lower() for name in said if name and name.strip())}
+def _host_names() -> set[str]:
+    """Host names of this machine in lower case; a leading dot includes all subdomains."""
+    own, env = socket.gethostname(), os.environ
+    names = [env.get("SPACE_HOST", ""), env.get("GRADIO_SERVER_NAME", ""), own, f"{own}.local"]
+    names += env.get("FOIR_HOSTS", "").split(",")
+    return {"localhost", ".localhost", *(name.strip().lower() for name in names if name.strip())}
 
 
-def _foreign(headers: Headers) -> bool:
+def _is_cross_site(headers: Headers) -> bool:
     origin = headers.get("origin")
     if origin is not None:
         return urlsplit(origin).netloc != headers.get("host")

@@ -1,58 +1,54 @@
-"""Who is looking at what: the sessions of all visitors, bounded in number and in time."""
+"""Store of the sessions of all users, bounded in number and in time."""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from threading import Lock
+
+from cachetools import TTLCache
 
 from foir.app.sessions import Session
 from foir.errors import FoirError
 
-SESSIONS = 64  # each may take some hundred MB
+MAX_SESSIONS = 64  # each may take some hundred MB
 HOUR = 3600
 
 
-class Visitors:
-    """Sessions by their token, which nobody can guess. Safe to share between threads."""
+class SessionStore:
+    """Sessions by their token, which nobody can guess. Thread-safe."""
 
-    def __init__(self, most: int = SESSIONS, seconds: float = HOUR) -> None:
-        """Keep at most so many, those that were used last, and none for longer after its last use."""
-        self.most, self.seconds = most, seconds
+    def __init__(self, max_sessions: int = MAX_SESSIONS, seconds: float = HOUR) -> None:
+        """Start empty.
+
+        Args:
+            max_sessions: Number of sessions to keep; the least recently used one is dropped first.
+            seconds: Time to keep a session after it was last stored.
+        """
         self._lock = Lock()
-        self._kept: OrderedDict[str, tuple[Session, float]] = OrderedDict()
+        self._sessions: TTLCache[str, Session] = TTLCache(max_sessions, seconds, timer=time.monotonic)
 
-    def keep(self, session: Session, before: str | None = None) -> str:
-        """Keep a session in the place of the one that its visitor had before; returns its token."""
+    def put(self, session: Session, previous: str | None = None) -> str:
+        """Store a session in place of the user's previous one; returns its token."""
         with self._lock:
-            self._kept.pop(before or "", None)
-            self._kept[session.token] = (session, time.monotonic())
-            self._kept.move_to_end(session.token)
-            while len(self._kept) > self.most:
-                self._kept.popitem(last=False)
-            self._sweep()
+            self._sessions.pop(previous or "", None)
+            self._sessions[session.token] = session  # this also deletes expired sessions
         return session.token
 
-    def find(self, token: str | None) -> Session:
-        """The session of a token.
+    def get(self, token: str | None) -> Session:
+        """Return the session of a token.
 
         Raises:
-            FoirError: It was forgotten, or never was.
+            FoirError: The session expired, or the token is unknown.
         """
         with self._lock:
-            self._sweep()
-            found = self._kept.get(token or "")
-        if found is None:
-            raise FoirError("This page rested for long, or many others came: choose your picture again.")
-        return found[0]
+            self._sessions.expire()
+            session = self._sessions.get(token or "")
+        if session is None:
+            raise FoirError("Your session expired: choose your image again.")
+        return session
 
-    def forget(self, token: str | None) -> None:
-        """Drop a session, if it is still there."""
+    def drop(self, token: str | None) -> None:
+        """Delete a session, if it still exists."""
         with self._lock:
-            self._kept.pop(token or "", None)
-            self._sweep()
-
-    def _sweep(self) -> None:
-        oldest = time.monotonic() - self.seconds
-        for token in [token for token, (_, used) in self._kept.items() if used < oldest]:
-            del self._kept[token]
+            self._sessions.pop(token or "", None)
+            self._sessions.expire()

@@ -1,134 +1,137 @@
-"""What one visitor of the page is looking at, and what the page's controls say; nothing here does anything."""
+"""Values that describe the session of one user: what is open, what is searched for, what the controls are set to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from foir.errors import BadPrompt
 from foir.prompts import Prompt
+from foir.search.results import QueryImage, SearchResults
 
-if TYPE_CHECKING:
-    from foir.search.results import QueryImage, SearchResults
-
-JUDGED = 1000  # most results that can be called right, and wrong
-WORDS = 300  # characters a text may have
+MAX_JUDGED = 1000  # relevant results, and irrelevant ones
+MAX_TEXT = 300  # characters
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the controls say.
+    """Values of the controls. The layout has one control of the same name for each field.
 
     Attributes:
-        method: A method or chain.
-        heads: How many heads it keeps.
-        both: Whether the collection is shown through the same heads.
-        text: Words for what to find.
-        minus: Words for what not to find.
-        together: Words and what is pointed at count at once; else what was done last.
-        mix: Weight of words beside what is pointed at, 0 to 1.
-        least: Results less alike than this cosine are cut off; only where scores are cosines.
-        small: What is pointed at is looked for alone, among the objects of every picture.
-        outline: A click or a stroke means the whole thing that it is on, up to its outline.
+        method: Name of a method or of a chain of methods.
+        heads: Number of attention heads that head selection keeps.
+        query_db: Apply the selected heads to the images of the collection too.
+        text: Text query.
+        negative_text: Text for what the results should not show.
+        combine_text: Combine the text query with the marked object; otherwise the most recent of the two counts.
+        text_weight: Weight of the text against the marked object, 0 to 1.
+        min_score: Results below this cosine are cut off, unless scores are fused.
+        small_object: Search for the marked object among the object crops of the collection.
+        outline: A point or a stroke selects the whole object under it.
     """
 
     method: str = "phs"
     heads: int = 5
-    both: bool = False
+    query_db: bool = False
     text: str = ""
-    minus: str = ""
-    together: bool = False
-    mix: float = 0.5
-    least: float = 0.0
-    small: bool = False
+    negative_text: str = ""
+    combine_text: bool = False
+    text_weight: float = 0.5
+    min_score: float = 0.0
+    small_object: bool = False
     outline: bool = False
 
     @property
-    def words(self) -> dict[str, str]:
-        """The words that say something.
+    def texts(self) -> dict[str, str]:
+        """The texts that are not blank, by field name, stripped.
 
         Raises:
-            BadPrompt: They are too many.
+            BadPrompt: A text is too long.
         """
-        said = {name: text.strip() for name, text in (("text", self.text), ("minus", self.minus)) if text.strip()}
-        if any(len(text) > WORDS for text in said.values()):
-            raise BadPrompt(f"Say it in at most {WORDS} characters.")
-        return said
+        texts = {"text": self.text.strip(), "negative_text": self.negative_text.strip()}
+        if any(len(text) > MAX_TEXT for text in texts.values()):
+            raise BadPrompt(f"Use at most {MAX_TEXT} characters of text.")
+        return {name: text for name, text in texts.items() if text}
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """Ids of results that were right, of those that were wrong, and of pictures to leave out."""
+class Judgements:
+    """Relevance feedback: ids of relevant results, of irrelevant results, and of images to exclude."""
 
     liked: tuple[int, ...] = ()
     disliked: tuple[int, ...] = ()
-    without: tuple[int, ...] = ()
+    exclude: tuple[int, ...] = ()
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any], without: Sequence[int]) -> Opinion:
-        """What the browser sent: {"liked": [id], "disliked": [id]}.
+    def from_json(cls, data: Mapping[str, Any], exclude: Iterable[int]) -> Judgements:
+        """Read what the browser sends: {"liked": [id], "disliked": [id]}.
 
         Raises:
-            BadPrompt: It is not that, or far too much.
+            BadPrompt: The data has another form, or more ids than are allowed.
         """
-        sides = [said.get(name, []) for name in ("liked", "disliked")]
-        for side in sides:
-            if not isinstance(side, list) or len(side) > JUDGED or not all(type(id) is int for id in side):
-                raise BadPrompt(f"Judgements are two lists of at most {JUDGED} pictures.")
-        return cls(tuple(sides[0]), tuple(sides[1]), tuple(sorted(without)))
+        liked, disliked = data.get("liked", []), data.get("disliked", [])
+        for ids in (liked, disliked):
+            if not isinstance(ids, list) or len(ids) > MAX_JUDGED or not all(type(id) is int for id in ids):
+                raise BadPrompt(f"Feedback is two lists of at most {MAX_JUDGED} images.")
+        return cls(tuple(liked), tuple(disliked), tuple(sorted(exclude)))
 
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """What one visitor is looking at.
+    """State of one user.
 
     Attributes:
-        picture: The opened picture.
-        name: What to call it.
-        shown: It as the browser gets it, a JPEG file, and that version's size.
-        tries: Known things on it, worth pointing at.
+        image: The query image.
+        name: Name of the query image.
+        preview: The query image as the browser gets it: a JPEG file and its (width, height).
+        suggestions: Known objects of the query image, {"name": str, "box": [x0, y0, x1, y1]}.
         collection: Key of the collection that is searched.
-        item: Its id, where it is a picture of the collection; it is no result of its own.
-        token: Names this opening of the picture, so that no mark drawn on another is taken for it.
-        prompt: What is pointed at.
-        forced: Heads that were switched by hand, on or off, for what is pointed at.
-        said: The last wish was in words, not a mark on the picture.
-        words: What was searched for in words, "text" and "minus".
-        small: It was looked for alone, as a small thing.
-        outlined: The search took it for the whole thing that was clicked, up to its outline.
-        way: What the way of looking is called, where something is pointed at.
-        hits: What was found.
-        opinions: What was judged so far, one entry for each time of refining; the last holds all of it.
+        item_id: Id of the query image where it belongs to the collection; it is excluded from the results.
+        token: Identifies this opening of the image, so that marks drawn on another image are rejected.
+        prompt: The visual prompt.
+        forced_heads: Heads that the user switched on (True) or off (False) for this prompt.
+        text_only: The most recent query was a text, not a mark on the image.
+        texts: The texts that were searched for; see `Settings.texts`.
+        small_object: The marked object was searched for as a small object.
+        outlined: The search took the whole object under the mark.
+        method_title: Title of the method, where there is a prompt.
+        results: Results of the search.
+        rounds: The judgements of each feedback round; each includes those before it.
     """
 
-    picture: QueryImage
+    image: QueryImage
     name: str
-    shown: tuple[bytes, tuple[int, int]]
-    tries: tuple[Mapping[str, Any], ...] = ()
+    preview: tuple[bytes, tuple[int, int]]
+    suggestions: tuple[Mapping[str, Any], ...] = ()
     collection: str = ""
-    item: int | None = None
+    item_id: int | None = None
     token: str = field(default_factory=lambda: uuid4().hex)
     prompt: Prompt | None = None
-    forced: Mapping[int, bool] = field(default_factory=dict)
-    said: bool = False
-    words: Mapping[str, str] = field(default_factory=dict)
-    small: bool = False
+    forced_heads: Mapping[int, bool] = field(default_factory=dict)
+    text_only: bool = False
+    texts: Mapping[str, str] = field(default_factory=dict)
+    small_object: bool = False
     outlined: bool = False
-    way: str = ""
-    hits: SearchResults | None = None
-    opinions: tuple[Opinion, ...] = ()
+    method_title: str = ""
+    results: SearchResults | None = None
+    rounds: tuple[Judgements, ...] = ()
 
     @property
-    def opinion(self) -> Opinion:
-        """What counts now."""
-        return self.opinions[-1] if self.opinions else Opinion()
+    def judgements(self) -> Judgements:
+        """The judgements of the last round."""
+        return self.rounds[-1] if self.rounds else Judgements()
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether any result was judged."""
+        return bool(self.judgements.liked or self.judgements.disliked)
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """A step's outcome: the session after it, and the values of the page's two parts (see assets/page/*.js)."""
+class PageUpdate:
+    """Outcome of an action: the new session, and the values of pointer and results (see assets/*.js)."""
 
     session: Session
     pointer: dict[str, Any]

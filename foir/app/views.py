@@ -1,4 +1,4 @@
-"""What the parts of the page show, as the values that their scripts draw (assets/page/*.js)."""
+"""Values of the page's custom components, in the form that their scripts draw (assets/*.js)."""
 
 from __future__ import annotations
 
@@ -7,46 +7,44 @@ import io
 import random
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from PIL import Image
 
 from foir import clustering, collection_map
 from foir.app.sessions import Session
+from foir.encoders.base import Encoder
 from foir.index import Item
 from foir.index.protocol import IndexLike
+from foir.search import explain
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from foir.encoders.base import Encoder
-
-SAMPLES, SPREAD = 6, 60  # pictures to begin with, chosen of so many
-HEAT_SIDE = 48  # heat maps travel small and are scaled up smoothly by the browser
+SAMPLES, CANDIDATES = 6, 60  # sample images, chosen from so many
+HEAT_SIDE = 48  # pixels; the browser scales heat maps up smoothly
 OUTLINE_SIDE = 480
 TINT = (255, 181, 46, 110)
-AGREEING = 3  # heads that are named as those which find a result most alike
+TOP_HEADS = 3  # heads named in an explanation
 
 
-class Panels:
-    """The values of the page's parts. Holds no state of any visitor."""
+class Views:
+    """Values of the components for one collection. Holds no state of any user."""
 
     def __init__(self, index: IndexLike, key: str) -> None:
-        """Bind them to an index, the collection of this key, and choose a few pictures of it to begin with."""
+        """Bind to the index of the collection `key`, and choose sample images."""
         self.index, self._key = index, key
-        choice = index.sample(SPREAD)
-        self._samples = random.Random(7).sample(choice, min(SAMPLES, len(choice)))  # noqa: S311 - a choice of pictures
+        candidates = index.sample(CANDIDATES)
+        self._samples = random.Random(7).sample(candidates, min(SAMPLES, len(candidates)))  # noqa: S311 - no secret
 
     def pointer(self, session: Session, heat: np.ndarray | None) -> dict[str, Any]:
-        """The picture to point at, what is pointed at, and what else could be opened."""
-        photo, prompt, hits = session.picture.photo, session.prompt, session.hits
-        size = session.shown[1]
+        """The query image with its marks, heat map [rows, cols], outline, suggestions and sample images."""
+        photo, prompt, results = session.image.photo, session.prompt, session.results
+        size = session.preview[1]
         marks = None
         if prompt is not None:
             strokes = [{"path": s.path, "width": s.width} for s in prompt.strokes]
             marks = {"points": prompt.points, "boxes": prompt.boxes, "strokes": strokes}
-        mask = hits.mask if hits is not None and session.outlined else None
+        mask = results.mask if results is not None and session.outlined else None
         return {
             "url": f"photo/{session.token}",
             "token": session.token,
@@ -54,111 +52,111 @@ class Panels:
             "height": photo.size[1],
             "name": session.name,
             "prompt": marks,
-            "heat": None if heat is None else _veil_url(heat, size),
-            "outline": None if mask is None else _tint_url(mask.pixels, size),
-            "understood": understood(session),
-            "tries": session.tries,
+            "heat": _heat_url(heat, size),
+            "outline": None if mask is None else _mask_url(mask.pixels, size),
+            "summary": query_summary(session),
+            "suggestions": session.suggestions,
             "samples": [self._card(item) for item in self._samples],
         }
 
     def results(self, session: Session, heats: Sequence[np.ndarray | None] = ()) -> dict[str, Any]:
-        """The results: a note and one card a hit, near copies folded."""
-        hits = session.hits
-        if hits is None:
+        """The results: a note, and one card for each hit; near duplicates share a card.
+
+        Args:
+            session: The session.
+            heats: Heat maps [rows, cols] of the first hits.
+        """
+        results = session.results
+        if results is None:
             return {"hits": [], "note": ""}
-        opinion = {"liked": session.opinion.liked, "disliked": session.opinion.disliked}
-        firsts = clustering.near_duplicates(self.index.vectors("image", [item.id for item in hits.items]))
+        originals = clustering.near_duplicates(self.index.vectors("image", [item.id for item in results.items]))
         cards: dict[int, dict[str, Any]] = {}
-        for i, (item, score) in enumerate(zip(hits.items, hits.scores, strict=True)):
-            if firsts[i] != i:
-                cards[firsts[i]]["copies"].append(item.name)
+        for i, (item, score) in enumerate(zip(results.items, results.scores, strict=True)):
+            if originals[i] != i:
+                cards[originals[i]]["copies"].append(item.name)
                 continue
-            heat = heats[i] if i < len(heats) else None
-            url = None if heat is None else _veil_url(heat, (item.width, item.height))
-            shown = None if hits.is_fused else float(score)
-            cards[i] = {**self._card(item), "score": shown, "heat": url, "copies": []}
-        note = " ".join((_sentence(session), *hits.notes))
+            heat = _heat_url(heats[i] if i < len(heats) else None, (item.width, item.height))
+            score = None if results.is_fused else float(score)
+            cards[i] = {**self._card(item), "score": score, "heat": heat, "copies": []}
         return {
             "hits": list(cards.values()),
-            "note": note,
-            "way": session.way,
-            "opinion": opinion,
-            "rounds": len(session.opinions),
+            "note": " ".join((_results_note(session), *results.notes)),
+            "method": session.method_title,
+            "feedback": {"liked": session.judgements.liked, "disliked": session.judgements.disliked},
+            "rounds": len(session.rounds),
         }
 
     def heads(self, session: Session, encoder: Encoder) -> dict[str, Any]:
-        """What each attention head looks at on the query picture, and which of them were kept."""
-        from foir.search import explain
-
-        hits = session.hits
-        if hits is None or hits.features is None or session.prompt is None:
-            return {"heads": [], "note": "Point at something to see what each head looks at."}
-        if not hits.is_full_view:
-            return {"heads": [], "note": "This way of looking cuts the thing out, so no head sees the picture."}
-        width, height = session.shown[1]
-        gate = hits.features.gates[0]
+        """The attention map of each head on the query image, and whether the search uses the head."""
+        results = session.results
+        if results is None or results.features is None or session.prompt is None:
+            return {"heads": [], "note": "Mark an object to see the attention of each head."}
+        if not results.is_full_view:
+            return {"heads": [], "note": "This method crops the image, so no head attends to all of it."}
+        size = session.preview[1]
+        gate = results.features.gates[0]
         kept = range(encoder.heads) if gate is None else gate.on
         heads = [
             {
-                "heat": _veil_url(explain.head_heat(encoder, hits.features, head), (width, height)),
+                "heat": _heat_url(explain.head_heat(encoder, results.features, head), size),
                 "on": head in kept,
-                "forced": head in session.forced,
+                "forced": head in session.forced_heads,
             }
             for head in range(encoder.heads)
         ]
-        note = (
-            "This way of looking keeps every head."
-            if gate is None
-            else "Bright is where a head looks, outlined are the heads that speak. Press one to switch it."
-        )
-        about = {"token": session.token, "url": f"photo/{session.token}", "ratio": width / height}
-        return {**about, "heads": heads, "fixed": gate is None, "note": note}
+        note = "Bright areas get the most attention. Outlined heads are used. Press a head to switch it on or off."
+        return {
+            "token": session.token,
+            "url": f"photo/{session.token}",
+            "ratio": size[0] / size[1],
+            "heads": heads,
+            "fixed": gate is None,
+            "note": "This method uses every head." if gate is None else note,
+        }
 
-    def why(self, session: Session, item: Item, score: float, heat: np.ndarray | None) -> dict[str, Any]:
-        """Why a result is one: where the thing may be on it, and which of the kept heads find it most alike."""
-        hits = session.hits
-        lines = ["Brightest is what is most like the thing you pointed at."] if heat is not None else []
-        if session.words.get("text"):
-            lines.append(f"It was looked for by your words, \u201c{session.words['text']}\u201d.")
-        if session.opinion.liked or session.opinion.disliked:
-            lines.append("What you called right and wrong counts.")
-        if hits is not None and not hits.is_fused:
-            lines.append(f"The whole is {100 * score:.1f} alike, of 100.")
-        agreeing = self._agreeing(session, item)
-        if agreeing:
-            said = ", ".join(f"head {head + 1} ({100 * alike:.0f})" for head, alike in agreeing)
-            lines.append(f"Of the heads that were kept, these find it most alike: {said}.")
-        url = None if heat is None else _veil_url(heat, (item.width, item.height))
-        asked = uuid4().hex  # the same result may be asked for twice
-        return {**self._card(item), "heat": url, "lines": lines, "asked": asked}
+    def explanation(self, session: Session, item: Item, score: float, heat: np.ndarray | None) -> dict[str, Any]:
+        """Why a result was found: its heat map, its score, and the kept heads with the highest similarity."""
+        results = session.results
+        lines = [] if heat is None else ["The brightest areas are most similar to the object you marked."]
+        if session.texts.get("text"):
+            lines.append(f"You searched for the text \u201c{session.texts['text']}\u201d.")
+        if session.is_judged:
+            lines.append("The ranking uses your feedback.")
+        if results is not None and not results.is_fused:
+            lines.append(f"Similarity: {100 * score:.1f} of 100.")
+        top_heads = self._top_heads(session, item)
+        if top_heads:
+            similarities = ", ".join(f"head {head + 1} ({100 * cosine:.0f})" for head, cosine in top_heads)
+            lines.append(f"Most similar in the selected heads: {similarities}.")
+        heat_url = _heat_url(heat, (item.width, item.height))
+        return {**self._card(item), "heat": heat_url, "lines": lines, "nonce": uuid4().hex}  # opens again if unchanged
 
-    def _agreeing(self, session: Session, item: Item) -> list[tuple[int, float]]:
-        """The kept heads whose outputs on query and result are most alike, with their cosines; needs a head cache."""
-        space, hits = self.index.space("image"), session.hits
-        if hits is None or hits.features is None or not space.z or not hits.heads:
+    def _top_heads(self, session: Session, item: Item) -> list[tuple[int, float]]:
+        """The kept heads whose outputs on query and result are most similar, with cosines; needs a head cache."""
+        results = session.results
+        if results is None or results.features is None or not self.index.space("image").z or not results.heads:
             return []
-        theirs = self.index.head_outputs(item.id)
-        ours = hits.features.z[0].float().cpu().numpy()
-        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-        alike = (ours * theirs).sum(1) / np.maximum(lengths, 1e-12)
-        best = sorted(hits.heads, key=lambda head: -alike[head])[:AGREEING]
-        return [(head, float(alike[head])) for head in best]
+        result_outputs = self.index.head_outputs(item.id)
+        query_outputs = results.features.z[0].float().cpu().numpy()
+        norms = np.linalg.norm(query_outputs, axis=1) * np.linalg.norm(result_outputs, axis=1)
+        cosines = (query_outputs * result_outputs).sum(1) / np.maximum(norms, 1e-12)
+        top_heads = sorted(results.heads, key=lambda head: -cosines[head])[:TOP_HEADS]
+        return [(head, float(cosines[head])) for head in top_heads]
 
     @cached_property
-    def _atlas(self) -> collection_map.CollectionMap:
+    def _collection_map(self) -> collection_map.CollectionMap:
         return collection_map.build_map(self.index)
 
     def map(self) -> dict[str, Any]:
-        """The map of the collection: points [x, y, cluster, id], and of each cluster name, size and middle picture."""
-        made = self._atlas
+        """The map of the collection: points [x, y, group, id], and name, size and central image of each group."""
+        built = self._collection_map
         points = [
             [round(float(x), 4), round(float(y), 4), int(cluster), int(id)]
-            for (x, y), cluster, id in zip(made.places, made.clusters, made.ids, strict=True)
+            for (x, y), cluster, id in zip(built.positions, built.clusters, built.ids, strict=True)
         ]
-        sizes = [int((made.clusters == cluster).sum()) for cluster in range(len(made.names))]
         groups = [
-            {"name": name or f"group {number + 1}", "size": size, "id": centre}
-            for number, (name, size, centre) in enumerate(zip(made.names, sizes, made.centres, strict=True))
+            {"name": name or f"group {number + 1}", "size": int((built.clusters == number).sum()), "id": centre}
+            for number, (name, centre) in enumerate(zip(built.names, built.centres, strict=True))
         ]
         return {"points": points, "groups": groups}
 
@@ -167,71 +165,72 @@ class Panels:
 
 
 def thumb_url(collection: str, item: Item) -> str:
-    """Where the page serves a thumbnail, relative to itself."""
+    """URL of a thumbnail, relative to the page."""
     return f"thumb/{collection}/{item.id}"
 
 
-def understood(session: Session) -> str:
-    """What was made of the marks, in one line; nothing where nothing is pointed at."""
-    hits, prompt = session.hits, session.prompt
-    if hits is None or hits.mask is None or prompt is None:
+def query_summary(session: Session) -> str:
+    """One line about the marks and the heads that are used; empty without a prompt."""
+    results, prompt = session.results, session.prompt
+    if results is None or results.mask is None or prompt is None:
         return ""
     counts = (("point", prompt.points), ("box", prompt.boxes), ("stroke", prompt.strokes))
-    marks = " and ".join(_counted(len(made), name) for name, made in counts if made)
-    share = 100 * float(hits.mask.pixels.mean())
+    marks = " and ".join(_count(len(made), name) for name, made in counts if made)
+    share = 100 * float(results.mask.pixels.mean())
     size = f"{share:.0f} %" if share >= 1 else "less than 1 %"
-    outlined = ", up to the outline of what it is on" if session.outlined else ""
-    line = f"{marks}{outlined}: {size} of the picture."
-    if hits.heads is not None and hits.features is not None:
-        heads = f"{len(hits.heads)} of {hits.features.z.shape[1]} attention heads"
-        line += f" {heads} speak." if session.forced else f" The {heads} that look there most speak."
+    outlined = ", extended to the whole object" if session.outlined else ""
+    line = f"{marks}{outlined}: {size} of the image."
+    if results.heads is not None and results.features is not None:
+        heads = f"{len(results.heads)} of {results.features.z.shape[1]} attention heads"
+        line += f" {heads} are used." if session.forced_heads else f" The {heads} that attend to it most are used."
     return line[:1].upper() + line[1:]
 
 
-def _counted(count: int, name: str) -> str:
+def _count(count: int, name: str) -> str:
     plural = f"{name}es" if name.endswith("x") else f"{name}s"
     return f"a {name}" if count == 1 else f"{count} {plural}"
 
 
-def _sentence(session: Session) -> str:
-    """What the results are, in words."""
-    text, minus = session.words.get("text"), session.words.get("minus")
-    without = f", without \u201c{minus}\u201d" if minus else ""
-    judged = ", as you judged them" if session.opinion.liked or session.opinion.disliked else ""
-    if session.hits is None or session.hits.mask is None:
-        return f"Pictures of \u201c{text}\u201d{without}{judged}, best first."
+def _results_note(session: Session) -> str:
+    """What the results are, in one sentence."""
+    text, negative_text = session.texts.get("text"), session.texts.get("negative_text")
+    ranking = f", without \u201c{negative_text}\u201d" if negative_text else ""
+    ranking += ", ranked with your feedback" if session.is_judged else ""
+    if session.results is None or session.results.mask is None:
+        return f"Images of \u201c{text}\u201d{ranking}, best first."
     also = f" and \u201c{text}\u201d" if text else ""
     if session.prompt is not None:
-        small = ", however small" if session.small else ""
-        return f"Pictures with what you pointed at{small}{also}{without}{judged}, best first."
-    return f"Pictures like this one{also}{without}{judged}. Draw a box around one thing to look for that thing."
+        small = ", even if it is small" if session.small_object else ""
+        return f"Images with the object you marked{small}{also}{ranking}, best first."
+    return f"Images similar to this one{also}{ranking}. Draw a box around an object to search for it."
 
 
-def encoded(image: Image.Image, kind: str) -> bytes:
-    """A picture as a file."""
+def encode_image(image: Image.Image, kind: str) -> bytes:
+    """Encode an image as a file."""
     out = io.BytesIO()
     image.save(out, kind, quality=88)
     return out.getvalue()
 
 
 def _data_url(image: Image.Image) -> str:
-    """A PNG as text that a browser shows."""
-    return f"data:image/png;base64,{base64.b64encode(encoded(image, 'PNG')).decode()}"
+    """A PNG file as a data URL."""
+    return f"data:image/png;base64,{base64.b64encode(encode_image(image, 'PNG')).decode()}"
 
 
-def _veil_url(heat: np.ndarray, size: tuple[int, int]) -> str:
-    from foir.search import explain
+def _scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """A (width, height) whose longer side is `side` pixels."""
+    scale = side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
-    scale = HEAT_SIDE / max(size)
-    return _data_url(explain.shade(heat, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))))
+
+def _heat_url(heat: np.ndarray | None, size: tuple[int, int]) -> str | None:
+    """A heat map [rows, cols] as a data URL, in the ratio of (width, height)."""
+    return None if heat is None else _data_url(explain.shade(heat, _scaled(size, HEAT_SIDE)))
 
 
-def _tint_url(mask: np.ndarray, size: tuple[int, int]) -> str:
-    """A region [H, W] as a see-through tint."""
-    from PIL import Image
-
-    scale = OUTLINE_SIDE / max(size)
-    shape = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+def _mask_url(mask: np.ndarray, size: tuple[int, int]) -> str:
+    """A mask [H, W] as a translucent tint, in the ratio of (width, height)."""
+    shape = _scaled(size, OUTLINE_SIDE)
     alpha = Image.fromarray((mask * TINT[3]).astype(np.uint8)).resize(shape, Image.Resampling.BILINEAR)
     tinted = Image.new("RGBA", shape, TINT[:3])
     tinted.putalpha(alpha)

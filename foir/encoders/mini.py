@@ -37,8 +37,8 @@ def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
     from foir.mini import weights
 
     _check_only_revision(name, revision, pretrained)
-    tower, digest = weights.image_tower()
-    return tower.opened(digest)
+    tower, digest = weights.load_image_tower()
+    return tower.as_encoder(digest)
 
 
 def _check_only_revision(name: str, revision: str | None, pretrained: bool) -> None:

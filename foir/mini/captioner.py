@@ -1,7 +1,7 @@
-"""Captions by `mini`: learned queries pool the picture's tokens by cross-attention, a small decoder writes.
+"""Captions by `mini`: learned queries pool the image's tokens by cross-attention, a small decoder generates words.
 
-The pooler's cross-attention (queries that do not depend on the picture, keys that do) is where a query perturbation can
-act. Words are those of the training captions, lower-cased runs of letters and digits.
+The pooler's cross-attention (queries that do not depend on the image, keys that do) is where a query perturbation
+acts. The vocabulary is that of the training captions: lower-case runs of letters and digits.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.errors import Unavailable
 from foir.perturbation import beam_search
+from foir.perturbation.views import split_heads
 
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "captions.safetensors"
-PICTURE, WIDTH, HEADS, QUERIES, LAYERS = 384, 192, 6, 24, 2
-LONGEST = 24  # words
-THETA, STRENGTH = 0.5, 4.0  # of what pulls at the queries while they learn (at most twice as strong), and afterwards
-START, END, RARE = 0, 1, 2
+IMAGE_WIDTH, WIDTH, HEADS, QUERIES, LAYERS = 384, 192, 6, 24, 2
+MAX_WORDS = 24
+THETA, STRENGTH = 0.5, 4.0  # of a query perturbation by default; training draws strengths from 1 to 2 * STRENGTH
+START, END, UNKNOWN = 0, 1, 2
 SPECIAL = ("<start>", "<end>", "<rare>")
 
 
@@ -35,43 +36,44 @@ def tokens(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+(?:'[a-z]+)?", text.lower())
 
 
-def vocabulary(captions: Iterable[str], names: Iterable[str] = (), least: int = 4) -> list[str]:
-    """The special words, then, most frequent first, every word of a name or that captions use at least so often."""
+def vocabulary(captions: Iterable[str], names: Iterable[str] = (), min_count: int = 4) -> list[str]:
+    """The special words, then by frequency all words of names and those with `min_count` uses in captions."""
     counts = Counter(word for caption in captions for word in tokens(caption))
-    named = {word for name in names for word in tokens(name)}
-    counts.update(named)
-    often = sorted(counts.items(), key=lambda c: (-c[1], c[0]))
-    return [*SPECIAL, *(word for word, count in often if count >= least or word in named)]
+    name_words = {word for name in names for word in tokens(name)}
+    counts.update(name_words)
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [*SPECIAL, *(word for word, count in ranked if count >= min_count or word in name_words)]
 
 
 class Pooler(nn.Module):
-    """Attentional pooling: `QUERIES` learned queries attend to the picture's tokens, [B, T, 384] to [B, q, 192]."""
+    """Attentional pooling: `QUERIES` learned queries attend to the image's tokens, [B, T, 384] to [B, q, 192]."""
 
     def __init__(self) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(QUERIES, WIDTH) * 0.5)
-        self.norm_queries, self.norm_keys = nn.LayerNorm(WIDTH), nn.LayerNorm(PICTURE)
+        self.norm_queries, self.norm_keys = nn.LayerNorm(WIDTH), nn.LayerNorm(IMAGE_WIDTH)
         self.q_proj = nn.Linear(WIDTH, WIDTH)
-        self.k_proj, self.v_proj = nn.Linear(PICTURE, WIDTH), nn.Linear(PICTURE, WIDTH)
+        self.k_proj, self.v_proj = nn.Linear(IMAGE_WIDTH, WIDTH), nn.Linear(IMAGE_WIDTH, WIDTH)
         self.o_proj = nn.Linear(WIDTH, WIDTH)
         self.norm = nn.LayerNorm(WIDTH)
         self.ffn = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:
         """Pool."""
-        keys = self.norm_keys(picture)
-        q = _split(self.q_proj(self.norm_queries(self.queries).expand(len(picture), -1, -1)))
-        mixed = F.scaled_dot_product_attention(q, self.keys(keys), _split(self.v_proj(keys))).transpose(1, 2).flatten(2)
+        normed = self.norm_keys(tokens)
+        q = split_heads(self.q_proj(self.norm_queries(self.queries).expand(len(tokens), -1, -1)), HEADS)
+        v = split_heads(self.v_proj(normed), HEADS)
+        mixed = F.scaled_dot_product_attention(q, self.keys(normed), v).transpose(1, 2).flatten(2)
         y = self.queries + self.o_proj(mixed)
         return y + self.ffn(self.norm(y))
 
     def keys(self, normed: Tensor) -> Tensor:
-        """What the queries are compared with, [B, h, T, D], from normed tokens.
+        """Centred keys [B, h, T, D] from normed tokens.
 
-        A picture's keys are taken less their mean. No softmax notices, but a subspace of an object's keys does: it
-        spans what tells the object from the rest of the picture, not what all of the picture has in common.
+        An image's keys are taken less their mean. This changes no softmax, but it changes the subspace of an object's
+        keys: it spans what distinguishes the object from the rest of the image, not what all of the image shares.
         """
-        keys = _split(self.k_proj(normed))
+        keys = split_heads(self.k_proj(normed), HEADS)
         return keys - keys.mean(-2, keepdim=True)
 
 
@@ -84,53 +86,49 @@ class Captioner(nn.Module):
         self.ids = {word: i for i, word in enumerate(words)}
         self.pooler = Pooler()
         self.embed = nn.Embedding(len(words), WIDTH)
-        self.places = nn.Parameter(torch.randn(LONGEST + 1, WIDTH) * 0.02)
+        self.places = nn.Parameter(torch.randn(MAX_WORDS + 1, WIDTH) * 0.02)  # position embeddings
         layer = nn.TransformerDecoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.1, "gelu", batch_first=True, norm_first=True)
         self.decoder = nn.TransformerDecoder(layer, LAYERS, nn.LayerNorm(WIDTH))
         nn.init.normal_(self.embed.weight, std=WIDTH**-0.5)
 
     def encode(self, caption: str) -> list[int]:
-        """Word ids with start and end, cut to the longest caption."""
-        inner = [self.ids.get(word, RARE) for word in tokens(caption)[: LONGEST - 1]]
+        """Word ids with start and end, truncated to `MAX_WORDS` + 1."""
+        inner = [self.ids.get(word, UNKNOWN) for word in tokens(caption)[: MAX_WORDS - 1]]
         return [START, *inner, END]
 
     def forward(self, pooled: Tensor, ids: Tensor) -> Tensor:
-        """Logits of each next word, [B, n, words], for word ids [B, n] and pooled pictures [B, q, 192]."""
+        """Logits of each next word, [B, n, words], for word ids [B, n] and pooled images [B, q, 192]."""
         return self.logits(self.hidden(pooled, ids))
 
     def hidden(self, pooled: Tensor, ids: Tensor) -> Tensor:
         """The decoder's states [B, n, 192]."""
         n = ids.shape[1]
         x = self.embed(ids) * math.sqrt(WIDTH) + self.places[:n]
-        later = torch.triu(torch.full((n, n), -torch.inf, device=x.device), 1)
-        return self.decoder(x, pooled, tgt_mask=later, tgt_is_causal=True)
+        causal_mask = torch.triu(torch.full((n, n), -torch.inf, device=x.device), 1)
+        return self.decoder(x, pooled, tgt_mask=causal_mask, tgt_is_causal=True)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Of each word, [..., words], from states [..., 192]."""
+        """Logits of each word, [..., words], from states [..., 192]."""
         return F.linear(hidden, self.embed.weight)
 
     @torch.inference_mode()
-    def write(self, picture: Tensor) -> list[str]:
-        """One caption for each picture, from its tokens before the last block, [B, T, 384]; beam search."""
-        return [self._sentence(pooled[None]) for pooled in self.pooler(picture)]
+    def generate(self, tokens: Tensor) -> list[str]:
+        """One caption for each image, by beam search, from its tokens before the encoder's last block [B, T, 384]."""
+        return [self._generate_one(pooled[None]) for pooled in self.pooler(tokens)]
 
-    def _sentence(self, pooled: Tensor) -> str:
+    def _generate_one(self, pooled: Tensor) -> str:
         def step(ids: Tensor) -> Tensor:
             scores = self(pooled.expand(len(ids), -1, -1), ids.to(pooled.device))[:, -1].log_softmax(-1)
-            scores[:, [START, RARE]] = -torch.inf
+            scores[:, [START, UNKNOWN]] = -torch.inf
             return scores
 
-        return " ".join(self.words[i] for i in beam_search.beam_search(step, START, END, LONGEST))
+        return " ".join(self.words[i] for i in beam_search.beam_search(step, START, END, MAX_WORDS))
 
 
-def _split(x: Tensor) -> Tensor:
-    return x.view(*x.shape[:-1], HEADS, -1).transpose(1, 2)
-
-
-def write(model: Captioner, facts: dict[str, str], file: Path = FILE) -> None:
-    """Keep the captioner in float16, with its vocabulary and how it came about in the file's header."""
+def save(model: Captioner, facts: dict[str, str], file: Path = FILE) -> None:
+    """Save the captioner in float16, with its vocabulary and `facts` about its training in the file's header."""
     state = {name: tensor.half().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    # One entry: several would come in any order.
+    # One entry: the order of several would not be deterministic.
     save_file(state, file, {"captioner": json.dumps({"words": model.words, "facts": facts})})
 
 

@@ -1,7 +1,7 @@
-"""The trained parts of `mini`: what is added to the frozen trunk and the frozen text model, and the file they live in.
+"""The trained parts of `mini` on top of the frozen backbone and the frozen text model, and their file.
 
-Image tower: trunk blocks 1-8 as they are, blocks 9 and 10 with updates of low rank, blocks 11 and 12 trained (the last
-with twelve heads of 32, for a choice among them to mean something), final LayerNorm, one linear map. Text tower:
+Image tower: backbone blocks 1-8 unchanged, blocks 9 and 10 with low-rank updates, blocks 11 and 12 trained (the last
+with twelve heads of 32, so that head selection has a choice), final LayerNorm, one linear map. Text tower:
 `foir.mini.text_encoder`. Both end in one space.
 """
 
@@ -18,23 +18,23 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from foir.encoders import dinov2
 from foir.encoders.base import Encoder
 from foir.errors import Unavailable
-from foir.mini import backbone
-from foir.mini.text_encoder import SHA256, TextHead
+from foir.mini import backbone, text_encoder
+from foir.mini.text_encoder import TextHead
 
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "towers.safetensors"
-FROZEN, UPDATED, RANK = 8, 2, 16  # trunk blocks left as they are, those after them with updates, rank of the updates
-UPDATES = (".down.weight", ".up.weight")  # how their parameters' names end
+FROZEN, ADAPTED, RANK = 8, 2, 16  # unchanged blocks, blocks after them with low-rank updates, rank of the updates
+LORA_SUFFIXES = (".down.weight", ".up.weight")
 HEADS, DIM = 12, 384  # heads of the last block, width of the joint space
 
 
-class Updated(nn.Module):
-    """A linear map that stays as it is and a learned update of it of low rank (LoRA, arXiv 2106.09685)."""
+class LoraLinear(nn.Module):
+    """A frozen linear map with a learned low-rank update (LoRA, arXiv 2106.09685)."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -44,18 +44,18 @@ class Updated(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Both together."""
+        """The sum of both maps."""
         return self.linear(x) + self.up(self.down(x))
 
     @torch.no_grad()
-    def folded(self) -> nn.Linear:
-        """The linear map with the update in it."""
+    def merged(self) -> nn.Linear:
+        """The linear map with the update added to its weight."""
         self.linear.weight += self.up.weight @ self.down.weight
         return self.linear
 
 
 class ImageTower(nn.Module):
-    """The trunk with updates, a re-cut last block and a map to the joint space."""
+    """The backbone with low-rank updates, a last block with twelve heads and a map to the joint space."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,60 +64,64 @@ class ImageTower(nn.Module):
         attention.num_attention_heads, attention.head_dim = HEADS, backbone.DIM // HEADS
         attention.scaling = attention.head_dim**-0.5
         self.project = nn.Linear(backbone.DIM, DIM)
-        for part, name in self._updated():
-            setattr(part, name, Updated(getattr(part, name)))
+        for module, name in self._adapted_linears():
+            setattr(module, name, LoraLinear(getattr(module, name)))
 
-    def fold(self) -> None:
-        """Put the updates into the maps that they update: from here on the tower costs what the trunk costs."""
-        for part, name in self._updated():
-            setattr(part, name, getattr(part, name).folded())
+    def merge_lora(self) -> None:
+        """Add the updates to the weights, so that the tower costs as much as the backbone."""
+        for module, name in self._adapted_linears():
+            setattr(module, name, getattr(module, name).merged())
 
-    def _updated(self) -> Iterator[tuple[nn.Module, str]]:
-        """Modules of the updated blocks and the names of the linear maps in them."""
+    def _adapted_linears(self) -> Iterator[tuple[nn.Module, str]]:
+        """Modules of the adapted blocks and the names of their linear maps."""
         layer: Any
-        for layer in self.model.encoder.layer[FROZEN : FROZEN + UPDATED]:
+        for layer in self.model.encoder.layer[FROZEN : FROZEN + ADAPTED]:
             for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
                 yield layer.attention, name
             for name in ("fc1", "fc2"):
                 yield layer.mlp, name
 
-    def opened(self, revision: str) -> Encoder:
-        """It as an encoder, whose parts are this tower's own modules."""
-        encoder = dinov2.wrap(self.model, "mini", revision)
-        return replace(encoder, project=self.project, module=self)
+    def as_encoder(self, revision: str) -> Encoder:
+        """The tower as an encoder that shares its modules."""
+        return replace(dinov2.wrap(self.model, "mini", revision), project=self.project, module=self)
 
-    def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that training changes, by name; there are more before `fold` than after."""
-        frozen = ("model.embeddings.", *(f"model.encoder.layer.{i}." for i in range(FROZEN + UPDATED)))
-        return {name: p for name, p in self.named_parameters() if not name.startswith(frozen) or name.endswith(UPDATES)}
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that training changes, by name; after `merge_lora` the updates are not among them."""
+        frozen = ("model.embeddings.", *(f"model.encoder.layer.{i}." for i in range(FROZEN + ADAPTED)))
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if not name.startswith(frozen) or name.endswith(LORA_SUFFIXES)
+        }
 
 
-def write(image: ImageTower, text: TextHead, facts: dict[str, str], file: Path = FILE) -> None:
-    """Write the trained parts in float16, with how they came about in the file's header."""
-    tensors: dict[str, Tensor] = {f"image.{name}": p for name, p in image.trained().items()}
+def save(image: ImageTower, text: TextHead, facts: dict[str, str], file: Path = FILE) -> None:
+    """Save the trained parts in float16, with `facts` about their training in the file's header."""
+    tensors: dict[str, Tensor] = {f"image.{name}": p for name, p in image.trained_parameters().items()}
     tensors |= {f"text.{name}": p for name, p in text.state_dict().items()}
     file.parent.mkdir(parents=True, exist_ok=True)
-    kept = {name: tensor.detach().half().cpu().contiguous() for name, tensor in tensors.items()}
-    file.write_bytes(save(kept, {"facts": json.dumps(facts)}))  # one entry: several would come in any order
+    halves = {name: tensor.detach().half().cpu().contiguous() for name, tensor in tensors.items()}
+    # One entry: the order of several would not be deterministic.
+    file.write_bytes(to_bytes(halves, {"facts": json.dumps(facts)}))
 
 
-def image_tower(file: Path = FILE) -> tuple[ImageTower, str]:
-    """The image tower on the CPU in float32, and the towers' revision: a digest of every file that they come from.
+def load_image_tower(file: Path = FILE) -> tuple[ImageTower, str]:
+    """The image tower on the CPU in float32, and the towers' revision: a digest of all weight files.
 
     Raises:
-        Unavailable: The trained parts are missing or damaged, or an installed package's file is another one.
+        Unavailable: The trained parts are missing or damaged, or a wheel's file has another digest.
     """
     tensors, revision = _read(file, "image.")
     tower = ImageTower()
-    parameters = tower.trained()
-    with _fitting(file), torch.no_grad():
+    parameters = tower.trained_parameters()
+    with _check_format(file), torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
-    tower.fold()
+    tower.merge_lora()
     return tower, revision
 
 
-def text_head(file: Path = FILE) -> TextHead:
+def load_text_head(file: Path = FILE) -> TextHead:
     """The trained part of the text tower, on the CPU in float32.
 
     Raises:
@@ -125,14 +129,14 @@ def text_head(file: Path = FILE) -> TextHead:
     """
     tensors, _ = _read(file, "text.")
     head = TextHead(DIM)
-    with _fitting(file):
+    with _check_format(file):
         head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return head.eval().requires_grad_(False)
 
 
 @cache
-def facts(file: Path = FILE) -> dict[str, str]:
-    """How the trained parts came about: data lists' digest, seed, command, what was measured while training."""
+def training_facts(file: Path = FILE) -> dict[str, str]:
+    """How the parts were trained: digest of the data lists, seed, command, settings."""
     with safe_open(file, "pt") as opened:
         return dict(json.loads(opened.metadata()["facts"]))
 
@@ -140,7 +144,8 @@ def facts(file: Path = FILE) -> dict[str, str]:
 def _read(file: Path, prefix: str) -> tuple[dict[str, Tensor], str]:
     """The tensors under a prefix, without it, and the revision."""
     try:
-        revision = hashlib.sha256(backbone.SHA256.encode() + SHA256.encode() + file.read_bytes()).hexdigest()[:16]
+        digests = backbone.SHA256.encode() + text_encoder.SHA256.encode()
+        revision = hashlib.sha256(digests + file.read_bytes()).hexdigest()[:16]
         with safe_open(file, "pt") as opened:
             names = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118 - it is no dict
             return {name.removeprefix(prefix): opened.get_tensor(name) for name in names}, revision
@@ -149,7 +154,7 @@ def _read(file: Path, prefix: str) -> tuple[dict[str, Tensor], str]:
 
 
 @contextmanager
-def _fitting(file: Path) -> Iterator[None]:
+def _check_format(file: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, RuntimeError) as error:

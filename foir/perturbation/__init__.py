@@ -1,1 +1,1 @@
-"""Query perturbation: its maths, views of models whose queries are perturbed, beam search."""
+"""Query perturbation: its mathematics, views of models with perturbed queries, and beam search."""

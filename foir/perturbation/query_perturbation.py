@@ -1,8 +1,8 @@
-"""Object-aware query perturbation (Q-Pert, arXiv 2407.12346): queries of a cross-attention lean towards chosen objects.
+"""Object-aware query perturbation (Q-Pert, arXiv 2407.12346): steers the queries of a cross-attention towards objects.
 
 For every head, the keys of an object's tokens span a subspace; P projects on its leading directions, and the queries
-become q + sum over objects of alpha P q, alpha = strength * g(area). Keys and values stay as they are. Keys depend on
-the picture alone, so the subspaces are made once and kept.
+become q + sum over objects of alpha P q, alpha = strength * g(area). Keys and values do not change. Keys depend on the
+image alone, so the subspaces are computed once per image.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor
 from foir.errors import BadPrompt
 from foir.patches import PatchMask, coverage
 
-CHUNK = 64  # objects whose keys are gathered at a time
-STRONGEST = 1000  # of a pull; far more than changes anything
-LEAST = 1e-3  # coverage of a patch that a region selects without covering any of it
+CHUNK = 64  # objects whose keys are gathered at once
+MAX_STRENGTH = 1000  # far beyond any effect
+MIN_COVERAGE = 1e-3  # of a patch that a region selects without covering any of it
 
-# How an object's share S of the picture sets its weight (the paper's five functions).
+# Weight of an object by its share S of the image (the paper's five functions).
 WEIGHTS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "1": torch.ones_like,
     "S": lambda share: share,
@@ -33,15 +33,15 @@ WEIGHTS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Mode:
-    """A reading of the method.
+    """A variant of the method.
 
     Attributes:
-        soft: Keys are weighed by how much of their patch the object covers; else any overlap counts whole.
-        strict: A direction stays while the contribution is below theta, not at most theta.
-        rows: Coordinate rows of the eigenvector matrix stand for its leading eigenvectors.
-        mean: Objects are averaged, not summed.
+        soft: Keys are weighted by the object's coverage of their patch; otherwise any overlap counts in full.
+        strict: A direction is kept while the contribution is below theta, otherwise while it is at most theta.
+        rows: Rows of the eigenvector matrix are taken for its leading eigenvectors.
+        mean: Objects are averaged instead of summed.
         negative: The weight "1-S" is -S.
-        across: What is scaled is the part of the query outside the subspace.
+        orthogonal: The part of the query outside the subspace is scaled.
     """
 
     soft: bool = False
@@ -49,65 +49,64 @@ class Mode:
     rows: bool = False
     mean: bool = False
     negative: bool = False
-    across: bool = False
+    orthogonal: bool = False
 
 
 MODES = {
     "paper": Mode(),
-    "legacy": Mode(soft=True, strict=True, rows=True, mean=True, negative=True),  # what the released code does
-    "orthogonal": Mode(across=True),  # the paper's OrQ-Pert
+    "legacy": Mode(soft=True, strict=True, rows=True, mean=True, negative=True),  # the released code
+    "orthogonal": Mode(orthogonal=True),  # the paper's OrQ-Pert
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """Objects on the pictures of a batch.
+    """Objects on the images of a batch.
 
     Attributes:
-        pictures: Row of each object's picture, int64 [m].
-        coverage: How much of each token the object covers, 0..1, float32 [m, tokens]; 0 for tokens that are no patches.
-        shares: Area of the object as a share of the picture's, float32 [m].
+        images: Row of each object's image, int64 [m].
+        coverage: Share of each token that the object covers, 0..1, float32 [m, tokens]; 0 for special tokens.
+        shares: Area of the object as a share of the image's, float32 [m].
     """
 
-    pictures: Tensor
+    images: Tensor
     coverage: Tensor
     shares: Tensor
 
     @classmethod
-    def of(cls, regions: Sequence[Sequence[PatchMask]], special: int) -> Objects:
-        """The objects of each picture of a batch.
+    def from_regions(cls, regions: Sequence[Sequence[PatchMask]], first_patch: int) -> Objects:
+        """Collate the objects of a batch.
 
         Args:
-            regions: Of each picture the objects on it, all on one grid.
-            special: Tokens before the patches (CLS, registers), which belong to no object.
+            regions: For each image the objects on it, all on one grid.
+            first_patch: Number of special tokens before the patches (CLS, registers), which no object covers.
         """
-        known = [(picture, region) for picture, some in enumerate(regions) for region in some]
-        covered = [np.pad(_covered(region), (special, 0)) for _, region in known]
+        pairs = [(row, region) for row, image_regions in enumerate(regions) for region in image_regions]
+        covered = [np.pad(_patch_coverage(region), (first_patch, 0)) for _, region in pairs]
         return cls(
-            torch.tensor([picture for picture, _ in known], dtype=torch.long),
-            torch.from_numpy(np.array(covered, np.float32).reshape(len(known), -1 if known else 0)),
-            torch.tensor([region.pixels.mean() for _, region in known], dtype=torch.float32),
+            torch.tensor([row for row, _ in pairs], dtype=torch.long),
+            torch.from_numpy(np.array(covered, np.float32).reshape(len(pairs), -1 if pairs else 0)),
+            torch.tensor([region.pixels.mean() for _, region in pairs], dtype=torch.float32),
         )
 
     def to(self, device: str) -> Objects:
-        """The same on another device."""
-        return Objects(self.pictures.to(device), self.coverage.to(device), self.shares.to(device))
+        """The objects on another device."""
+        return Objects(self.images.to(device), self.coverage.to(device), self.shares.to(device))
 
     def take(self, rows: Tensor) -> tuple[Objects, Tensor]:
-        """The objects of a batch made of the given rows of this one, and which of these objects each of them is."""
-        hit = rows[:, None] == self.pictures[None]
-        pictures, places = hit.nonzero(as_tuple=True)
-        return Objects(pictures, self.coverage[places], self.shares[places]), places
+        """The objects of a batch made of the given rows of this one, and the index of each in this batch."""
+        images, indices = (rows[:, None] == self.images[None]).nonzero(as_tuple=True)
+        return Objects(images, self.coverage[indices], self.shares[indices]), indices
 
 
 @dataclass(frozen=True, eq=False)
 class Perturbation:
-    """What pulls at the queries of every cross-attention of a model; the costly part, `bases`, depends on no query.
+    """A perturbation of every cross-attention of a model. The expensive `bases` do not depend on any query.
 
     Attributes:
-        objects: What is pulled at.
-        bases: Of each cross-attention, from `subspaces`.
-        mode: One of `MODES`; the bases were made in it.
+        objects: The objects to emphasise.
+        bases: For each cross-attention the result of `key_subspaces`.
+        mode: One of `MODES`, in which the bases were computed.
         strength: The paper's w; 0 changes nothing.
         weight: One of `WEIGHTS`.
     """
@@ -119,123 +118,122 @@ class Perturbation:
     weight: str = "1"
 
     @classmethod
-    def of(
+    def from_keys(
         cls, keys: Sequence[Tensor], objects: Objects, *, theta: float = 0.95, mode: str = "paper",
         strength: float = 0.0, weight: str = "1",
     ) -> Perturbation:  # fmt: skip
-        """Make the bases.
+        """Compute the bases.
 
         Args:
             keys: Of each cross-attention, [B, h, tokens, D].
-            objects: What to pull at.
-            theta: See `subspaces`.
+            objects: The objects to emphasise.
+            theta: See `key_subspaces`.
             mode: One of `MODES`.
             strength: The paper's w.
             weight: One of `WEIGHTS`.
 
         Raises:
-            BadPrompt: There is no such weight or mode.
+            BadPrompt: Unknown weight or mode, or theta or strength out of range.
         """
         _weight(weight)
-        if not (0 <= theta <= 1 and abs(strength) <= STRONGEST):
+        if not (0 <= theta <= 1 and abs(strength) <= MAX_STRENGTH):
             raise BadPrompt(
-                f"Theta lies between 0 and 1 and a strength within {STRONGEST}, not at {theta}, {strength}."
+                f"Theta lies between 0 and 1 and a strength within {MAX_STRENGTH}, not at {theta}, {strength}."
             )
-        bases = tuple(subspaces(some, objects, theta, mode) for some in keys)
-        return cls(objects, bases, mode, strength, weight)
+        return cls(objects, tuple(key_subspaces(site, objects, theta, mode) for site in keys), mode, strength, weight)
 
     def take(self, rows: Tensor) -> Perturbation:
-        """For a batch made of the given rows of this one, each as often as it is named."""
-        objects, places = self.objects.take(rows)
-        return replace(self, objects=objects, bases=tuple(basis[places] for basis in self.bases))
+        """The perturbation of a batch made of the given rows of this one; rows may repeat."""
+        objects, indices = self.objects.take(rows)
+        return replace(self, objects=objects, bases=tuple(basis[indices] for basis in self.bases))
 
     def __call__(self, site: int, queries: Tensor) -> Tensor:
-        """The queries [B, h, n, D] of a cross-attention, pulled; the very same ones for strength 0."""
-        return perturb(queries, self.bases[site], self.objects, self.strength, self.weight, self.mode)
+        """Perturb the queries [B, h, n, D] of one cross-attention; strength 0 returns them unchanged."""
+        return perturb_queries(queries, self.bases[site], self.objects, self.strength, self.weight, self.mode)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What is worth keeping of a picture, as safetensors writes it; `strength` and `weight` are cheap to choose."""
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The expensive parts as named tensors for safetensors; `strength` and `weight` are not among them."""
         objects = self.objects
-        known = {"pictures": objects.pictures, "coverage": objects.coverage, "shares": objects.shares}
-        return known | {f"bases.{i}": basis.contiguous() for i, basis in enumerate(self.bases)}
+        tensors = {"pictures": objects.images, "coverage": objects.coverage, "shares": objects.shares}
+        return tensors | {f"bases.{i}": basis.contiguous() for i, basis in enumerate(self.bases)}
 
     @classmethod
-    def from_tensors(cls, kept: Mapping[str, Tensor], mode: str = "paper") -> Perturbation:
-        """What `tensors` gave, of strength 0."""
-        objects = Objects(kept["pictures"], kept["coverage"], kept["shares"])
-        return cls(objects, tuple(kept[f"bases.{i}"] for i in range(len(kept) - 3)), mode)
+    def from_tensors(cls, tensors: Mapping[str, Tensor], mode: str = "paper") -> Perturbation:
+        """The inverse of `to_tensors`, with strength 0."""
+        objects = Objects(tensors["pictures"], tensors["coverage"], tensors["shares"])
+        return cls(objects, tuple(tensors[f"bases.{i}"] for i in range(len(tensors) - 3)), mode)
 
 
-def subspaces(keys: Tensor, objects: Objects, theta: float, mode: str = "paper") -> Tensor:
-    """Bases of the objects' key subspaces, float32 [m, h, D, p]: P = basis @ basis.T, zero columns behind the last.
+def key_subspaces(keys: Tensor, objects: Objects, theta: float, mode: str = "paper") -> Tensor:
+    """Bases of the objects' key subspaces, float32 [m, h, D, p]: P = basis @ basis.T, padded with zero columns.
 
-    A direction counts while the leading ones up to it hold at most `theta` of the object's key energy, the first
-    always. An object without a single key has no direction at all.
+    A direction is kept while the leading ones up to it hold at most `theta` of the object's key energy; the first is
+    always kept. An object that covers no token has no direction.
 
     Args:
         keys: After the key projection, before scores, [B, h, tokens, D]; layers can be stacked along h.
-        objects: What to lean towards.
-        theta: Largest contribution of the kept directions, 0..1.
+        objects: The objects to emphasise.
+        theta: Largest energy share of the kept directions, 0..1.
         mode: One of `MODES`.
     """
-    how = _mode(mode)
+    variant = _mode(mode)
     if not len(objects.shares):
         return keys.new_zeros(0, keys.shape[1], keys.shape[3], 0, dtype=torch.float32)
     starts = range(0, len(objects.shares), CHUNK)
-    bases = torch.cat([_bases(keys, objects, slice(start, start + CHUNK), theta, how) for start in starts])
+    bases = torch.cat([_bases(keys, objects, slice(start, start + CHUNK), theta, variant) for start in starts])
     return bases[..., : int((bases != 0).any(-2).sum(-1).max())]
 
 
-def perturb(
+def perturb_queries(
     queries: Tensor, bases: Tensor, objects: Objects, strength: float, weight: str = "1", mode: str = "paper"
 ) -> Tensor:
-    """The queries [B, h, n, D] after all objects of their pictures pulled at them; the very same ones for strength 0.
+    """Perturb queries [B, h, n, D] by all objects of their images; strength 0 returns them unchanged.
 
     Args:
         queries: After the query projection, before scores.
         bases: From `subspaces`.
-        objects: The same as there.
+        objects: The same objects.
         strength: The paper's w.
         weight: One of `WEIGHTS`.
         mode: One of `MODES`.
 
     Raises:
-        BadPrompt: There is no such weight or mode.
+        BadPrompt: Unknown weight or mode.
     """
-    how, by_share = _mode(mode), _weight(weight)
+    variant, weight_function = _mode(mode), _weight(weight)
     if strength == 0 or not len(objects.shares):
         return queries
-    by_area = -objects.shares if how.negative and weight == "1-S" else by_share(objects.shares)
-    alpha = strength * by_area
-    if how.mean:
-        alpha = alpha / torch.bincount(objects.pictures, minlength=len(queries))[objects.pictures]
-    own = queries[objects.pictures].float()
-    inside = own @ bases @ bases.transpose(-1, -2)
-    pulled = alpha[:, None, None, None] * (own - inside if how.across else inside)
-    return (queries.float().index_add(0, objects.pictures, pulled)).to(queries.dtype)
+    weights = -objects.shares if variant.negative and weight == "1-S" else weight_function(objects.shares)
+    alpha = strength * weights
+    if variant.mean:
+        alpha = alpha / torch.bincount(objects.images, minlength=len(queries))[objects.images]
+    selected = queries[objects.images].float()
+    inside = selected @ bases @ bases.transpose(-1, -2)
+    change = alpha[:, None, None, None] * (selected - inside if variant.orthogonal else inside)
+    return (queries.float().index_add(0, objects.images, change)).to(queries.dtype)
 
 
-def _bases(keys: Tensor, objects: Objects, part: slice, theta: float, how: Mode) -> Tensor:
-    """Bases of some of the objects, [part, h, D, D]."""
-    coverage = objects.coverage[part]
-    weighed = coverage if how.soft else (coverage > 0).float()
-    own = keys[objects.pictures[part]].float() * weighed[:, None, :, None]
-    energy, directions = torch.linalg.eigh(own.transpose(-1, -2) @ own)
+def _bases(keys: Tensor, objects: Objects, chunk: slice, theta: float, variant: Mode) -> Tensor:
+    """Bases of a chunk of the objects, [chunk, h, D, D]."""
+    coverage = objects.coverage[chunk]
+    weights = coverage if variant.soft else (coverage > 0).float()
+    object_keys = keys[objects.images[chunk]].float() * weights[:, None, :, None]
+    energy, directions = torch.linalg.eigh(object_keys.transpose(-1, -2) @ object_keys)
     energy, directions = energy.flip(-1).clamp(min=0), directions.flip(-1)
     total = energy.sum(-1, keepdim=True)
     share = (energy.cumsum(-1) / total.clamp(min=torch.finfo(torch.float32).tiny)).clamp(max=1)
-    kept = share < theta if how.strict else share <= theta
+    kept = share < theta if variant.strict else share <= theta
     kept[..., 0] = True
     kept &= total > 0
-    if how.rows:
+    if variant.rows:
         directions = directions.transpose(-1, -2)
     return directions * kept.unsqueeze(-2)
 
 
-def _covered(region: PatchMask) -> np.ndarray:
-    """How much of each patch a region covers, [rows * cols]; the least touch where it only selects it."""
+def _patch_coverage(region: PatchMask) -> np.ndarray:
+    """Coverage of each patch by a region, [rows * cols]; `MIN_COVERAGE` where the region only selects it."""
     covered = coverage(region.pixels, region.patches.shape)
-    return np.where(region.patches, np.maximum(covered, LEAST), 0.0).reshape(-1)
+    return np.where(region.patches, np.maximum(covered, MIN_COVERAGE), 0.0).reshape(-1)
 
 
 def _mode(name: str) -> Mode:

@@ -1,4 +1,4 @@
-"""Scenes composed from a sheet of sprites: for the sample gallery, for training `mini`, and for measuring.
+"""Scenes composed from sprites: for the sample gallery, for training `mini`, and for evaluation.
 
 `compose("gallery", 7)` always gives the same scene, with exact boxes, masks, categories, instances and a caption.
 """

@@ -25,8 +25,8 @@ class Sprite:
         code: Its Unicode code points, "1f34e"; the instance in every annotation.
         name: Its Unicode name, "red apple".
         category: Its Unicode subgroup, "food-fruit".
-        size: Height against other things of the playroom; 1 is a cat.
-        place: Cell in the category's sheet, row by row.
+        size: Relative height; 1 is a cat.
+        place: Index of its cell in the category's sheet, row by row.
     """
 
     code: str
@@ -37,18 +37,18 @@ class Sprite:
 
     @property
     def held_out(self) -> bool:
-        """One emoji in five never appears in a training scene, so that needles are new to any model trained here."""
+        """Whether no training scene may hold the sprite, one in five, so that needles are new to trained models."""
         return hashlib.sha256(self.code.encode()).digest()[0] % 5 == 0
 
     @property
     def flies(self) -> bool:
-        """May hang in the air of an outdoor scene."""
+        """Whether the sprite may be in the air of an outdoor scene."""
         return self.category == "transport-air" or self.name in {
             "bird", "dove", "eagle", "duck", "bat", "butterfly", "honeybee", "lady beetle", "balloon", "kite",
         }  # fmt: skip
 
-    def picture(self) -> Image.Image:
-        """RGBA, cut to what can be seen of it, at most 224 x 224."""
+    def image(self) -> Image.Image:
+        """RGBA, cropped to its visible pixels, at most 224 x 224."""
         x, y = self.place % COLUMNS * CELL, self.place // COLUMNS * CELL
         cell = _sheet(self.category).crop((x, y, x + CELL, y + CELL))
         return cell.crop(cell.getchannel("A").point(lambda a: 255 * (a > 24)).getbbox())

@@ -1,4 +1,4 @@
-"""Grounds and backdrops of playroom scenes: wood, cloth, tiles, grass, sand, walls, sky; and the light on them."""
+"""Procedural grounds and backdrops of scenes: wood, cloth, tiles, grass, sand, walls, sky; and the light on them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ TEXTURE = 768  # side of a texture seen from above, in texels
 
 
 def noise(rng: Rng, shape: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
-    """Smooth random values in about -1..1, [rows, cols], with `cells` bumps down and across."""
+    """Smooth random values in about -1..1, [rows, cols], with `cells` bumps along each axis."""
     grid = rng.normal(0, 0.6, (cells[0] + 1, cells[1] + 1)).astype(np.float32)
-    picture = Image.fromarray(grid).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
-    return np.asarray(picture)
+    return np.asarray(Image.fromarray(grid).resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
 
 
 def _colour(rng: Rng, *choices: tuple[int, int, int]) -> np.ndarray:
@@ -23,17 +22,17 @@ def _colour(rng: Rng, *choices: tuple[int, int, int]) -> np.ndarray:
 
 
 def wood(rng: Rng) -> np.ndarray:
-    """Planks with grain along them, [TEXTURE, TEXTURE, 3] in 0..255."""
+    """Planks with grain, [TEXTURE, TEXTURE, 3] in 0..255."""
     base = _colour(rng, (186, 140, 96), (150, 105, 70), (205, 170, 128), (120, 82, 56))
     planks = int(rng.integers(5, 9))
     width = TEXTURE // planks + 1
     out = np.empty((TEXTURE, TEXTURE, 3), np.float32)
     for i in range(planks):
-        part = out[:, i * width : (i + 1) * width]
-        shape = (TEXTURE, part.shape[1])
+        plank = out[:, i * width : (i + 1) * width]
+        shape = (TEXTURE, plank.shape[1])
         grain = 0.6 * noise(rng, shape, (5, 14)) + 0.5 * noise(rng, shape, (12, 50))
-        part[:] = (base * (1 + 0.07 * rng.normal()))[None, None] * (1 + 0.09 * grain[..., None])
-        part[:, :2] *= 0.72
+        plank[:] = (base * (1 + 0.07 * rng.normal()))[None, None] * (1 + 0.09 * grain[..., None])
+        plank[:, :2] *= 0.72
     return out
 
 
@@ -52,15 +51,15 @@ def cloth(rng: Rng) -> np.ndarray:
 
 
 def tiles(rng: Rng) -> np.ndarray:
-    """Square tiles with grout, each of its own shade."""
+    """Square tiles with grout, in different shades."""
     base = _colour(rng, (214, 208, 198), (176, 190, 196), (198, 176, 158), (150, 158, 150))
     count = int(rng.integers(5, 10))
     side = TEXTURE // count + 1
     shade = 1 + 0.05 * rng.normal(size=(count, count)).repeat(side, 0).repeat(side, 1)[:TEXTURE, :TEXTURE]
     out = base * shade[..., None] * (1 + 0.04 * noise(rng, (TEXTURE, TEXTURE), (30, 30))[..., None])
-    at = np.arange(TEXTURE) % side < 4
-    out[at] *= 0.8
-    out[:, at] *= 0.8
+    grout = np.arange(TEXTURE) % side < 4
+    out[grout] *= 0.8
+    out[:, grout] *= 0.8
     return out
 
 
@@ -86,20 +85,20 @@ SURFACES: dict[str, Callable[[Rng], np.ndarray]] = {
 
 
 def from_above(rng: Rng, texture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A piece of a surface seen from straight above, [height, width, 3]."""
+    """A random area of a surface seen from above, [height, width, 3]."""
     width, height = size
     zoom = rng.uniform(0.55, 0.95) * TEXTURE / max(size)
     x0 = rng.uniform(0, TEXTURE - width * zoom)
     y0 = rng.uniform(0, TEXTURE - height * zoom)
-    piece = Image.fromarray(np.clip(texture, 0, 255).astype(np.uint8))
+    surface = Image.fromarray(np.clip(texture, 0, 255).astype(np.uint8))
     box = (x0, y0, x0 + width * zoom, y0 + height * zoom)
-    return np.asarray(piece.resize(size, Image.Resampling.BICUBIC, box=box), np.float32)
+    return np.asarray(surface.resize(size, Image.Resampling.BICUBIC, box=box), np.float32)
 
 
-def into_the_distance(
+def in_perspective(
     rng: Rng, texture: np.ndarray, backdrop: np.ndarray, size: tuple[int, int], horizon: int
 ) -> np.ndarray:
-    """A surface that runs from the lower edge back to the horizon, the backdrop above it, [height, width, 3]."""
+    """A surface in perspective from the lower edge to the horizon, below a backdrop, [height, width, 3]."""
     width, height = size
     out = backdrop.copy()
     rows = np.arange(horizon, height)
@@ -107,10 +106,10 @@ def into_the_distance(
     reach = TEXTURE * rng.uniform(0.5, 0.75)
     across = (np.arange(width)[None] - width / 2) / width * reach / near[:, None] + TEXTURE / 2
     away = np.broadcast_to((0.45 * reach / near)[:, None], across.shape) + rng.uniform(0, TEXTURE)
-    part = texture[away.astype(int) % TEXTURE, across.astype(int) % TEXTURE]
+    sampled = texture[away.astype(int) % TEXTURE, across.astype(int) % TEXTURE]
     mean = texture.mean((0, 1))
-    clear = np.clip((near - near[0]) / (1 - near[0]) * 2.2 + 0.25, 0, 1)[:, None, None]  # fine detail fades far away
-    out[horizon:] = mean + (part - mean) * clear
+    contrast = np.clip((near - near[0]) / (1 - near[0]) * 2.2 + 0.25, 0, 1)[:, None, None]  # detail fades with distance
+    out[horizon:] = mean + (sampled - mean) * contrast
     return out
 
 
@@ -130,13 +129,13 @@ def sky(rng: Rng, size: tuple[int, int], horizon: int) -> np.ndarray:
     high, low = _colour(rng, (96, 158, 214), (120, 170, 206), (150, 178, 214)), np.array([214, 230, 238], np.float32)
     share = np.clip(np.arange(size[1]) / max(horizon, 1), 0, 1)[:, None, None]
     out = np.broadcast_to(high + (low - high) * share, (size[1], size[0], 3)).copy()
-    puffs = noise(rng, (size[1], size[0]), (4, 5)) + 0.5 * noise(rng, (size[1], size[0]), (10, 14))
-    cover = np.clip(puffs - 0.15, 0, 0.8)[..., None]
+    clouds = noise(rng, (size[1], size[0]), (4, 5)) + 0.5 * noise(rng, (size[1], size[0]), (10, 14))
+    cover = np.clip(clouds - 0.15, 0, 0.8)[..., None]
     return out + (250 - out) * cover
 
 
 def light(rng: Rng, size: tuple[int, int], direction: float) -> np.ndarray:
-    """A factor for every pixel: brighter towards the lamp (-1 left, 1 right), warm or cool, darker in the corners."""
+    """A factor for every pixel, [height, width, 3]: brighter towards the light (-1 left, 1 right), dark corners."""
     width, height = size
     x = np.linspace(-1, 1, width)[None]
     y = np.linspace(-1, 1, height)[:, None]

@@ -17,72 +17,73 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.patches import PatchMask
 from foir.prompts import Box, Prompt, bounds
-from foir.segment import Outline, click_points
+from foir.segment.outline import Outline, click_points
 
-TOGETHER = 8  # boxes whose masks are made at once; each is as large as the picture
-KINDS = ("vit_h", "vit_l", "vit_b")  # as segment-anything's checkpoints are called: sam_vit_b_01ec64.pth
+BATCH = 8  # boxes decoded at once; each mask is as large as the image
+VARIANTS = ("vit_h", "vit_l", "vit_b")  # in the names of segment-anything's checkpoints: sam_vit_b_01ec64.pth
 
 
 @dataclass(frozen=True, eq=False)
 class ImageEmbedding:
-    """A picture behind the image encoder: its embedding, its size (width, height), and the size it was resized to."""
+    """An encoded image: its embedding, its size (width, height), and the size it was resized to."""
 
     embedding: Tensor
     size: tuple[int, int]
-    inner: tuple[int, int]
+    resized: tuple[int, int]
 
 
 class Sam(ABC):
-    """The model; holds no picture, so that many people can share it."""
+    """The model. It holds no image, so that threads can share it."""
 
     name: str
+    model: Any
 
     @abstractmethod
-    def look(self, image: Image.Image) -> ImageEmbedding:
-        """Run the image encoder on an RGB picture."""
+    def encode_image(self, image: Image.Image) -> ImageEmbedding:
+        """Run the image encoder on an RGB image."""
 
     @abstractmethod
-    def _decoded(self, looked: ImageEmbedding, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mask logits on the picture [n, m, H, W] and their scores [n, m], from points [n, p, 2] or boxes [n, 4]."""
+    def _decode(self, image: ImageEmbedding, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mask logits on the image [n, m, H, W] and their scores [n, m], from points [n, p, 2] or boxes [n, 4]."""
 
     @torch.inference_mode()
-    def boxes(self, looked: ImageEmbedding, boxes: Sequence[Box]) -> list[np.ndarray]:
-        """One mask, bool [H, W], for each box in pixels of the picture."""
-        found: list[np.ndarray] = []
-        for start in range(0, len(boxes), TOGETHER):
-            logits, _ = self._decoded(looked, None, self._inside(looked, boxes[start : start + TOGETHER]))
-            found += list((logits[:, 0] > 0).cpu().numpy())
-        return found
+    def boxes(self, image: ImageEmbedding, boxes: Sequence[Box]) -> list[np.ndarray]:
+        """One mask, bool [H, W], for each box in pixels of the image."""
+        masks: list[np.ndarray] = []
+        for start in range(0, len(boxes), BATCH):
+            logits, _ = self._decode(image, None, self._scale(image, boxes[start : start + BATCH]))
+            masks += list((logits[:, 0] > 0).cpu().numpy())
+        return masks
 
     @torch.inference_mode()
-    def points(self, looked: ImageEmbedding, points: Sequence[tuple[float, float]]) -> np.ndarray:
-        """The best of the masks around some points, bool [H, W]."""
-        logits, scores = self._decoded(looked, self._inside(looked, [points]), None)
+    def points(self, image: ImageEmbedding, points: Sequence[tuple[float, float]]) -> np.ndarray:
+        """The best mask for some points on one object, bool [H, W]."""
+        logits, scores = self._decode(image, self._scale(image, [points]), None)
         mask: np.ndarray = (logits[0, int(scores[0].argmax())] > 0).cpu().numpy()
         return mask
 
     def outline(self, image: Image.Image) -> Outline:
         """See `foir.segment.Segmenter`."""
-        looked = self.look(image)
+        encoded = self.encode_image(image)
 
-        def pointed(prompt: Prompt, mask: PatchMask) -> np.ndarray:
-            said = click_points(prompt, image.size)
-            if prompt.boxes or not said:
-                (found,) = self.boxes(looked, [bounds(mask.pixels)])
+        def outline(prompt: Prompt, mask: PatchMask) -> np.ndarray:
+            points = click_points(prompt, image.size)
+            if prompt.boxes or not points:
+                (pixels,) = self.boxes(encoded, [bounds(mask.pixels)])
             else:
-                found = self.points(looked, said)
-            return found if found.any() else mask.pixels
+                pixels = self.points(encoded, points)
+            return pixels if pixels.any() else mask.pixels
 
-        return pointed
+        return outline
 
-    def _inside(self, looked: ImageEmbedding, places: Sequence[Any]) -> Tensor:
-        """Places in pixels of the picture, as pixels of what the model sees; the last axis is x, y or x, y, x, y."""
-        made = torch.tensor(places, dtype=torch.float32)
-        scale = torch.tensor([inner / outer for inner, outer in zip(looked.inner, looked.size, strict=True)])
-        return (made.view(*made.shape[:-1], -1, 2) * scale).flatten(-2)
+    def _scale(self, image: ImageEmbedding, coordinates: Sequence[Any]) -> Tensor:
+        """From pixels of the image to pixels of the model's input; the last axis is x, y or x, y, x, y."""
+        values = torch.tensor(coordinates, dtype=torch.float32)
+        scale = torch.tensor([resized / length for resized, length in zip(image.resized, image.size, strict=True)])
+        return (values.view(*values.shape[:-1], -1, 2) * scale).flatten(-2).to(self.model.device)
 
 
-class Checkpoint(Sam):
+class CheckpointSam(Sam):
     """A model of segment-anything."""
 
     def __init__(self, model: Any, name: str) -> None:
@@ -90,7 +91,7 @@ class Checkpoint(Sam):
         self.model, self.name = model.eval().requires_grad_(False), name
 
     @torch.inference_mode()
-    def look(self, image: Image.Image) -> ImageEmbedding:
+    def encode_image(self, image: Image.Image) -> ImageEmbedding:
         """See `Sam`."""
         from segment_anything.utils.transforms import ResizeLongestSide
 
@@ -99,21 +100,20 @@ class Checkpoint(Sam):
         embedding = self.model.image_encoder(self.model.preprocess(pixels))
         return ImageEmbedding(embedding, image.size, (resized.shape[1], resized.shape[0]))
 
-    def _decoded(self, looked: ImageEmbedding, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
-        device = self.model.device
-        labelled = None if points is None else (points.to(device), torch.ones(points.shape[:2], device=device))
-        sparse, dense = self.model.prompt_encoder(labelled, None if boxes is None else boxes.to(device), None)
+    def _decode(self, image: ImageEmbedding, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
+        labelled = None if points is None else (points, torch.ones(points.shape[:2], device=points.device))
+        sparse, dense = self.model.prompt_encoder(labelled, boxes, None)
         logits, scores = self.model.mask_decoder(
-            image_embeddings=looked.embedding,
+            image_embeddings=image.embedding,
             image_pe=self.model.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=boxes is None,
         )
-        return self.model.postprocess_masks(logits, looked.inner[::-1], looked.size[::-1]), scores
+        return self.model.postprocess_masks(logits, image.resized[::-1], image.size[::-1]), scores
 
 
-class Transformed(Sam):
+class TransformersSam(Sam):
     """A model of transformers."""
 
     def __init__(self, model: Any, processor: Any, name: str) -> None:
@@ -121,51 +121,50 @@ class Transformed(Sam):
         self.model, self.processor, self.name = model.eval().requires_grad_(False), processor, name
 
     @torch.inference_mode()
-    def look(self, image: Image.Image) -> ImageEmbedding:
+    def encode_image(self, image: Image.Image) -> ImageEmbedding:
         """See `Sam`."""
-        made = self.processor(images=image.convert("RGB"), return_tensors="pt")
-        height, width = (int(length) for length in made["reshaped_input_sizes"][0])
-        embedding = self.model.get_image_embeddings(made["pixel_values"].to(self.model.device))
+        inputs = self.processor(images=image.convert("RGB"), return_tensors="pt")
+        height, width = (int(length) for length in inputs["reshaped_input_sizes"][0])
+        embedding = self.model.get_image_embeddings(inputs["pixel_values"].to(self.model.device))
         return ImageEmbedding(embedding, image.size, (width, height))
 
-    def _decoded(self, looked: ImageEmbedding, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
-        made = self.model(
-            image_embeddings=looked.embedding,
-            input_points=None if points is None else points[None].to(self.model.device),
-            input_boxes=None if boxes is None else boxes[None].to(self.model.device),
+    def _decode(self, image: ImageEmbedding, points: Tensor | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
+        output = self.model(
+            image_embeddings=image.embedding,
+            input_points=None if points is None else points[None],
+            input_boxes=None if boxes is None else boxes[None],
             multimask_output=boxes is None,
         )
-        sizes = [looked.size[::-1]], [looked.inner[::-1]]
-        (logits,) = self.processor.post_process_masks(made.pred_masks, *sizes, binarize=False)
-        return logits, made.iou_scores[0]
+        sizes = [image.size[::-1]], [image.resized[::-1]]
+        (logits,) = self.processor.post_process_masks(output.pred_masks, *sizes, binarize=False)
+        return logits, output.iou_scores[0]
 
 
 def load(weights: str, device: str) -> Sam:
     """Load SAM from a checkpoint file or a repository on the Hub.
 
     Raises:
-        Unavailable: It is not there, or not SAM's.
+        Unavailable: The weights are missing, or not SAM's.
     """
     path = Path(weights)
     if path.suffix in (".pth", ".pt"):
-        return _checkpoint(path, device)
+        return _load_checkpoint(path, device)
     from transformers import SamImageProcessor, SamModel
 
     folder, commit = hub.download_weights(weights)
     model: Any = SamModel.from_pretrained(folder)
-    return Transformed(model.to(device), SamImageProcessor.from_pretrained(folder), f"{weights}@{commit}")
+    return TransformersSam(model.to(device), SamImageProcessor.from_pretrained(folder), f"{weights}@{commit}")
 
 
-def _checkpoint(path: Path, device: str) -> Sam:
+def _load_checkpoint(path: Path, device: str) -> Sam:
     from segment_anything import sam_model_registry
 
-    kind = next((kind for kind in KINDS if kind in path.name), None)
-    if kind is None:
-        raise Unavailable(f"The name of {path} does not say which SAM it is: {', '.join(KINDS)}.")
+    variant = next((variant for variant in VARIANTS if variant in path.name), None)
+    if variant is None:
+        raise Unavailable(f"The name of {path} does not say which SAM it is: {', '.join(VARIANTS)}.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        model = sam_model_registry[kind]()
-        model.load_state_dict(state)
+        model = sam_model_registry[variant]()
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged pickle fails in a dozen ways
-        raise Unavailable(f"{path} is not a checkpoint of SAM {kind}.") from error
-    return Checkpoint(model.to(device), path.stem)
+        raise Unavailable(f"{path} is not a checkpoint of SAM {variant}.") from error
+    return CheckpointSam(model.to(device), path.stem)

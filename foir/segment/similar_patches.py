@@ -1,4 +1,4 @@
-"""The patches that are like what is pointed at and hang together with it: an outline from any encoder."""
+"""Outlines from any encoder: the patches that resemble the prompted ones and are connected to them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from PIL import Image
 from foir.encoders.base import Encoder
 from foir.patches import PatchMask
 from foir.prompts import Prompt
-from foir.segment import Outline
+from foir.segment.outline import Outline
 
 
 @dataclass(frozen=True)
 class SimilarPatches:
-    """Outlines by cosine between patches."""
+    """Outlines by cosine similarity of patches."""
 
     encoder: Encoder
 
@@ -23,16 +23,15 @@ class SimilarPatches:
         """See `foir.segment.Segmenter`."""
         from scipy.ndimage import label
 
-        rows, cols = self.encoder.grid
         patches = self.encoder.patch_features(self.encoder.prefix(self.encoder.pixels([image])))[0].cpu().numpy()
 
-        def pointed(prompt: Prompt, mask: PatchMask) -> np.ndarray:
-            inside = mask.patches.ravel()
-            alike = patches @ patches[inside].mean(0)
-            likely = (alike > (alike[inside].mean() + alike.mean()) / 2) | inside
-            groups, _ = label(likely.reshape(rows, cols))
-            touched = np.unique(groups[mask.patches])
-            grown = Image.fromarray(np.isin(groups, touched[touched > 0]))
-            return np.asarray(grown.resize(image.size, Image.Resampling.NEAREST), bool) | mask.pixels
+        def outline(prompt: Prompt, mask: PatchMask) -> np.ndarray:
+            prompted = mask.patches.ravel()
+            similarity = patches @ patches[prompted].mean(0)
+            selected = (similarity > (similarity[prompted].mean() + similarity.mean()) / 2) | prompted
+            components, _ = label(selected.reshape(self.encoder.grid))
+            connected = np.unique(components[mask.patches])
+            region = Image.fromarray(np.isin(components, connected[connected > 0]))
+            return np.asarray(region.resize(image.size, Image.Resampling.NEAREST), bool) | mask.pixels
 
-        return pointed
+        return outline

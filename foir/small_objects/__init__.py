@@ -1,1 +1,1 @@
-"""One vector for a picture that stands for all its objects, however small (MaO, arXiv 2503.07038)."""
+"""Small objects: detection, crops at native resolution, and multi-object attention optimisation (MaO)."""

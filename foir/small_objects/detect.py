@@ -1,4 +1,4 @@
-"""Finding the objects of a picture, whatever they are: OWLv2 with SAM where weights are, regions of `mini` else."""
+"""Class-agnostic object detection: the region proposals of `mini`, or OWLv2 with SAM for all other encoders."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.ops import nms
 
 from foir import hub, segment
 from foir.encoders.base import Encoder
-from foir.segment.boxes import nms
 from foir.segment.regions import RegionProposer
 from foir.small_objects.crops import DetectedObject
 
 OWL = "google/owlv2-base-patch16-ensemble"
-OBJECT = 0.2  # objectness from which a box is kept (MaO spec, section 2)
-APART = 0.4  # IoU
-MOST = 100  # boxes of a picture
+MIN_OBJECTNESS = 0.2  # of a box (MaO spec, section 2)
+MAX_IOU = 0.4  # between two boxes
+MAX_BOXES = 100  # of an image
 
 
 class Detector(Protocol):
-    """Finds things on a picture."""
+    """Detects the objects of an image."""
 
     @property
     def name(self) -> str:
-        """What found them, with the revision of its weights."""
+        """Name of the detector and revision of its weights."""
 
     def __call__(self, image: Image.Image) -> Sequence[DetectedObject]:
-        """The things on an RGB picture, the surest first; perhaps none."""
+        """The objects on an RGB image, best first; perhaps none."""
 
 
-class Proposals:
-    """Regions of the encoder's own patches; nothing else is needed."""
+class RegionDetector:
+    """The region proposals of `mini`, which need no other model."""
 
     def __init__(self, encoder: Encoder) -> None:
-        """Propose with `mini`.
+        """Load the region rules.
 
         Raises:
-            Unavailable: The encoder is another one.
+            Unavailable: The encoder is not `mini`.
         """
-        self.grow = RegionProposer(encoder)
-        self.name = f"{encoder.name}-regions@{self.grow.digest}"
+        self.propose = RegionProposer(encoder)
+        self.name = f"{encoder.name}-regions@{self.propose.digest}"
 
     def __call__(self, image: Image.Image) -> list[DetectedObject]:
         """See `Detector`."""
-        return [DetectedObject(region.box, region.mask) for region in self.grow(image).best()]
+        return [DetectedObject(region.box, region.mask) for region in self.propose(image).top()]
 
 
-class Owl:
-    """OWLv2 by its objectness alone, no words; masks from SAM, where it is there."""
+class OwlDetector:
+    """OWLv2 by its objectness, without text queries; masks from SAM, if given."""
 
     def __init__(self, model: Any, processor: Any, sam: Any = None, *, revision: str = "random") -> None:
-        """Wrap a transformers Owlv2ForObjectDetection and its image processor; without a `Sam` things have no masks."""
+        """Wrap a transformers Owlv2ForObjectDetection and its image processor; without a `Sam` there are no masks."""
         self.model, self.processor, self.sam = model.eval().requires_grad_(False), processor, sam
         self.name = f"owlv2@{revision}" + (f"+{sam.name}" if sam else "")
 
@@ -65,40 +65,39 @@ class Owl:
         flat = features.flatten(1, 2)
         scores = self.model.objectness_predictor(flat)[0].float().sigmoid().cpu().numpy()
         cx, cy, w, h = self.model.box_predictor(flat, features)[0].float().cpu().numpy().T
-        # Boxes are shares of the picture padded to a square at its right and lower side.
+        # Boxes are shares of the image padded to a square at its right and lower side.
         boxes = max(image.size) * np.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 1)
-        boxes = np.clip(boxes, 0, [*image.size, *image.size])
-        sure = np.flatnonzero((scores > OBJECT) & (boxes[:, 2:] - boxes[:, :2] >= 1).all(1))
-        kept = boxes[sure][nms(boxes[sure], scores[sure], APART)[:MOST]]
-        things = [DetectedObject((x0, y0, x1, y1)) for x0, y0, x1, y1 in kept.tolist()]
-        if self.sam is None or not things:
-            return things
-        masks = self.sam.boxes(self.sam.look(image), [thing.box for thing in things])
-        return [
-            DetectedObject(thing.box, mask if mask.any() else None) for thing, mask in zip(things, masks, strict=True)
-        ]
+        boxes = np.clip(boxes, 0, [*image.size, *image.size]).astype(float)
+        valid = np.flatnonzero((scores > MIN_OBJECTNESS) & (boxes[:, 2:] - boxes[:, :2] >= 1).all(1))
+        kept = nms(torch.from_numpy(boxes[valid]), torch.from_numpy(scores[valid]).double(), MAX_IOU)[:MAX_BOXES]
+        objects = [DetectedObject((x0, y0, x1, y1)) for x0, y0, x1, y1 in boxes[valid[kept.numpy()]].tolist()]
+        if self.sam is None or not objects:
+            return objects
+        masks = self.sam.boxes(self.sam.encode_image(image), [item.box for item in objects])
+        pairs = zip(objects, masks, strict=True)
+        return [DetectedObject(item.box, mask if mask.any() else None) for item, mask in pairs]
 
 
-def named(encoder: Encoder) -> str:
-    """What finds the objects for an encoder, told before it is loaded.
+def detector_name(encoder: Encoder) -> str:
+    """Name of the detector for an encoder, known before the detector is loaded.
 
     Raises:
-        Unavailable: See `Proposals`.
+        Unavailable: See `RegionDetector`.
     """
-    return Proposals(encoder).name if encoder.name == "mini" else OWL
+    return RegionDetector(encoder).name if encoder.name == "mini" else OWL
 
 
 def load(encoder: Encoder) -> Detector:
-    """The detector for an encoder: its own regions for `mini`, OWLv2 with SAM for all others.
+    """Load the detector for an encoder: its own regions for `mini`, OWLv2 with SAM for all others.
 
     Raises:
         Unavailable: Weights are neither cached nor reachable.
     """
     if encoder.name == "mini":
-        return Proposals(encoder)
+        return RegionDetector(encoder)
     from transformers import Owlv2ForObjectDetection, Owlv2ImageProcessor
 
     folder, commit = hub.download_weights(OWL)
     model: Any = Owlv2ForObjectDetection.from_pretrained(folder)
-    model = model.to(encoder.device)
-    return Owl(model, Owlv2ImageProcessor.from_pretrained(folder), segment.load_sam(encoder.device), revision=commit)
+    sam = segment.load_sam(encoder.device)
+    return OwlDetector(model.to(encoder.device), Owlv2ImageProcessor.from_pretrained(folder), sam, revision=commit)

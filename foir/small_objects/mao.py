@@ -1,8 +1,8 @@
-"""Multi-object attention optimisation: the one vector whose relevance maps cover all objects of a picture.
+"""Multi-object attention optimisation (MaO): one vector whose relevance maps cover all objects of an image.
 
-v* = argmax_v sum_i IoU(E_i(v), m_i) + alpha <v, v_i> over the crops i of a picture (MaO spec, section 4): E_i is the
-LeGrad map of crop i for v, m_i its object's mask, v_i its plain vector. AdamW on the raw vector, which is taken at unit
-length in every evaluation.
+v* = argmax_v sum_i IoU(E_i(v), m_i) + alpha <v, v_i> over the crops i of an image (MaO spec, section 4): E_i is the
+LeGrad map of crop i for v, m_i its object's mask, v_i its plain vector. AdamW updates the raw vector, which is
+normalised in every evaluation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.errors import BadPrompt
-from foir.small_objects.legrad import Crops
+from foir.small_objects.legrad import CropFeatures
 from foir.small_objects.overlap import Targets
 
 Overlap = Callable[[Targets, Tensor], Tensor]
@@ -24,18 +24,18 @@ Overlap = Callable[[Targets, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Mode:
-    """How the objective is read.
+    """A variant of the objective.
 
     Attributes:
-        joint: One vector for all crops of a picture; else one for each crop.
-        overlap: Between map and mask.
-        anchored: The alignment is with the start of the same vector instead of with each crop's.
-        per_map: Maps are stretched to 0..1 one by one; else with the extremes of all maps of a picture.
+        joint: One vector for all crops of an image; otherwise one for each crop.
+        overlap: Measure between map and mask.
+        anchored: The alignment is with the start of the same vector; otherwise with each crop's vector.
+        per_map: Maps are scaled to 0..1 one by one; otherwise by the extremes of all maps of an image.
         alpha: Weight of the alignment.
         steps: Of AdamW.
-        rate: Its learning rate.
-        whole: Maps are those of the whole picture instead of a crop of each object.
-        union: All objects of a picture are one mask; with `whole`.
+        rate: Learning rate.
+        whole: Maps are those of the full image instead of a crop of each object.
+        union: All objects of an image are one mask; with `whole`.
     """
 
     joint: bool = True
@@ -49,31 +49,31 @@ class Mode:
     union: bool = False
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """The same as JSON holds it."""
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON values, kept in manifests and results."""
         return {**asdict(self), "overlap": self.overlap.__name__}
 
 
 MODES = {
     "paper": Mode(),
     "released": Mode(joint=False, overlap=Targets.dice, anchored=True, per_map=False, steps=100),  # spec, section 8
-    "mini": Mode(alpha=1.0, steps=40),  # chosen by `python -m eval run needles-dev`
+    "mini": Mode(alpha=1.0, steps=40),  # selected by `python -m eval run needles-dev`
     "full-image": Mode(whole=True, union=True),  # the paper's ablation
     "maskinversion": Mode(joint=False, overlap=Targets.dice, anchored=True, whole=True),  # one vector for each mask
 }
 
 
-def optimise(crops: Crops, masks: Tensor, owner: Tensor, mode: Mode = MODES["paper"]) -> Tensor:
-    """Stage B for several pictures at once; each comes out as it would alone.
+def optimise(crops: CropFeatures, masks: Tensor, owner: Tensor, mode: Mode = MODES["paper"]) -> Tensor:
+    """Optimise the vectors of several images at once (Stage B); each result is independent of the others.
 
     Args:
-        crops: The crops of all pictures.
-        masks: Where each crop's object is, 0 or 1, [K, H, W] at the crops' resolution; none may be empty.
-        owner: Which picture each crop is of, [K], every number from 0 to P - 1 at least once.
-        mode: How the objective is read.
+        crops: The crops of all images.
+        masks: The object of each crop, 0 or 1, [K, H, W] at the crops' resolution; none may be empty.
+        owner: Image of each crop, [K], every number from 0 to P - 1 at least once.
+        mode: The variant of the objective.
 
     Returns:
-        Unit vectors, [P, dim]; [K, dim] where the mode takes each crop alone.
+        Unit vectors, [P, dim]; [K, dim] where the mode is not joint.
 
     Raises:
         BadPrompt: A mask is empty.
@@ -91,21 +91,21 @@ def optimise(crops: Crops, masks: Tensor, owner: Tensor, mode: Mode = MODES["pap
     return F.normalize(raw.detach(), dim=-1)
 
 
-def objective(raw: Tensor, crops: Crops, targets: Targets, owner: Tensor, mode: Mode, start: Tensor) -> Tensor:
-    """The sum that is made large, over all pictures; `raw` holds one vector for each picture, or each crop."""
+def objective(raw: Tensor, crops: CropFeatures, targets: Targets, owner: Tensor, mode: Mode, start: Tensor) -> Tensor:
+    """The objective to maximise, summed over all images; `raw` holds one vector for each image, or each crop."""
     groups = _groups(owner, mode)
-    each = F.normalize(raw, dim=-1)[groups]
-    maps = targets.stretched(crops.maps(each), None if mode.per_map else owner)
+    vectors = F.normalize(raw, dim=-1)[groups]
+    maps = targets.normalise(crops.maps(vectors), None if mode.per_map else owner)
     anchors = start[groups] if mode.anchored else crops.vectors
-    return mode.overlap(targets, maps).sum() + mode.alpha * (each * anchors).sum()
+    return mode.overlap(targets, maps).sum() + mode.alpha * (vectors * anchors).sum()
 
 
 def _groups(owner: Tensor, mode: Mode) -> Tensor:
-    """Which vector each crop is explained by."""
+    """Index of the vector that explains each crop."""
     return owner if mode.joint else torch.arange(len(owner), device=owner.device)
 
 
 def mean_vector(vectors: Tensor, owner: Tensor) -> Tensor:
-    """The unit mean of each picture's unit vectors, [P, dim]: where Stage B starts, and a baseline."""
+    """The unit mean of each image's unit vectors, [P, dim]: the start of Stage B, and a baseline."""
     sums = vectors.new_zeros(int(owner.max()) + 1, vectors.shape[1]).index_add(0, owner, vectors)
     return F.normalize(sums, dim=-1)

@@ -1,4 +1,4 @@
-"""What Stage A of MaO learns from: scenes, their objects, and another picture of one of them alone."""
+"""Training data of Stage A of MaO: scenes, their objects, and another image of one of them alone."""
 
 from __future__ import annotations
 
@@ -16,76 +16,79 @@ from foir.playroom import compose, sprites
 from foir.prompts import bounds
 from foir.small_objects.crops import DetectedObject, crop_around
 
-SCENES, FIRST = 2000, 1_000_000  # composed scenes of an epoch; seeds that nothing else trains on
-SHARES = (0.005, 0.05)  # of a scene that its needle covers
-ASKED = 0.15
+SCENES, FIRST_SEED = 2000, 1_000_000  # composed scenes of an epoch; seeds that nothing else trains on
+NEEDLE_SHARES = (0.005, 0.05)  # of a scene that its needle covers
+QUERY_SHARE = 0.15  # of the query's scene that the needle covers
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """A scene.
+class TrainingScene:
+    """A scene and a query.
 
     Attributes:
         image: RGB.
-        things: Its objects; the first is asked for.
-        wanted: Another picture of that one alone.
+        objects: Its objects; the first is the query's.
+        query: Another image of that object alone.
     """
 
     image: Image.Image
-    things: tuple[DetectedObject, ...]
-    wanted: Image.Image
+    objects: tuple[DetectedObject, ...]
+    query: Image.Image
 
 
-def playroom() -> tuple[int, Callable[[int], Lesson]]:
+def playroom() -> tuple[int, Callable[[int], TrainingScene]]:
     """Composed scenes with a small sprite in front, and the same sprite on another scene."""
     known = [sprite for sprite in sprites() if not sprite.held_out]
 
-    def lesson(number: int) -> Lesson:
-        rng = np.random.default_rng([FIRST, number])
-        sprite, share = known[rng.integers(len(known))], float(rng.uniform(*SHARES))
-        scene = compose("train", FIRST + 2 * number, objects=int(rng.integers(1, 9)), needle=(sprite, share))
-        other = compose("train", FIRST + 2 * number + 1, objects=2, needle=(sprite, ASKED))
-        things = sorted(scene.things, key=lambda thing: thing.sprite != sprite)
-        box = next(thing.box for thing in other.things if thing.sprite == sprite)
-        return Lesson(
-            scene.image, tuple(DetectedObject(thing.box, thing.mask) for thing in things), crop_around(other.image, box)
-        )
+    def read(number: int) -> TrainingScene:
+        rng = np.random.default_rng([FIRST_SEED, number])
+        sprite, share = known[rng.integers(len(known))], float(rng.uniform(*NEEDLE_SHARES))
+        count, seed = int(rng.integers(1, 9)), FIRST_SEED + 2 * number
+        scene = compose("train", seed, objects=count, needle=(sprite, share))
+        other = compose("train", seed + 1, objects=2, needle=(sprite, QUERY_SHARE))
+        objects = sorted(scene.objects, key=lambda item: item.sprite != sprite)
+        box = next(item.box for item in other.objects if item.sprite == sprite)
+        detected = tuple(DetectedObject(item.box, item.mask) for item in objects)
+        return TrainingScene(scene.image, detected, crop_around(other.image, box))
 
-    return SCENES, lesson
+    return SCENES, read
 
 
-def voxdet() -> tuple[int, Callable[[int], Lesson]]:
+def voxdet() -> tuple[int, Callable[[int], TrainingScene]]:
     """VoxDet's synthetic training scenes (OWID): P2 holds the scenes, P1 each object alone.
 
     Raises:
-        Unavailable: They are not there.
+        Unavailable: They are missing.
     """
     folder = hub.data_folder() / "VoxDet" / "OWID"
     try:
         data = json.loads((folder / "P2" / "train_annotations.json").read_text())
     except (OSError, ValueError) as error:
         raise Unavailable(f"VoxDet's training annotations are not at {folder / 'P2'}: put OWID there.") from error
-    on: dict[int, list[tuple[int, DetectedObject]]] = {}
-    for note in data["annotations"]:
-        x, y, width, height = note["bbox"]
-        on.setdefault(note["image_id"], []).append((note["category_id"], DetectedObject((x, y, x + width, y + height))))
-    scenes = [(Path(entry["file_name"]).name, on[entry["id"]]) for entry in data["images"] if entry["id"] in on]
+    objects: dict[int, list[tuple[int, DetectedObject]]] = {}
+    for entry in data["annotations"]:
+        x, y, width, height = entry["bbox"]
+        item = DetectedObject((x, y, x + width, y + height))
+        objects.setdefault(entry["image_id"], []).append((entry["category_id"], item))
+    scenes = [
+        (Path(entry["file_name"]).name, objects[entry["id"]]) for entry in data["images"] if entry["id"] in objects
+    ]
 
-    def lesson(number: int) -> Lesson:
-        name, found = scenes[number]
+    def read(number: int) -> TrainingScene:
+        name, labelled = scenes[number]
         rng = np.random.default_rng([1, number])
-        asked = int(rng.integers(len(found)))
-        things = [found[asked][1], *(thing for place, (_, thing) in enumerate(found) if place != asked)]
-        views = sorted((folder / "P1" / str(found[asked][0]) / "rgb").iterdir())
+        category, queried = labelled[index := int(rng.integers(len(labelled)))]
+        others = [item for _, item in [*labelled[:index], *labelled[index + 1 :]]]
+        views = sorted((folder / "P1" / str(category) / "rgb").iterdir())
         view = views[rng.integers(len(views))]
         mask = images.read_mask(view.parents[1] / "mask" / view.name)
-        return Lesson(
-            images.read(folder / "P2" / "images" / name).image,
-            tuple(things),
-            crop_around(images.read(view).image, bounds(mask > mask.max() / 2)),
-        )
+        query = crop_around(images.read(view).image, bounds(mask > mask.max() / 2))
+        return TrainingScene(images.read(folder / "P2" / "images" / name).image, (queried, *others), query)
 
-    return len(scenes), lesson
+    return len(scenes), read
 
 
-DATA: Mapping[str, Callable[[], tuple[int, Callable[[int], Lesson]]]] = {"playroom": playroom, "voxdet": voxdet}
+SOURCES: Mapping[str, Callable[[], tuple[int, Callable[[int], TrainingScene]]]] = {
+    "playroom": playroom,
+    "voxdet": voxdet,
+}

@@ -80,7 +80,7 @@ def visit(browser, server):
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(server)
         page.wait_for_selector(".hit img.photo", timeout=60_000)
-        page.wait_for_selector(".tries button")
+        page.wait_for_selector(".suggestions button")
         page.wait_for_selector(".hit .heat", timeout=60_000)  # the last to come: nothing moves under the mouse now
         return page
 

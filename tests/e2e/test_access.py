@@ -31,7 +31,7 @@ def test_the_page_as_it_opens(visit, width):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_everything_unfolded_and_judged(visit, width):
     page = visit(width)
-    for name in ("Fine-tuning", "What the heads see", "In words", "Map of the collection", "Look in a folder of yours"):
+    for name in ("Search options", "Attention heads", "Captions", "Map of the collection", "Add a collection"):
         unfold(page, name)
     page.wait_for_selector(".heads button")
     page.wait_for_selector(".groups button")
@@ -66,8 +66,8 @@ def test_the_keyboard_alone_reaches_a_result_and_searches_with_it(visit):
         reached.append(
             page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.tagName")
         )
-        if reached[-1].startswith("Search with this one"):
+        if reached[-1].startswith("Find similar images"):
             break
-    assert reached[-1].startswith("Search with this one"), reached
+    assert reached[-1].startswith("Find similar images"), reached
     new_results(page, lambda: page.keyboard.press("Enter"))
-    assert page.inner_text("#results .note").startswith("Pictures like this one")
+    assert page.inner_text("#results .note").startswith("Images similar to this one")

@@ -12,7 +12,8 @@ from index_build.playroom import scene_metadata
 from tests.conftest import draw, scene
 from tests.e2e.conftest import serve
 
-POINTED = "what you pointed at"
+MARKED = "the object you marked"
+SIMILAR = "document.querySelector('#results .note').textContent.includes('Images similar to this one')"
 
 
 def note(page):
@@ -48,9 +49,9 @@ def drag(page, fractions):
 
 def test_the_page_opens_with_something_found_and_something_to_try(visit):
     page = visit()
-    assert POINTED in note(page)
+    assert MARKED in note(page)
     assert len(names(page)) == 24
-    assert page.locator(".tries button").count() >= 2
+    assert page.locator(".suggestions button").count() >= 2
     assert page.locator(".samples button").count() == 6
     page.wait_for_function("document.querySelector('.hit img.photo').naturalWidth > 100")
     page.wait_for_selector(".hit .heat")
@@ -60,19 +61,21 @@ def test_the_page_opens_with_something_found_and_something_to_try(visit):
 
 def test_a_box_with_the_mouse_finds_scenes_with_the_same_thing(visit):
     page = visit()
-    thing = max(compose("gallery", 0).things, key=lambda t: t.share)
+    thing = max(compose("gallery", 0).objects, key=lambda t: t.share)
     x0, y0, x1, y1 = np.array(thing.box) / (640, 480, 640, 480)
     page.click("[data-do=clear]")
-    page.wait_for_function("document.querySelector('#results .note').textContent.includes('Pictures like this one')")
+    page.wait_for_function(
+        "document.querySelector('#results .note').textContent.includes('Images similar to this one')"
+    )
     new_results(page, lambda: drag(page, [(x0, y0), (x1, y1)]))
-    assert POINTED in note(page)
+    assert MARKED in note(page)
     assert thing.sprite.name in names(page)[0].lower()
 
 
 def test_each_suggested_thing_can_be_tried(visit):
     page = visit()
-    new_results(page, lambda: page.locator(".tries button").nth(1).click())
-    assert POINTED in note(page)
+    new_results(page, lambda: page.locator(".suggestions button").nth(1).click())
+    assert MARKED in note(page)
 
 
 def test_point_and_brush_search_too_and_undo_takes_back(visit):
@@ -83,7 +86,7 @@ def test_point_and_brush_search_too_and_undo_takes_back(visit):
     pointed = names(page)
     page.click("[data-tool=brush]")
     new_results(page, lambda: drag(page, [(0.15, 0.6), (0.2, 0.65), (0.25, 0.6)]))
-    assert POINTED in note(page)
+    assert MARKED in note(page)
     new_results(page, lambda: page.click("[data-do=undo]"))
     assert names(page) == pointed
 
@@ -91,7 +94,9 @@ def test_point_and_brush_search_too_and_undo_takes_back(visit):
 def test_clear_searches_with_the_whole_picture(visit):
     page = visit()
     page.click("[data-do=clear]")
-    page.wait_for_function("document.querySelector('#results .note').textContent.includes('Pictures like this one')")
+    page.wait_for_function(
+        "document.querySelector('#results .note').textContent.includes('Images similar to this one')"
+    )
     assert not page.locator(".stage .heat").is_visible()
 
 
@@ -99,14 +104,16 @@ def test_keyboard_alone_draws_a_box(visit):
     page = visit()
     page.focus(".stage canvas")
     page.keyboard.press("Escape")
-    page.wait_for_function("document.querySelector('#results .note').textContent.includes('Pictures like this one')")
+    page.wait_for_function(
+        "document.querySelector('#results .note').textContent.includes('Images similar to this one')"
+    )
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Space")
     for _ in range(5):
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowDown")
     new_results(page, lambda: page.keyboard.press("Space"))
-    assert POINTED in note(page)
+    assert MARKED in note(page)
 
 
 def test_search_with_this_one_makes_a_result_the_query(visit):
@@ -128,10 +135,10 @@ def test_an_upload_is_searched_and_can_be_pointed_at(visit, tmp_path):
     page = visit()
     scene(3).save(tmp_path / "mine.png")
     new_results(page, lambda: page.set_input_files("#upload input, input[type=file]", tmp_path / "mine.png"))
-    assert page.get_attribute(".stage img.photo", "alt") == "your picture"
-    assert page.locator(".tries").is_hidden()
+    assert page.get_attribute(".stage img.photo", "alt") == "your image"
+    assert page.locator(".suggestions").is_hidden()
     new_results(page, lambda: drag(page, [(0.3, 0.3), (0.7, 0.7)]))
-    assert POINTED in note(page)
+    assert MARKED in note(page)
 
 
 @pytest.mark.parametrize("kind", ["text", "empty", "truncated"])
@@ -150,11 +157,11 @@ def test_a_bad_upload_gets_one_sentence_and_loses_nothing(visit, tmp_path, kind)
 
 def test_fine_tuning_is_folded_away_and_works(visit):
     page = visit()
-    assert not page.get_by_label("How to look").is_visible()
-    page.get_by_text("Fine-tuning").click()
-    page.get_by_label("How to look").click()
+    assert not page.get_by_label("Method").is_visible()
+    page.get_by_text("Search options").click()
+    page.get_by_label("Method").click()
     new_results(page, lambda: page.get_by_role("option", name="Crop").click())
-    assert POINTED in note(page)
+    assert MARKED in note(page)
 
 
 @pytest.mark.parametrize("width", [390, 768])
@@ -164,7 +171,7 @@ def test_narrow_pages_have_no_sideways_scroll_and_take_a_finger(visit, width):
     area = canvas_box(page)
     page.click("[data-tool=point]")
     new_results(page, lambda: page.touchscreen.tap(area["x"] + area["width"] / 2, area["y"] + area["height"] * 0.7))
-    assert POINTED in note(page)
+    assert MARKED in note(page)
     assert area["width"] > 0.85 * width or width > 640
     card = page.evaluate("document.querySelector('.hit').getBoundingClientRect().width")  # heat maps redraw the cards
     assert 0.15 * width < card < width / 2
@@ -174,9 +181,9 @@ def test_two_visitors_do_not_see_each_others_pictures(visit, tmp_path):
     one, other = visit(), visit()
     scene(5).save(tmp_path / "mine.png")
     new_results(one, lambda: one.set_input_files("input[type=file]", tmp_path / "mine.png"))
-    new_results(other, lambda: other.locator(".tries button").nth(1).click())
-    assert one.get_attribute(".stage img.photo", "alt") == "your picture"
-    assert other.get_attribute(".stage img.photo", "alt") != "your picture"
+    new_results(other, lambda: other.locator(".suggestions button").nth(1).click())
+    assert one.get_attribute(".stage img.photo", "alt") == "your image"
+    assert other.get_attribute(".stage img.photo", "alt") != "your image"
 
 
 def test_names_from_strangers_are_text_and_never_markup(browser, tmp_path):
@@ -199,56 +206,56 @@ def test_names_from_strangers_are_text_and_never_markup(browser, tmp_path):
 
 def test_words_find_pictures_and_join_what_is_pointed_at(visit):
     page = visit()
-    page.fill("#words textarea, #words input", "guitar")
+    page.fill("#text textarea, #text input", "guitar")
     new_results(page, lambda: page.keyboard.press("Enter"))
-    assert note(page) == "Pictures of “guitar”, best first."
+    assert note(page) == "Images of “guitar”, best first."
     alone = names(page)
     assert sum("guitar" in name.lower() for name in alone[:10]) >= 3
-    new_results(page, lambda: page.check("#together input"))
-    assert note(page) == "Pictures with what you pointed at and “guitar”, best first."
+    new_results(page, lambda: page.check("#combine_text input"))
+    assert note(page) == "Images with the object you marked and “guitar”, best first."
     assert names(page) != alone
-    new_results(page, lambda: page.uncheck("#together input"))
-    assert note(page) == "Pictures of “guitar”, best first."
-    new_results(page, lambda: page.locator(".tries button").nth(1).click())
-    assert POINTED in note(page)
-    page.wait_for_function("document.querySelector('#words textarea, #words input').value === ''")  # they do not count
-    page.fill("#words textarea, #words input", "umbrella")
-    new_results(page, lambda: page.get_by_role("button", name="Find").click())
-    assert note(page) == "Pictures of “umbrella”, best first."
+    new_results(page, lambda: page.uncheck("#combine_text input"))
+    assert note(page) == "Images of “guitar”, best first."
+    new_results(page, lambda: page.locator(".suggestions button").nth(1).click())
+    assert MARKED in note(page)
+    page.wait_for_function("document.querySelector('#text textarea, #text input').value === ''")  # they do not count
+    page.fill("#text textarea, #text input", "umbrella")
+    new_results(page, lambda: page.get_by_role("button", name="Search", exact=True).click())
+    assert note(page) == "Images of “umbrella”, best first."
 
 
 def test_the_sentences_follow_the_picture_and_what_is_pointed_at(visit):
     page = visit()
-    page.get_by_text("In words", exact=True).click()
-    page.wait_for_function("document.querySelectorAll('.says span')[1].textContent.startsWith('What you point at: ')")
-    whole, pointed = (page.locator(".says span").nth(i).inner_text() for i in (0, 1))
-    assert whole.startswith("The picture: ")
-    assert pointed.removeprefix("What you point at: ") != whole.removeprefix("The picture: ")
+    page.get_by_text("Captions", exact=True).click()
+    page.wait_for_function("document.querySelectorAll('.captions span')[1].textContent.startsWith('Marked object: ')")
+    whole, pointed = (page.locator(".captions span").nth(i).inner_text() for i in (0, 1))
+    assert whole.startswith("Image: ")
+    assert pointed.removeprefix("Marked object: ") != whole.removeprefix("Image: ")
     sentences = {pointed}
-    for place in range(1, page.locator(".tries button").count()):
-        new_results(page, lambda place=place: page.locator(".tries button").nth(place).click())
+    for place in range(1, page.locator(".suggestions button").count()):
+        new_results(page, lambda place=place: page.locator(".suggestions button").nth(place).click())
         page.wait_for_timeout(1500)
-        sentences.add(page.locator(".says span").nth(1).inner_text())
-        assert page.locator(".says span").nth(0).inner_text() == whole
+        sentences.add(page.locator(".captions span").nth(1).inner_text())
+        assert page.locator(".captions span").nth(0).inner_text() == whole
     assert len(sentences) > 1
-    page.get_by_text("Fine-tuning").click()
-    slider = page.get_by_role("slider", name="How far the sentence leans to it")
+    page.get_by_text("Search options").click()
+    slider = page.get_by_role("slider", name="Caption focus on the marked object")
     for _ in range(10):  # a release while a search is still under way can be lost
         slider.fill("0")
         slider.dispatch_event("pointerup")
         page.wait_for_timeout(1500)
-        if not page.locator(".says span").nth(1).inner_text():
+        if not page.locator(".captions span").nth(1).inner_text():
             break
-    assert page.locator(".says span").nth(1).inner_text() == ""
+    assert page.locator(".captions span").nth(1).inner_text() == ""
     page.locator(".samples button").nth(2).click()
-    page.wait_for_function("whole => document.querySelector('.says span').textContent !== whole", arg=whole)
+    page.wait_for_function("whole => document.querySelector('.captions span').textContent !== whole", arg=whole)
 
 
 def test_words_that_look_like_markup_stay_words(visit):
     page = visit()
-    page.fill("#words textarea, #words input", "<img src=x onerror=alert(1)> ${1+1}")
+    page.fill("#text textarea, #text input", "<img src=x onerror=alert(1)> ${1+1}")
     new_results(page, lambda: page.keyboard.press("Enter"))
-    assert note(page) == "Pictures of “<img src=x onerror=alert(1)> ${1+1}”, best first."
+    assert note(page) == "Images of “<img src=x onerror=alert(1)> ${1+1}”, best first."
     assert page.locator("#results .note img").count() == 0
 
 
@@ -258,18 +265,18 @@ def test_results_are_judged_and_ranked_again(visit):
     first = names(page)
     page.locator(".hit .disliked").nth(0).click()
     page.locator(".hit .liked").nth(4).click()
-    assert page.inner_text(".judged span") == "1 right, 1 wrong"
-    new_results(page, lambda: page.get_by_role("button", name="Search again with this").click())
-    assert note(page) == "Pictures with what you pointed at, as you judged them, best first."
+    assert page.inner_text(".judged span") == "1 relevant, 1 irrelevant"
+    new_results(page, lambda: page.get_by_role("button", name="Search with feedback").click())
+    assert note(page) == "Images with the object you marked, ranked with your feedback, best first."
     assert first[4] in names(page)[:2] and names(page).index(first[4]) < (names(page) + [first[0]]).index(first[0])
     assert page.locator(".hit .liked[aria-pressed=true]").count() == 1
-    page.get_by_label("only pictures not shown yet").check()
+    page.get_by_label("only images not shown yet").check()
     before = names(page)
-    new_results(page, lambda: page.get_by_role("button", name="Search again with this").click())
+    new_results(page, lambda: page.get_by_role("button", name="Search with feedback").click())
     assert not set(before) & set(names(page)) or len(set(before) & set(names(page))) < 3  # names can repeat
     new_results(page, lambda: page.get_by_role("button", name="Undo", exact=True).last.click())
     assert names(page) == before
-    new_results(page, lambda: page.locator(".tries button").nth(1).click())
+    new_results(page, lambda: page.locator(".suggestions button").nth(1).click())
     assert page.locator(".judged").is_hidden()
 
 
@@ -279,15 +286,15 @@ def test_the_map_leads_to_pictures(visit):
     page.wait_for_selector(".groups button")
     assert page.locator(".groups button").count() == 12
     ink = "(() => { const c = document.querySelector('.map canvas'); const d = c.getContext('2d')"
-    page.wait_for_function(f"{ink}.getImageData(0, 0, c.width, c.height).data; return d.sample((v) => v > 0) }})()")
+    page.wait_for_function(f"{ink}.getImageData(0, 0, c.width, c.height).data; return d.some((v) => v > 0) }})()")
     group = page.locator(".groups button").nth(3)
     new_results(page, group.click)
-    assert "Pictures like this one" in note(page)
+    assert "Images similar to this one" in note(page)
     page.wait_for_timeout(600)  # the picture came back into view
     page.locator(".map canvas").scroll_into_view_if_needed()
     area = page.locator(".map canvas").bounding_box()
     new_results(page, lambda: page.mouse.click(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2))
-    assert "Pictures like this one" in note(page)
+    assert "Images similar to this one" in note(page)
 
 
 def test_a_small_thing_is_looked_for_alone(browser, tmp_path):
@@ -302,31 +309,31 @@ def test_a_small_thing_is_looked_for_alone(browser, tmp_path):
         page = browser.new_page()
         page.goto(address)
         page.wait_for_selector(".hit img.photo", timeout=120_000)
-        box = page.get_by_label("It is a small thing: look for it alone")
+        box = page.get_by_label("Search for it as a small object")
         new_results(page, box.check)
-        assert "however small" in note(page) and len(names(page)) == 2
+        assert "even if it is small" in note(page) and len(names(page)) == 2
         assert not page.locator(".stage .heat").is_visible()
         page.wait_for_selector(".hit .heat")
         new_results(page, box.uncheck)
-        assert "however small" not in note(page) and POINTED in note(page)
+        assert "even if it is small" not in note(page) and MARKED in note(page)
         page.close()
 
 
 def test_the_sample_has_no_vectors_of_objects_and_does_not_offer_them(visit):
-    assert not visit().get_by_label("It is a small thing: look for it alone").is_visible()
+    assert not visit().get_by_label("Search for it as a small object").is_visible()
 
 
 def test_one_line_says_what_was_understood(visit):
     page = visit()
-    line = page.inner_text(".understood")
-    assert re.fullmatch(r"A box: \d+ % of the picture\. The 5 of 12 attention heads .*", line)
+    line = page.inner_text(".summary")
+    assert re.fullmatch(r"A box: \d+ % of the image\. The 5 of 12 attention heads .*", line)
     page.click("[data-do=clear]")
-    page.wait_for_function("document.querySelector('.understood').textContent === ''")
+    page.wait_for_function("document.querySelector('.summary').textContent === ''")
 
 
 def test_heads_are_shown_and_switched_by_hand(visit):
     page = visit()
-    page.get_by_text("What the heads see").click()
+    page.get_by_text("Attention heads", exact=True).click()
     page.wait_for_selector(".heads button")
     on = ".heads button[aria-pressed=true]"
     assert page.locator(".heads button").count() == 12 and page.locator(on).count() == 5
@@ -335,10 +342,10 @@ def test_heads_are_shown_and_switched_by_hand(visit):
     switched = page.get_by_role("button", name=f"{head}, switched by hand")
     switched.wait_for()
     assert switched.get_attribute("aria-pressed") == "false" and page.locator(on).count() == 5
-    assert "5 of 12 attention heads speak" in page.inner_text(".understood")
+    assert "5 of 12 attention heads are used" in page.inner_text(".summary")
     new_results(page, switched.click)
     page.get_by_role("button", name=head, exact=True).wait_for()
-    new_results(page, lambda: page.locator(".tries button").nth(1).click())
+    new_results(page, lambda: page.locator(".suggestions button").nth(1).click())
     page.wait_for_function("document.querySelectorAll('.heads button.forced').length === 0")
 
 
@@ -349,7 +356,7 @@ def test_every_result_says_why(visit):
     dialog = page.get_by_role("dialog")
     dialog.wait_for()
     text = dialog.inner_text()
-    assert names(page)[10] in text and "Of the heads that were kept" in text
+    assert names(page)[10] in text and "Most similar in the selected heads" in text
     page.wait_for_function("document.querySelector('dialog .photo').naturalWidth > 100")
     assert dialog.locator(".heat").is_visible()
     page.keyboard.press("Escape")
@@ -363,55 +370,55 @@ def test_every_result_says_why(visit):
     page.locator(".hit .frame").nth(2).click(position={"x": 20, "y": 60})  # the picture itself does the same
     dialog.wait_for()
     assert wanted in dialog.inner_text()
-    new_results(page, lambda: dialog.get_by_role("button", name="Search with this one").click())
+    new_results(page, lambda: dialog.get_by_role("button", name="Find similar images").click())
     dialog.wait_for(state="hidden")
     assert page.get_attribute(".stage img.photo", "alt") == wanted and wanted not in names(page)
 
 
 def test_two_ways_of_looking_side_by_side(visit):
     page = visit()
-    page.get_by_text("Fine-tuning").click()
+    page.get_by_text("Search options").click()
     page.get_by_label("Compare with").click()
     page.get_by_role("option", name="Crop").click()
-    page.wait_for_selector("#beside .hit img.photo")
-    assert page.inner_text("#beside .note").startswith("Crop: Pictures with what you pointed at")
-    assert page.locator("#beside .hit").count() >= 20 and page.locator("#beside .liked").count() == 0
-    left, right = (page.locator(part).bounding_box() for part in ("#results", "#beside"))
+    page.wait_for_selector("#comparison .hit img.photo")
+    assert page.inner_text("#comparison .note").startswith("Crop: Images with the object you marked")
+    assert page.locator("#comparison .hit").count() >= 20 and page.locator("#comparison .liked").count() == 0
+    left, right = (page.locator(part).bounding_box() for part in ("#results", "#comparison"))
     assert left["x"] + left["width"] <= right["x"] + 1 and abs(left["y"] - right["y"]) < 5
     page.locator("#results .liked").nth(1).click()
-    new_results(page, lambda: page.get_by_role("button", name="Search again with this").click())
-    assert page.locator("#beside .judged").is_hidden()
-    before = page.inner_text("#beside .grid")
-    new_results(page, lambda: page.locator(".tries button").nth(1).click())
-    page.wait_for_function("before => document.querySelector('#beside .grid').innerText !== before", arg=before)
+    new_results(page, lambda: page.get_by_role("button", name="Search with feedback").click())
+    assert page.locator("#comparison .judged").is_hidden()
+    before = page.inner_text("#comparison .grid")
+    new_results(page, lambda: page.locator(".suggestions button").nth(1).click())
+    page.wait_for_function("before => document.querySelector('#comparison .grid').innerText !== before", arg=before)
     page.get_by_label("Compare with").click()
-    page.get_by_role("option", name="nothing").click()
-    page.wait_for_selector("#beside", state="hidden")
+    page.get_by_role("option", name="none").click()
+    page.wait_for_selector("#comparison", state="hidden")
 
 
 def test_a_click_can_mean_the_whole_thing(visit):
     page = visit()
-    page.get_by_text("Fine-tuning").click()
-    page.get_by_label("A click means the whole thing, up to its outline").check()
+    page.get_by_text("Search options").click()
+    page.get_by_label("A click selects the whole object").check()
     page.click("[data-tool=point]")
-    thing = max(compose("gallery", 0).things, key=lambda t: t.share)
+    thing = max(compose("gallery", 0).objects, key=lambda t: t.share)
     x0, y0, x1, y1 = np.array(thing.box) / (640, 480, 640, 480)
     area = canvas_box(page)
     x, y = area["x"] + area["width"] * (x0 + x1) / 2, area["y"] + area["height"] * (y0 + y1) / 2
     new_results(page, lambda: page.mouse.click(x, y))
-    page.wait_for_function("document.querySelector('.understood').textContent.includes('up to the outline')")
+    page.wait_for_function("document.querySelector('.summary').textContent.includes('extended to the whole object')")
     assert page.locator(".stage .outline").is_visible()
 
 
 def test_of_two_strokes_in_haste_the_second_is_searched(visit):
     page = visit()
     page.wait_for_selector(".hit .heat")
-    page.locator(".tries button").nth(1).click()
-    page.locator(".tries button").nth(2).click()
+    page.locator(".suggestions button").nth(1).click()
+    page.locator(".suggestions button").nth(2).click()
     page.wait_for_timeout(4000)
     hasty = names(page)
-    new_results(page, lambda: page.locator(".tries button").nth(0).click())
-    new_results(page, lambda: page.locator(".tries button").nth(2).click())
+    new_results(page, lambda: page.locator(".suggestions button").nth(0).click())
+    new_results(page, lambda: page.locator(".suggestions button").nth(2).click())
     assert names(page) == hasty
 
 
@@ -424,30 +431,30 @@ def test_a_folder_becomes_a_collection_beside_the_sample(browser, tmp_path, monk
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.goto(address)
         page.wait_for_selector(".hit .heat", timeout=60_000)
-        assert "600 pictures" in page.inner_text(".about-collection")
+        assert "600 images" in page.inner_text(".about-collection")
         page.get_by_text("Map of the collection").click()
         page.wait_for_selector(".groups button")
-        page.get_by_role("button", name="Look in a folder of yours").click()
+        page.get_by_role("button", name="Add a collection").click()
         page.fill("#source textarea, #source input", str(tmp_path / "none"))
-        page.click("#go")
+        page.click("#add")
         assert "There is no folder" in page.wait_for_selector(".toast-body").inner_text()
         page.fill("#source textarea, #source input", str(tmp_path / "my <b>pictures"))
-        page.click("#go")
-        page.wait_for_selector(".adding progress")
+        page.click("#add")
+        page.wait_for_selector(".job progress")
         page.get_by_role("button", name="Stop").click()
-        page.wait_for_function("document.querySelector('.adding').textContent.includes('to go on')")
-        assert "600 pictures" in page.inner_text(".about-collection")
-        page.click("#go")
-        page.wait_for_function("document.querySelector('.about-collection').textContent.startsWith('5 pictures')")
+        page.wait_for_function("document.querySelector('.job').textContent.includes('to resume')")
+        assert "600 images" in page.inner_text(".about-collection")
+        page.click("#add")
+        page.wait_for_function("document.querySelector('.about-collection').textContent.startsWith('5 images')")
         page.wait_for_function("document.querySelectorAll('#results .hit').length === 4")
         assert sorted(names(page)) == [f"0{number}.png" for number in range(1, 5)]
-        assert page.locator(".adding").is_hidden() and not page.locator(".groups button").first.is_visible()
+        assert page.locator(".job").is_hidden() and not page.locator(".groups button").first.is_visible()
         new_results(page, lambda: drag(page, [(0.3, 0.3), (0.7, 0.7)]))
-        assert POINTED in note(page)
+        assert MARKED in note(page)
         page.click("#collection input")
         new_results(page, lambda: page.get_by_role("option", name="Sample").click())
-        page.wait_for_function("document.querySelector('.about-collection').textContent.startsWith('600 pictures')")
-        assert POINTED in note(page) and len(names(page)) == 24
+        page.wait_for_function("document.querySelector('.about-collection').textContent.startsWith('600 images')")
+        assert MARKED in note(page) and len(names(page)) == 24
         assert errors == []
         page.close()
         page = browser.new_page()  # who comes later finds both
@@ -463,7 +470,7 @@ def test_on_a_phone_a_button_leads_to_the_results_and_a_new_picture_comes_back_i
     page = visit(390, 844, touch=True)
     jump = page.locator("#results .jump")
     jump.wait_for()
-    assert jump.inner_text() == "24 pictures ↓"
+    assert jump.inner_text() == "24 results ↓"
     jump.tap()
     jump.wait_for(state="hidden")
     page.wait_for_timeout(600)

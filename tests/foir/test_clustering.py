@@ -18,7 +18,11 @@ def blobs(seed=0):
 def test_clear_clusters_are_found():
     vectors, classes = blobs()
     found = clustering.kmeans(vectors, 4)
-    assert clustering.scores(found, classes) == {"ACC": 1.0, "NMI": pytest.approx(1), "ARI": pytest.approx(1)}
+    assert clustering.clustering_scores(found, classes) == {
+        "ACC": 1.0,
+        "NMI": pytest.approx(1),
+        "ARI": pytest.approx(1),
+    }
     assert (clustering.kmeans(vectors, 4, seed=3) == clustering.kmeans(vectors, 4, seed=3)).all()
     assert len(set(clustering.kmeans(vectors[:3], 9))) == 3
 
@@ -27,8 +31,8 @@ def test_accuracy_is_of_the_best_assignment():
     rng = np.random.default_rng(0)
     classes, found = rng.integers(0, 4, 60), rng.integers(0, 4, 60)
     best = max(np.mean(np.array(order)[found] == classes) for order in permutations(range(4)))
-    assert clustering.scores(found, classes)["ACC"] == pytest.approx(best)
-    few = clustering.scores(np.zeros(60, int), classes)
+    assert clustering.clustering_scores(found, classes)["ACC"] == pytest.approx(best)
+    few = clustering.clustering_scores(np.zeros(60, int), classes)
     assert few["ACC"] == pytest.approx(np.bincount(classes).max() / 60) and few["NMI"] == 0
 
 
@@ -39,7 +43,7 @@ def test_information_and_rand_index_are_their_definitions():
     pc, pf = joint.sum(1), joint.sum(0)
     mutual = sum(joint[c, f] * np.log(joint[c, f] / pc[c] / pf[f]) for c in range(3) for f in range(5) if joint[c, f])
     entropy = [-(p[p > 0] * np.log(p[p > 0])).sum() for p in (pc, pf)]
-    got = clustering.scores(found, classes)
+    got = clustering.clustering_scores(found, classes)
     assert got["NMI"] == pytest.approx(mutual / np.mean(entropy))
     pairs = [(i, j) for i in range(50) for j in range(i)]
     same = np.array([[classes[i] == classes[j], found[i] == found[j]] for i, j in pairs])
@@ -58,8 +62,8 @@ def test_clusters_are_named_by_what_is_theirs():
         "two dogs, a dog",
         None,
     ]
-    assert clustering.names(found, captions) == ["apple, red", "dog"]
-    assert clustering.names(found, [None] * 6) == ["", ""]
+    assert clustering.cluster_names(found, captions) == ["apple, red", "dog"]
+    assert clustering.cluster_names(found, [None] * 6) == ["", ""]
 
 
 def test_the_map_keeps_what_is_far_apart_far_apart():

@@ -1,1 +1,1 @@
-"""How the weights of `mini` came about."""
+"""Training of `mini`: data, losses and trainers."""

@@ -1,4 +1,4 @@
-"""How the parts of `mini` are optimised: AdamW, one schedule, and an average of the weights that is what is kept."""
+"""The optimizer of `mini`: AdamW, one learning-rate schedule, and an exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -9,45 +9,47 @@ import torch
 from torch import Tensor, nn
 
 
-class Optimiser:
-    """AdamW with a short warm-up and half a cosine, clipped gradients, and a running average of the parameters."""
+class EmaOptimizer:
+    """AdamW with a short warm-up, half a cosine, clipped gradients, and a moving average of the parameters."""
 
-    def __init__(self, groups: list[dict[str, Any]], steps: int, *, decay: float, clip: float, memory: float) -> None:
-        """Prepare.
+    def __init__(
+        self, groups: list[dict[str, Any]], steps: int, *, weight_decay: float, max_norm: float, ema_decay: float
+    ) -> None:
+        """Set up.
 
         Args:
             groups: Parameters and their peak learning rates, as torch.optim takes them.
-            steps: How many there will be.
-            decay: Weight decay.
-            clip: Largest norm of a gradient.
-            memory: Decay of the running average.
+            steps: Total number of steps.
+            weight_decay: Weight decay.
+            max_norm: Largest gradient norm.
+            ema_decay: Decay of the moving average.
         """
         self.parameters: list[nn.Parameter] = [p for group in groups for p in group["params"]]
-        self.means = [p.detach().clone() for p in self.parameters]
-        self.adam = torch.optim.AdamW(groups, weight_decay=decay, betas=(0.9, 0.98))
-        warm = max(1, min(100, steps // 10))
+        self.averages = [p.detach().clone() for p in self.parameters]
+        self.adam = torch.optim.AdamW(groups, weight_decay=weight_decay, betas=(0.9, 0.98))
+        warm_up = max(1, min(100, steps // 10))
 
-        def rate(step: int) -> float:
-            return min(1.0, (step + 1) / warm) * (0.02 + 0.49 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+        def factor(step: int) -> float:
+            return min(1.0, (step + 1) / warm_up) * (0.02 + 0.49 * (1 + math.cos(math.pi * min(1.0, step / steps))))
 
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.adam, rate)
-        self.clip, self.memory, self.steps = clip, memory, 0
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.adam, factor)
+        self.max_norm, self.ema_decay, self.steps = max_norm, ema_decay, 0
 
     def step(self, loss: Tensor) -> None:
-        """One step down a loss; the average follows, faster at first."""
+        """One descent step; the average follows, faster in the first steps."""
         self.adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
         self.adam.step()
         self.schedule.step()
         self.steps += 1
-        keep = min(self.memory, (1 + self.steps) / (10 + self.steps))
+        decay = min(self.ema_decay, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
-            for mean, parameter in zip(self.means, self.parameters, strict=True):
-                mean.lerp_(parameter, 1 - keep)
+            for average, parameter in zip(self.averages, self.parameters, strict=True):
+                average.lerp_(parameter, 1 - decay)
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Put the averages in the parameters' place."""
-        for mean, parameter in zip(self.means, self.parameters, strict=True):
-            parameter.copy_(mean)
+        """Replace the parameters by their averages."""
+        for average, parameter in zip(self.averages, self.parameters, strict=True):
+            parameter.copy_(average)

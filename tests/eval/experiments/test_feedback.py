@@ -1,23 +1,22 @@
-"""Simulated users: the runner against a slow literal one, what is left out, and the data set of folders."""
+"""Simulated users against a slow literal one."""
 
 import numpy as np
 import pytest
 
-from eval import datasets
-from eval.benchmarks import feedback as benchmark
-from eval.cli import main
-from eval.datasets import Dataset, Query
+from eval.datasets.base import Dataset, Query
 from eval.experiments import feedback
-from eval.experiments.own import EXPERIMENTS
-from eval.experiments.results_cache import Store
-from eval.experiments.specs import Feedback, Row
-from eval.report.results import read
+from eval.experiments.feedback import RelevanceFeedback
+from eval.experiments.specs import Row, RunContext
 from foir import Prompt, Unavailable, image_text
-from foir.ranking.feedback import Judgements, feedback_rules, relevance
+from foir.ranking.feedback import Judgements, relevance
 from tests.conftest import scene
 
 SIZES = (0, 2, 4)
-TABLE = Feedback("made", "made", ("made",), ("toy-words",), (Row("cbir"), Row("cbir", {"rule": "rocchio"})), SIZES)
+
+
+TABLE = RelevanceFeedback(
+    "made", "made", ("made",), ("toy-words",), (Row("cbir"), Row("cbir", {"rule": "rocchio"})), SIZES
+)
 
 
 @pytest.fixture
@@ -29,7 +28,9 @@ def made():
     pictures = tuple((lambda i=i: scene(i)) for i in range(20))
     queries = tuple(Query(i, Prompt.box(10, 10, 60, 60), i % 3) for i in range(0, 20, 2))
     kinds = tuple((f"thing {i}",) for i in range(3))
-    return Dataset("made", pictures, labels, queries, pictures, ("a", "b", "c"), leave_one_out=True, kinds=kinds)
+    return Dataset(
+        "made", pictures, labels, queries, pictures, ("a", "b", "c"), leave_one_out=True, category_words=kinds
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +51,12 @@ def slow(relevant):
 @pytest.mark.parametrize("protocol", feedback.PROTOCOLS)
 @pytest.mark.parametrize("rule", ["nn_ratio", "rocchio"])
 def test_the_runner_says_what_slow_code_says(made, model, tmp_path, protocol, rule):
-    cells = feedback.run(TABLE, made, model, Store(tmp_path))
-    vectors = np.concatenate([model.vectors(model.encode_images([load()]))[0].numpy() for load in made.gallery])
+    cells = TABLE.measure(made, model, RunContext(results=tmp_path))
+    vectors = np.concatenate([model.image_vectors(model.encode_images([load()]))[0].numpy() for load in made.gallery])
     for size in SIZES:
         values = []
         for query in made.queries:
-            own = query.picture
+            own = query.image
             plain = vectors @ vectors[own]
             others = [i for i in np.argsort(-plain) if i != own]
             shown = others[:size]
@@ -80,51 +81,28 @@ def test_the_runner_says_what_slow_code_says(made, model, tmp_path, protocol, ru
 
 def test_measures_of_one_ranking():
     ranking = np.array([False, True, True, False, True])
-    got = feedback.measures(ranking, (1, 2))
+    got = feedback.ranking_metrics(ranking, (1, 2))
     assert got == {"MAP@R": pytest.approx((1 / 2 + 2 / 3) / 3), "R@1": 0.0, "R@2": 1.0}
 
 
 def test_queries_with_nothing_left_to_find_are_left_out(made, model, tmp_path):
     made.labels[:] = False
     made.labels[[0, 2, 4], 0] = made.labels[1::3, 1] = made.labels[2::3, 2] = True
-    everything = Feedback("made", "made", (), (), (Row("cbir"),), (0, 12))
-    cells = feedback.run(everything, made, model, Store(tmp_path))
+    everything = RelevanceFeedback("made", "made", (), (), (Row("cbir"),), (0, 12))
+    cells = everything.measure(made, model, RunContext(results=tmp_path))
     full, residual = ({c.n for c in cells if c.options["protocol"] == p} for p in feedback.PROTOCOLS)
     assert full == {len(made.queries)} and 0 < max(residual) < len(made.queries)
 
 
 def test_words_join_round_one(made, model, tmp_path):
-    worded = Feedback("made", "made", (), (), (Row("cbir"), Row("cbir", {"words": False})), SIZES, worded=True)
-    cells = feedback.run(worded, made, model, Store(tmp_path))
+    worded = RelevanceFeedback(
+        "made", "made", (), (), (Row("cbir"), Row("cbir", {"words": False})), SIZES, with_text=True
+    )
+    cells = worded.measure(made, model, RunContext(results=tmp_path))
     with_words, without = (
         next(c for c in cells if c.metric == "MAP@R" and c.options.get("words", True) is told) for told in (True, False)
     )
     assert with_words.n == without.n and with_words.value != without.value
-    nameless = Dataset("made", made.gallery, made.labels, made.queries, made.query_pictures, made.categories)
+    nameless = Dataset("made", made.gallery, made.labels, made.queries, made.query_images, made.categories)
     with pytest.raises(Unavailable, match="no words for its categories"):
-        feedback.run(worded, nameless, model, Store(tmp_path))
-
-
-def test_a_folder_of_folders(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
-    with pytest.raises(Unavailable, match="folder of folders"):
-        datasets.read("folders")
-    for name, count in (("apples", 3), ("pears", 2), ("quinces", 1)):
-        (tmp_path / "folders" / name).mkdir(parents=True)
-        for i in range(count):
-            scene(i).save(tmp_path / "folders" / name / f"{i}.png")
-        (tmp_path / "folders" / name / "notes.txt").write_text("no picture")
-    data = datasets.read("folders")
-    assert data.categories == ("apples", "pears", "quinces") and data.labels.sum(0).tolist() == [3, 2, 1]
-    assert [query.category for query in data.queries] == [0, 0, 0, 1, 1]
-    out = tmp_path / "cells.json"
-    words = ["run", "feedback-folders", "--encoder", "toy-words", "--device", "cpu", "--results", str(tmp_path / "r")]
-    assert main([*words, "--json", str(out)]) == 0
-    assert {c.method for c in read(out)} == {"cbir"}
-    assert "feedback-coco-small" in EXPERIMENTS and "| MAP@R |" in capsys.readouterr().out
-
-
-def test_the_bench_times_every_rule():
-    times = benchmark.measure("float16", rows=2000)
-    assert {f"feedback, {rule}" for rule in feedback_rules()} < set(times)
-    assert all(spent > 0 for spent in times.values())
+        worded.measure(nameless, model, RunContext(results=tmp_path))

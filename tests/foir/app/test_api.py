@@ -6,9 +6,11 @@ import io
 import pytest
 
 from foir import BadImage, BadIndex, BadPrompt, FoirError, Index, Prompt, Searcher, encoders
-from foir.app import Library, Page
-from foir.app.api import MOST, Endpoints
-from foir.app.sessions import WORDS
+from foir.app.api import MAX_RESULTS, Api
+from foir.app.collections import Collections
+from foir.app.controller import Controller
+from foir.app.sessions import MAX_TEXT
+from foir.search.query import Feedback, Query
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
 
@@ -22,7 +24,7 @@ def searcher(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ask(searcher):
-    return Endpoints(Library([searcher.index.folder], lambda _, key: Page(searcher.index, lambda: searcher, key)))
+    return Api(Collections([searcher.index.folder], lambda _, key: Controller(searcher.index, lambda: searcher, key)))
 
 
 def encoded(image):
@@ -44,7 +46,7 @@ BOX = [20.0, 10.0, 80.0, 70.0]
 
 def test_a_picture_of_ones_own_and_one_of_the_collection(ask, searcher):
     picture = searcher.open(searcher.index.picture(searcher.index.item(3)))
-    same = searcher.search(picture, Prompt.box(*BOX), k=5, options={"h_on": 2})
+    same = searcher.search(Query(picture, Prompt.box(*BOX), k=5, options={"h_on": 2}))
     assert found(ask.search(item=3, boxes=[BOX], k=5, heads=2)) == told(same)
     own = encoded(scene(3))
     assert found(ask.search(own, boxes=[BOX], k=5, heads=2)) == told(same)
@@ -55,13 +57,21 @@ def test_a_picture_of_ones_own_and_one_of_the_collection(ask, searcher):
 
 
 def test_words_modes_and_judgements(ask, searcher):
-    assert found(ask.search_text("a red thing", k=4)) == told(searcher.search(text="a red thing", k=4))
+    assert found(ask.search_text("a red thing", k=4)) == told(searcher.search(Query(text="a red thing", k=4)))
     picture = searcher.open(searcher.index.picture(searcher.index.item(1)))
-    both = searcher.search(picture, Prompt.point(40, 40), text="red", minus="blue", mix=0.3, mode="query-db", k=4)
-    asked = {"item": 1, "points": [[40, 40]], "text": "red", "minus": "blue", "mix": 0.3, "mode": "query-db", "k": 4}
+    both = searcher.search(Query(picture, Prompt.point(40, 40), "red", "blue", text_weight=0.3, mode="query-db", k=4))
+    asked = {
+        "item": 1,
+        "points": [[40, 40]],
+        "text": "red",
+        "negative_text": "blue",
+        "text_weight": 0.3,
+        "mode": "query-db",
+        "k": 4,
+    }
     assert found(ask.search(**asked)) == told(both)
-    judged = searcher.search(picture, Prompt.box(*BOX), liked=[2], disliked=[4], without=[5, 6], k=4)
-    answer = ask.feedback([2], [4], item=1, boxes=[BOX], without=[5, 6], k=4)
+    judged = searcher.search(Query(picture, Prompt.box(*BOX), feedback=Feedback([2], [4]), exclude=[5, 6], k=4))
+    answer = ask.feedback([2], [4], item=1, boxes=[BOX], exclude=[5, 6], k=4)
     assert found(answer) == told(judged)
     assert not {5, 6} & {hit["id"] for hit in answer}
 
@@ -73,24 +83,24 @@ def test_a_caption_is_a_sentence_or_nothing(ask):
 @pytest.mark.parametrize(
     ("name", "asked", "error", "words"),
     [
-        ("search", {}, BadPrompt, "picture or the id"),
-        ("search", {"picture": "AAAA", "item": 1}, BadPrompt, "picture or the id"),
-        ("search", {"picture": "no base64!"}, BadImage, "base64"),
-        ("search", {"picture": "/etc/passwd"}, BadImage, ""),
-        ("search", {"picture": base64.b64encode(b"no picture").decode()}, BadImage, ""),
-        ("search", {"picture": {"path": "/etc/passwd"}}, BadPrompt, "picture"),
+        ("search", {}, BadPrompt, "an image or the id"),
+        ("search", {"image": "AAAA", "item": 1}, BadPrompt, "an image or the id"),
+        ("search", {"image": "no base64!"}, BadImage, "base64"),
+        ("search", {"image": "/etc/passwd"}, BadImage, ""),
+        ("search", {"image": base64.b64encode(b"no picture").decode()}, BadImage, ""),
+        ("search", {"image": {"path": "/etc/passwd"}}, BadPrompt, "image"),
         ("search", {"item": 1, "collection": "/etc"}, BadPrompt, "no such collection"),
         ("search", {"item": 99}, BadIndex, "no picture with id 99"),
         ("search", {"item": "x"}, BadPrompt, "item"),
-        ("search", {"item": 1, "k": MOST + 1}, BadPrompt, f"1 to {MOST}"),
-        ("search", {"item": 1, "k": 0}, BadPrompt, f"1 to {MOST}"),
+        ("search", {"item": 1, "k": MAX_RESULTS + 1}, BadPrompt, f"1 to {MAX_RESULTS}"),
+        ("search", {"item": 1, "k": 0}, BadPrompt, f"1 to {MAX_RESULTS}"),
         ("search", {"item": 1, "mode": "all"}, BadPrompt, "mode"),
         ("search", {"item": 1, "method": "nothing"}, BadPrompt, "nothing"),
         ("search", {"item": 1, "boxes": [[1, 2]]}, BadPrompt, "boxes"),
         ("search", {"item": 1, "boxes": "all"}, BadPrompt, "boxes"),
         ("search", {"item": 1, "points": [[float("nan"), 1.0]]}, BadPrompt, ""),
-        ("search", {"item": 1, "text": "x" * (WORDS + 1)}, BadPrompt, f"{WORDS}"),
-        ("search", {"item": 1, "mix": "half"}, BadPrompt, "mix"),
+        ("search", {"item": 1, "text": "x" * (MAX_TEXT + 1)}, BadPrompt, f"{MAX_TEXT}"),
+        ("search", {"item": 1, "text_weight": "half"}, BadPrompt, "text_weight"),
         ("search", {"item": 1, "boxes": [BOX], "heads": 99}, BadPrompt, "heads"),
         ("search_text", {"text": " "}, BadPrompt, "nothing to search for"),
         ("feedback", {"liked": [1], "disliked": [1], "item": 1}, BadPrompt, "right and wrong"),

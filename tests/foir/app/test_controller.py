@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from foir import BadImage, BadPrompt, FoirError, Index, Prompt, Searcher, encoders, image_text
-from foir.app import Page
-from foir.app.controller import EXPLAINED
-from foir.app.session_store import Visitors
+from foir.app.controller import EXPLAINED, Controller
+from foir.app.session_store import SessionStore
 from foir.app.sessions import Settings
 from foir.index import Object
 from index_build.pipeline import Plan, build
@@ -27,13 +26,13 @@ def page(tmp_path_factory):
     notes = {"00.png": Metadata("A scene.", objects=(box, replace(box, name="small", box=(0.0, 0.0, 9.0, 9.0))))}
     build(Plan(root / "pictures #1", root / "index #1", "toy", heads=True, device="cpu", metadata=notes))
     index = Index.open(root / "index #1")
-    return Page(index, lambda: Searcher(index, encoders.load("toy", device="cpu")), "few")
+    return Controller(index, lambda: Searcher(index, encoders.load("toy", device="cpu")), "few")
 
 
 def test_it_starts_with_the_most_prominent_known_thing_pointed_at(page):
     shown = page.start(PHS)
     assert shown.pointer["name"] == "A scene."
-    assert [thing["name"] for thing in shown.pointer["tries"]] == ["a thing", "small"]
+    assert [thing["name"] for thing in shown.pointer["suggestions"]] == ["a thing", "small"]
     assert shown.pointer["prompt"]["boxes"] == ((20.0, 10.0, 80.0, 70.0),)
     assert shown.pointer["heat"].startswith("data:image/png")
     assert len(shown.results["hits"]) == 11  # all but the open one
@@ -43,9 +42,9 @@ def test_it_starts_with_the_most_prominent_known_thing_pointed_at(page):
 def test_marks_search_and_no_marks_search_with_the_whole_picture(page):
     opened = page.choose(3, PHS).session
     pointed = page.point(opened, {"points": [[40, 40]]}, opened.token, PHS)
-    assert "what you pointed at" in pointed.results["note"]
+    assert "the object you marked" in pointed.results["note"]
     whole = page.point(pointed.session, {"points": []}, opened.token, PHS)
-    assert "Pictures like this one" in whole.results["note"]
+    assert "Images similar to this one" in whole.results["note"]
     found = [hit["id"] for hit in whole.results["hits"]]
     assert len(found) == 11 and 3 not in found  # it is no result of its own
 
@@ -62,7 +61,7 @@ def test_settings_change_the_search(page):
     session = page.start(PHS).session
     scores = {
         settings: tuple(hit["score"] for hit in page.search(session, settings).results["hits"])
-        for settings in (PHS, Settings("phs", 6), Settings("crop"), Settings("phs", 2, both=True))
+        for settings in (PHS, Settings("phs", 6), Settings("crop"), Settings("phs", 2, query_db=True))
     }
     assert len(set(scores.values())) == 4
 
@@ -74,20 +73,20 @@ def test_heat_is_laid_only_over_what_the_encoder_saw(page):
 
 
 def test_the_first_results_show_where_the_thing_is(page):
-    results = page.explain(page.start(PHS).session)
+    results = page.heatmaps(page.start(PHS).session)
     heats = [hit["heat"] is not None for hit in results["hits"]]
     assert heats == [True] * EXPLAINED + [False] * 3
 
 
 def test_a_damaged_thumbnail_costs_its_own_card_only(page):
     session = page.start(PHS).session
-    item = session.hits.items[1]
+    item = session.results.items[1]
     path = page.index.thumb(item)
     data = path.read_bytes()
-    page._patches._kept.clear()
+    page._patches._features.clear()
     try:
         path.write_bytes(b"damaged")
-        results = page.explain(session)
+        results = page.heatmaps(session)
     finally:
         path.write_bytes(data)
     assert results["hits"][1]["heat"] is None
@@ -104,8 +103,8 @@ def test_uploads_are_read_by_the_door_and_large_ones_refused(page):
     out = io.BytesIO()
     scene(5).save(out, "PNG")
     shown = page.upload(out.getvalue(), PHS)
-    assert shown.pointer["name"] == "your picture"
-    assert shown.pointer["tries"] == ()
+    assert shown.pointer["name"] == "your image"
+    assert shown.pointer["suggestions"] == ()
     with pytest.raises(BadImage, match="empty"):
         page.upload(b"", PHS)
     huge = io.BytesIO()
@@ -126,21 +125,21 @@ def speaking(tmp_path_factory):
     root = tmp_path_factory.mktemp("speaking")
     build(Plan(draw(root / "pictures", 12), root / "index", "toy-words", device="cpu"))
     index = Index.open(root / "index")
-    return Page(index, lambda: Searcher(index, encoders.load("toy-words", device="cpu")))
+    return Controller(index, lambda: Searcher(index, encoders.load("toy-words", device="cpu")))
 
 
 def test_words_search_alone_until_they_are_joined_with_the_picture(speaking):
     opened = speaking.choose(3, PHS).session
     marked = speaking.point(opened, {"boxes": [[10, 10, 90, 90]]}, opened.token, replace(PHS, text="thing 5"))
-    assert marked.results["note"] == "Pictures with what you pointed at, best first."
-    said = speaking.caption_image(marked.session, replace(PHS, text=" thing 5 "))
-    assert said.results["note"] == "Pictures of “thing 5”, best first."
+    assert marked.results["note"] == "Images with the object you marked, best first."
+    said = speaking.search_text(marked.session, replace(PHS, text=" thing 5 "))
+    assert said.results["note"] == "Images of “thing 5”, best first."
     assert said.results["hits"][0]["name"] == "05.png"
     assert said.pointer["prompt"]["boxes"] == ((10.0, 10.0, 90.0, 90.0),)  # the mark stays where it was
     assert said.pointer["heat"] is None
-    assert speaking.explain(said.session) == speaking.panels.results(said.session)
-    both = speaking.search(said.session, replace(PHS, text="thing 5", minus="thing 7", together=True))
-    assert both.results["note"] == "Pictures with what you pointed at and “thing 5”, without “thing 7”, best first."
+    assert speaking.heatmaps(said.session) == speaking.views.results(said.session)
+    both = speaking.search(said.session, replace(PHS, text="thing 5", negative_text="thing 7", combine_text=True))
+    assert both.results["note"] == "Images with the object you marked and “thing 5”, without “thing 7”, best first."
     assert all(hit["score"] is None for hit in both.results["hits"])
     assert both.results["hits"][-1]["name"] == "07.png"
     json.dumps([said.results, both.results, both.pointer])
@@ -149,34 +148,34 @@ def test_words_search_alone_until_they_are_joined_with_the_picture(speaking):
 def test_empty_words_go_back_to_what_is_pointed_at(speaking):
     opened = speaking.choose(3, PHS).session
     marked = speaking.point(opened, {"points": [[40, 40]]}, opened.token, PHS)
-    said = speaking.caption_image(marked.session, replace(PHS, text="thing 5")).session
-    back = speaking.caption_image(said, replace(PHS, text="  "))
+    said = speaking.search_text(marked.session, replace(PHS, text="thing 5")).session
+    back = speaking.search_text(said, replace(PHS, text="  "))
     assert back.results == marked.results
 
 
 def test_a_mark_after_words_is_a_search_by_the_mark(speaking):
     opened = speaking.choose(3, PHS).session
-    said = speaking.caption_image(opened, replace(PHS, text="thing 5")).session
+    said = speaking.search_text(opened, replace(PHS, text="thing 5")).session
     marked = speaking.point(said, {"points": [[40, 40]]}, said.token, replace(PHS, text="thing 5"))
-    assert "what you pointed at" in marked.results["note"] and "thing 5" not in marked.results["note"]
+    assert "the object you marked" in marked.results["note"] and "thing 5" not in marked.results["note"]
 
 
 def test_choosing_a_picture_after_words_searches_with_the_picture(speaking):
     opened = speaking.choose(3, PHS).session
-    said = speaking.caption_image(opened, replace(PHS, text="thing 3"))
+    said = speaking.search_text(opened, replace(PHS, text="thing 3"))
     assert said.results["hits"][0]["id"] == 3  # words can lead to the open one
     chosen = speaking.choose(4, replace(PHS, text="thing 5"))
-    assert chosen.session.words == {} and 4 not in [hit["id"] for hit in chosen.results["hits"]]
+    assert chosen.session.texts == {} and 4 not in [hit["id"] for hit in chosen.results["hits"]]
 
 
 def test_the_open_picture_is_described_where_the_model_can(page, speaking):
     opened = speaking.choose(3, PHS).session
-    assert speaking.describe(opened, 1) == {"whole": "picture of 1", "pointed": ""}
+    assert speaking.captions(opened, 1) == {"whole": "picture of 1", "marked": ""}
     marked = speaking.point(opened, {"points": [[40, 40]]}, opened.token, PHS).session
-    assert speaking.describe(marked, 2)["pointed"] == "picture of 1, 1 pulled by 2"
-    assert speaking.describe(marked, 0) == {"whole": "picture of 1", "pointed": ""}
+    assert speaking.captions(marked, 2)["marked"] == "picture of 1, 1 pulled by 2"
+    assert speaking.captions(marked, 0) == {"whole": "picture of 1", "marked": ""}
     silent = page.choose(3, PHS).session
-    assert page.describe(silent, 1) == {"whole": "", "pointed": ""}
+    assert page.captions(silent, 1) == {"whole": "", "marked": ""}
 
 
 def test_judged_results_rank_again_and_can_be_taken_back(speaking):
@@ -184,8 +183,8 @@ def test_judged_results_rank_again_and_can_be_taken_back(speaking):
     first = speaking.point(opened.session, {"points": [[40, 40]]}, opened.session.token, PHS)
     wrong = first.results["hits"][1]["id"]
     refined = speaking.refine(first.session, {"liked": [7], "disliked": [wrong]}, PHS)
-    assert refined.results["note"] == "Pictures with what you pointed at, as you judged them, best first."
-    assert refined.results["opinion"] == {"liked": (7,), "disliked": (wrong,)} and refined.results["rounds"] == 1
+    assert refined.results["note"] == "Images with the object you marked, ranked with your feedback, best first."
+    assert refined.results["feedback"] == {"liked": (7,), "disliked": (wrong,)} and refined.results["rounds"] == 1
     order = [hit["id"] for hit in refined.results["hits"]]
     assert order[-1] == wrong and order.index(7) < 3
     assert all(hit["score"] is None for hit in refined.results["hits"])
@@ -221,43 +220,43 @@ def test_judgements_that_are_none_are_refused(speaking, said):
 
 
 def test_the_map_shows_every_picture_once_and_groups_lead_to_pictures(speaking):
-    shown = speaking.panels.map()
+    shown = speaking.views.map()
     assert sorted(point[3] for point in shown["points"]) == list(range(len(speaking.index)))
     assert all(0 <= x <= 1 and 0 <= y <= 1 for x, y, _, _ in shown["points"])
     assert sum(group["size"] for group in shown["groups"]) == len(speaking.index)
     for number, group in enumerate(shown["groups"]):
         assert group["name"]
         assert [point[2] for point in shown["points"] if point[3] == group["id"]] == [number]
-    assert speaking.panels.map() == shown
+    assert speaking.views.map() == shown
     json.dumps(shown)
 
 
 def test_the_tail_can_be_cut_off(speaking):
     whole = speaking.choose(3, PHS)
     scores = [hit["score"] for hit in whole.results["hits"]]
-    cut = speaking.choose(3, replace(PHS, least=scores[2]))
+    cut = speaking.choose(3, replace(PHS, min_score=scores[2]))
     assert cut.results["hits"] == whole.results["hits"][:3]
 
 
 def test_near_copies_are_folded_together(speaking, monkeypatch):
-    monkeypatch.setattr("foir.app.views.clustering.copies", lambda vectors: [0, 0, *range(2, len(vectors))])
+    monkeypatch.setattr("foir.app.views.clustering.near_duplicates", lambda vectors: [0, 0, *range(2, len(vectors))])
     shown = speaking.choose(3, PHS)
-    first, second = (item.file for item in shown.session.hits.items[:2])
+    first, second = (item.file for item in shown.session.results.items[:2])
     assert (shown.results["hits"][0]["name"], shown.results["hits"][0]["copies"]) == (first, [second])
-    assert len(shown.results["hits"]) == len(shown.session.hits.items) - 1
-    assert len(speaking.explain(shown.session)["hits"]) == len(shown.results["hits"])
+    assert len(shown.results["hits"]) == len(shown.session.results.items) - 1
+    assert len(speaking.heatmaps(shown.session)["hits"]) == len(shown.results["hits"])
 
 
 def test_another_model_can_write_the_captions(page):
     """An index without words, and a writer beside it."""
-    page._searcher.result().writer = image_text.load("toy-words", device="cpu")
+    page._searcher.result().captioner = image_text.load("toy-words", device="cpu")
     try:
         opened = page.choose(3, PHS).session
-        assert page.describe(opened, 1)["whole"] == "picture of 1"
+        assert page.captions(opened, 1)["whole"] == "picture of 1"
         marked = page.point(opened, {"points": [[40, 40]]}, opened.token, PHS).session
-        assert page.describe(marked, 2)["pointed"] == "picture of 1, 1 pulled by 2"
+        assert page.captions(marked, 2)["marked"] == "picture of 1, 1 pulled by 2"
     finally:
-        page._searcher.result().writer = None
+        page._searcher.result().captioner = None
 
 
 def test_a_writer_is_loaded_by_name(page):
@@ -268,21 +267,21 @@ def test_a_writer_is_loaded_by_name(page):
 
 def test_one_line_says_what_was_understood(page):
     opened = page.choose(3, PHS)
-    assert opened.pointer["understood"] == ""  # nothing is pointed at
+    assert opened.pointer["summary"] == ""  # nothing is pointed at
     session = opened.session
     box = page.point(session, {"boxes": [[0, 0, 80, 120]]}, session.token, PHS)  # half of a picture of 160 x 120
-    assert box.pointer["understood"].startswith("A box: 50 % of the picture. ")
-    assert "The 2 of 6 attention heads that look there most speak." in box.pointer["understood"]
+    assert box.pointer["summary"].startswith("A box: 50 % of the image. ")
+    assert "The 2 of 6 attention heads that attend to it most are used." in box.pointer["summary"]
     marks = {"points": [[9, 9], [40, 40]], "strokes": [{"path": [[5, 5], [9, 9]], "width": 3}]}
     several = page.point(session, marks, session.token, Settings("crop"))
-    assert several.pointer["understood"].startswith("2 points and a stroke: ")
-    assert "heads" not in several.pointer["understood"]
+    assert several.pointer["summary"].startswith("2 points and a stroke: ")
+    assert "heads" not in several.pointer["summary"]
 
 
 def test_the_strip_shows_every_head_and_which_speak(page):
     session = page.start(PHS).session
     shown = page.heads(session)
-    assert [head["on"] for head in shown["heads"]] == [head in session.hits.heads for head in range(6)]
+    assert [head["on"] for head in shown["heads"]] == [head in session.results.heads for head in range(6)]
     assert len({head["heat"] for head in shown["heads"]}) == 6 and not shown["fixed"]
     plain = page.search(session, Settings("attention_mask")).session
     assert page.heads(plain)["fixed"] and all(head["on"] for head in page.heads(plain)["heads"])
@@ -292,23 +291,23 @@ def test_the_strip_shows_every_head_and_which_speak(page):
 
 
 def switched(page, session, head, settings=PHS):
-    return page.force(session, head, session.token, settings)
+    return page.switch_head(session, head, session.token, settings)
 
 
 def test_a_head_switched_by_hand_stays_so_until_something_else_is_pointed_at(page):
     first = page.start(PHS)
-    on, off = first.session.hits.heads[0], next(i for i in range(6) if i not in first.session.hits.heads)
+    on, off = first.session.results.heads[0], next(i for i in range(6) if i not in first.session.results.heads)
     without = switched(page, first.session, on)
-    assert on not in without.session.hits.heads and len(without.session.hits.heads) == 2
-    both = switched(page, without.session, off) if off not in without.session.hits.heads else without
-    assert on not in both.session.hits.heads and off in both.session.hits.heads
-    assert "attention heads speak" in both.pointer["understood"]
-    assert [head["forced"] for head in page.heads(both.session)["heads"]].count(True) == len(both.session.forced)
+    assert on not in without.session.results.heads and len(without.session.results.heads) == 2
+    both = switched(page, without.session, off) if off not in without.session.results.heads else without
+    assert on not in both.session.results.heads and off in both.session.results.heads
+    assert "attention heads are used" in both.pointer["summary"]
+    assert [head["forced"] for head in page.heads(both.session)["heads"]].count(True) == len(both.session.forced_heads)
     back = switched(page, switched(page, without.session, on).session, on)
-    assert on not in back.session.hits.heads  # left to the method, then switched off again
-    assert switched(page, without.session, on).session.hits.heads == first.session.hits.heads
+    assert on not in back.session.results.heads  # left to the method, then switched off again
+    assert switched(page, without.session, on).session.results.heads == first.session.results.heads
     marked = page.point(both.session, {"boxes": [[20, 10, 80, 70]]}, both.session.token, PHS)
-    assert not marked.session.forced
+    assert not marked.session.forced_heads
 
 
 @pytest.mark.parametrize("head", [6, -1, "1", None, True, 1.0])
@@ -319,8 +318,8 @@ def test_heads_that_are_none_are_refused(page, head):
 
 def test_heads_are_switched_only_where_they_are_chosen(page):
     session = page.search(page.start(PHS).session, Settings("mask")).session
-    with pytest.raises(BadPrompt, match="picture changed"):
-        page.force(session, 0, "another", Settings("mask"))
+    with pytest.raises(BadPrompt, match="image changed"):
+        page.switch_head(session, 0, "another", Settings("mask"))
     with pytest.raises(BadPrompt, match="Heads can be switched"):
         switched(page, session, 0, Settings("mask"))
 
@@ -328,9 +327,9 @@ def test_heads_are_switched_only_where_they_are_chosen(page):
 def test_the_last_head_cannot_be_switched_off(page):
     session = page.start(Settings("phs", 1)).session
     for head in range(5):
-        session = replace(session, forced={**session.forced, head: False})
+        session = replace(session, forced_heads={**session.forced_heads, head: False})
     session = page.search(session, Settings("phs", 1)).session
-    assert session.hits.heads == (5,)
+    assert session.results.heads == (5,)
     with pytest.raises(BadPrompt, match="leave one on"):
         switched(page, session, 5, Settings("phs", 1))
 
@@ -348,24 +347,24 @@ def test_another_way_of_looking_stands_beside(page):
 
 def test_why_a_result_is_one(page, speaking):
     session = page.start(PHS).session
-    item, score = session.hits.items[2], session.hits.scores[2]
-    told = page.why(session, item.id)
+    item, score = session.results.items[2], session.results.scores[2]
+    told = page.explain(session, item.id)
     assert told["id"] == item.id and told["heat"].startswith("data:image/png")
-    assert f"The whole is {100 * score:.1f} alike, of 100." in told["lines"]
-    named = [line for line in told["lines"] if line.startswith("Of the heads that were kept")]
-    assert len(named) == 1 and all(f"head {head + 1} (" in named[0] for head in session.hits.heads)
-    assert page.why(session, item.id)["asked"] != told["asked"]
+    assert f"Similarity: {100 * score:.1f} of 100." in told["lines"]
+    named = [line for line in told["lines"] if line.startswith("Most similar in the selected heads")]
+    assert len(named) == 1 and all(f"head {head + 1} (" in named[0] for head in session.results.heads)
+    assert page.explain(session, item.id)["nonce"] != told["nonce"]
     for unknown in (99, "1", None):
         with pytest.raises(BadPrompt, match="no longer among"):
-            page.why(session, unknown)
-    said = speaking.caption_image(speaking.choose(3, PHS).session, replace(PHS, text="thing 5")).session
-    assert speaking.why(said, 5)["heat"] is None
+            page.explain(session, unknown)
+    said = speaking.search_text(speaking.choose(3, PHS).session, replace(PHS, text="thing 5")).session
+    assert speaking.explain(said, 5)["heat"] is None
 
 
 def test_of_the_picture_itself_every_kept_head_says_that_it_is_the_same(page):
     session = page.upload(page.index.picture(page.index.item(3)).read_bytes(), PHS).session
     session = page.point(session, {"boxes": [[20, 10, 80, 70]]}, session.token, Settings("phs", 2)).session
-    lines = page.why(session, 3)["lines"]
+    lines = page.explain(session, 3)["lines"]
     assert lines[-1].count("(100)") == 2
 
 
@@ -375,54 +374,54 @@ def test_a_click_can_mean_the_whole_thing(page):
     window = page.point(session, asked, session.token, PHS)
     thing = page.point(session, asked, session.token, replace(PHS, outline=True))
     assert window.pointer["outline"] is None and thing.pointer["outline"].startswith("data:image/png")
-    assert "up to the outline of what it is on" in thing.pointer["understood"]
-    expected = session.picture.outline(
-        Prompt.point(80, 60), page.searcher.region(session.picture, Prompt.point(80, 60))
+    assert "extended to the whole object" in thing.pointer["summary"]
+    expected = session.image.outline(
+        Prompt.point(80, 60), page.searcher.patch_mask(session.image, Prompt.point(80, 60))
     )
-    assert (thing.session.hits.mask.pixels == expected).all()
+    assert (thing.session.results.mask.pixels == expected).all()
     assert thing.pointer["prompt"]["points"] == ((80.0, 60.0),)  # the mark stays where it was
     box = page.point(session, {"boxes": [[20, 10, 80, 70]]}, session.token, replace(PHS, outline=True))
     assert box.pointer["outline"] is None  # a box says itself how far it goes
-    assert "outline" not in box.pointer["understood"]
+    assert "outline" not in box.pointer["summary"]
 
 
 def test_why_speaks_of_what_was_asked_for(page, speaking):
-    said = speaking.caption_image(speaking.choose(3, PHS).session, replace(PHS, text="thing 5")).session
-    lines = speaking.why(said, 5)["lines"]
-    assert any("thing 5" in line for line in lines) and not any("pointed" in line for line in lines)
+    said = speaking.search_text(speaking.choose(3, PHS).session, replace(PHS, text="thing 5")).session
+    lines = speaking.explain(said, 5)["lines"]
+    assert any("thing 5" in line for line in lines) and not any("marked" in line for line in lines)
     judged = page.refine(page.choose(3, PHS).session, {"liked": [7], "disliked": []}, PHS).session
-    assert page.why(judged, 7)["lines"] == ["What you called right and wrong counts."]
+    assert page.explain(judged, 7)["lines"] == ["The ranking uses your feedback."]
 
 
 def test_words_may_not_be_endless(speaking):
     opened = speaking.choose(3, PHS).session
-    for settings in (replace(PHS, text="x" * 301), replace(PHS, minus="x" * 301)):
+    for settings in (replace(PHS, text="x" * 301), replace(PHS, negative_text="x" * 301)):
         with pytest.raises(BadPrompt, match="at most 300"):
-            speaking.caption_image(opened, settings)
+            speaking.search_text(opened, settings)
 
 
 def test_visitors_are_bounded_in_number_and_in_time(page, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("foir.app.session_store.time.monotonic", lambda: now[0])
-    visitors = Visitors(2, 10.0)
+    visitors = SessionStore(2, 10.0)
     one, two, three = (page.choose(number, PHS).session for number in range(3))
-    assert visitors.find(visitors.keep(one)) is one
-    visitors.keep(two)
-    visitors.keep(replace(one, said=True))  # used again: the other is the oldest now
-    visitors.keep(three)
-    assert visitors.find(one.token).said and visitors.find(three.token) is three
+    assert visitors.get(visitors.put(one)) is one
+    visitors.put(two)
+    visitors.put(replace(one, text_only=True))  # used again: the other is the oldest now
+    visitors.put(three)
+    assert visitors.get(one.token).text_only and visitors.get(three.token) is three
     for token in (two.token, None, "", "guessed"):
-        with pytest.raises(FoirError, match="choose your picture again"):
-            visitors.find(token)
+        with pytest.raises(FoirError, match="choose your image again"):
+            visitors.get(token)
     now[0] = 9.0
-    visitors.keep(three)
+    visitors.put(three)
     now[0] = 11.0
     with pytest.raises(FoirError):
-        visitors.find(one.token)
-    assert visitors.find(three.token) is three
-    assert visitors.keep(two, before=three.token) == two.token  # a visitor has one picture at a time
+        visitors.get(one.token)
+    assert visitors.get(three.token) is three
+    assert visitors.put(two, previous=three.token) == two.token  # a visitor has one picture at a time
     with pytest.raises(FoirError):
-        visitors.find(three.token)
-    visitors.forget(two.token)
-    visitors.forget(None)
-    assert not visitors._kept
+        visitors.get(three.token)
+    visitors.drop(two.token)
+    visitors.drop(None)
+    assert not visitors._sessions

@@ -20,11 +20,12 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from starlette.responses import PlainTextResponse
 
-import app
 from eval.benchmarks import load
 from foir import FoirError, Index, Searcher, encoders
-from foir.app import Library, Page, handlers
-from foir.app.server import BODY, Guard
+from foir.app import handlers, layout, server
+from foir.app.collections import Collections
+from foir.app.controller import Controller
+from foir.app.server import MAX_BODY, RequestGuard
 from foir.app.sessions import Settings
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
@@ -39,12 +40,12 @@ class Served:
     address: str
     index: Index
     files: Path
-    library: Library
+    library: Collections
 
     @property
     def thumb(self):
         """Where its thumbnails are served."""
-        return f"{self.address}/thumb/{self.library.first}"
+        return f"{self.address}/thumb/{self.library.default_key}"
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +56,11 @@ def served(tmp_path_factory):
     index = Index.open(root / "index")
     patch = pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", str(root / "files"))
-    patch.setattr(app, "SWEEP", 1)
-    patch.setattr(app, "HOUR", 3)
+    patch.setattr(layout, "SWEEP", 1)
+    patch.setattr(layout, "HOUR", 3)
     searcher = Searcher(index, encoders.load("toy-words", device="cpu"))
-    library = Library([index.folder], lambda _, key: Page(index, lambda: searcher, key))
-    blocks = app.launch(library)
+    library = Collections([index.folder], lambda _, key: Controller(index, lambda: searcher, key))
+    blocks = server.launch(library)
     yield Served(str(blocks.local_url).rstrip("/"), index, root / "files", library)
     blocks.close()
     patch.undo()
@@ -95,7 +96,7 @@ def test_programs_see_typed_endpoints_and_none_of_the_pages_own(client):
 
 
 def test_a_program_searches_and_fetches_what_it_found(served, client):
-    found = client.predict(picture=encoded(3), boxes=[[20, 10, 80, 70]], heads=2, k=3, api_name="/search")
+    found = client.predict(image=encoded(3), boxes=[[20, 10, 80, 70]], heads=2, k=3, api_name="/search")
     assert len(found) == 3 and found[0]["id"] == 3
     thumbnail = httpx.get(served.address + found[0]["thumbnail"])
     assert thumbnail.status_code == 200 and thumbnail.headers["content-type"] == "image/jpeg"
@@ -182,13 +183,13 @@ def test_the_page_itself_and_opening_it_from_elsewhere_are_not(served):
     ("host", "answer"),
     [("localhost:7860", 200), ("192.168.1.5:7860", 200), ("[::1]:7860", 200), ("look.hf.space", 200),
      ("mine.example", 200), ("a.tunnel.example", 200), ("tunnel.example", 403),
-     ("elsewhere.example", 403), ("127.0.0.1.remote_forward.example", 403), ("", 403)],
+     ("elsewhere.example", 403), ("127.0.0.1.elsewhere.example", 403), ("", 403)],
 )  # fmt: skip
 def test_only_names_that_are_known_lead_here(monkeypatch, host, answer):
     """Any site can let its own name lead to this machine; its pages would be of one origin with the page."""
     monkeypatch.setenv("SPACE_HOST", "look.hf.space")
     monkeypatch.setenv("FOIR_HOSTS", "mine.example, Other.example, .tunnel.example")
-    guard = Guard(PlainTextResponse("in"))
+    guard = RequestGuard(PlainTextResponse("in"))
     asked = httpx.Request("GET", "http://127.0.0.1/", headers={"Host": host})
     assert apart(asking, guard, asked).status_code == answer
 
@@ -219,11 +220,11 @@ def test_a_request_in_pieces_is_read_no_further_than_may_be():
         async def send(message):
             raise AssertionError("nothing is answered")
 
-        await Guard(reader)(scope, receive, send)
+        await RequestGuard(reader)(scope, receive, send)
 
     with pytest.raises(ValueError, match="too large"):
         apart(send_pieces)
-    assert sum(read) == BODY
+    assert sum(read) == MAX_BODY
 
 
 @pytest.mark.parametrize("name", ["search", "search_text"])
@@ -251,13 +252,13 @@ def test_nothing_runs_beside_the_queue(served):
 
 
 def test_a_visitors_picture_is_served_to_who_knows_its_token_as_long_as_it_is_kept(served):
-    address, visitors = served.address, served.library.visitors
-    session = served.library.page().choose(3, Settings("phs", 2)).session
+    address, visitors = served.address, served.library.sessions
+    session = served.library.controller().choose(3, Settings("phs", 2)).session
     assert httpx.get(f"{address}/photo/{session.token}").status_code == 404
-    visitors.keep(session)
+    visitors.put(session)
     answer = httpx.get(f"{address}/photo/{session.token}")
-    assert answer.headers["content-type"] == "image/jpeg" and answer.content == session.shown[0]
-    visitors.forget(session.token)
+    assert answer.headers["content-type"] == "image/jpeg" and answer.content == session.preview[0]
+    visitors.drop(session.token)
     for token in (session.token, "guessed", "a/b"):
         assert httpx.get(f"{address}/photo/{token}").status_code == 404
 
@@ -297,7 +298,7 @@ def test_a_damaged_thumbnail_is_not_served(served):
 
 def test_requests_that_are_too_large_are_refused(served):
     address = served.address
-    large = httpx.post(f"{address}/gradio_api/call/search", content=b"x" * (BODY + 1))
+    large = httpx.post(f"{address}/gradio_api/call/search", content=b"x" * (MAX_BODY + 1))
     assert large.status_code == 413
     assert httpx.get(f"{served.thumb}/0").status_code == 200
 
@@ -318,27 +319,27 @@ def test_uploaded_files_are_limited_and_gone_soon(served):
 def test_an_upload_that_was_read_is_gone_at_once(tmp_path):
     file = tmp_path / "mine.png"
     file.write_bytes(b"bytes")
-    assert handlers.taken(str(file)) == b"bytes" and not file.exists()
+    assert handlers.take_upload(str(file)) == b"bytes" and not file.exists()
     with pytest.raises(Exception, match="try again"):
-        handlers.taken(str(file))
-    assert handlers.taken(None) == b""
+        handlers.take_upload(str(file))
+    assert handlers.take_upload(None) == b""
 
 
 def test_what_a_visitor_looks_at_is_forgotten(served):
     """Gradio keeps a token only, and tells when it drops it."""
-    library = Library([served.index.folder], lambda _, key: served.library.page())
-    states = [block for block in app.build(library).blocks.values() if isinstance(block, gr.State)]
+    library = Collections([served.index.folder], lambda _, key: served.library.controller())
+    states = [block for block in layout.build(library).blocks.values() if isinstance(block, gr.State)]
     state = next(state for state in states if state.time_to_live == 3)
-    token = library.visitors.keep(library.page().choose(3, Settings("phs", 2)).session)
-    assert library.visitors.find(token)
+    token = library.sessions.put(library.controller().choose(3, Settings("phs", 2)).session)
+    assert library.sessions.get(token)
     state.delete_callback(token)
     with pytest.raises(FoirError):
-        library.visitors.find(token)
+        library.sessions.get(token)
 
 
 def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypatch):
     """A page for two that answers slowly: of eight at once some wait, some are asked to come again, none is lost."""
-    monkeypatch.setattr(app, "QUEUE", 2)
+    monkeypatch.setattr(server, "MAX_QUEUE", 2)
     index = served.index
     searcher = Searcher(index, encoders.load("toy-words", device="cpu"))
     slowly = searcher.search
@@ -348,7 +349,7 @@ def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypa
         return slowly(*given, **how)
 
     monkeypatch.setattr(searcher, "search", search)
-    blocks = app.launch(Library([index.folder], lambda _, key: Page(index, lambda: searcher, key)))
+    blocks = server.launch(Collections([index.folder], lambda _, key: Controller(index, lambda: searcher, key)))
     try:
         clients = [Client(blocks.local_url, verbose=False) for _ in range(8)]
         jobs = [client.submit(item=number, k=24, api_name="/search") for number, client in enumerate(clients)]
@@ -362,4 +363,4 @@ def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypa
 
 def test_many_at_once_lose_nothing(served):
     told = load.crowd(served.address, 8, 3.0, pictures=12)
-    assert told.lost == [] and told.refused == 0 and len(told.seconds) >= 8
+    assert told.errors == [] and told.refused == 0 and len(told.seconds) >= 8

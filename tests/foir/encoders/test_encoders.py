@@ -253,7 +253,7 @@ def test_mini_trunk_agrees_with_its_own_onnx_run():
 
     from foir.mini import backbone
 
-    graph = onnx.load(str(backbone.path()))
+    graph = onnx.load(str(backbone.weights_path()))
     name = "/backbone/layernorm/Add_1_output_0"
     graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     session = onnxruntime.InferenceSession(graph.SerializeToString())

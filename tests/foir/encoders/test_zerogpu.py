@@ -59,7 +59,7 @@ def test_features_are_the_same_and_a_prompt_borrows_nothing(zero, toy):
 
 
 def test_a_search_borrows_once_a_picture_and_its_heat_maps_once_together(zero, tmp_path, toy):
-    from foir.app import Page
+    from foir.app.controller import Controller
     from foir.app.sessions import Settings
 
     build(Plan(draw(tmp_path / "pictures", 12), tmp_path / "index", "toy", heads=True, device="cpu"))
@@ -75,13 +75,13 @@ def test_a_search_borrows_once_a_picture_and_its_heat_maps_once_together(zero, t
         assert [item.id for item in hits.items] == [item.id for item in ours.items]
         assert np.array_equal(hits.scores, ours.scores)
     assert len(zero) == 1
-    page = Page(searcher.index, lambda: searcher)
+    page = Controller(searcher.index, lambda: searcher)
     session = page.choose(3, Settings("phs", 2)).session
     session = page.point(session, {"boxes": [[20, 10, 80, 70]]}, session.token, Settings("phs", 2)).session
     del zero[:]
-    page.explain(session)
+    page.heatmaps(session)
     assert len(zero) == 1
-    page.explain(session)
+    page.heatmaps(session)
     assert len(zero) == 1
 
 

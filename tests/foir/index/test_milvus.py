@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, encoders
-from foir.app import Page
+from foir.app.controller import Controller
 from foir.app.sessions import Settings
 from foir.cli.main import main as ask
 from foir.index import Object
@@ -137,18 +137,22 @@ def test_the_command_line_narrows_too(both, capsys, monkeypatch):
 
 
 def test_the_page_does_not_know_the_difference(searchers):
-    pages = [Page(searcher.index, partial(Searcher, searcher.index, searcher.encoder), "few") for searcher in searchers]
+    pages = [
+        Controller(searcher.index, partial(Searcher, searcher.index, searcher.encoder), "few") for searcher in searchers
+    ]
     shown = [page.start(Settings("phs", 2)) for page in pages]
     one, other = ([(hit["id"], hit["name"], hit["url"]) for hit in each.results["hits"]] for each in shown)
-    assert one == other and shown[0].pointer["tries"] == shown[1].pointer["tries"] != ()
-    offers = [page.offer for page in pages]
-    assert offers[0] == offers[1] and offers[1].cached and offers[1].words and offers[1].objects
+    assert one == other and shown[0].pointer["suggestions"] == shown[1].pointer["suggestions"] != ()
+    offers = [page.capabilities for page in pages]
+    assert offers[0] == offers[1] and offers[1].has_head_cache and offers[1].has_text and offers[1].has_objects
     for page, each in zip(pages, shown, strict=True):
-        assert [hit["heat"] is not None for hit in page.explain(each.session)["hits"]][:3] == [True] * 3
-        assert page.why(each.session, each.results["hits"][0]["id"])["lines"][-1].startswith("Of the heads")
-        assert len(page.panels.map()["points"]) == COUNT - 1
+        assert [hit["heat"] is not None for hit in page.heatmaps(each.session)["hits"]][:3] == [True] * 3
+        assert page.explain(each.session, each.results["hits"][0]["id"])["lines"][-1].startswith(
+            "Most similar in the selected heads"
+        )
+        assert len(page.views.map()["points"]) == COUNT - 1
         judged = page.refine(each.session, {"liked": [7], "disliked": [9]}, Settings("phs", 2))
-        assert "as you judged" in judged.results["note"]
+        assert "with your feedback" in judged.results["note"]
 
 
 def test_a_restart_loses_nothing(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foir import BadPrompt
-from foir.perturbation.query_perturbation import MODES, WEIGHTS, Objects, perturb, subspaces
+from foir.perturbation.query_perturbation import MODES, WEIGHTS, Objects, key_subspaces, perturb_queries
 
 B, H, T, D, N = 3, 2, 26, 8, 5
 
@@ -30,12 +30,12 @@ def projectors(bases):
 @pytest.mark.parametrize("theta", [0.3, 0.85, 0.99])
 def test_projectors_are_those_of_the_singular_vectors(made, theta):
     keys, _, objects = made
-    found = projectors(subspaces(keys, objects, theta))
+    found = projectors(key_subspaces(keys, objects, theta))
     torch.testing.assert_close(found, found.transpose(-1, -2))
     torch.testing.assert_close(found @ found, found, atol=1e-5, rtol=0)
     for m in range(3):
         for h in range(H):
-            own = keys[objects.pictures[m], h][objects.coverage[m] > 0].numpy()
+            own = keys[objects.images[m], h][objects.coverage[m] > 0].numpy()
             _, values, directions = np.linalg.svd(own, full_matrices=False)
             share = np.cumsum(values**2) / (values**2).sum()
             p = max(1, int((share <= theta).sum()))
@@ -47,7 +47,7 @@ def literal(keys, queries, objects, theta, strength, weight, mode):
     """One number after the other, as the paper and the notes on its released code say it."""
     out = queries.numpy().astype(np.float64).copy()
     for picture in range(B):
-        on = [m for m in range(len(objects.shares)) if objects.pictures[m] == picture]
+        on = [m for m in range(len(objects.shares)) if objects.images[m] == picture]
         for h in range(H):
             change = np.zeros((N, D))
             for m in on:
@@ -73,19 +73,19 @@ def literal(keys, queries, objects, theta, strength, weight, mode):
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_it_is_what_the_paper_says(made, weight, mode):
     keys, queries, objects = made
-    got = perturb(queries, subspaces(keys, objects, 0.9, mode), objects, 4.0, weight, mode)
+    got = perturb_queries(queries, key_subspaces(keys, objects, 0.9, mode), objects, 4.0, weight, mode)
     np.testing.assert_allclose(got, literal(keys, queries, objects, 0.9, 4.0, weight, mode), atol=2e-4)
 
 
 def test_legacy_loses_the_keys_subspace(made):
     """Rows of an eigenvector matrix depend on signs that nothing fixes, so what is compared is what they keep."""
     keys, _, objects = made
-    whole = Objects(objects.pictures[2:], objects.coverage[2:], objects.shares[2:])
+    whole = Objects(objects.images[2:], objects.coverage[2:], objects.shares[2:])
     generator = torch.Generator().manual_seed(1)
     keys = keys @ torch.linalg.qr(torch.randn(D, D, generator=generator)).Q  # no direction is a coordinate
     own = keys[2, :, 1:]
     kept = {
-        mode: float(((own @ projectors(subspaces(keys, whole, 0.9, mode))[0]) ** 2).sum() / (own**2).sum())
+        mode: float(((own @ projectors(key_subspaces(keys, whole, 0.9, mode))[0]) ** 2).sum() / (own**2).sum())
         for mode in ("paper", "legacy")
     }
     assert kept["paper"] > 0.7 > 0.5 > kept["legacy"]
@@ -93,27 +93,27 @@ def test_legacy_loses_the_keys_subspace(made):
 
 def test_legacy_averages_objects_and_weighs_them_by_minus_their_area(made):
     keys, queries, objects = made
-    bases = subspaces(keys, objects, 0.9, "legacy")
-    got = perturb(queries, bases, objects, 2.0, "1-S", "legacy") - queries
-    inside = queries[objects.pictures] @ projectors(bases)
+    bases = key_subspaces(keys, objects, 0.9, "legacy")
+    got = perturb_queries(queries, bases, objects, 2.0, "1-S", "legacy") - queries
+    inside = queries[objects.images] @ projectors(bases)
     torch.testing.assert_close(got[0], 2.0 * (-0.2 * inside[0] - 0.4 * inside[1]) / 2, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(got[2], -2.0 * inside[2], atol=1e-4, rtol=1e-4)
 
 
 def test_strength_zero_and_pictures_without_objects_change_nothing(made):
     keys, queries, objects = made
-    bases = subspaces(keys, objects, 0.9)
-    assert torch.equal(perturb(queries, bases, objects, 0.0), queries)
-    assert torch.equal(perturb(queries, bases, objects, 4.0)[1], queries[1])
+    bases = key_subspaces(keys, objects, 0.9)
+    assert torch.equal(perturb_queries(queries, bases, objects, 0.0), queries)
+    assert torch.equal(perturb_queries(queries, bases, objects, 4.0)[1], queries[1])
     none = Objects(torch.zeros(0, dtype=torch.long), torch.zeros(0, T), torch.zeros(0))
-    assert torch.equal(perturb(queries, subspaces(keys, none, 0.9), none, 4.0), queries)
+    assert torch.equal(perturb_queries(queries, key_subspaces(keys, none, 0.9), none, 4.0), queries)
 
 
 def test_one_object_twice_averaged_is_the_object_once(made):
     keys, queries, objects = made
-    one = Objects(objects.pictures[:1], objects.coverage[:1], objects.shares[:1])
-    two = Objects(*(torch.cat([part, part]) for part in (one.pictures, one.coverage, one.shares)))
-    got = [perturb(queries, subspaces(keys, o, 0.9, "legacy"), o, 2.0, "S", "legacy") for o in (one, two)]
+    one = Objects(objects.images[:1], objects.coverage[:1], objects.shares[:1])
+    two = Objects(*(torch.cat([part, part]) for part in (one.images, one.coverage, one.shares)))
+    got = [perturb_queries(queries, key_subspaces(keys, o, 0.9, "legacy"), o, 2.0, "S", "legacy") for o in (one, two)]
     torch.testing.assert_close(*got)
 
 
@@ -123,45 +123,45 @@ def test_queries_across_the_keys_stay(made):
     flat[..., 4:] = 0
     across = queries.clone()
     across[..., :4] = 0
-    torch.testing.assert_close(perturb(across, subspaces(flat, objects, 0.999), objects, 5.0), across)
+    torch.testing.assert_close(perturb_queries(across, key_subspaces(flat, objects, 0.999), objects, 5.0), across)
 
 
 def test_everything_with_theta_near_one_scales_the_query(made):
     keys, queries, objects = made
-    whole = Objects(objects.pictures[2:], objects.coverage[2:], objects.shares[2:])
-    got = perturb(queries, subspaces(keys, whole, 1.0), whole, 3.0)
+    whole = Objects(objects.images[2:], objects.coverage[2:], objects.shares[2:])
+    got = perturb_queries(queries, key_subspaces(keys, whole, 1.0), whole, 3.0)
     torch.testing.assert_close(got[2], 4 * queries[2], atol=1e-3, rtol=1e-3)
 
 
 def test_a_batch_is_its_pictures_alone(made):
     keys, queries, objects = made
-    together = perturb(queries, subspaces(keys, objects, 0.9), objects, 4.0, "S")
+    together = perturb_queries(queries, key_subspaces(keys, objects, 0.9), objects, 4.0, "S")
     for picture in range(B):
-        mine = objects.pictures == picture
+        mine = objects.images == picture
         alone = Objects(torch.zeros(int(mine.sum()), dtype=torch.long), objects.coverage[mine], objects.shares[mine])
         part = keys[picture : picture + 1]
-        got = perturb(queries[picture : picture + 1], subspaces(part, alone, 0.9), alone, 4.0, "S")
+        got = perturb_queries(queries[picture : picture + 1], key_subspaces(part, alone, 0.9), alone, 4.0, "S")
         torch.testing.assert_close(got[0], together[picture], atol=1e-5, rtol=1e-5)
 
 
 def test_an_object_without_keys_pulls_at_nothing(made):
     keys, queries, objects = made
-    empty = Objects(objects.pictures, torch.zeros_like(objects.coverage), objects.shares)
-    torch.testing.assert_close(perturb(queries, subspaces(keys, empty, 0.9), empty, 4.0), queries)
+    empty = Objects(objects.images, torch.zeros_like(objects.coverage), objects.shares)
+    torch.testing.assert_close(perturb_queries(queries, key_subspaces(keys, empty, 0.9), empty, 4.0), queries)
 
 
 def test_half_precision_queries_stay_half(made):
     keys, queries, objects = made
-    half = perturb(queries.half(), subspaces(keys.half(), objects, 0.9), objects, 4.0)
+    half = perturb_queries(queries.half(), key_subspaces(keys.half(), objects, 0.9), objects, 4.0)
     assert half.dtype == torch.float16
     torch.testing.assert_close(
-        half.float(), perturb(queries, subspaces(keys, objects, 0.9), objects, 4.0), atol=0.1, rtol=0.02
+        half.float(), perturb_queries(queries, key_subspaces(keys, objects, 0.9), objects, 4.0), atol=0.1, rtol=0.02
     )
 
 
 def test_unknown_names_are_one_sentence(made):
     keys, queries, objects = made
     with pytest.raises(BadPrompt, match="Unknown weight 'log'"):
-        perturb(queries, subspaces(keys, objects, 0.9), objects, 1.0, "log")
+        perturb_queries(queries, key_subspaces(keys, objects, 0.9), objects, 1.0, "log")
     with pytest.raises(BadPrompt, match="Unknown mode"):
-        subspaces(keys, objects, 0.9, "mine")
+        key_subspaces(keys, objects, 0.9, "mine")

@@ -20,7 +20,7 @@ def scenes():
 def test_the_same_number_gives_the_same_scene():
     one, two = compose("held-out", 3, size=(320, 240)), compose("held-out", 3, size=(320, 240))
     assert one.image.tobytes() == two.image.tobytes()
-    assert [thing.box for thing in one.things] == [thing.box for thing in two.things]
+    assert [thing.box for thing in one.objects] == [thing.box for thing in two.objects]
     assert one.caption == two.caption
 
 
@@ -32,9 +32,9 @@ def test_splits_and_numbers_give_different_scenes():
 
 def test_boxes_are_the_bounds_of_masks_and_masks_do_not_overlap(scenes):
     for scene in scenes:
-        assert 1 <= len(scene.things) <= 12
+        assert 1 <= len(scene.objects) <= 12
         covered = np.zeros((240, 320), int)
-        for thing in scene.things:
+        for thing in scene.objects:
             rows, cols = np.nonzero(thing.mask)
             assert thing.box == (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
             assert thing.share == pytest.approx(thing.mask.sum() / (320 * 240))
@@ -46,14 +46,14 @@ def test_a_mask_covers_the_thing_that_was_drawn():
     """Where no mask is, taking the things away changes nothing but shadows; where one is, it changes much."""
     with_things = compose("gallery", 11, size=(320, 240))
     pixels = np.asarray(with_things.image, float)
-    everything = np.any([thing.mask for thing in with_things.things], axis=0)
+    everything = np.any([thing.mask for thing in with_things.objects], axis=0)
     edges = np.abs(np.diff(pixels, axis=1)).sum(2)
     assert edges[everything[:, 1:]].mean() > 1.5 * edges[~everything[:, 1:]].mean()
 
 
 def test_captions_name_every_thing(scenes):
     for scene in scenes:
-        for thing in scene.things:
+        for thing in scene.objects:
             assert thing.sprite.name.lower() in scene.caption.lower()
         assert scene.caption.endswith(".")
 
@@ -61,10 +61,10 @@ def test_captions_name_every_thing(scenes):
 def test_training_scenes_hold_no_sprite_that_is_kept_for_needles():
     kept = {sprite.code for sprite in sprites() if sprite.held_out}
     assert 0.1 < len(kept) / len(sprites()) < 0.3
-    trained_on = {thing.sprite.code for n in range(60) for thing in compose("train", n, size=(160, 120)).things}
+    trained_on = {thing.sprite.code for n in range(60) for thing in compose("train", n, size=(160, 120)).objects}
     assert trained_on
     assert not trained_on & kept
-    assert kept & {thing.sprite.code for n in range(60) for thing in compose("gallery", n, size=(160, 120)).things}
+    assert kept & {thing.sprite.code for n in range(60) for thing in compose("gallery", n, size=(160, 120)).objects}
 
 
 @pytest.mark.parametrize("share", [0.005, 0.02])
@@ -72,7 +72,7 @@ def test_needles_cover_what_was_asked(share):
     needle = next(sprite for sprite in sprites() if sprite.held_out)
     for number in range(4):
         scene = compose("needles", number, size=(1024, 1024), needle=(needle, share))
-        (found,) = [t for t in scene.things if t.sprite is needle and abs(t.share - share) < 0.35 * share]
+        (found,) = [t for t in scene.objects if t.sprite is needle and abs(t.share - share) < 0.35 * share]
         assert found.mask.shape == (1024, 1024)
 
 
@@ -80,7 +80,7 @@ def test_every_sprite_can_be_seen_and_sheets_stay_small():
     assert len(sprites()) > 450
     assert sum(path.stat().st_size for path in (ASSETS / "sprites").glob("*.webp")) < 6e6
     for sprite in sprites()[::9]:
-        picture = sprite.picture()
+        picture = sprite.image()
         assert min(picture.size) > 20
         assert 0.3 < sprite.size < 2
 
@@ -95,9 +95,9 @@ def test_the_committed_gallery_is_what_compose_gives():
         assert item.caption == scene.caption
         assert (item.width, item.height) == scene.image.size
         known = index.objects(item.id)
-        assert [thing.box for thing in known] == [tuple(map(float, thing.box)) for thing in scene.things]
-        assert [thing.name for thing in known] == [thing.sprite.name for thing in scene.things]
-        for thing, drawn in zip(known, scene.things, strict=True):
+        assert [thing.box for thing in known] == [tuple(map(float, thing.box)) for thing in scene.objects]
+        assert [thing.name for thing in known] == [thing.sprite.name for thing in scene.objects]
+        for thing, drawn in zip(known, scene.objects, strict=True):
             assert thing.mask is not None
             assert np.array_equal(masks.decode(thing.mask, scene.image.size), drawn.mask)
         assert index.thumb(item).stat().st_size < 80_000

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, encoders, images, masks
-from foir.app import Page
+from foir.app.controller import Controller
 from foir.app.sessions import Settings
 from foir.cli.main import main
 from foir.index import OBJECTS, Object
 from foir.playroom import compose
 from foir.search.query import Feedback, Query
-from foir.segment.boxes import iou
 from foir.small_objects import detect
 from foir.small_objects.crops import DetectedObject, crop_around
 from foir.small_objects.embed import embed_images, embed_objects
@@ -23,7 +22,7 @@ from index_build.cli import main as index_build
 from index_build.pipeline import Plan, build
 from index_build.playroom import scene_metadata
 from index_build.sources import Metadata
-from tests.conftest import draw, scene
+from tests.conftest import draw, iou, scene
 
 BOX = (20.0, 10.0, 80.0, 70.0)
 
@@ -130,7 +129,7 @@ def test_mini_outlines_what_is_clicked(tmp_path):
     build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", objects="mao", device="cpu", metadata=metadata))
     searcher = Searcher.load(tmp_path / "index", device="cpu")
     picture = searcher.open(tmp_path / "pictures" / "0.png")
-    thing = max(scenes[0].things, key=lambda thing: thing.share)
+    thing = max(scenes[0].objects, key=lambda thing: thing.share)
     ys, xs = np.nonzero(thing.mask)
     middle = len(ys) // 2
     hits = searcher.search(Query(picture, Prompt.point(float(xs[middle]), float(ys[middle])), mode="small", k=2))
@@ -209,14 +208,14 @@ def test_an_encoder_that_cannot_be_pointed_makes_no_index(tmp_path):
 
 
 def test_the_page_looks_for_a_small_thing(index, searcher):
-    page = Page(index, lambda: searcher)
+    page = Controller(index, lambda: searcher)
     session = page.start(Settings("phs", 2)).session
     plain = page.search(session, Settings("phs", 2))
-    small = page.search(session, Settings("phs", 2, small=True))
+    small = page.search(session, Settings("phs", 2, small_object=True))
     assert small.pointer["heat"] is None and plain.pointer["heat"] is not None
-    assert "however small" in small.results["note"]
+    assert "even if it is small" in small.results["note"]
     assert [hit["id"] for hit in small.results["hits"]] != [hit["id"] for hit in plain.results["hits"]]
-    assert [hit["heat"] is not None for hit in page.explain(small.session)["hits"]] == [True] * 7
+    assert [hit["heat"] is not None for hit in page.heatmaps(small.session)["hits"]] == [True] * 7
 
 
 def _png(image):

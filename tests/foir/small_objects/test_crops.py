@@ -86,7 +86,7 @@ def test_pictures_keep_their_order_in_any_grouping(toy, monkeypatch):
     both = encoders.load("toy", device="cpu").to("cpu", torch.float64), toy
     alone = [torch.cat([embed_objects(encoder, [picture])[0] for picture in pictures]) for encoder in both]
     for crops in (1, 3, 64):  # each picture alone; two of them, and one; all
-        monkeypatch.setattr(module, "TOGETHER", crops)
+        monkeypatch.setattr(module, "BATCH", crops)
         together = [torch.cat(embed_objects(encoder, pictures)) for encoder in both]
         torch.testing.assert_close(together[0], alone[0], rtol=0, atol=1e-7)
         assert (together[1] - alone[1]).norm(dim=-1).max() < torch.pdist(alone[1]).min() / 2, crops

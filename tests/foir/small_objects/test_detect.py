@@ -9,9 +9,8 @@ from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcess
 
 from foir import Unavailable, encoders
 from foir.playroom import compose
-from foir.segment.boxes import iou
 from foir.small_objects import detect
-from tests.conftest import scene
+from tests.conftest import iou, scene
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +38,19 @@ def test_boxes_are_the_librarys_above_the_threshold_without_overlap(owl):
     scores = made.objectness_logits[0].sigmoid().numpy()
     (theirs,) = processor.post_process_object_detection(made, threshold=-1, target_sizes=[image.size[::-1]])
     theirs = np.clip(theirs["boxes"].numpy(), 0, [200, 120, 200, 120])
-    found = detect.Owl(model, processor)(image)
-    sure = scores > detect.OBJECT
+    found = detect.OwlDetector(model, processor)(image)
+    sure = scores > detect.MIN_OBJECTNESS
     assert 1 < len(found) <= sure.sum()
     kept = np.array([thing.box for thing in found])
     for box in theirs[sure]:  # each was kept, or is overlapped by one that was
-        assert iou(box, kept).max() > detect.APART or (box[2:] - box[:2] < 1).any()
+        assert iou(box, kept).max() > detect.MAX_IOU or (box[2:] - box[:2] < 1).any()
     for number, thing in enumerate(found):
         box = np.array(thing.box)
         place = np.abs(theirs - box).max(1).argmin()
         np.testing.assert_allclose(theirs[place], box, atol=0.01)
-        assert scores[place] > detect.OBJECT and thing.mask is None
+        assert scores[place] > detect.MIN_OBJECTNESS and thing.mask is None
         others = np.array([other.box for other in found[number + 1 :]]).reshape(-1, 4)
-        assert not len(others) or iou(box, others).max() <= detect.APART + 1e-6
+        assert not len(others) or iou(box, others).max() <= detect.MAX_IOU + 1e-6
 
 
 def test_masks_come_from_sam_one_for_each_box_and_an_empty_one_is_left_out(owl):
@@ -60,7 +59,7 @@ def test_masks_come_from_sam_one_for_each_box_and_an_empty_one_is_left_out(owl):
     class Sam:
         name = "sam"
 
-        def look(self, image):
+        def encode_image(self, image):
             return image.size
 
         def boxes(self, size, boxes):
@@ -69,7 +68,7 @@ def test_masks_come_from_sam_one_for_each_box_and_an_empty_one_is_left_out(owl):
             return [empty if number == 0 else full for number, _ in enumerate(boxes)]
 
     model, processor = owl
-    found = detect.Owl(model, processor, Sam(), revision="abc")
+    found = detect.OwlDetector(model, processor, Sam(), revision="abc")
     things = found(scene(0, (200, 120)))
     assert [thing.box for thing in things] == told[0] and found.name == "owlv2@abc+sam"
     assert things[0].mask is None and all(np.all(thing.mask) for thing in things[1:])
@@ -83,7 +82,7 @@ def test_nothing_found_is_no_error(owl):
     )  # fmt: skip
     sure.eval = lambda: sure
     sure.requires_grad_ = lambda _: sure
-    assert detect.Owl(sure, processor)(scene(0)) == []
+    assert detect.OwlDetector(sure, processor)(scene(0)) == []
 
 
 def test_mini_finds_things_by_itself_and_others_need_weights(toy, monkeypatch):

@@ -1,11 +1,8 @@
-"""Stage A of MaO: the loss, what is trained, the file it lives in, and where it learns from."""
-
-import json
+"""Stage A of MaO: the loss, the trained parameters, and the adapter's file."""
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from foir import Unavailable, encoders
 from foir.encoders import openclip
@@ -26,7 +23,7 @@ def toy():
 def lesson(number):
     box = (20.0, 20.0, 90.0, 90.0)
     things = (DetectedObject(box), DetectedObject((100, 30, 150, 100)))
-    return training_data.Lesson(scene(number), things, scene(number).crop((20, 20, 90, 90)))
+    return training_data.TrainingScene(scene(number), things, scene(number).crop((20, 20, 90, 90)))
 
 
 def test_the_loss_is_infonce_in_both_directions():
@@ -43,17 +40,17 @@ def test_the_loss_is_infonce_in_both_directions():
 def test_fresh_updates_change_nothing_and_gradients_reach_nothing_else(toy):
     images = [scene(0), scene(1)]
     before = embed_images(toy, images)
-    finetune.injected(toy, 4)
+    finetune.inject_lora(toy, 4)
     toy.module.eval()
     torch.testing.assert_close(embed_images(toy, images), before)
     trained = {name for name, parameter in toy.module.named_parameters() if parameter.requires_grad}
     assert len(trained) == 4 * 3 * 2 and all("lora" in name for name in trained)
-    torch.testing.assert_close(finetune._plain(toy, images).detach(), before, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(finetune._features(toy, images).detach(), before, rtol=1e-4, atol=1e-5)
 
 
 def test_a_few_pictures_at_a_time_give_the_gradients_of_all_at_once(toy, monkeypatch):
     some = [lesson(number) for number in range(3)]
-    finetune.injected(toy, 4)
+    finetune.inject_lora(toy, 4)
     toy.module.eval()
     parameters = [parameter for parameter in toy.module.parameters() if parameter.requires_grad]
     torch.manual_seed(0)
@@ -61,16 +58,16 @@ def test_a_few_pictures_at_a_time_give_the_gradients_of_all_at_once(toy, monkeyp
         parameter.data = torch.randn_like(parameter) * 0.1
     found = []
     for size in (100, 2):
-        monkeypatch.setattr(finetune, "SLICE", size)
-        loss = finetune._descend(toy, some, 0)
+        monkeypatch.setattr(finetune, "CHUNK", size)
+        loss = finetune._backward(toy, some, 0)
         found.append((loss, [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]))
         for parameter in parameters:
             parameter.grad = None
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5) and len(found[0][1]) == len(parameters)
     for a, b in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
-    images = [crop.image for one in some for crop in crop_objects(one.image, one.things, toy.size)]
-    vectors = finetune._plain(toy, [*images, *(one.wanted for one in some)])
+    images = [crop.image for one in some for crop in crop_objects(one.image, one.objects, toy.size)]
+    vectors = finetune._features(toy, [*images, *(one.query for one in some)])
     means = mean_vector(vectors[:6], torch.tensor([0, 0, 1, 1, 2, 2]))
     slow = finetune.info_nce(means, vectors[6:])
     expected = torch.autograd.grad(slow, parameters)
@@ -80,73 +77,40 @@ def test_a_few_pictures_at_a_time_give_the_gradients_of_all_at_once(toy, monkeyp
 
 
 def test_it_learns_and_its_file_brings_it_back(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune, "RATE", 3e-3)
+    monkeypatch.setattr(finetune, "LEARNING_RATE", 3e-3)
     losses = finetune.train(toy, lambda number: lesson(number % 6), 60, batch=6, rank=4)
     assert len(losses) == 10 and np.mean(losses[-2:]) < 0.8 * losses[0]
     path = tmp_path / "adapter.safetensors"
-    finetune.write(toy, path, {"rank": 4})
+    finetune.save_adapter(toy, path, {"rank": 4})
     fresh = encoders.load("toy", device="cpu")
-    made = finetune.adapted(fresh, path)
+    made = finetune.load_adapter(fresh, path)
     assert made.revision.startswith(fresh.revision + "+")
     torch.testing.assert_close(embed_images(made, [scene(3)]), embed_images(toy, [scene(3)]), rtol=1e-4, atol=1e-5)
     assert not any("lora" in name for name, _ in made.module.named_parameters())
 
 
 def test_a_file_for_another_encoder_or_of_junk_is_refused(toy, tmp_path):
-    finetune.injected(toy, 4)
+    finetune.inject_lora(toy, 4)
     path = tmp_path / "adapter.safetensors"
-    finetune.write(toy, path, {"rank": 4})
+    finetune.save_adapter(toy, path, {"rank": 4})
     with pytest.raises(Unavailable, match="not this dinov2-small"):
-        finetune.adapted(encoders.load("dinov2-small", device="cpu", pretrained=False), path)
+        finetune.load_adapter(encoders.load("dinov2-small", device="cpu", pretrained=False), path)
     path.write_bytes(b"junk")
     with pytest.raises(Unavailable, match="no adapter"):
-        finetune.adapted(encoders.load("toy", device="cpu"), path)
+        finetune.load_adapter(encoders.load("toy", device="cpu"), path)
 
 
 def test_projections_in_one_matrix_are_refused():
     encoder = openclip.wrap(small_openclip(), "t", "r", projected=True)
     with pytest.raises(Unavailable, match="one matrix"):
-        finetune.injected(encoder, 4)
-
-
-def test_composed_lessons_ask_for_a_small_known_sprite():
-    count, make = training_data.playroom()
-    one = make(3)
-    assert count == training_data.SCENES and np.asarray(one.things[0].mask).mean() < 0.06
-    assert one.wanted.size[0] == one.wanted.size[1]
-    again = make(3)
-    assert np.array_equal(np.asarray(one.image), np.asarray(again.image))
-
-
-def test_voxdets_training_layout(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
-    with pytest.raises(Unavailable, match="OWID"):
-        training_data.voxdet()
-    folder = tmp_path / "VoxDet" / "OWID"
-    (folder / "P2" / "images").mkdir(parents=True)
-    scene(0, (200, 150)).save(folder / "P2" / "images" / "7.png")
-    for part in ("rgb", "mask"):
-        (folder / "P1" / "5" / part).mkdir(parents=True)
-    scene(1, (60, 50)).save(folder / "P1" / "5" / "rgb" / "0.png")
-    mask = np.zeros((50, 60), np.uint8)
-    mask[10:20, 10:30] = 1
-    Image.fromarray(mask).save(folder / "P1" / "5" / "mask" / "0.png")
-    notes = {
-        "images": [{"id": 1, "file_name": "images/7.png"}, {"id": 2, "file_name": "images/8.png"}],
-        "annotations": [{"image_id": 1, "category_id": 5, "bbox": [10, 20, 30, 40]}],
-    }
-    (folder / "P2" / "train_annotations.json").write_text(json.dumps(notes))
-    count, make = training_data.voxdet()
-    one = make(0)
-    assert count == 1 and one.things[0].box == (10, 20, 40, 60)
-    assert one.wanted.size == (20, 20) and one.image.size == (200, 150)
+        finetune.inject_lora(encoder, 4)
 
 
 def test_the_command_trains_mini_on_composed_scenes(tmp_path, capsys):
     out = tmp_path / "adapter.safetensors"
     args = ["--encoder", "mini", "--scenes", "2", "--batch", "2", "--rank", "2", "--out", str(out), "--device", "cpu"]
     assert finetune.main(args) == 0, capsys.readouterr().err
-    made = finetune.adapted(encoders.load("mini", device="cpu"), out)
+    made = finetune.load_adapter(encoders.load("mini", device="cpu"), out)
     assert "+" in made.revision
     assert finetune.main(["--out", str(tmp_path)]) == 1
     assert "cannot be written" in capsys.readouterr().err

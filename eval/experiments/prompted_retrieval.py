@@ -1,0 +1,226 @@
+"""Precision of prompted retrieval: every row of a table on the same queries and the same gallery."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import groupby, product
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from foir.encoders.base import Encoder
+from foir.index import Space
+from foir.ranking.shortlist import Shortlist, is_worthwhile
+
+from ..datasets.base import Dataset, Query
+from ..metrics.ranking import rank
+from ..metrics.retrieval import Mean, average_precision, category_mean, image_mean, precision
+from ..report import published
+from ..report.results import Cell
+from .gallery import cache_key, encode_gallery
+from .query_features import NumberedQueries, RowFeatures, query_features, select_queries
+from .results_cache import ResultsCache
+from .specs import ExperimentSpec, Row, RunContext
+
+MANY = 10  # objects on an image; larger counts share a group
+CHUNK = 128  # query images; a killed run loses at most one chunk
+# Metric: the value of each query that it averages, and how.
+METRICS: Mapping[str, tuple[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Mean]]] = {
+    "MP": ("precision", category_mean),
+    "MAP": ("average precision", category_mean),
+    "P": ("precision", lambda values, images, _: image_mean(values, images)),
+}
+
+
+@dataclass(frozen=True)
+class PromptedRetrieval(ExperimentSpec):
+    """Prompted retrieval with each of several methods.
+
+    Attributes:
+        rows: In the table's order; the others are compared with the first.
+        k: Depth of the metrics.
+        metrics: "MP", "MAP" (means over categories, as in the paper) or "P" (mean over query images).
+        table: Its number in the PHS paper, if it is one of its tables.
+        by: Also split by the number of prompted objects on the query image: "objects" for exactly so many, "at-least"
+            for so many or more; "" for no split.
+    """
+
+    rows: tuple[Row, ...]
+    k: int
+    metrics: tuple[str, ...] = ("MP",)
+    table: str = ""
+    by: str = ""
+
+    def measure(self, data: Dataset, encoder: Encoder, context: RunContext) -> list[Cell]:
+        """See `ExperimentSpec`."""
+        best = perfect_precision(data, self.k)
+        tqdm.write(f"{data.name}: {len(data.gallery)} images, perfect ranking MP@{self.k} = {best:.1f} %.")
+        queries = sorted(select_queries(data, context.limit), key=lambda numbered: numbered[1].image)
+        rows = [row for row in self.rows if _can_run(row, encoder, [query for _, query in queries])]
+        values = _query_values(self, data, encoder, context.cache, rows, queries)
+        images, categories = (np.array([getattr(q, name) for _, q in queries]) for name in ("image", "category"))
+        groups = _groups(self.by, data, images)
+        first = self.rows[0]
+        builder = self.cells(data, encoder).with_data_revision(data.digest)
+        cells: list[Cell] = []
+        bases: dict[tuple[str, str], Mean] = {}
+        for row in self.rows:
+            for name, (group, inside) in product(self.metrics, groups.items()):
+                options = {**row.options, **row.prompt_options} | ({"objects": group} if group else {})
+                metric = f"{name}@{self.k}"
+                cell = builder.using(method=row.method, options=options, n=int(inside.sum()))
+                reference = row.published and published.value(
+                    "phs", self.table, data.name, encoder.name, row.published, metric
+                )
+                if row not in rows:
+                    cells.append(cell.missing(metric, reference))
+                    continue
+                per_query, average = METRICS[name]
+                mean = average(values[row][per_query][inside], images[inside], categories[inside])
+                cell = cell.using(seconds=round(float(values[row]["seconds"]), 3))
+                baselines = {first.method: bases[metric, group]} if row != first and first in rows else {}
+                cells += cell.compared(metric, mean, baselines, reference)
+                bases.setdefault((metric, group), mean)
+        return cells
+
+
+def perfect_precision(dataset: Dataset, k: int) -> float:
+    """The MP@k in percent of a perfect ranking: rare categories cannot fill k places."""
+    relevant = dataset.labels.sum(0) - dataset.leave_one_out
+    categories = np.array([q.category for q in dataset.queries])
+    images = np.array([q.image for q in dataset.queries])
+    return 100 * category_mean(np.minimum(relevant[categories], k) / k, images, categories).value
+
+
+def _can_run(row: Row, encoder: Encoder, queries: Sequence[Query]) -> bool:
+    """Whether the encoder has as many heads as the row keeps, and every query the mask that the row needs."""
+    return row.options.get("h_on", 1) <= encoder.heads and (row.prompt == "box" or all(q.mask for q in queries))
+
+
+def _groups(by: str, dataset: Dataset, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Which queries count, bool [n]: all under "", then those of each number of objects on their image."""
+    groups = {"": np.ones(len(images), bool)}
+    if by:
+        counts = np.bincount([q.image for q in dataset.queries], minlength=len(dataset.query_images))[images]
+        for count in range(1, MANY + 1):
+            open_ended = by == "at-least" or count == MANY
+            inside = counts >= count if open_ended else counts == count
+            if inside.any():
+                groups[f"{count}+" if open_ended else str(count)] = inside
+    return groups
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What the searches of all rows share."""
+
+    dataset: Dataset
+    encoder: Encoder
+    gallery: Space
+    shortlist: Shortlist | None
+    k: int
+
+    def query_values(
+        self, row: Row, queries: NumberedQueries, features: Callable[[], Mapping[Row, RowFeatures]]
+    ) -> dict[str, np.ndarray]:
+        """The metrics of each query, averaged over its prompts, and the seconds of all."""
+        prompts = features()[row]
+        started = time.perf_counter()
+        depth, vectors = self.k + self.dataset.leave_one_out, np.stack(prompts.vectors)
+        results = rank(self.encoder, self.gallery, row.mode, prompts.gates, vectors, depth, self.shortlist)
+        images, categories = (
+            np.array([getattr(queries[i][1], name) for i in prompts.queries]) for name in ("image", "category")
+        )
+        if self.dataset.leave_one_out:
+            results = _drop_self(results, images)
+        relevance = self.dataset.labels[results, categories[:, None]]
+        metrics = {"precision": precision(relevance), "average precision": average_precision(relevance)}
+        counts = np.bincount(prompts.queries, minlength=len(queries))
+        means = {name: np.bincount(prompts.queries, each, len(queries)) / counts for name, each in metrics.items()}
+        return {**means, "seconds": np.array(prompts.seconds + time.perf_counter() - started)}
+
+
+def _query_values(
+    experiment: PromptedRetrieval, dataset: Dataset, encoder: Encoder, results: ResultsCache, rows: Sequence[Row],
+    queries: NumberedQueries,
+) -> dict[Row, dict[str, Any]]:  # fmt: skip
+    """The metrics of each query and the seconds, by row; rows that the cache lacks share the images' prefixes."""
+    gallery = encode_gallery(encoder, dataset, results)
+    two_stages = any(row.mode == "query-db" for row in rows) and is_worthwhile(encoder, gallery)
+    search = _Search(dataset, encoder, gallery, Shortlist(encoder, gallery) if two_stages else None, experiment.k)
+    chunks: dict[Row, list[dict[str, np.ndarray]]] = {row: [] for row in rows}
+    key = [*cache_key(encoder, dataset), experiment.k]
+    for chunk in tqdm(list(_chunks(queries)), unit="chunk", desc="queries"):
+        features = cache(partial(query_features, dataset, encoder, rows, chunk))
+        chunk_key = [*key, chunk[0][0], chunk[-1][0], len(chunk)]
+        for row in rows:
+            row_key = [*chunk_key, row.method, row.options, row.prompt_options]
+            chunks[row].append(results.get(row_key, partial(search.query_values, row, chunk, features)))
+    metrics = ("precision", "average precision")
+    return {
+        row: {name: np.concatenate([values[name] for values in parts]) for name in metrics}
+        | {"seconds": sum(values["seconds"] for values in parts)}
+        for row, parts in chunks.items()
+    }
+
+
+def _chunks(queries: NumberedQueries) -> Iterator[NumberedQueries]:
+    """The queries of `CHUNK` images at a time; those of one image stay together."""
+    by_image = [list(group) for _, group in groupby(queries, lambda numbered: numbered[1].image)]
+    for start in range(0, len(by_image), CHUNK):
+        yield [numbered for group in by_image[start : start + CHUNK] for numbered in group]
+
+
+def _drop_self(results: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Drop each query's own image from its results [n, k + 1]; the last result where it is not among them."""
+    keep = results != images[:, None]
+    keep[keep.all(1), -1] = False
+    return results[keep].reshape(len(results), -1)
+
+
+RIVALS = (Row("mask"), Row("crop"), Row("foveal"), Row("attention_mask"))
+
+
+def _head_counts(heads: int) -> tuple[Row, ...]:
+    """PHS with 1 to `heads` heads, on the query, and on query and gallery."""
+    modes = ("query", "query-db")
+    return tuple(Row("phs", {"h_on": h_on}, mode) for mode in modes for h_on in range(1, heads + 1))
+
+
+EXPERIMENTS = (
+    PromptedRetrieval(
+        "coco-small", "Every method and head count on coco_small, leave-one-out", ("coco_small",), ("mini",),
+        (
+            Row("cbir"),
+            *RIVALS,
+            *_head_counts(12),
+            Row("phs", {"h_on": 5, "roi": "max"}),
+            *(Row("phs", {"h_on": 5, "variant": v}) for v in ("before", "after", "after+scale", "identity")),
+            Row("foveal|phs", {"h_on": 5}),
+            Row("attention_mask|phs", {"h_on": 5}),
+            Row("crop|phs", {"h_on": -1}),
+        ),
+        10,
+    ),
+    PromptedRetrieval(
+        "mini-pointing", "Small objects (1 to 5 % of the image) of held-out playroom scenes, and COCO photos",
+        ("playroom", "playroom-instances", "coco_small"), ("mini",),
+        (
+            Row("cbir"),
+            *RIVALS,
+            *(Row("phs", {"h_on": h_on}) for h_on in (3, 5, 6, 8, 10)),
+            Row("phs", {"h_on": 5}, "query-db"),
+            Row("foveal|phs", {"h_on": 5}),
+            Row("attention_mask|phs", {"h_on": 5}),
+        ),
+        10, ("MP", "P"),
+    ),
+    PromptedRetrieval(
+        "mini-depth", "Which block of mini's backbone retrieves best", ("coco_small",),
+        tuple(f"mini-trunk:{blocks}" for blocks in range(6, 13)), (Row("cbir"), Row("phs", {"h_on": 5})), 10,
+    ),
+)  # fmt: skip

@@ -1,0 +1,256 @@
+"""Layout of the page, one function a region, and the events that connect it to the handlers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from foir import methods
+from foir.app.api import Api
+from foir.app.capabilities import Capabilities
+from foir.app.collections import Collections
+from foir.app.handlers import Handlers, report_errors
+from foir.app.jobs import encoder_choices
+from foir.app.session_store import HOUR
+from foir.app.sessions import MAX_TEXT, Settings
+
+ASSETS = Path(__file__).parent / "assets"
+SWEEP = 600  # seconds between deletions of files that are older than an hour
+CHAINS = ("attention_mask|phs", "foveal|phs")
+TEXT_CONTROLS = ("text", "combine_text", "negative_text", "text_weight", "strength")
+FOLDS = ("heads_fold", "captions_fold", "map_fold", "add_fold")
+NOT_OPENED = "The page could not be opened. Reload it in a moment."
+
+Components = dict[str, Any]  # Gradio components by name; each field of Settings names one
+HIDDEN: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "model", "api_visibility": "private"}
+JOB: dict[str, Any] = HIDDEN | {"concurrency_id": "job", "concurrency_limit": None}
+# During a search, events that carry data wait in line; of a control, only the last state counts.
+QUEUED, LATEST = HIDDEN | {"trigger_mode": "multiple"}, HIDDEN | {"trigger_mode": "always_last"}
+
+
+def build(collections: Collections) -> gr.Blocks:
+    """Build the page and its API."""
+    initial, can_add = initial_state(collections.controller().capabilities), collections.can_add
+    with gr.Blocks(title="foir", analytics_enabled=False, delete_cache=(SWEEP, HOUR)) as blocks:
+        gr.HTML("<h1>foir</h1><p>Point at an object. Find images with it.</p>", elem_id="title")
+        ui: Components = {"session": gr.State(None, time_to_live=HOUR, delete_callback=collections.sessions.drop)}
+        with gr.Row(elem_id="columns"):
+            with gr.Column(min_width=320, elem_id="query"):
+                ui |= _query_column(initial)
+            with gr.Column(min_width=320, elem_id="options"):
+                ui |= _search_options(initial) | _details(initial) | _add_collection(initial, visible=can_add)
+            with gr.Column(min_width=320, elem_id="output"):
+                ui |= _results_column(initial, collections)
+        ui["explanation"] = _component("explanation", {})
+        ui["heads_open"], ui["captions_open"] = gr.State(False), gr.State(False)
+        handlers, api = Handlers(collections), Api(collections)
+        # First, since Gradio names endpoints after functions and renames later ones of the same name.
+        for endpoint in (api.collections, api.search, api.search_text, api.caption, api.feedback):
+            reported: Any = report_errors(escape=False)(endpoint)
+            reported.__signature__ = inspect.signature(endpoint)  # without self
+            gr.events.api(reported, concurrency_id="model")
+        _connect_searches(blocks, ui, handlers)
+        _connect_details(ui, handlers)
+        if can_add:
+            _connect_job(blocks, ui, handlers)
+    return blocks
+
+
+def initial_state(capabilities: Capabilities) -> dict[str, dict[str, Any]]:
+    """Properties of the components after a collection is opened, by name."""
+    state: dict[str, dict[str, Any]] = {name: {"value": value} for name, value in asdict(capabilities.settings).items()}
+    state |= {name: {"open": False} for name in FOLDS}
+    state |= {
+        "about": {"value": capabilities.about},
+        "compare_with": {"value": ""},
+        "strength": {"value": 1},
+        "captions": {"value": {}},
+        "comparison": {"value": {"hits": [], "note": ""}, "visible": False},
+    }
+    for name in TEXT_CONTROLS:
+        state[name]["visible"] = capabilities.has_text
+    state["query_db"]["visible"] = capabilities.has_head_cache
+    state["small_object"]["visible"] = capabilities.has_objects
+    state["heads"]["maximum"] = capabilities.heads
+    return state
+
+
+def _query_column(initial: dict[str, dict[str, Any]]) -> Components:
+    """The text query, the query image to point at, and the upload."""
+    return {
+        "text": gr.Textbox(
+            label="Describe what you are looking for",
+            show_label=False,
+            placeholder="Describe an object, or point at it",
+            max_length=MAX_TEXT,
+            submit_btn="Search",
+            elem_id="text",
+            **initial["text"],
+        ),
+        "combine_text": gr.Checkbox(
+            label="Combine with the marked object", elem_id="combine_text", **initial["combine_text"]
+        ),
+        "small_object": gr.Checkbox(
+            label="Search for it as a small object", elem_id="small_object", **initial["small_object"]
+        ),
+        "pointer": _component("pointer", None),
+        "upload": gr.UploadButton("Use your own image", type="filepath", elem_id="upload"),
+    }
+
+
+def _search_options(initial: dict[str, dict[str, Any]]) -> Components:
+    """The controls of the search."""
+    choices = [(method.title, method.name) for method in methods.methods().values() if method.uses_prompt]
+    choices += [(methods.title(chain), chain) for chain in CHAINS]
+    with gr.Accordion("Search options", open=False):
+        return {
+            "negative_text": gr.Textbox(
+                label="Without", placeholder="what the results should not show", **initial["negative_text"]
+            ),
+            "text_weight": gr.Slider(0, 1, label="Weight of the text against the image", **initial["text_weight"]),
+            "method": gr.Dropdown(choices, label="Method", **initial["method"]),
+            "compare_with": gr.Dropdown([("none", ""), *choices], label="Compare with", **initial["compare_with"]),
+            "heads": gr.Slider(1, step=1, label="Number of attention heads", **initial["heads"]),
+            "query_db": gr.Checkbox(label="Apply the same heads to the collection", **initial["query_db"]),
+            "min_score": gr.Slider(0, 1, label="Minimum similarity", **initial["min_score"]),
+            "strength": gr.Slider(0, 2, step=0.25, label="Caption focus on the marked object", **initial["strength"]),
+            "outline": gr.Checkbox(label="A click selects the whole object", **initial["outline"]),
+            "show_heatmaps": gr.Checkbox(True, label="Show heat maps on the first results"),
+        }
+
+
+def _details(initial: dict[str, dict[str, Any]]) -> Components:
+    """Attention heads, captions and the map of the collection, all folded."""
+    with gr.Accordion("Attention heads", **initial["heads_fold"]) as heads_fold:
+        head_maps = _component("heads", {})
+    with gr.Accordion("Captions", **initial["captions_fold"]) as captions_fold:
+        captions = _component("captions", **initial["captions"])
+    with gr.Accordion("Map of the collection", **initial["map_fold"]) as map_fold:
+        collection_map = _component("map", None)
+    folds = {"heads_fold": heads_fold, "captions_fold": captions_fold, "map_fold": map_fold}
+    return {**folds, "head_maps": head_maps, "captions": captions, "map": collection_map}
+
+
+def _add_collection(initial: dict[str, dict[str, Any]], *, visible: bool) -> Components:
+    """The form that adds a collection, and the progress of the job."""
+    encoders = [(label, name) for name, label in encoder_choices().items()]
+    with gr.Accordion("Add a collection", visible=visible, **initial["add_fold"]) as add_fold:
+        form = {
+            "source": gr.Textbox(
+                label="Folder on this computer",
+                info="or hf://datasets/USER/NAME, an index on the Hub",
+                elem_id="source",
+            ),
+            "encoder": gr.Dropdown(encoders, value="mini", label="Encoder"),
+            "index_objects": gr.Checkbox(False, label="Index small objects too (takes several seconds per image)"),
+            "add": gr.Button("Add", elem_id="add"),
+        }
+    return {"add_fold": add_fold, **form, "job": _component("job", None)}
+
+
+def _results_column(initial: dict[str, dict[str, Any]], collections: Collections) -> Components:
+    """The choice of the collection, and the results."""
+    titles = collections.choices()
+    with gr.Row(elem_id="collection-row"):
+        collection = gr.Dropdown(
+            titles,
+            value=collections.default_key,
+            label="Search in",
+            show_label=False,
+            container=False,
+            scale=0,
+            min_width=180,
+            visible=collections.can_add or len(titles) > 1,
+            elem_id="collection",
+        )
+        about = _component("about", **initial["about"])
+    with gr.Row(elem_id="result-lists"):
+        results = _component("results", {"hits": [], "note": "Loading the model ..."})
+        comparison = _component("results", name="comparison", **initial["comparison"])
+    return {"collection": collection, "about": about, "results": results, "comparison": comparison}
+
+
+def _component(kind: str, value: Any, *, name: str | None = None, visible: bool = True) -> gr.HTML:
+    """A component with its own script. Its template is static, since file names come from strangers."""
+    script, template = read_asset(f"{kind}.js"), read_asset(f"{kind}.html")
+    return gr.HTML(value, html_template=template, js_on_load=script, elem_id=name or kind, visible=visible)
+
+
+def read_asset(name: str) -> str:
+    """Read a text file of the page."""
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _connect_searches(blocks: gr.Blocks, ui: Components, handlers: Handlers) -> None:
+    """Connect all events that search; each is followed by the details."""
+    settings = [ui[field.name] for field in fields(Settings)]
+    inputs = ["session", "show_heatmaps", "heads_open", "captions_open", "compare_with", "strength"]
+    outputs = [ui[name] for name in ("results", "head_maps", "comparison", "captions")]
+    current, page = [ui["session"], *settings], [ui[name] for name in ("session", "pointer", "results", "text")]
+    for event in (*_opening_events(blocks, ui, handlers, current, page), *_search_events(ui, handlers, current, page)):
+        event.success(handlers.details, [*(ui[name] for name in inputs), *settings], outputs, **HIDDEN)
+    compare_inputs = [ui["session"], ui["compare_with"], *settings]
+    ui["compare_with"].input(handlers.compare, compare_inputs, [ui["comparison"]], **LATEST)
+
+
+def _opening_events(
+    blocks: gr.Blocks, ui: Components, handlers: Handlers, current: list[Any], page: list[Any]
+) -> Iterator[Any]:
+    """Events that open a collection or an image."""
+    reset = list(initial_state(handlers.collections.controller().capabilities))
+
+    @report_errors()
+    def open_collection(key: str, token: str | None) -> Any:
+        session, pointer, results, _ = handlers.open_collection(key, token)
+        initial = initial_state(handlers.collections.controller(key).capabilities)
+        return session, pointer, results, False, False, *(gr.update(**initial[name]) for name in reset)
+
+    chosen = [ui["collection"], ui["session"]]
+    loaded = blocks.load(handlers.open_collection, chosen, page, **HIDDEN)
+    loaded.failure(lambda: {"hits": [], "note": NOT_OPENED}, None, [ui["results"]], queue=False, **HIDDEN)
+    yield loaded
+    everything = [*page[:3], ui["heads_open"], ui["captions_open"], *(ui[name] for name in reset)]
+    yield ui["collection"].change(open_collection, chosen, everything, **LATEST)
+    yield ui["upload"].upload(handlers.upload, [ui["upload"], ui["collection"], *current], page, **QUEUED)
+    for name in ("results", "pointer", "map", "comparison", "explanation"):
+        yield ui[name].select(handlers.choose, [ui["collection"], *current], page, **QUEUED)
+
+
+def _search_events(ui: Components, handlers: Handlers, current: list[Any], page: list[Any]) -> Iterator[Any]:
+    """Events that search again."""
+    yield ui["text"].submit(handlers.search_text, current, page, **LATEST)
+    yield ui["negative_text"].submit(handlers.search, current, page, **LATEST)
+    for name in ("text_weight", "min_score", "heads"):
+        yield ui[name].release(handlers.search, current, page, **LATEST)
+    for name in ("combine_text", "method", "query_db", "small_object", "outline", "show_heatmaps"):
+        yield ui[name].input(handlers.search, current, page, **LATEST)
+    yield ui["pointer"].submit(handlers.point, current, page, **QUEUED)
+    yield ui["results"].submit(handlers.refine, current, page, **QUEUED)
+    yield ui["head_maps"].select(handlers.switch_head, current, page, **QUEUED)
+
+
+def _connect_details(ui: Components, handlers: Handlers) -> None:
+    """Connect the folded views and the explanation of a result."""
+    session, strength, heads_open, captions_open = (
+        ui[name] for name in ("session", "strength", "heads_open", "captions_open")
+    )
+    ui["map_fold"].expand(handlers.open_map, [ui["collection"]], [ui["map"]], **HIDDEN)
+    ui["heads_fold"].expand(handlers.open_heads, [session], [heads_open, ui["head_maps"]], **HIDDEN)
+    ui["heads_fold"].collapse(lambda: False, None, [heads_open], **HIDDEN)
+    ui["captions_fold"].expand(handlers.open_captions, [session, strength], [captions_open, ui["captions"]], **HIDDEN)
+    ui["captions_fold"].collapse(lambda: False, None, [captions_open], **HIDDEN)
+    ui["results"].click(handlers.explain, [session], [ui["explanation"]], **QUEUED)
+    strength.release(handlers.steer_captions, [session, captions_open, strength], [ui["captions"]], **LATEST)
+
+
+def _connect_job(blocks: gr.Blocks, ui: Components, handlers: Handlers) -> None:
+    """Connect the form that adds a collection."""
+    form, progress = [ui[name] for name in ("source", "encoder", "index_objects")], [ui["collection"], ui["job"]]
+    gr.on([ui["add"].click, ui["source"].submit], handlers.start_job, form, progress, **JOB)
+    blocks.load(handlers.follow_job, None, progress, **JOB)
+    ui["job"].click(handlers.stop_job, None, None, queue=False, **JOB)

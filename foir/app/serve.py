@@ -1,0 +1,92 @@
+"""The command that serves the page: `foir serve`, or `python app.py`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foir.errors import FoirError
+
+if TYPE_CHECKING:
+    from foir.app.collections import Collections
+    from foir.app.controller import Controller
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python app.py") -> int:
+    """Serve the page in a browser, with an API for programs.
+
+    Gradio reads the address from GRADIO_SERVER_NAME and GRADIO_SERVER_PORT.
+
+    Returns:
+        The exit status.
+    """
+    args = _parser(prog).parse_args(argv)
+    from foir.app.server import launch
+
+    try:
+        collections = _collections(args.indexes + args.index, args.captions)
+        blocks = launch(collections)
+        try:
+            for _, key in collections.choices():  # the page is up while models load; one that cannot load ends it
+                collections.controller(key).searcher  # noqa: B018
+            blocks.block_thread()
+        finally:
+            blocks.close()
+            if collections.job is not None:
+                collections.job.stop()
+    except FoirError as error:
+        sys.stderr.write(f"foir: {error}\n")
+        return 1
+    return 0
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Serve the page in a browser, with an API for programs.",
+        epilog="Example: %(prog)s indexes/photos --captions blip2-captions",
+    )
+    parser.add_argument(
+        "indexes",
+        nargs="*",
+        default=[],
+        metavar="INDEX",
+        help="folder of an index, or hf://datasets/USER/NAME (default: FOIR_INDEX, else the sample)",
+    )
+    parser.add_argument("--index", nargs="+", default=[], metavar="INDEX", help="the same as INDEX")
+    parser.add_argument("--captions", metavar="MODEL", help="captioning model, such as blip2-captions or coca")
+    return parser
+
+
+def _collections(addresses: Sequence[str], captions: str | None) -> Collections:
+    """The collections to serve, none of them opened yet; on ZeroGPU with all models loaded.
+
+    Args:
+        addresses: Indexes to serve; by default those of FOIR_INDEX, else the sample.
+        captions: Name of a captioning model.
+    """
+    from foir import encoders
+    from foir.app.collections import SAMPLE, Collections
+    from foir.app.controller import Controller
+    from foir.app.server import is_localhost
+    from foir.index.loader import open_index
+    from foir.search.searcher import Searcher
+
+    def open_collection(address: str | Path, key: str) -> Controller:
+        index = open_index(address)
+        load = partial(Searcher.load, index, captions=captions)
+        if encoders.has_zerogpu():  # such a GPU takes only models that are loaded before the page is up
+            searcher = load()
+            return Controller(index, lambda: searcher, key)
+        return Controller(index, load, key)
+
+    default = [address.strip() for address in os.environ.get("FOIR_INDEX", "").split(",") if address.strip()]
+    collections = Collections(addresses or default or [SAMPLE], open_collection, can_add=is_localhost())
+    for _, key in collections.choices() if encoders.has_zerogpu() else ():
+        collections.controller(key)
+    return collections

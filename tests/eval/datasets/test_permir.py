@@ -1,0 +1,50 @@
+"""PerMiR in miniature; its pickled masks cannot run code."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from eval import datasets
+from eval.datasets.base import InstanceDataset
+from foir import Unavailable
+from tests.conftest import scene
+
+
+def write_permir(folder, videos=2):
+    for number in range(videos):
+        video = folder / "PerMIRS" / str(number)
+        video.mkdir(parents=True)
+        frames = []
+        for frame in range(3):
+            scene(10 * number + frame, (120, 90)).save(video / f"{frame}.jpg")
+            mask = np.zeros((90, 120), bool)
+            mask[5 : 25 + frame, 30:60] = True
+            frames.append({7: mask, 8: np.roll(mask, 40, 0)})
+        np.save(video / "masks.npz.npy", np.array(frames, dtype=object), allow_pickle=True)
+
+
+def test_permir(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
+    write_permir(tmp_path)
+    data = datasets.load("permir", InstanceDataset)
+    assert (len(data.scenes), len(data.queries)) == (6, 2)
+    assert [thing.box for thing in data.scenes[0].objects()] == [(30, 5, 60, 25), (30, 45, 60, 65)]
+    assert data.queries[1].load().size == (30, 30) and data.queries[1].instance == "1"
+
+
+def test_a_file_of_masks_cannot_run_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
+    write_permir(tmp_path, 1)
+
+    class Evil:
+        def __reduce__(self):
+            return (print, ("ran",))
+
+    path = tmp_path / "PerMIRS" / "0" / "masks.npz.npy"
+    np.save(path, np.array([{1: Evil()}] * 3, dtype=object), allow_pickle=True)
+    with pytest.raises(Unavailable, match="cannot be read"):
+        datasets.load("permir", InstanceDataset).scenes[0].objects()
+    path.write_bytes(pickle.dumps([1]))
+    with pytest.raises(Unavailable, match="cannot be read"):
+        datasets.load("permir", InstanceDataset).scenes[0].objects()

@@ -1,0 +1,39 @@
+"""Captions that follow the prompt are counted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from eval.datasets.base import Dataset, Query
+from eval.experiments import caption_steering
+from eval.experiments.caption_steering import CaptionSteering
+from eval.experiments.specs import RunContext
+from foir import Prompt, Unavailable
+from tests.conftest import scene
+from tests.eval.experiments.test_query_perturbation import value_of
+
+
+def test_a_caption_that_follows_the_finger_is_counted(speaking):
+    def caption(tokens, pull=None):
+        if pull is None:
+            return ["a cup and a horse"]
+        x = float((pull.objects.coverage[0].reshape(-1)[5:] * torch.arange(64)).sum())
+        return ["a dog" if x < 100 else "a cup"]
+
+    queries = tuple(Query(0, Prompt.box(*box), kind) for box, kind in (((0, 0, 20, 20), 0), ((100, 80, 150, 110), 1)))
+    data = Dataset(
+        "made", (), np.zeros((0, 3), bool), queries, (lambda: scene(0),), ("pets", "cup", "big"),
+        sentences=("Two dogs and a cup.",), category_words=(("guide dog", "big"), ("tea cup",), ("horse", "big")),
+    )  # fmt: skip
+    assert caption_steering.category_words(data) == {"dog": 0, "cup": 1, "horse": 2}
+    cells = CaptionSteering("made", "made", (), (), (0, 2)).measure(
+        data, replace(speaking, caption=caption), RunContext()
+    )
+    assert value_of(cells, "plain", "says") == 50 and value_of(cells, "plain", "says what is not there") == 100
+    assert value_of(cells, "qpert", "says", strength=2) == 100
+    assert value_of(cells, "qpert", "says what is not there minus unpointed", strength=2) == -100
+    assert value_of(cells, "qpert", "CIDEr", strength=2) is not None
+    with pytest.raises(Unavailable, match="writes no captions"):
+        CaptionSteering("made", "made", (), (), (0,)).measure(data, replace(speaking, caption=None), RunContext())

@@ -1,0 +1,175 @@
+"""Prompted retrieval on a small data set: chunks, caches, groups and prompts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eval.datasets.base import Dataset, Query
+from eval.experiments import gallery, prompted_retrieval, query_features
+from eval.experiments.prompted_retrieval import PromptedRetrieval
+from eval.experiments.specs import Row, RunContext
+from eval.metrics import ranking
+from foir.prompts import Prompt
+
+ROWS = (
+    Row("cbir"),
+    Row("phs", {"h_on": 6}),
+    Row("phs", {"h_on": 2}),
+    Row("phs", {"h_on": 6}, "query-db"),
+    Row("phs", {"h_on": 2}, "query-db"),
+    Row("foveal"),
+    Row("foveal|phs", {"h_on": 6}),
+    Row("mask"),
+    Row("crop"),
+    Row("crop|phs", {"h_on": 6}),
+)
+
+
+SMALL = PromptedRetrieval("small", "made", ("made",), ("toy",), ROWS, 5)
+
+
+@pytest.fixture(scope="module")
+def table(made, toy, tmp_path_factory):
+    return SMALL.measure(made, toy, RunContext(results=tmp_path_factory.mktemp("kept")))
+
+
+def value(table, place):
+    return [cell for cell in table if cell.metric == "MP@5"][place]
+
+
+def test_every_row_has_a_value_with_its_interval(table):
+    assert len(table) == 2 * len(ROWS) - 1
+    for cell in table:
+        assert cell.low <= cell.value <= cell.high
+        assert cell.status == "ok"
+        assert cell.seconds > 0
+
+
+def test_all_heads_equal_the_row_without_phs(table):
+    assert value(table, 1).value == value(table, 0).value == value(table, 3).value
+    assert value(table, 6).value == value(table, 5).value
+    assert value(table, 9).value == value(table, 8).value
+    assert [c.value for c in table if c.metric == "MP@5 minus cbir"][0] == 0
+
+
+def test_nothing_depends_on_batches_and_chunks(made, toy, table, monkeypatch, tmp_path):
+    for module, name, size in (
+        (query_features, "BATCH", 3),
+        (prompted_retrieval, "CHUNK", 5),
+        (ranking, "QUERIES", 7),
+        (gallery, "BATCH", 5),
+    ):
+        monkeypatch.setattr(module, name, size)
+    again = SMALL.measure(made, toy, RunContext(results=tmp_path))
+    for one, other in zip(table, again, strict=True):
+        assert other.value == pytest.approx(one.value, abs=0.6)  # near-ties may swap at the fifth place
+
+
+def test_cbir_does_not_depend_on_the_prompt(made, toy, table, tmp_path):
+    moved = tuple(Query(q.image, Prompt.point(5, 5), q.category) for q in made.queries)
+    other = Dataset(made.name, made.gallery, made.labels, moved, made.query_images, made.categories, True)
+    (cell,) = PromptedRetrieval("one", "", (), (), ROWS[:1], 5).measure(other, toy, RunContext(results=tmp_path))
+    assert cell.value == value(table, 0).value
+
+
+def test_a_query_never_finds_itself():
+    found = np.array([[3, 1, 2], [0, 1, 2], [4, 5, 0]])
+    assert prompted_retrieval._drop_self(found, np.array([3, 1, 9])).tolist() == [[1, 2], [0, 2], [4, 5]]
+
+
+def test_the_ceiling_is_what_a_perfect_ranking_has():
+    labels = np.array([[1, 0], [1, 0], [1, 1], [0, 1]], bool)
+    queries = tuple(Query(i, Prompt.point(0, 0), int(k)) for i in range(4) for k in np.flatnonzero(labels[i]))
+    alone = Dataset("x", (), labels, queries, (), ("a", "b"), leave_one_out=True)
+    assert prompted_retrieval.perfect_precision(alone, 2) == pytest.approx(100 * (1 + 0.5) / 2)
+
+
+def test_limit_keeps_the_whole_gallery(made, toy, tmp_path):
+    (cell,) = PromptedRetrieval("one", "", (), (), ROWS[:1], 5).measure(
+        made, toy, RunContext(results=tmp_path, limit=3)
+    )
+    assert cell.n == sum(q.image < 3 for q in made.queries)
+
+
+def test_a_killed_run_goes_on_where_it_was(made, toy, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(prompted_retrieval, "CHUNK", 6)
+    calls = []
+    look = query_features.query_features
+
+    def dying(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return look(*args)
+
+    monkeypatch.setattr(prompted_retrieval, "query_features", dying)
+    with pytest.raises(KeyboardInterrupt):
+        SMALL.measure(made, toy, RunContext(results=tmp_path))
+    encoded = []
+    monkeypatch.setattr(gallery, "_encode", lambda *args: encoded.append(1))
+    again = SMALL.measure(made, toy, RunContext(results=tmp_path))
+    assert len(calls) == 5 and not encoded  # two chunks of four were kept, and the gallery
+    for one, other in zip(table, again, strict=True):
+        assert other.value == pytest.approx(one.value, abs=0.6)
+
+
+def test_what_is_kept_is_not_taken_for_something_else(made, toy, tmp_path):
+    first = PromptedRetrieval("one", "", (), (), (Row("phs", {"h_on": 2}),), 5).measure(
+        made, toy, RunContext(results=tmp_path)
+    )
+    for change in (Row("phs", {"h_on": 3}), Row("phs", {"h_on": 2, "roi": "max"}), Row("phs", {"h_on": 2}, "query-db")):
+        before = len(list((tmp_path / "kept").iterdir()))
+        PromptedRetrieval("one", "", (), (), (change,), 5).measure(made, toy, RunContext(results=tmp_path))
+        assert len(list((tmp_path / "kept").iterdir())) == before + 1
+    again = PromptedRetrieval("two", "", (), (), (Row("phs", {"h_on": 2}),), 5).measure(
+        made, toy, RunContext(results=tmp_path)
+    )
+    assert again[0].value == first[0].value and again[0].seconds == first[0].seconds
+
+
+def test_all_ways_of_pointing_run_where_there_are_masks_and_say_so_where_not(made, masked, toy, tmp_path):
+    rows = (
+        Row("cbir"),
+        *(Row(method, prompt=prompt) for method in ("mask", "phs") for prompt in ("point", "box", "segment")),
+        Row("phs", noise=40),
+        Row("phs", {"h_on": 9}),
+    )
+    rows = tuple(replace(row, options={"h_on": 2}) if row.method == "phs" and not row.options else row for row in rows)
+    small = PromptedRetrieval("ways", "", (), (), rows, 5, ("MP", "MAP"))
+    with_masks = small.measure(masked, toy, RunContext(results=tmp_path, limit=4))
+    without = small.measure(made, toy, RunContext(results=tmp_path, limit=4))
+    for cells_, run in ((with_masks, {"box", "segment", "point"}), (without, {"box"})):
+        for cell in cells_:
+            can = cell.options["prompt"] in run and cell.options.get("h_on") != 9
+            assert (cell.status, cell.value is None) == (("ok", False) if can else ("not_run", True))
+    assert {cell.metric for cell in with_masks} == {"MP@5", "MAP@5", "MP@5 minus cbir", "MAP@5 minus cbir"}
+
+
+@pytest.mark.parametrize(
+    ("by", "names"), [("objects", ["1", "2", "3", "10+"]), ("at-least", [f"{i}+" for i in range(1, 11)])]
+)
+def test_a_split_has_a_cell_for_every_number_and_one_for_all(crowded, toy, tmp_path, by, names):
+    found = PromptedRetrieval("split", "", (), (), ROWS[:3:2], 5, by=by).measure(
+        crowded, toy, RunContext(results=tmp_path)
+    )
+    plain = [cell for cell in found if cell.method == "phs" and cell.metric == "MP@5"]
+    assert [cell.options.get("objects") for cell in plain] == [None, *names]
+    (whole,) = (
+        c
+        for c in PromptedRetrieval("all", "", (), (), ROWS[:3:2][1:], 5).measure(
+            crowded, toy, RunContext(results=tmp_path)
+        )
+        if c.n
+    )
+    assert plain[0].value == whole.value
+    counts = {cell.options.get("objects"): cell.n for cell in plain}
+    assert counts[None] == len(crowded.queries)
+    if by == "objects":
+        assert sum(counts[name] for name in names) == len(crowded.queries)
+        assert counts["10+"] == 12
+    else:
+        assert counts["1+"] == len(crowded.queries) and counts["4+"] == counts["10+"] == 12
+    for cell in found:
+        assert cell.value is not None and cell.low is not None and cell.high is not None
+        assert cell.low <= cell.value <= cell.high or cell.n == 12  # one picture alone has no spread
