@@ -116,3 +116,10 @@ def test_a_second_builder_at_once_is_refused_in_one_sentence(folder, capsys):
     assert err == f"index_build: Another build is at work on {out}.\n"
     assert list(out.iterdir()) == []
     assert make(folder, out).image_count == 10
+
+
+@pytest.mark.parametrize("command", ["build", "update", "add", "remove", "verify", "gc", "publish", "pull"])
+def test_help_and_messages_name_the_command_that_was_called(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"], prog="foir index")
+    assert f"Example: foir index {command} " in capsys.readouterr().out
