@@ -116,7 +116,7 @@ def test_a_space_is_the_same_from_a_checkout_and_from_an_installed_package(root,
     deploy_space.write_files(stage, root=root)
     names = {path.name for path in stage.iterdir()}
     assert names == {"app.py", "foir", "LICENSE", "NOTICE", "requirements.txt", "README.md"}
-    assert (stage / "app.py").read_text() == deploy_space.APP
+    assert (stage / "app.py").read_text() == (deploy_space.ROOT / "app.py").read_text()
     ours = {path.relative_to(deploy_space.ROOT).as_posix() for path in (deploy_space.ROOT / "foir").rglob("*")}
     staged = {path.relative_to(stage).as_posix() for path in (stage / "foir").rglob("*")}
     assert staged == {name for name in ours if "__pycache__" not in name}

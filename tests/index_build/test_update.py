@@ -1,145 +1,41 @@
-"""Indexes that change: pictures that come and go, readers that look on, files known to be whole, and damaged ones."""
+"""Updating an index in place, and readers that are open meanwhile."""
 
 import errno
-import fcntl
-import json
 import os
-import shutil
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from foir import BadIndex, Index, Searcher, Unavailable, encoders, images
-from foir.index import Object, digest_cache, reader
-from foir.index.format import MANIFEST, manifest_digest, verify_file
+from foir import Index, Searcher, Unavailable
+from foir.index import digest_cache, reader
 from foir.search.query import Query
-from index_build import maintenance, pipeline
-from index_build.cli import main
+from index_build import maintenance
 from index_build.encoding import LoadedEncoders
 from index_build.maintenance import find_damage, gc
 from index_build.pipeline import Plan, build
-from index_build.sources import Metadata
 from index_build.sources.folder import printable_name
 from index_build.update import UpdateResult, add, remove, update
 from tests.conftest import draw, scene
+from tests.index_build.conftest import (
+    FILES,
+    NOTED,
+    A,
+    B,
+    by_name,
+    content,
+    ids,
+    left_out,
+    refused,
+    rewrite,
+    run_command,
+    tree,
+)
 
-A, B = [f"a/{i:02}.png" for i in range(1, 10, 2)], [f"b/{i:02}.png" for i in range(0, 10, 2)]
-FILES = A + B  # their places are their ids
-NOTED = ("a/03.png", "b/04.png", "b/08.png")
-COMMANDS = ("verify", "add", "remove", "update", "gc")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """ "pictures", ten in two folders, and their "index" with heads, captions and objects, shards of 4, 4 and 2."""
-    base = tmp_path_factory.mktemp("change")
-    for name in FILES:
-        (base / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
-        scene(int(Path(name).stem)).save(base / "pictures" / name)
-    disc = (10.0, 20.0, 60.0, 80.0), None, "disc", None
-    notes = {name: Metadata(f"of {name}", "drawn", "CC0-1.0", (Object(-1, *disc, name, None),)) for name in NOTED}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "SHARD_SIZE", 4)
-        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
-        build(Plan(base / "pictures", base / "index", "toy", heads=True, device="cpu", metadata=notes))
-    return base
-
-
-@pytest.fixture(autouse=True)
-def small_and_apart(tmp_path, monkeypatch):
-    """Four pictures a shard, and a record of verified files of this test only."""
-    monkeypatch.setattr(pipeline, "SHARD_SIZE", 4)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def out(made, tmp_path):
-    """A copy of the index, with its folder beside it, that a test may change."""
-    return shutil.copytree(made, tmp_path / "made") / "index"
-
-
-@pytest.fixture
-def pictures(out):
-    return out.parent / "pictures"
-
-
-@pytest.fixture(scope="module")
-def check(toy):
-    """Opens an index and finds every row of every space, and of the head cache, to be of its own file."""
-
-    @cache
-    def seen(model, data):
-        return model.finish(model.prefix(model.pixels([images.read(data).image])))
-
-    def checked(out, **models):
-        index = Index.open(out)
-        files = [out / index.manifest["root"] / item.file for item in index.items()]
-        for name, space in index.spaces.items():
-            own = [seen(models.get(name, toy), file.read_bytes()) for file in files]
-            near = np.concatenate(space.shards).astype(np.float32) @ np.stack([each.vectors[0] for each in own]).T
-            assert near.diagonal().min() > 0.999
-            assert (near - 2 * np.eye(len(near))).max() < 0.99
-            for part, stored in (("z", space.z), ("residual", space.residual)):
-                expected = np.stack([getattr(each, part)[0] for each in own])
-                assert not stored or np.allclose(np.concatenate(stored), expected, rtol=1e-2, atol=1e-2)
-        ids = [item.id for item in index.items()]
-        assert len(set(ids)) == len(ids) and max(ids) < index.manifest["next_id"]
-        stats = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        assert [(item.bytes, item.modified) for item in index.items()] == stats
-        assert list(find_damage(out)) == []
-        return index
-
-    return checked
-
-
-@pytest.fixture
-def no_encoder(monkeypatch):
-    monkeypatch.setattr(encoders, "load", lambda *args, **more: pytest.fail("an encoder is loaded"))
-
-
-def tree(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def by_name(out):
-    return {item.file: item for item in Index.open(out).items()}
-
-
-def ids(out):
-    return {file: item.id for file, item in by_name(out).items()}
-
-
-def left_out(out):
-    lines = (out / Index.open(out).manifest["rejected"]).read_text("utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
-
-
-def content(index):
-    """The bytes of each picture's vector."""
-    rows = np.concatenate(index.space().shards)
-    return {item.file: row.tobytes() for item, row in zip(index.items(), rows, strict=True)}
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
-
-
-def refused(error, word):
-    """The message is one sentence and holds the word."""
-    text = str(error.value)
-    assert text.endswith(".") and ". " not in text and "\n" not in text and str(word) in text
-
-
-# Up to date with the folder.
+pytestmark = pytest.mark.usefixtures("small_and_apart")
 
 
 def test_an_update_takes_in_new_changed_touched_renamed_and_missing_files_and_leaves_the_others(out, pictures, check):
@@ -265,7 +161,7 @@ def test_a_folder_that_cannot_be_listed_keeps_its_pictures(out, pictures, check,
 
 
 def test_whoever_updates_is_told_of_a_folder_that_cannot_be_listed(out, closed, capsys):
-    assert "left out a: The folder cannot be listed" in run(capsys, "update", out)[2]
+    assert "left out a: The folder cannot be listed" in run_command(capsys, "update", out)[2]
 
 
 def test_an_index_in_its_folder_never_holds_its_own_thumbnails(tmp_path, check):
@@ -300,9 +196,6 @@ def test_both_spaces_stay_aligned(tmp_path, toy, check, two):
         spaces = check(out, text=other).manifest["spaces"]
         assert (spaces["image"]["shards"] == spaces["text"]["shards"]) != two
         assert spaces["image"]["heads"] and not spaces["text"]["heads"]
-
-
-# Some pictures only.
 
 
 @pytest.mark.parametrize(
@@ -374,9 +267,6 @@ def test_a_portable_index_gives_pictures_up_and_takes_none(out, pictures, no_enc
         refused(error, "records no image folder")
 
 
-# Shards, and what a search finds.
-
-
 def test_many_small_changes_do_not_leave_many_shards(out, pictures, check):
     def lengths():
         space = Index.open(out).space()
@@ -439,9 +329,6 @@ def test_an_index_changed_step_by_step_holds_what_a_fresh_one_does(out, pictures
         assert np.allclose(one, two, atol=1e-3)
 
 
-# Readers.
-
-
 @pytest.mark.parametrize(
     ("room", "after"), [(reader, "read_manifest"), (reader, "verify_files"), (maintenance, "read_manifest")]
 )
@@ -490,225 +377,6 @@ def test_a_reader_sees_an_old_or_a_new_state_whenever_it_comes(out, pictures, to
     seen = [each for reader in readers for each in reader.result()]
     assert len(states) == 9 and len({digest for digest, _ in seen}) > 2
     assert all(found == states[digest] for digest, found in seen)
-
-
-# Every byte as it was published.
-
-
-def rewrite(out, change):
-    """Change a manifest and give it the digest it then needs."""
-    manifest = json.loads((out / MANIFEST).read_text())
-    change(manifest)
-    manifest["digest"] = manifest_digest(manifest)
-    (out / MANIFEST).write_text(json.dumps(manifest))
-
-
-def file_of(out, kind):
-    manifest = json.loads((out / MANIFEST).read_text())
-    space = manifest["spaces"]["image"]
-    return out / ({"manifest": MANIFEST, "vectors": space["shards"][1], "heads": space["heads"][-1]} | manifest)[kind]
-
-
-@pytest.fixture
-def full(out, pictures):
-    """An index with something in each of its files."""
-    (pictures / "bad.png").write_bytes(b"junk")
-    update(out)
-    return out
-
-
-def run(capsys, command, out):
-    more = {"add": [out.parent / "pictures" / "a" / "01.png"], "remove": ["b/00.png"]}.get(command, [])
-    status = main([command, str(out), *map(str, more), *(["--device", "cpu"] if command in ("add", "update") else [])])
-    return (status, *capsys.readouterr())
-
-
-@pytest.mark.parametrize("damage", [flip, Path.unlink])
-@pytest.mark.parametrize("kind", ["manifest", "vectors", "heads", "items", "objects", "rejected"])
-def test_verify_names_what_is_damaged_and_no_command_touches_it(full, kind, damage, capsys):
-    assert list(find_damage(full)) == []
-    damage(path := file_of(full, kind))
-    before = tree(full)
-    for command in COMMANDS:
-        status, printed, err = run(capsys, command, full)
-        assert (status, printed) == (1, "") and err.splitlines()[-1].startswith("index_build: ")
-        assert kind == "manifest" or path.name in err.splitlines()[-1]
-    assert tree(full) == before
-
-
-def test_verify_names_everything_that_is_damaged(out, capsys):
-    thumbs = [Index.open(out).thumb(item) for item in Index.open(out).items()[2:4]]
-    for wrong in (thumbs, [file_of(out, "vectors"), file_of(out, "items")]):
-        flip(wrong[0])
-        wrong[1].unlink()
-        assert len(list(find_damage(out))) == 2
-        status, printed, err = run(capsys, "verify", out)
-        lines = err.splitlines()[-2:]
-        assert (status, printed) == (1, "") and all(line.startswith("index_build: The ") for line in lines)
-        assert all(path.name in "".join(lines) for path in wrong)
-
-
-def test_verify_does_not_trust_the_record(out, tmp_path, monkeypatch):
-    monkeypatch.setattr(digest_cache, "SETTLED", -1.0)
-    Index.open(out)
-    flip(path := file_of(out, "vectors"))
-    (record,) = (tmp_path / "cache").rglob("*.json")
-    known, stat = json.loads(record.read_text()), path.stat()
-    known[path.name][1:] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-    record.write_text(json.dumps(known))
-    Index.open(out)  # which does
-    assert path.name in "".join(find_damage(out))
-
-
-OTHER = {
-    "no files": lambda manifest: manifest.pop("files"),
-    "a list": lambda manifest: manifest.update(files=[]),
-    "no digest": lambda manifest: manifest["files"].update({manifest["items"]: {}}),
-    "no name": lambda manifest: manifest["files"].update({"\0": {"sha256": ""}}),
-    "not listed": lambda manifest: manifest["files"].pop(manifest["items"]),
-}
-
-
-@pytest.mark.parametrize("case", OTHER)
-def test_verify_says_so_where_the_manifest_has_other_facts(out, case, capsys):
-    rewrite(out, OTHER[case])
-    status, printed, err = run(capsys, "verify", out)
-    assert (status, printed) == (1, "") and err.splitlines()[-1].startswith("index_build: ")
-
-
-def test_each_command_says_in_a_line_what_it_did(full, pictures, capsys):
-    scene(20).save(pictures / "new.png")
-    hint = f"python -m index_build gc {full} removes what only the old state used\n"
-    status, printed, err = run(capsys, "update", full)
-    assert (status, printed) == (0, "1 images added, 0 encoded again, 0 removed\n")
-    assert err.splitlines()[-1].startswith("left out bad.png: bad.png is not a picture")
-    scene(21).save(pictures / "a" / "01.png")
-    assert run(capsys, "add", full)[:2] == (0, "0 images added, 1 encoded again, 0 removed\n" + hint)
-    assert run(capsys, "remove", full) == (0, "0 images added, 0 encoded again, 1 removed\n" + hint, "")
-    assert run(capsys, "verify", full)[:2] == (0, "10 images, every byte as it was published\n")
-    (full / "notes.txt").write_bytes(b"mine")
-    files, (status, printed, err) = len(tree(full)), run(capsys, "gc", full)
-    assert (status, printed, err) == (0, f"{files - len(tree(full))} files removed\n", "") and len(tree(full)) < files
-    index = Index.open(full)
-    assert {name for name in tree(full) if "/" not in name} == {MANIFEST, "notes.txt", *index.manifest["files"]}
-    assert {Path(name).stem for name in tree(full / "thumbs")} == index.thumbs()
-    assert run(capsys, "gc", full) == (0, "0 files removed\n", "")
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_no_index_is_one_line_and_one_that_a_build_is_at_work_on_is_only_read(out, tmp_path, command, capsys):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "nowhere", tmp_path / "empty", tmp_path / "file"):
-        status, printed, err = run(capsys, command, path)
-        assert (status, printed, err.count("\n")) == (1, "", 1)
-        assert err.startswith("index_build: ") and str(path) in err
-    assert not (tmp_path / "nowhere").exists() and not list((tmp_path / "empty").iterdir())
-    before, held = tree(out), os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        told = run(capsys, command, out)
-        assert command == "verify" or told == (1, "", f"index_build: Another build is at work on {out}.\n")
-        assert tree(out) == before
-    finally:
-        os.close(held)
-    assert run(capsys, command, out)[0] == 0
-
-
-# What was verified on this machine already.
-
-
-@pytest.fixture
-def reads(monkeypatch):
-    """The names of the files that are read whole when an index is opened; all count as settled."""
-    names: list[str] = []
-
-    def counted(folder, name, facts):
-        names.append(name)
-        verify_file(folder, name, facts)
-
-    monkeypatch.setattr(digest_cache, "verify_file", counted)
-    monkeypatch.setattr(digest_cache, "SETTLED", -1.0)
-    return names
-
-
-def read_by(out, reads):
-    """How many of the nine files are read whole to open an index, and then to open it again."""
-    counts = []
-    for _ in range(2):
-        reads.clear()
-        Index.open(out)
-        counts.append(len(reads))
-    return counts
-
-
-def test_a_second_opening_reads_no_file_and_one_after_a_change_the_new_ones(out, pictures, reads):
-    before, old = tree(out), set(Index.open(out).manifest["files"])
-    assert set(reads) == old and read_by(out, reads) == [0, 0] and tree(out) == before
-    scene(20).save(pictures / "new.png")
-    update(out)
-    reads.clear()
-    new = Index.open(out)
-    space = new.manifest["spaces"]["image"]
-    assert {space["shards"][-1], space["heads"][-1]} < set(reads) and not set(reads) & {*space["shards"][:2]}
-    assert read_by(out, reads) == [0, 0]
-
-
-@pytest.mark.parametrize("kind", ["vectors", "heads", "items", "objects", "rejected", "digest"])
-def test_a_changed_byte_is_noticed_though_size_and_time_are_the_old_ones(full, kind, reads):
-    Index.open(full)
-    if kind == "digest":
-        rewrite(full, lambda manifest: manifest["files"][manifest["items"]].update(sha256="0" * 64))
-    else:
-        path = file_of(full, kind)
-        stat = path.stat()
-        flip(path)
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(BadIndex):
-        Index.open(full)
-
-
-def test_a_copied_index_is_read_whole_again(out, reads):
-    assert read_by(out, reads) == [9, 0]
-    copied = shutil.copytree(out, out.parent / "copied" / "index")
-    assert read_by(copied, reads) == [9, 0] and read_by(out, reads) == [0, 0]
-    shutil.rmtree(out)
-    shutil.copytree(copied, out)  # the same names, sizes and times at the same place
-    assert read_by(out, reads) == [9, 0]
-
-
-DEEP = b"[" * 100_000 + b"]" * 100_000
-
-
-@pytest.mark.parametrize(
-    "record", [b"", b"{", b"[]", b"null", b"\xff", b'{"x": 1}', DEEP, "folder", "lost", "homeless"]
-)
-def test_a_damaged_record_is_written_anew_and_where_there_can_be_none_all_is_read(
-    out, tmp_path, record, reads, monkeypatch
-):
-    Index.open(out)
-    (path,) = (tmp_path / "cache").rglob("*.json")
-    if isinstance(record, bytes):
-        path.write_bytes(record)
-    elif record == "folder":
-        path.unlink()
-        (path / "in the way").mkdir(parents=True)
-    elif record == "lost":
-        shutil.rmtree(tmp_path / "cache")
-        (tmp_path / "cache").write_bytes(b"precious")
-    else:
-        monkeypatch.delenv("XDG_CACHE_HOME")
-        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert read_by(out, reads) == [9, 0 if isinstance(record, bytes) else 9]
-
-
-@pytest.mark.parametrize("slow", [0, 100], ids=["fast", "slow"])
-def test_files_that_are_young_when_they_are_looked_at_are_not_recorded(out, reads, slow, monkeypatch):
-    monkeypatch.setattr(digest_cache, "time", SimpleNamespace(time=lambda: time.time() + slow * len(reads)))
-    monkeypatch.setattr(digest_cache, "SETTLED", 60.0)
-    for path in out.iterdir():
-        os.utime(path, (1, 1))  # the inode's own time of change stays young
-    assert read_by(out, reads) == [9, 9]
 
 
 def test_a_change_leaves_the_records_of_a_killed_build(made, out, monkeypatch):

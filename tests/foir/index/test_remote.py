@@ -80,7 +80,7 @@ def test_no_picture_and_no_folder_of_the_publisher_is_in_the_repository(made, hu
 
 def test_the_card_says_what_it_is_and_whose_pictures(made):
     text = card(Index.open(made), REPO)
-    for fact in ("6 pictures", "toy-words", "`seed-7`", "1 files were left out", "drawn here | MIT | 1", "not stated"):
+    for fact in ("6 images", "toy-words", "`seed-7`", "1 unreadable files", "drawn here | MIT | 1", "not stated"):
         assert fact in text
     assert text.startswith("---\n") and "license: other" in text and f"hf://datasets/{REPO}" in text
 
@@ -409,7 +409,7 @@ def test_a_repository_that_holds_other_files_is_left_alone(made, hub_server, cap
 
 def test_a_card_of_ones_own_stays(made, hub_server):
     publish(made, REPO)
-    assert b"6 pictures" in hub_server.files(REPO)["README.md"]
+    assert b"6 images" in hub_server.files(REPO)["README.md"]
     hub_server.add(REPO, {"README.md": b"my words"})
     publish(made, REPO)
     assert hub_server.files(REPO)["README.md"] == b"my words"
