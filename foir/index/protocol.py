@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -67,7 +67,6 @@ class IndexLike(Protocol):
         """Size of vectors and tables."""
 
 
-@runtime_checkable
 class DatabaseIndex(IndexLike, Protocol):
     """An index whose rows are in a database, which is asked for what is near a query."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -33,10 +34,9 @@ def candidates(
         filters: Fields of images and their values; rows of a file-based index are filtered later
             (`Index.excluded_mask`).
     """
-    if isinstance(index, DatabaseIndex):
-        return index.candidates(vectors, count, ids=ids, head_cache=head_cache, filters=filters)
     if not isinstance(index, Index):
-        raise TypeError(f"an index of the unknown kind {type(index).__name__}")
+        database = cast(DatabaseIndex, index)
+        return database.candidates(vectors, count, ids=ids, head_cache=head_cache, filters=filters)
     if not head_cache or len(index) <= MAX_HEAD_CACHE:
         return index
     rows = {index.row(id) for id in ids}

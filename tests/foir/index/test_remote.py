@@ -497,7 +497,7 @@ def test_a_newer_state_that_cannot_be_used_leaves_the_copy_in_use(made, hub_serv
     manifest["spaces"]["image"]["shards"] *= 2  # whole files that do not fit
     manifest["digest"] = manifest_digest(manifest)
     hub_server.add(REPO, {"manifest.json": json.dumps(manifest).encode()})
-    with pytest.warns(UserWarning, match="earlier time"):
+    with pytest.warns(UserWarning, match="existing copy"):
         assert remote.local_copy(address) == folder
     assert content(folder) == content(made)
 
@@ -520,7 +520,7 @@ def test_huge_thumbnails_are_not_unpacked_and_strange_ones_not_kept(made, hub_se
     remote.pull(REPO, tmp_path / "copy")
     assert len(list((tmp_path / "copy").glob("thumbs/*/*"))) == 6
     replaced_thumbs(hub_server, lambda rows: [*rows, {"digest": "x", "jpeg": bytes(5_000_000)}])
-    with pytest.raises(BadIndex, match="larger than thumbnails"):
+    with pytest.raises(BadIndex, match="thumbnails over"):
         remote.pull(REPO, tmp_path / "other")
 
 
