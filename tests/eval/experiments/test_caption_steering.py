@@ -1,7 +1,5 @@
 """Captions that follow the prompt are counted."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from eval.experiments import caption_steering
 from eval.experiments.caption_steering import CaptionSteering
 from eval.experiments.specs import RunContext
 from foir import Prompt, Unavailable
-from tests.conftest import scene
+from tests.conftest import scene, with_members
 from tests.eval.experiments.test_query_perturbation import value_of
 
 
@@ -29,11 +27,11 @@ def test_a_caption_that_follows_the_finger_is_counted(speaking):
     )  # fmt: skip
     assert caption_steering.category_words(data) == {"dog": 0, "cup": 1, "horse": 2}
     cells = CaptionSteering("made", "made", (), (), (0, 2)).measure(
-        data, replace(speaking, caption=caption), RunContext()
+        data, with_members(speaking, caption=caption), RunContext()
     )
     assert value_of(cells, "plain", "says") == 50 and value_of(cells, "plain", "says what is not there") == 100
     assert value_of(cells, "qpert", "says", strength=2) == 100
     assert value_of(cells, "qpert", "says what is not there minus unpointed", strength=2) == -100
     assert value_of(cells, "qpert", "CIDEr", strength=2) is not None
     with pytest.raises(Unavailable, match="writes no captions"):
-        CaptionSteering("made", "made", (), (), (0,)).measure(data, replace(speaking, caption=None), RunContext())
+        CaptionSteering("made", "made", (), (), (0,)).measure(data, with_members(speaking, caption=None), RunContext())

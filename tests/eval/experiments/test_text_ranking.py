@@ -1,14 +1,12 @@
 """Object embeddings and the matching head against slow readings."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from eval.experiments import text_ranking
 from eval.experiments.specs import Row
-from tests.conftest import scene
+from tests.conftest import scene, with_members
 from tests.eval.experiments.test_query_perturbation import ROWS
 
 
@@ -29,7 +27,7 @@ def test_the_matching_head_ranks_the_shortlist_again(captioned, speaking, monkey
         shift = 0 if pull is None else pull.strength
         return torch.tensor([len(text) + float(text.split()[-1]) * 2 + shift for text in texts]) * tokens[:, 0, 0]
 
-    judged = replace(speaking, match=match)
+    judged = with_members(speaking, match=match)
     rows = (Row("plain"), Row("qpert", {"boxes": "annotated", "strength": 2, "mode": "legacy"}))
     words = speaking.encode_texts([text for said in captioned.captions for text in said]).vectors
     plain = np.stack(
