@@ -35,7 +35,11 @@ from foir.playroom import sprites
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m foir.mini.train", description="Trains mini, the offline model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m foir.mini.train",
+        description="Train mini, the offline model.",
+        epilog="Example: %(prog)s --out /tmp/mini --work /tmp/tokens --choose",
+    )
     parser.add_argument("--out", type=Path, default=weights.FILE.parent, help="where the trained parts are written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")

@@ -1,7 +1,7 @@
 """Methods against the formulas: a literal numpy transcription, the specs' golden values, and invariants."""
 
+import json
 import math
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +21,6 @@ from foir.patches import PatchMask, rasterise
 from foir.prompts import Prompt, Stroke
 from tests.conftest import scene
 
-GOLDEN = Path(__file__).parents[4] / "shared" / "specs" / "golden_checks.py"
-
 
 def pointed(encoder, prompt=None, size=(160, 120)) -> tuple[Prompt, PatchMask]:
     prompt = (prompt or Prompt.box(30, 20, 90, 80)).fit(size)
@@ -38,7 +36,7 @@ def features(encoder, image, name, prompt=None, **options):
 
 
 def literal_last_block(encoder, block, patches, h_on, variant, extra=None, roi="sum"):
-    """PHS spec sections 3 and 4 in numpy, one head at a time."""
+    """The last block of PHS in numpy, one head at a time."""
     layer = encoder.module.encoder.layer[-1]
     weight = {name: p.detach().numpy().astype(np.float64) for name, p in layer.named_parameters()}
 
@@ -133,56 +131,55 @@ def test_foveal_adds_its_window_to_cls_rows_of_the_last_four_blocks(toy, photo):
     assert (made.vectors - plain.vectors).abs().max() > 1e-5
 
 
-# --- the specs' golden script ------------------------------------------------------------------------------------
+# --- golden values of an independent implementation in plain NumPy -------------------------------------------------
+
+GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
+REGION = (3, 4, 7, 8)  # patches of the region, counted from 1
 
 
 @pytest.fixture(scope="module")
 def golden():
-    if not GOLDEN.exists():
-        pytest.skip(f"the specs are not at {GOLDEN}")
-    return runpy.run_path(str(GOLDEN))
-
-
-def golden_encoder(g):
-    """The golden script's block as an Encoder: LN without affine, ReLU FFN, LayerScale, 4 registers, a 4 x 4 grid."""
-    w = {name: torch.from_numpy(matrix).double() for name, matrix in g["W"].items()}
-    w1, w2, bo = (torch.from_numpy(g[name]).double() for name in ("W1", "W2", "bo"))
+    """A block with LN without affine, ReLU FFN, LayerScale, 4 registers, a 4 x 4 grid; its tokens [21, 48]."""
+    rng, d = np.random.default_rng(0), 48
+    w = {name: torch.from_numpy(rng.standard_normal((d, d)) / math.sqrt(d)) for name in "qkvo"}
+    bo = torch.from_numpy(rng.standard_normal(d) * 0.1)
+    w1 = torch.from_numpy(rng.standard_normal((d, 4 * d)) / math.sqrt(d))
+    w2 = torch.from_numpy(rng.standard_normal((4 * d, d)) / math.sqrt(4 * d))
 
     def norm(x):
         return torch.nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6)
 
     layer = BlockModules(
-        heads=g["h"],
+        heads=6,
         norm1=norm,
         qkv=lambda u: (u @ w["q"], u @ w["k"], u @ w["v"]),
         out=lambda z: z @ w["o"] + bo,
         norm2=norm,
         ffn=lambda y: torch.relu(y @ w1) @ w2,
-        scale1=lambda x: g["g1"] * x,
-        scale2=lambda x: g["g2"] * x,
+        scale1=lambda x: 0.3 * x,
+        scale2=lambda x: 0.2 * x,
     )
-    return Encoder("golden", "0", lambda x: x, [layer], norm, 8, (4, 4), registers=4, dtype=torch.float64)
+    encoder = Encoder("golden", "0", lambda x: x, [layer], norm, 8, (4, 4), registers=4, dtype=torch.float64)
+    return encoder, torch.from_numpy(rng.standard_normal((21, d)))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("h_on", [1, 3, 6])
-def test_values_of_the_golden_script(golden, variant, h_on):
-    encoder = golden_encoder(golden)
+def test_golden_values_of_head_selection(golden, variant, h_on):
+    encoder, tokens = golden
     patches = np.zeros(16, bool)
-    patches[[t - 1 for t in golden["P"]]] = True  # the script counts patches from 1, as the paper does
-    columns = [4 + t for t in golden["P"]]
-    assert columns == [5 + t for t in np.flatnonzero(patches)]
+    patches[[patch - 1 for patch in REGION]] = True
     mask = PatchMask(patches.reshape(4, 4), np.ones((8, 8), bool))
     step = intervene("phs", Prompt.box(0, 0, 8, 8), mask, {"h_on": h_on, "variant": variant})
-    expected, on, _ = golden["phs"](golden["x"], golden["P"], h_on, variant)
-    made = encoder.finish(encoder.prefix(torch.from_numpy(golden["x"])[None]), [step])
-    assert list(made.gates[0].on) == on
-    assert np.abs(made.vectors[0].numpy() - expected / np.linalg.norm(expected)).max() < 1e-6
+    result = encoder.finish(encoder.prefix(tokens[None]), [step])
+    expected = GOLDEN["phs"][f"{variant}/{h_on}"]
+    assert list(result.gates[0].on) == expected["heads"]
+    assert np.abs(result.vectors[0].numpy() - expected["feature"]).max() < 1e-6
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 3), (6, 4), (16, 16)])
-def test_foveal_window_of_the_golden_script(golden, shape):
-    assert np.allclose(window(*shape), golden["fovea"](*shape), atol=1e-12)
+def test_golden_values_of_the_foveal_window(shape):
+    assert np.allclose(window(*shape), GOLDEN["foveal"]["x".join(map(str, shape))], atol=1e-11)
 
 
 # --- invariants --------------------------------------------------------------------------------------------------
