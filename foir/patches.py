@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -80,7 +81,7 @@ def check_rule(rule: str, window: int) -> None:
     """
     if rule not in RULES:
         raise BadPrompt(f"Unknown rule {rule!r}: use one of {', '.join(RULES)}.")
-    if not isinstance(window, int) or window < 1 or window % 2 == 0:
+    if not isinstance(window, Integral) or window < 1 or window % 2 == 0:
         raise BadPrompt(f"The point window must be an odd number of patches, not {window}.")
 
 

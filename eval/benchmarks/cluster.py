@@ -7,16 +7,19 @@ import signal
 import tempfile
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from foir import hub
+from foir.app.jobs import MODULE as INDEX_BUILD
 from foir.errors import Unavailable
 from foir.index import Index
-from index_build.pipeline import Plan, build
-from index_build.shards import PARTIAL
 
+pipeline: Any = import_module(f"{INDEX_BUILD}.pipeline")
+PARTIAL = import_module(f"{INDEX_BUILD}.shards").PARTIAL
 ACTOR = b"EncoderActor"  # in the name that Ray gives the process of an actor that encodes
 
 
@@ -31,14 +34,14 @@ def main() -> str:
         raise Unavailable(f"There are no photos of Flickr8k at {photos}.")
     with tempfile.TemporaryDirectory() as temporary:
         seconds = {}
-        plans = {name: Plan(photos, Path(temporary) / name, "mini", heads=True) for name in ("one", "many")}
+        plans = {name: pipeline.Plan(photos, Path(temporary) / name, "mini", heads=True) for name in ("one", "many")}
         started = time.perf_counter()
-        build(plans["one"])
+        pipeline.build(plans["one"])
         seconds["one machine"] = time.perf_counter() - started
         runs = len(Index.open(plans["one"].out).space("image").shards)
         killer = WorkerKiller(plans["many"].out, runs // 2)
         started = time.perf_counter()
-        built = build(Plan(photos, plans["many"].out, "mini", heads=True, ray="local"))
+        built = pipeline.build(pipeline.Plan(photos, plans["many"].out, "mini", heads=True, ray="local"))
         seconds["a Ray cluster on the same machine, one worker killed"] = time.perf_counter() - started
         largest, equal = compared(Index.open(plans["many"].out), Index.open(plans["one"].out))
     return "\n".join(

@@ -27,6 +27,7 @@ CLIENTS, CROWD, SECONDS = 32, 48, 60.0
 QUERIES, WARM = 1000, 200  # one after the other, and the number before the first measurement of memory
 PICTURES = 600  # of the sample gallery
 RETRY_MESSAGE = "try again"  # the error where the queue is full
+SERVE = "from foir.app.serve import main; raise SystemExit(main())"
 
 
 @dataclass
@@ -55,7 +56,7 @@ def main() -> str:
 
 @contextmanager
 def served() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run `python app.py` in a separate process until it answers: its address and the process.
+    """Run the page in a separate process until it answers: its address and the process.
 
     Raises:
         Unavailable: It did not start.
@@ -64,7 +65,7 @@ def served() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
-    address, command = f"http://127.0.0.1:{port}", [sys.executable, "app.py", "--index", str(SAMPLE)]
+    address, command = f"http://127.0.0.1:{port}", [sys.executable, "-c", SERVE, "--index", str(SAMPLE)]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:  # noqa: S603
         try:
             for _ in range(240):

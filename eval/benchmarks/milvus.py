@@ -5,18 +5,22 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from foir.app.collections import SAMPLE
+from foir.app.jobs import MODULE as INDEX_BUILD
 from foir.index import Index
 from foir.index.milvus import MilvusIndex, connect
 from foir.index.writer import write_manifest
 from foir.ranking import exact
-from index_build import milvus_store
 
 from .index import JITTER, held_out, write
+
+milvus_store: Any = import_module(f"{INDEX_BUILD}.milvus_store")
 
 ROWS, QUERIES, K = 100_000, 24, 100
 

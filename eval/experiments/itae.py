@@ -83,7 +83,6 @@ def _scores(data: ClassificationDataset, vectors: np.ndarray, unit: bool, seeds:
     return [
         clustering.clustering_scores(clustering.kmeans(vectors, len(data.class_names), seed=seed), labels)
         for seed in range(seeds)
-        for seed in range(seeds)
     ]
 
 

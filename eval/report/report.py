@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def report(folder: Path) -> Path:
     Returns:
         The Markdown file.
     """
-    cells = [cell for path in sorted((folder / "cells").glob("*.json")) for cell in read(path)]
+    cells = _latest([cell for path in sorted((folder / "cells").glob("*.json")) for cell in read(path)])
     by_experiment: dict[str, list[Cell]] = {name: [] for name in registry()}
     for cell in cells:
         by_experiment.setdefault(cell.experiment, []).append(cell)
@@ -37,6 +38,13 @@ def report(folder: Path) -> Path:
     path = folder / "report.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def _latest(cells: Sequence[Cell]) -> list[Cell]:
+    """The last cell of each measurement: a folder may hold the same one under an old and a new file name."""
+    keys = ("experiment", "dataset", "encoder", "method", "metric", "seed", "n")
+    latest = {(*(getattr(cell, key) for key in keys), json.dumps(cell.options, sort_keys=True)): cell for cell in cells}
+    return list(latest.values())
 
 
 def _section(folder: Path, name: str, cells: Sequence[Cell]) -> list[str]:

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 
 from foir.cli import caption, encoders, search
 from foir.errors import FoirError
@@ -24,17 +25,26 @@ def main(argv: Sequence[str] | None = None, prog: str = "foir") -> int:
         prog: Name of the program in help and messages.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    installed = {point.name: point for point in entry_points(group=GROUP)}
+    installed = {point.name: point for point in entry_points(group=GROUP) if _exists(point)}
     if argv and argv[0] in installed:
         status: int = installed[argv[0]].load()(argv[1:], prog=f"{prog} {argv[0]}")
         return status
-    args = _parser(prog, installed.values()).parse_args(argv)
+    is_own = bool(argv) and not argv[0].startswith("-")  # else the help lists what is installed too
+    args = _parser(prog, () if is_own else installed.values()).parse_args(argv)
     try:
         args.run(args)
     except FoirError as error:
         print(f"foir: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _exists(point: EntryPoint) -> bool:
+    """Whether the module of an entry point exists; a checkout hides those of an installation."""
+    try:
+        return find_spec(point.module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _parser(prog: str, installed: Iterable[EntryPoint]) -> argparse.ArgumentParser:

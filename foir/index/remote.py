@@ -29,7 +29,8 @@ from foir.index.reader import Index
 
 ADDRESS = re.compile(rf"hf://datasets/({hub.NAME}/{hub.NAME})(?:@({hub.NAME}))?/?", re.ASCII)
 # Keys of a published manifest that are taken over; all others are dropped.
-KEYS = ("format", "items", "objects", "rejected", "next_id")
+KEYS = ("format", "items", "objects", "rejected")
+OPTIONAL_KEYS = ("next_id",)  # missing in indexes of early versions
 SPACE_KEYS = ("encoder", "revision", "probe", "shards", "heads", "way")
 THUMB_BYTES, THUMB_PIXELS = 2 * 2**20, 4_000_000
 THUMB_SCHEMA = pa.schema([("digest", pa.string()), ("jpeg", pa.binary())])
@@ -132,7 +133,8 @@ def _own_manifest(published: Mapping[str, Any], origin: str) -> dict[str, Any]:
         str(name): {key: facts[key] for key in SPACE_KEYS if key in facts}
         for name, facts in published["spaces"].items()
     }
-    manifest = {key: published[key] for key in KEYS} | {"spaces": spaces}
+    optional = {key: published[key] for key in OPTIONAL_KEYS if key in published}
+    manifest = {key: published[key] for key in KEYS} | optional | {"spaces": spaces}
     files = {name: {"sha256": _digest(published, name)} for name in sorted(used_files(manifest))}
     return manifest | {"files": files, "root": None, "origin": origin, "changed": False}
 

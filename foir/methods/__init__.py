@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, get_type_hints
 
+import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from foir.encoders.intervention import Intervention
@@ -60,7 +61,7 @@ class Method:
             BadPrompt: It is one.
         """
         try:
-            self._adapters[name].validate_python(value)
+            self._adapters[name].validate_python(value.item() if isinstance(value, np.generic) else value)
         except ValidationError as error:
             reason = error.errors()[0]["msg"].removeprefix("Input should be ")
             raise BadPrompt(f"The option {name} of {self.name} must be {reason}, not {value!r}.") from error

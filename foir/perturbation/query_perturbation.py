@@ -191,7 +191,7 @@ def perturb_queries(
 
     Args:
         queries: After the query projection, before scores.
-        bases: From `subspaces`.
+        bases: From `key_subspaces`.
         objects: The same objects.
         strength: The paper's w.
         weight: One of `WEIGHTS`.

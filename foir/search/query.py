@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from foir import methods
@@ -100,15 +101,16 @@ class Query:
         """
         if self.mode not in MODES:
             raise BadPrompt(f"Unknown mode {self.mode!r}: use one of {', '.join(MODES)}.")
-        if not _is_number(self.k) or self.k != int(self.k) or not 1 <= self.k <= MAX_RESULTS:
+        if not _is_integer(self.k) or not 1 <= self.k <= MAX_RESULTS:
             raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {self.k}.")
-        if not _is_number(self.text_weight) or not 0 <= self.text_weight <= 1:
+        if not _is_finite(self.text_weight) or not 0 <= self.text_weight <= 1:
             raise BadPrompt(f"The weight of the text must be 0 to 1, not {self.text_weight}.")
         if self.image is None and (self.prompt is not None or self.text is None):
             raise BadPrompt("There is nothing to search for: give an image or a text.")
         check_rule(self.patch_rule, self.window)
         check_ids(self.exclude)
         self._check_method()
+        self._set("k", int(self.k))
         self._set("filters", checked_filters(self.filters))
         for name in ("text", "negative_text"):
             if (words := getattr(self, name)) is not None:
@@ -151,9 +153,13 @@ def check_ids(ids: Sequence[int]) -> None:
         BadPrompt: One is not.
     """
     for id in ids:
-        if not isinstance(id, int) or isinstance(id, bool):
+        if not _is_integer(id):
             raise BadPrompt(f"The id of an image is a whole number, not {id!r}.")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

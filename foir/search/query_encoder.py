@@ -42,7 +42,7 @@ def encode_query(encoder: Encoder, query: Query) -> QueryFeatures | None:
         return None
     if query.mode == "small":
         return encode_object_crop(encoder, query)
-    mask = patch_mask(encoder, image, query.prompt, query.patch_rule, query.window)
+    mask = _mask(encoder, image, query)
     prompt = Prompt.box(0, 0, *image.photo.size) if query.prompt is None else query.prompt
     intervention = methods.intervene(query.method_name, prompt, mask, query.options)
     features = encoder.features(image.photo.image, [intervention], image.prefix)
@@ -58,13 +58,21 @@ def encode_object_crop(encoder: Encoder, query: Query) -> QueryFeatures:
     image, prompt = query.image, query.prompt
     if image is None or prompt is None:
         raise TypeError("a query in small mode has an image and a prompt")
-    mask = patch_mask(encoder, image, prompt, query.patch_rule, query.window)
+    mask = _mask(encoder, image, query)
     if prompt.points or prompt.strokes:
         outline = Prompt(mask=image.outline(prompt, mask))
         mask = rasterise(outline, image.photo.size, encoder.grid, rule=query.patch_rule)
     crop = crop_around(image.photo.image, bounds(mask.pixels))
     features = encoder.finish(encoder.prefix(encoder.pixels([crop])))
     return QueryFeatures(features, mask, False, image.photo.notes)
+
+
+def _mask(encoder: Encoder, image: QueryImage, query: Query) -> PatchMask:
+    """The region of a query, whose prompt is fitted already."""
+    size = image.photo.size
+    if query.prompt is None:
+        return PatchMask.everything(size, encoder.grid)
+    return rasterise(query.prompt, size, encoder.grid, rule=query.patch_rule, window=query.window)
 
 
 def patch_mask(encoder: Encoder, image: QueryImage, prompt: Prompt | None, rule: str, window: int) -> PatchMask:

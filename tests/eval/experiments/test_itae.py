@@ -5,6 +5,7 @@ import pytest
 
 from eval.cli import main
 from eval.datasets.base import ClassificationDataset
+from eval.experiments import itae
 from eval.experiments.itae import Clustering
 from eval.experiments.specs import Row, RunContext
 from eval.report.results import read
@@ -35,6 +36,7 @@ def test_sinks_are_told_and_the_scores_are_those_of_slow_code():
     assert (row.options["component"], row.options["artifacts"]) == ("v", "4.69 %")
     vectors = model.finish(model.prefix(model.pixels([load() for load in data.images]))).vectors.numpy()
     slow = [clustering_scores(kmeans(vectors, 3, seed=seed), data.labels)["NMI"] for seed in range(2)]
+    assert len(itae._scores(data, vectors, True, 2)) == 2
     (plain,) = [c for c in cells if (c.method, c.metric, c.options["features"]) == ("cbir", "NMI", "unit")]
     assert plain.value == pytest.approx(100 * np.mean(slow), abs=1e-6)
     assert (plain.low, plain.high) == pytest.approx((100 * min(slow), 100 * max(slow)))

@@ -289,6 +289,15 @@ def test_only_the_keys_that_a_copy_needs_are_pulled(made, hub_server, tmp_path):
     assert content(tmp_path / "copy") == content(made)
 
 
+def test_an_index_of_an_early_version_without_a_next_id_is_pulled(made, hub_server, tmp_path):
+    publish(made, REPO)
+    manifest = json.loads(hub_server.files(REPO)["manifest.json"])
+    del manifest["next_id"]
+    hub_server.add(REPO, {"manifest.json": json.dumps(manifest | {"digest": manifest_digest(manifest)}).encode()})
+    remote.pull(REPO, tmp_path / "copy")
+    assert content(tmp_path / "copy") == content(made)
+
+
 def test_a_folder_with_other_files_is_not_pulled_into(made, hub_server, tmp_path, capsys):
     publish(made, REPO)
     home = tmp_path / "home"

@@ -3,9 +3,11 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from foir import BadPrompt, Feedback, Prompt, Query, images
+from foir.search.query_encoder import encode_query
 from foir.search.results import QueryImage
 
 BOX = Prompt.box(20, 10, 80, 70)
@@ -61,8 +63,6 @@ def test_what_makes_no_sense_is_one_sentence(image, fields, sentence):
 
 
 def test_a_foveal_window_of_no_width_is_refused(toy, image):
-    from foir.search.query_encoder import encode_query
-
     with pytest.raises(BadPrompt, match="positive"):
         encode_query(toy, Query(image, BOX, method="foveal", options={"sigma": 0}))
 
@@ -85,6 +85,17 @@ def test_there_has_to_be_something_to_search_for():
 def test_feedback_that_makes_no_sense_is_refused(judged, sentence):
     with pytest.raises(BadPrompt, match=sentence):
         Feedback(**judged)
+
+
+def test_numbers_of_numpy_are_numbers(image):
+    fields: dict[str, Any] = {
+        "k": np.int64(5), "exclude": [np.int64(3)], "window": np.int64(3), "text_weight": np.float32(0.5),
+        "options": {"h_on": np.int64(2)},
+    }  # fmt: skip
+    query = Query(image, BOX, text="a dog", **fields)
+    assert query.k == 5 and type(query.k) is int
+    with pytest.raises(BadPrompt, match="1 to 1000"):
+        Query(image, k=5.0)  # type: ignore[arg-type]
 
 
 def test_a_query_holds_what_was_understood(image):
