@@ -39,9 +39,6 @@ def run(args: argparse.Namespace) -> None:
     photo = images.read(args.image)
     model = image_text.load(args.model, revision=args.revision, device=args.device)
     tokens = model.encode_images([photo.image])
-    caption = model.caption_image(tokens, photo)
-    if prompt is None:
-        print(caption)
-        return
-    print(f"pointed\t{model.caption_image(tokens, photo, prompt, args.strength)}")
-    print(f"whole\t{caption}")
+    if prompt is not None:
+        print(f"pointed\t{model.caption_image(tokens, photo, prompt, args.strength)}")
+    print(("" if prompt is None else "whole\t") + model.caption_image(tokens, photo))

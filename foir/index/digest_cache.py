@@ -6,9 +6,7 @@ and is hashed again. The record only saves time: where it cannot be written, eve
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 from foir import hub
 from foir.index.format import verify_file
+from foir.index.local_record import file_name, read_json
 from foir.index.writer import atomic_write
 
 SETTLED = 2.0  # seconds; a file changed later could change again within one tick of the clock and look the same
@@ -31,7 +30,7 @@ def verify_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     Raises:
         BadIndex: A file is missing, damaged, or lies outside the index.
     """
-    recorded, current, started = _read(folder), {}, time.time()
+    recorded, current, started = read_json(_path, folder), {}, time.time()
     for name, facts in files.items():
         stamp = _stamp(folder, name, facts)  # before the file is read: a change while it is read shows the next time
         if stamp is None or recorded.get(name) != stamp:
@@ -43,7 +42,7 @@ def verify_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _path(folder: Path) -> Path:
-    return hub.cache_folder() / "verified" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
+    return hub.cache_folder() / "verified" / file_name(folder)
 
 
 def _stamp(folder: Path, name: str, facts: Mapping[str, Any]) -> list[Any] | None:
@@ -54,14 +53,6 @@ def _stamp(folder: Path, name: str, facts: Mapping[str, Any]) -> list[Any] | Non
     except OSError:
         return None
     return [facts["sha256"], stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-
-
-def _read(folder: Path) -> Mapping[str, Any]:
-    try:
-        stamps = json.loads(_path(folder).read_bytes())
-    except (OSError, RuntimeError, ValueError, RecursionError):  # RuntimeError: this user has no home
-        return {}
-    return stamps if isinstance(stamps, dict) else {}
 
 
 def _write(folder: Path, stamps: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,7 @@ from foir.index import writer
 
 def read(folder: Path) -> dict[str, Any]:
     """The record of an index; empty where there is none, or none that can be read."""
-    try:
-        record = json.loads(_path(folder).read_bytes())
-    except (OSError, RuntimeError, ValueError, RecursionError):  # RuntimeError: this user has no home
-        return {}
-    return record if isinstance(record, dict) else {}
+    return read_json(_path, folder)
 
 
 def write(folder: Path, record: Mapping[str, Any]) -> None:
@@ -41,4 +37,18 @@ def write(folder: Path, record: Mapping[str, Any]) -> None:
 
 def _path(folder: Path) -> Path:
     home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return home / "foir" / "indexes" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
+    return home / "foir" / "indexes" / file_name(folder)
+
+
+def file_name(folder: Path) -> str:
+    """The name of a file about an index that is kept outside it."""
+    return f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
+
+
+def read_json(path_of: Callable[[Path], Path], folder: Path) -> dict[str, Any]:
+    """The JSON object in a file about an index; empty where there is none, or none that can be read."""
+    try:
+        record = json.loads(path_of(folder).read_bytes())
+    except (OSError, RuntimeError, ValueError, RecursionError):  # RuntimeError: this user has no home
+        return {}
+    return record if isinstance(record, dict) else {}

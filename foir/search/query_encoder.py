@@ -42,7 +42,7 @@ def encode_query(encoder: Encoder, query: Query) -> QueryFeatures | None:
         return None
     if query.mode == "small":
         return encode_object_crop(encoder, query)
-    mask = _mask(encoder, image, query)
+    mask = _rasterise(encoder, image, query.prompt, query.patch_rule, query.window)
     prompt = Prompt.box(0, 0, *image.photo.size) if query.prompt is None else query.prompt
     intervention = methods.intervene(query.method_name, prompt, mask, query.options)
     features = encoder.features(image.photo.image, [intervention], image.prefix)
@@ -58,7 +58,7 @@ def encode_object_crop(encoder: Encoder, query: Query) -> QueryFeatures:
     image, prompt = query.image, query.prompt
     if image is None or prompt is None:
         raise TypeError("a query in small mode has an image and a prompt")
-    mask = _mask(encoder, image, query)
+    mask = _rasterise(encoder, image, prompt, query.patch_rule, query.window)
     if prompt.points or prompt.strokes:
         outline = Prompt(mask=image.outline(prompt, mask))
         mask = rasterise(outline, image.photo.size, encoder.grid, rule=query.patch_rule)
@@ -67,22 +67,20 @@ def encode_object_crop(encoder: Encoder, query: Query) -> QueryFeatures:
     return QueryFeatures(features, mask, False, image.photo.notes)
 
 
-def _mask(encoder: Encoder, image: QueryImage, query: Query) -> PatchMask:
-    """The region of a query, whose prompt is fitted already."""
-    size = image.photo.size
-    if query.prompt is None:
-        return PatchMask.everything(size, encoder.grid)
-    return rasterise(query.prompt, size, encoder.grid, rule=query.patch_rule, window=query.window)
-
-
 def patch_mask(encoder: Encoder, image: QueryImage, prompt: Prompt | None, rule: str, window: int) -> PatchMask:
     """The patches and pixels a prompt means on an image; the whole image for None.
 
     Raises:
         BadPrompt: The prompt does not fit the image.
     """
+    photo = image.photo
+    fitted = None if prompt is None else prompt.fit(photo.size, orientation=photo.orientation)
+    return _rasterise(encoder, image, fitted, rule, window)
+
+
+def _rasterise(encoder: Encoder, image: QueryImage, fitted: Prompt | None, rule: str, window: int) -> PatchMask:
+    """The region of a prompt that is fitted to the image; the whole image for None."""
     size = image.photo.size
-    if prompt is None:
+    if fitted is None:
         return PatchMask.everything(size, encoder.grid)
-    fitted = prompt.fit(size, orientation=image.photo.orientation)
     return rasterise(fitted, size, encoder.grid, rule=rule, window=window)
