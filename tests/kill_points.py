@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from foir.errors import BadIndex, Unavailable
-from foir.index import Index
+from foir.index import Index, local_record
+from foir.index.manifest import read_manifest
 from index_build import maintenance, pipeline, update
 from index_build.encoding import EncodedBatch, EncoderRecord
 from index_build.shards import PARTIAL
@@ -125,7 +126,7 @@ def tree(out: Path) -> dict[str, bytes]:
 def state(out: Path) -> str | None:
     """Digest of the index that a reader sees, every byte of it checked; None where there is none yet."""
     try:
-        digest = Index.open(out).manifest["digest"]
+        digest = Index.open(out).manifest.digest
     except BadIndex as error:
         if (out / "manifest.json").exists():
             raise AssertionError(f"a mixture: {error}") from error
@@ -143,6 +144,7 @@ def tried(name: str, base: Path, old: Path | None) -> int:
         shutil.rmtree(out, ignore_errors=True)
         if old is not None:
             shutil.copytree(old, out)
+            local_record.commit(out, read_manifest(out), base / "pictures")  # the old state is this machine's again
 
     work = operations(base / "pictures", out)[name]
     reset()
@@ -175,7 +177,7 @@ def tried(name: str, base: Path, old: Path | None) -> int:
 
 def main(folder: Path) -> None:
     pipeline.SHARD_SIZE = 4
-    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    os.environ |= {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
     base, old = folder / "work", folder / "old"
     pictures(base / "pictures")
     moments = {"build": tried("build", base, None)}
@@ -185,6 +187,7 @@ def main(folder: Path) -> None:
         moments[name] = tried(name, base, old)
     shutil.rmtree(base / "index")
     shutil.copytree(old, base / "index")
+    local_record.commit(base / "index", read_manifest(base / "index"), base / "pictures")
     update.update(base / "index", encoders=StandIn())  # something for gc to remove
     shutil.rmtree(old)
     shutil.copytree(base / "index", old)
