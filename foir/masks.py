@@ -21,8 +21,12 @@ def decode(counts: str, size: tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: The counts do not add up to the image.
     """
-    runs = np.array(counts.split(), int)
-    if (runs < 0).any() or runs.sum() != size[0] * size[1]:
+    pixels = size[0] * size[1]
+    try:
+        runs = np.array(counts.split(), np.int64)
+    except OverflowError as error:
+        raise ValueError("a run length beyond any image") from error
+    if ((runs < 0) | (runs > pixels)).any() or runs.sum() != pixels:
         raise ValueError(f"the run lengths do not fill {size[0]} x {size[1]} pixels")
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return flat.reshape((size[1], size[0]), order="F")

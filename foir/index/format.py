@@ -130,6 +130,11 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def has_linked_thumbs(folder: Path) -> bool:
+    """Whether the folder of thumbnails is a link: what is removed there would be removed elsewhere."""
+    return (folder / "thumbs").is_symlink()
+
+
 def _regular(path: Path) -> Path:
     """The path, if it is a file; reading a pipe would wait forever, and a device may never end."""
     if path.exists() and not path.is_file():
@@ -138,8 +143,9 @@ def _regular(path: Path) -> Path:
 
 
 def is_thumb_intact(folder: Path, expected: str) -> bool:
-    """Whether the thumbnail of this digest exists and has it."""
+    """Whether the thumbnail of this digest exists and has it. A link to some other file does not count."""
+    path = folder / thumb_name(expected)
     try:
-        return digest(folder / thumb_name(expected)) == expected
+        return not path.is_symlink() and digest(path) == expected
     except OSError:
         return False

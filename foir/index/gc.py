@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from foir.index.format import MANIFEST, OUR_THUMBS, OURS, thumb_name
+from foir.index.format import MANIFEST, OUR_THUMBS, OURS, has_linked_thumbs, thumb_name
 from foir.index.manifest import read_manifest
 from foir.index.reader import Index
 
@@ -19,7 +19,7 @@ def remove_unused(folder: Path) -> None:
     if manifest.store is not None:
         return  # only the rows in the database name the thumbnails
     thumbs = set(map(thumb_name, Index.open(folder).thumbs()))
-    for path in (folder / "thumbs").rglob("*"):
+    for path in [] if has_linked_thumbs(folder) else (folder / "thumbs").rglob("*"):
         name = path.relative_to(folder).as_posix()
         if name not in thumbs and OUR_THUMBS.fullmatch(name):
             path.unlink()

@@ -14,7 +14,8 @@ from foir.errors import BadIndex, Unavailable
 from foir.index.format import FORMAT, MANIFEST, MAX_SPACES
 
 MANIFEST_BYTES = 16 * 2**20  # a larger file is refused: its JSON would take a gigabyte of memory
-MAX_DIM = 2**16  # numbers of a vector
+MAX_NESTED = 2**18  # lists and objects in its JSON
+MIN_DIM, MAX_DIM = 8, 2**16  # numbers of a vector; with fewer, a small file would have millions of rows
 MAX_IMAGES = 2**40
 
 Text: TypeAlias = Annotated[str, StringConstraints(max_length=4096)]
@@ -52,7 +53,7 @@ class SpaceFacts(_Record):
     encoder: Text
     revision: Text
     dtype: Annotated[str, StringConstraints(pattern="^(float32|bfloat16|float16)$")] | None = None
-    reference_feature: tuple[FiniteFloat, ...] = Field(min_length=1, max_length=MAX_DIM)
+    reference_feature: tuple[FiniteFloat, ...] = Field(min_length=MIN_DIM, max_length=MAX_DIM)
     recipe: Annotated[str, StringConstraints(max_length=2**20)] = ""
     shards: tuple[Shard, ...] = ()
     heads: tuple[Heads, ...] = ()
@@ -121,7 +122,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     data, raw = _read(folder), None
     try:
-        raw = json.loads(data) if len(data) <= MANIFEST_BYTES else None
+        small = len(data) <= MANIFEST_BYTES and data.count(b"[") + data.count(b"{") <= MAX_NESTED
+        raw = json.loads(data) if small else None
         intact = isinstance(raw, dict) and raw.get("digest") == manifest_digest(raw)
     except (ValueError, RecursionError) as error:
         raise BadIndex(f"The manifest of {folder} is damaged: rebuild the index.") from error

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from foir.errors import BadIndex, FoirError, Unavailable
 from foir.index import local_record, spaces, tables
 from foir.index.digest_cache import verified_files
-from foir.index.format import BOX, ITEM_SCHEMA, is_thumb_intact, thumb_name
+from foir.index.format import BOX, ITEM_SCHEMA, has_linked_thumbs, is_thumb_intact, thumb_name
 from foir.index.manifest import Manifest, read_manifest
 from foir.index.mmap import gather
 from foir.index.probe import probe_tables
@@ -78,6 +78,8 @@ class Index:
         """Open the index that a manifest describes, whether the manifest is in place or not; see `open`."""
         if manifest.items is None:
             raise BadIndex(f"The rows of the index {folder} are kept in a database, not in files.")
+        if has_linked_thumbs(folder):
+            raise BadIndex(f"The thumbnails of {folder} are a link to another folder: remove the link.")
         try:
             with verified_files(folder, manifest) as known:
                 spaces.raise_file_limit(len(manifest.files))

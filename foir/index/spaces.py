@@ -15,6 +15,7 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
+NORM_TOLERANCE = 0.02  # of a unit vector
 SPARE_FILES = 256  # descriptors for everything but an index's maps
 
 
@@ -51,7 +52,7 @@ def read_space(folder: Path, facts: SpaceFacts) -> Space:
     cache_shapes = {(z.shape[1:], residual.shape[1:]) for z, residual in zip(space.z, space.residual, strict=True)}
     floats = {tensor.dtype.kind for tensor in (*space.shards, *space.z, *space.residual)}
     fits = (
-        bool(np.isfinite(space.reference_feature).all())  # a number may be beyond float32
+        abs(float(np.linalg.norm(space.reference_feature)) - 1) < NORM_TOLERANCE
         and all(shard.shape[1:] == space.reference_feature.shape for shard in space.shards)
         and floats <= {"f"}
         and (not heads or cache_rows == [rows, rows])

@@ -85,8 +85,9 @@ def read_objects(folder: Path, name: str | None, images: int) -> pa.Table:
         table = _with_corners(table)
     if any(table[column].null_count for column in REQUIRED_OBJECT_COLUMNS):
         raise ValueError("objects without a required value")
-    if not all(np.isfinite(table[corner].to_numpy()).all() for corner in BOX):
-        raise ValueError("a box without a number")
+    x0, y0, x1, y1 = (table[corner].to_numpy() for corner in BOX)
+    if not all(np.isfinite(corner).all() for corner in (x0, y0, x1, y1)) or (x0 > x1).any() or (y0 > y1).any():
+        raise ValueError("a box that is none")
     return table
 
 
@@ -115,7 +116,10 @@ def read_rejected(folder: Path, name: str) -> list[dict[str, str]]:
     """
     if (folder / name).stat().st_size > REJECTED_BYTES:
         raise ValueError("too long a list of files that were left out")
-    entries = [json.loads(line) for line in verified_bytes(folder, name).decode().split("\n") if line]
+    data = verified_bytes(folder, name)
+    if data.count(b"\n") > MAX_REJECTED + 1:
+        raise ValueError("too long a list of files that were left out")
+    entries = [json.loads(line) for line in data.decode().split("\n") if line]
     for entry in entries:
         if not (isinstance(entry, dict) and entry.keys() == {"file", "reason"}):
             raise ValueError("an entry that is no pair of file and reason")
@@ -141,7 +145,7 @@ def _open(folder: Path, name: str) -> pq.ParquetFile:
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         source.seek(0)
         return pq.ParquetFile(source, read_dictionary=texts)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise BadIndex(f"The table {name} of the index {folder} cannot be read: build the index again.") from error
 
 
@@ -154,7 +158,10 @@ def _read(file: pq.ParquetFile, schema: pa.Schema, text_bytes: int) -> pa.Table:
     stored = {field.name: field.type for field in file.schema_arrow}
     if any(pa.types.is_nested(kind) and (name, kind) not in _columns(schema) for name, kind in stored.items()):
         raise ValueError("a list where none belongs")
-    table = file.read([name for name in schema.names if name in stored], use_threads=False)
+    try:
+        table = file.read([name for name in schema.names if name in stored], use_threads=False)
+    except OSError as error:  # that is what pages that cannot be unpacked raise
+        raise ValueError("a table that cannot be read") from error
     table.validate(full=True)
     columns, remaining = [], text_bytes + SPARE_BYTES
     for field in schema:
@@ -182,8 +189,9 @@ def _text_bytes(column: pa.ChunkedArray, limit: int) -> int:
     """
     total = 0
     for chunk in column.chunks:
-        if (pc.max(pc.utf8_length(chunk.dictionary)).as_py() or 0) > limit:
-            raise ValueError("a text that is too long")
+        texts = chunk.dictionary
+        if (pc.max(pc.utf8_length(texts)).as_py() or 0) > limit or pc.any(pc.match_substring(texts, "\0")).as_py():
+            raise ValueError("a text that is too long, or holds a null character")
         lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
         total += pc.sum(lengths.take(chunk.indices)).as_py() or 0
     return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is no such file, or has an axis without an element.
+        ValueError: It is no such file, or a tensor does not fit into it.
     """
     with path.open("rb") as file:  # read, not mapped: a system can map a whole file around one byte
         length = _header_length(file.read(8), path.stat().st_size)
@@ -50,11 +51,11 @@ def _tensors(header: bytes, whole: np.ndarray) -> dict[str, np.ndarray]:
     first, tensors = 8 + len(header), {}
     for name, facts in facts_by_name.items():
         if name != "__metadata__":
-            start, end = facts["data_offsets"]
-            dtype = _DTYPES[facts["dtype"]]
-            if min(facts["shape"]) < 1 or start < 0:
-                raise ValueError("an axis without an element")
-            tensors[name] = whole[first + start : first + end].view(dtype).reshape(facts["shape"])
+            (start, end), shape, dtype = facts["data_offsets"], facts["shape"], np.dtype(_DTYPES[facts["dtype"]])
+            is_inside = 0 <= start < end <= len(whole) - first and (first + start) % dtype.itemsize == 0
+            if min(shape) < 1 or not is_inside or math.prod(shape) * dtype.itemsize != end - start:
+                raise ValueError("a tensor that does not fit its file")
+            tensors[name] = whole[first + start : first + end].view(dtype).reshape(shape)
     return tensors
 
 

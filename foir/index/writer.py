@@ -20,7 +20,18 @@ from safetensors.numpy import save
 
 from foir.errors import BadIndex
 from foir.index import tables
-from foir.index.format import BOX, FORMAT, ITEM_SCHEMA, MANIFEST, OBJECT_SCHEMA, damaged, digest, thumb_name
+from foir.index.format import (
+    BOX,
+    FORMAT,
+    ITEM_SCHEMA,
+    MANIFEST,
+    OBJECT_SCHEMA,
+    damaged,
+    digest,
+    has_linked_thumbs,
+    is_thumb_intact,
+    thumb_name,
+)
 from foir.index.manifest import FileFacts, Manifest, RegionFacts, SpaceFacts, signed
 from foir.index.records import Item, Object
 
@@ -47,7 +58,9 @@ def write_thumb(folder: Path, jpeg: bytes) -> str:
     """Write a thumbnail under the digest of its content, which is returned; see `sync_thumbs`."""
     digest = hashlib.sha256(jpeg).hexdigest()
     path = folder / thumb_name(digest)
-    if not path.exists() or path.read_bytes() != jpeg:
+    if has_linked_thumbs(folder) or path.parent.is_symlink():
+        raise BadIndex(f"The thumbnails of {folder} are a link to another folder: remove the link.")
+    if not is_thumb_intact(folder, digest):
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, jpeg, durable=False)
     return digest

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foir.index import Object
-from foir.index.format import MANIFEST, manifest_digest
+from foir.index.format import MANIFEST
+from foir.index.manifest import manifest_digest
 from index_build import pipeline
 from index_build.sources import Metadata
 from tests import kill_points

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from foir.index.format import BOX
+
 from .draft import Draft
 
 Attack = Callable[[Draft], None]
@@ -78,7 +80,7 @@ def _burst(rows: int, length: int, kind: str = "items", name: str = "caption") -
 def narrow(draft: Draft, rows: int) -> None:
     """As many vectors as the table has rows, of one column."""
     draft.tensors("vectors", {"vectors": np.ones((rows, 1), np.float16)})
-    draft.space.update(shards=draft.space["shards"][:1], heads=[], probe=[1.0])
+    draft.space.update(shards=draft.space["shards"][:1], heads=[], reference_feature=[1.0])
 
 
 def _many(rows: int, columns: int = 0) -> Attack:
@@ -106,12 +108,20 @@ def _objects(rows: int) -> Attack:
 
 
 def _box(*corners: float) -> Attack:
-    return _first("objects", "box", corners)
+    def change(table: pa.Table) -> pa.Table:
+        for name, corner in zip(BOX, corners, strict=True):
+            table = first(name, corner)(table)
+        return table
+
+    return lambda draft: draft.table("objects", change)
 
 
 def _boxes_as(values: Sequence[Any], kind: pa.DataType | None = None) -> Attack:
+    """Boxes as the lists of format 1."""
+
     def change(table: pa.Table) -> pa.Table:
-        return set_column(table, "box", pa.array([values] * len(table), kind or pa.list_(pa.float32())))
+        boxes = pa.array([values] * len(table), kind or pa.list_(pa.float32()))
+        return table.drop_columns(BOX).append_column("box", boxes)
 
     return lambda draft: draft.table("objects", change, store_schema=False)
 
@@ -257,8 +267,8 @@ ATTACKS: dict[str, Attack] = {
     "a mask of words": _first("objects", "mask", "one two"),
     "a name of an object of 100 MB": lambda draft: draft.table("objects", first("name", "x" * 100_000_000)),
     "a category of nothing": _first("objects", "category", ""),
-    **{f"no {name} of objects": _without("objects", name) for name in ("item", "box", "category", "name", "mask")},
-    **{f"{name} of objects is null": _first("objects", name, None) for name in ("item", "box", "category", "name")},
+    **{f"no {name} of objects": _without("objects", name) for name in ("item", "x0", "category", "name", "mask")},
+    **{f"{name} of objects is null": _first("objects", name, None) for name in ("item", "y1", "category", "name")},
     "objects as texts": _column("objects", "item", lambda rows: ["0"] * rows),
     "categories as numbers": _column("objects", "category", lambda rows: list(range(rows))),
 }  # fmt: skip
