@@ -34,7 +34,7 @@ PYTHON = "3.11"
 UNPINNED = {"torch", "torchvision"}  # the hardware of a Space brings its own
 
 
-def deploy(repo: str, *, indexes: Sequence[str] = (), private: bool = False) -> str:
+def deploy(repo: str, *, indexes: Sequence[str] = (), private: bool = True) -> str:
     """Create a Space that serves the page, or bring it up to date.
 
     Args:

@@ -89,11 +89,16 @@ def _public_item(item: Item, *, keep_paths: bool) -> Item:
         width=item.width,
         height=item.height,
         caption=item.caption,
-        source=item.source and CREDENTIALS.sub(r"\1", item.source),
+        source=_public_source(item.source),
         licence=item.licence,
         thumb=item.thumb,
         time=item.time,
     )
+
+
+def _public_source(source: str | None) -> str | None:
+    """A source without the user and password of an address."""
+    return source and CREDENTIALS.sub(r"\1", source)
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ def card(index: Index, repo: str) -> str:
         for name, space in index.spaces.items()
     )
     licences = "\n".join(
-        f"| {source or 'not stated'} | {licence or 'not stated'} | {count} |"
+        f"| {_public_source(source) or 'not stated'} | {licence or 'not stated'} | {count} |"
         for source, licence, count in index.source_counts()
     )
     return f"""---

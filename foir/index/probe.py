@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
-SMALL = 2**13  # bytes; Zstandard makes at most 2^15 times as many of them
+SMALL = 2**14  # bytes; Zstandard makes at most 2^15 times as many of them: half a gigabyte
 MEMORY = 3 * 2**30  # address space for the libraries and a page of a table
 ROW_MEMORY = 2**15  # for each image
 SECONDS = 120

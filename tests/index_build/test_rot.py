@@ -1,0 +1,123 @@
+"""Bytes that a disk lost after they were verified: never signed, never copied, and found by those who look."""
+
+import os
+
+import pytest
+from PIL import Image
+
+from foir import BadIndex, Index
+from foir.index import format as index_format
+from foir.index import writer
+from index_build import outdated, shard_rewrite
+from index_build.maintenance import find_damage
+from index_build.update import UpdateResult, add, remove, update
+from tests.conftest import scene
+from tests.index_build.conftest import file_of
+
+pytestmark = pytest.mark.usefixtures("small_and_apart")
+
+
+@pytest.fixture
+def rot(out, monkeypatch):
+    """Flips a byte of a file as a disk does: nothing that the record of verified files knows of it changes."""
+
+    def flip(path):
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+
+    def rotten(kind):
+        path = file_of(out, kind)
+        Index.open(out)
+        flip(path)
+        trusting = lambda folder, name, sha256: None  # noqa: E731 - as for a file whose stamp is the recorded one
+        monkeypatch.setattr("foir.index.digest_cache.verify_file", trusting)
+        return path
+
+    return rotten
+
+
+@pytest.mark.parametrize("kind", ["vectors", "heads"])
+def test_an_update_that_leaves_a_rotten_file_alone_does_not_sign_it(out, pictures, rot, kind):
+    path = rot(kind)
+    digest = Index.open(out).manifest.files[path.name]
+    scene(20).save(pictures / "new.png")
+    if kind == "heads":  # of the last shard, which is short and therefore copied with what comes next
+        with pytest.raises(BadIndex, match=path.name):
+            update(out)
+    else:
+        assert update(out).added == ("new.png",)
+    assert Index.open(out).manifest.files[path.name] == digest
+    assert path.name in "".join(find_damage(out))
+
+
+@pytest.mark.parametrize("kind", ["vectors", "heads"])
+def test_an_update_that_copies_a_rotten_file_is_refused_and_the_old_index_stays(out, rot, kind):
+    path = rot(kind)
+    index = Index.open(out)
+    place = index.manifest.spaces["image"].heads.index(path.name) if kind == "heads" else 1
+    before = index.manifest.digest
+    with pytest.raises(BadIndex, match=path.name):
+        remove(out, [index.item(sum(map(len, index.space().shards[:place]))).file])
+    assert Index.open(out).manifest.digest == before
+
+
+@pytest.mark.parametrize("kind", ["items", "objects"])
+def test_a_rotten_table_is_never_read(out, rot, kind):
+    path = rot(kind)
+    for change in (update, Index.open, lambda out: remove(out, ["a"])):
+        with pytest.raises(BadIndex, match=path.name):
+            change(out)
+
+
+def test_nothing_unchanged_is_hashed_or_copied_by_an_update(out, pictures, monkeypatch):
+    Index.open(out)
+    index, hashed, copied = Index.open(out), [], []
+    real_digest, real_bytes = index_format.digest, index_format.verified_bytes
+    monkeypatch.setattr(writer, "digest", lambda path: hashed.append(path.name) or real_digest(path))
+    monkeypatch.setattr(
+        shard_rewrite, "verified_bytes", lambda folder, name: copied.append(name) or real_bytes(folder, name)
+    )
+    scene(20).save(pictures / "new.png")
+    update(out)
+    new = Index.open(out).manifest
+    assert set(hashed) <= set(new.files) - set(index.manifest.files)
+    assert set(copied).isdisjoint(name for name in index.manifest.files if name in new.files)
+
+
+def test_verify_names_the_file_and_the_repair_and_the_next_reader_does_not_trust_the_record(out, pictures):
+    Index.open(out)
+    path = file_of(out, "vectors")
+    stat = path.stat()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (damage,) = find_damage(out)
+    assert path.name in damage and f"foir index build {pictures.resolve()} --out {out} --encoder toy" in damage
+    with pytest.raises(BadIndex):
+        Index.open(out)
+
+
+def test_check_notices_other_bytes_under_the_same_size_and_time_and_repairs_thumbnails(out, pictures, check):
+    path, index = pictures / "a" / "01.png", Index.open(out)
+    stat, data = path.stat(), path.read_bytes()
+    assert update(out, check=True) == UpdateResult()
+    Image.new("RGB", (160, 120), "red").save(path)
+    path.write_bytes(path.read_bytes().ljust(len(data), b"\0"))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert path.stat().st_size == stat.st_size and update(out) == UpdateResult()
+    assert update(out, check=True).reencoded == ("a/01.png",)
+    damaged = index.item(3)
+    index.thumb(damaged).write_bytes(b"rot")
+    (damage,) = find_damage(out)
+    assert f"foir index update {out} --check repairs it" in damage
+    assert update(out, check=True).reencoded == (damaged.file,)
+    check(out)
+
+
+def test_an_index_without_hashes_of_files_is_encoded_again_by_a_check(out, pictures, monkeypatch):
+    monkeypatch.setattr("index_build.decoding._content", lambda data: None)
+    scene(20).save(pictures / "new.png")
+    assert add(out, [pictures / "new.png"]).added == ("new.png",)
+    monkeypatch.undo()
+    assert update(out, check=True).reencoded == ("new.png",)
+    assert outdated.outdated(Index.open(out), Index.open(out).items(), pictures, ["new.png"], check=True) == []
