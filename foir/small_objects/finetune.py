@@ -27,6 +27,7 @@ from tqdm import tqdm
 from foir import encoders
 from foir.encoders.base import Encoder
 from foir.errors import FoirError, Unavailable
+from foir.pretrained import copy_tensors
 from foir.small_objects.crops import DetectedObject, crop_objects
 from foir.small_objects.mao import mean_vector
 from foir.small_objects.training_data import SOURCES, TrainingScene
@@ -189,7 +190,7 @@ def load_adapter(encoder: Encoder, path: Path) -> Encoder:
     Raises:
         Unavailable: The file cannot be read, or belongs to another encoder.
     """
-    from peft import set_peft_model_state_dict
+    from peft import get_peft_model_state_dict
 
     try:
         with safe_open(path, "pt") as file:
@@ -200,7 +201,7 @@ def load_adapter(encoder: Encoder, path: Path) -> Encoder:
     if (header["encoder"], header["revision"]) != (encoder.name, encoder.revision):
         raise Unavailable(f"{path} was trained on {header['encoder']} ({header['revision']}), not this {encoder.name}.")
     inject_lora(encoder, header["rank"])
-    set_peft_model_state_dict(encoder.module, state)
+    copy_tensors(get_peft_model_state_dict(encoder.module), state, f"{path} is no adapter of foir", "train it again")
     for parent, name, lora in list(_lora_layers(encoder.module)):
         lora.merge()
         setattr(parent, name, lora.get_base_layer())
