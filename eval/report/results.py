@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from foir.errors import os_errors
+
 from ..metrics.retrieval import Mean
 
 
@@ -102,9 +104,14 @@ COLUMNS = ("data set", "encoder", "method", "options", "metric", "value", "95 % 
 
 
 def write(cells: Sequence[Cell], path: Path) -> None:
-    """Write cells as a JSON list."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
+    """Write cells as a JSON list.
+
+    Raises:
+        Unavailable: The file cannot be written.
+    """
+    with os_errors(f"The results {path} cannot be written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
 
 
 def read(path: Path) -> list[Cell]:

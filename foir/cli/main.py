@@ -5,7 +5,6 @@ An entry point is a function `main(argv, prog) -> exit status`; the first line o
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
 from foir.cli import caption, encoders, search
-from foir.errors import FoirError
+from foir.terminal import Parser, run_command
 
 GROUP = "foir.commands"
 
@@ -39,12 +38,7 @@ def _run(argv: list[str], prog: str) -> int:
         return status
     is_own = bool(argv) and not argv[0].startswith("-")  # else the help lists what is installed too
     args = _parser(prog, () if is_own else installed.values()).parse_args(argv)
-    try:
-        args.run(args)
-    except FoirError as error:
-        print(f"foir: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command("foir", lambda: args.run(args))
 
 
 def _exists(point: EntryPoint) -> bool:
@@ -55,8 +49,8 @@ def _exists(point: EntryPoint) -> bool:
         return False
 
 
-def _parser(prog: str, installed: Iterable[EntryPoint]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(prog: str, installed: Iterable[EntryPoint]) -> Parser:
+    parser = Parser(
         prog=prog,
         description="Search that looks where you point.",
         epilog="Example: %(prog)s search INDEX photo.jpg --box 120,80,340,300",

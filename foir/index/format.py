@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from foir.errors import BadIndex, Unavailable
+from foir.errors import BadIndex, Unavailable, describe_os_error
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -76,7 +76,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError, IsADirectoryError) as error:
         raise BadIndex(f"The manifest of {folder} is damaged: rebuild the index.") from error
     except OSError as error:
-        raise Unavailable(f"The index {folder} cannot be read: {error.strerror or error}.") from error
+        raise Unavailable(describe_os_error(f"The index {folder} cannot be read", error)) from error
     if not intact:
         raise BadIndex(f"The manifest of {folder} is damaged: its digest does not match.")
     if manifest.get("format") != FORMAT:
@@ -116,7 +116,7 @@ def verify_file(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BadIndex(f"The index {folder} lacks its file {name}: rebuild it.") from error
     except OSError as error:
-        raise Unavailable(f"The file {name} of {folder} cannot be read: {error.strerror or error}.") from error
+        raise Unavailable(describe_os_error(f"The file {name} of {folder} cannot be read", error)) from error
     if actual != facts["sha256"]:
         raise BadIndex(f"The file {name} of the index {folder} is damaged: rebuild it.")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from foir.errors import BadIndex, FoirError, Unavailable
+from foir.errors import BadIndex, FoirError, Unavailable, describe_os_error
 from foir.index import tables
 from foir.index.digest_cache import verify_files
 from foir.index.format import ITEM_SCHEMA, is_thumb_intact, read_manifest, thumb_name, used_files
@@ -90,7 +90,7 @@ class Index:
         except FileNotFoundError as error:  # removed since it was verified
             raise BadIndex(f"The index {folder} lacks a file: rebuild it.") from error
         except OSError as error:
-            raise Unavailable(f"The index {folder} cannot be read: {error.strerror or error}.") from error
+            raise Unavailable(describe_os_error(f"The index {folder} cannot be read", error)) from error
         except _UNFIT as error:
             raise BadIndex(f"The index {folder} does not fit its own manifest: rebuild it.") from error
 
