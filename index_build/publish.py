@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foir import hub
+from foir.encoders import weight_terms
 from foir.errors import BadIndex, Unavailable
 from foir.hub import NotOnHub
 from foir.index import Index, writer
@@ -106,6 +107,7 @@ def card(index: Index, repo: str) -> str:
         f"| {source or 'not stated'} | {licence or 'not stated'} | {count} |"
         for source, licence, count in index.source_counts()
     )
+    terms = "".join(f"\n{sentence}\n" for sentence in weight_terms(space.encoder for space in index.spaces.values()))
     return f"""---
 pretty_name: {repo.split("/")[-1]}
 license: other
@@ -129,7 +131,7 @@ the reasons).
 | source | licence | images |
 |---|---|---|
 {licences}
-
+{terms}
     FOIR_INDEX=hf://datasets/{repo} python app.py
     python -m index_build pull {repo} --out INDEX
 

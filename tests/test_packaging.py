@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from foir.encoders import mini
 from tests.conftest import draw
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +118,11 @@ print(job.succeeded, job.progress().error)
 def test_the_installed_modules_are_ours_whatever_else_is_named_eval(run):
     code = "import foir.eval.cli, foir.index_build.cli, sys; print('eval' in sys.modules, 'index_build' in sys.modules)"
     assert run(code=code).split() == ["False", "False"]
+
+
+def test_the_terms_of_mini_are_the_same_words_everywhere():
+    for name in ("NOTICE", "foir/assets/mini/LICENSE"):
+        assert mini.TERMS in " ".join((ROOT / name).read_text().split())
 
 
 def test_requirements_are_the_dependencies_with_their_extras():

@@ -30,7 +30,7 @@ def test_fields_are_one_line_on_a_stream_of_any_encoding(monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
     terminal.write(1, "é", HOSTILE)
     stream.flush()
-    (line,) = stream.buffer.getvalue().decode("ascii").splitlines()  # type: ignore[attr-defined]
+    (line,) = stream.buffer.getvalue().decode("ascii").splitlines()
     assert line.startswith("1\t\\xe9\t\\x1b]0;mine")
 
 
