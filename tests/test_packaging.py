@@ -1,6 +1,7 @@
 """The wheel: built from the checkout, unpacked somewhere else, used from an empty folder."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from foir.encoders import mini
 from tests.conftest import draw
@@ -133,3 +136,17 @@ def test_requirements_are_the_dependencies_with_their_extras():
     assert required == {*project["dependencies"], *extras["eval"], *extras["train"], *extras["test"]}
     scale = {line for line in (ROOT / "requirements-scale.txt").read_text().splitlines() if line[:1] not in ("#", "-")}
     assert scale == set(extras["scale"])
+
+
+def test_the_lock_holds_every_requirement_with_hashes_and_no_address():
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"://|^ *-(?!-hash)|^[^#\n]*@", text, re.MULTILINE)  # no index, no link, no path
+    locked: dict[str, list[str]] = {}
+    for name, version, rest in re.findall(r"^([\w.-]+)==(\S+)(.*(?:\n {4}--hash=.*)*)", text, re.MULTILINE):
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", rest), name
+        locked.setdefault(canonicalize_name(name), []).append(version)
+    assert len(locked) == len(set(re.findall(r"^[\w.-]+(?===)", text, re.MULTILINE))) > 100
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    for requirement in (Requirement(line) for line in lines if line and not line.startswith("#")):
+        versions = locked.get(canonicalize_name(requirement.name), [])
+        assert versions and all(version in requirement.specifier for version in versions), requirement
