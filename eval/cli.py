@@ -90,6 +90,9 @@ def _run(args: argparse.Namespace) -> None:
     variant = [args.limit, "random" if args.random else None, "trained" if args.adapter else None]
     suffix = "".join(f"-{word}" for word in variant if word)
     cells: list[results.Cell] = []
+    results.check_writable(args.results / "cells")
+    if args.json is not None:
+        results.check_writable(args.json.parent)
     write(f"{experiment.title}.")
     for dataset in (args.dataset,) if args.dataset else experiment.datasets or (NO_DATA,):
         for encoder in (args.encoder,) if args.encoder else experiment.encoders:

@@ -60,7 +60,8 @@ def run_command(name: str, command: Callable[[], Any]) -> int:
         except FoirError as error:
             write(f"{name}: {error}", error=True)
         except BrokenPipeError:  # the reader of a pipe, such as head, has enough
-            raise
+            _discard_output()
+            return 0
         except OSError as error:
             failure = f"{error.filename or 'A file'} cannot be read or written"
             write(f"{name}: {describe_os_error(failure, error)}", error=True)
@@ -76,8 +77,13 @@ def _output_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the rest of its buffer goes
+        _discard_output()
         raise Unavailable(describe_os_error("The output cannot be written", error)) from error
+
+
+def _discard_output() -> None:
+    """Send what is left in the buffer of stdout nowhere; else the interpreter would try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Parser(argparse.ArgumentParser):

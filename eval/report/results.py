@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -101,6 +102,17 @@ class CellBuilder:
 
 ESCAPED_PIPE = r"\|"  # "foveal|phs" would end its column
 COLUMNS = ("data set", "encoder", "method", "options", "metric", "value", "95 % interval", "n")
+
+
+def check_writable(folder: Path) -> None:
+    """Create a folder for results, so that a run that could not write them fails before it measures.
+
+    Raises:
+        Unavailable: It cannot be written.
+    """
+    with os_errors(f"The results in {folder} cannot be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def write(cells: Sequence[Cell], path: Path) -> None:

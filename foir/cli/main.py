@@ -5,7 +5,6 @@ An entry point is a function `main(argv, prog) -> exit status`; the first line o
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -24,14 +23,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "foir") -> int:
         argv: The arguments; those of the process if left out.
         prog: Name of the program in help and messages.
     """
-    try:
-        return _run(sys.argv[1:] if argv is None else list(argv), prog)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def _run(argv: list[str], prog: str) -> int:
+    argv = sys.argv[1:] if argv is None else list(argv)
     installed = {point.name: point for point in entry_points(group=GROUP) if _exists(point)}
     if argv and argv[0] in installed:
         status: int = installed[argv[0]].load()(argv[1:], prog=f"{prog} {argv[0]}")

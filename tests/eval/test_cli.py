@@ -76,6 +76,16 @@ def test_an_empty_path_is_not_the_current_folder(words, capsys):
     assert capsys.readouterr().err.endswith(": it is empty: name a file or a folder\n")
 
 
+@pytest.mark.parametrize("option", ["--results", "--json"])
+def test_a_folder_that_cannot_be_written_is_known_before_anything_is_measured(option, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_bytes(b"precious")
+    monkeypatch.setattr(type(registry()["phs-table1"]), "run", lambda *args: pytest.fail("it measures"))
+    words = ["run", "phs-table1", "--results", str(tmp_path / "results"), option, str(tmp_path / "file" / "x")]
+    assert command.main(words) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("eval: The results in ") and " cannot be written: " in err and err.count("\n") == 1
+
+
 CELL = results.Cell("phs-table1", "small", "toy", "phs", {}, f"\x1b]0;mine\x07{chr(0x202E)}", 1.0)
 
 

@@ -91,3 +91,15 @@ def test_what_a_shell_expands_to_an_option_is_escaped_too(capsys):
     with pytest.raises(SystemExit):
         terminal.Parser(prog="foir").parse_args(["--\x1b]0;mine\x07"])
     assert r"unrecognized arguments: --\x1b]0;mine\x07" in capsys.readouterr().err
+
+
+def test_a_pipe_that_is_closed_early_is_no_error():
+    code = (
+        "import sys; from foir.terminal import run_command, write; "
+        "sys.exit(run_command('foir', lambda: [write('x' * 99) for _ in range(9999)]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 0)
