@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from foir.errors import FoirError, Unavailable
+from foir.errors import Unavailable
+from foir.terminal import Parser, path, run_command, write, write_lines
 
 RESULTS = Path("results")
 NO_DATA = "none"
@@ -30,18 +30,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m eval") -> int
         The exit status.
     """
     args = _parser(prog).parse_args(argv)
-    try:
-        args.run(args)
-    except FoirError as error:
-        print(f"eval: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command("eval", lambda: args.run(args))
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description="Run experiments and benchmarks.", epilog=f"Example: {prog} run coco-small"
-    )
+def _parser(prog: str) -> Parser:
+    parser = Parser(prog=prog, description="Run experiments and benchmarks.", epilog=f"Example: {prog} run coco-small")
     commands = parser.add_subparsers(required=True)
     example = "Example: %(prog)s"
     commands.add_parser("list", help="list every experiment", epilog=example).set_defaults(run=_list)
@@ -53,17 +46,17 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     run.add_argument("--dataset", help="replaces the experiment's data sets")
     run.add_argument("--limit", type=_count, metavar="N", help="only N query images, on the whole gallery")
     run.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
-    run.add_argument("--adapter", type=Path, metavar="FILE", help="fine-tuned rows from foir.small_objects.finetune")
+    run.add_argument("--adapter", type=path, metavar="FILE", help="fine-tuned rows from foir.small_objects.finetune")
     run.add_argument("--random", action="store_true", help="random weights of the true architecture")
     run.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
-    run.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="cells and caches of all runs")
-    run.add_argument("--json", type=Path, metavar="FILE", help="write the cells to this file too")
+    run.add_argument("--results", type=path, default=RESULTS, metavar="FOLDER", help="cells and caches of all runs")
+    run.add_argument("--json", type=path, metavar="FILE", help="write the cells to this file too")
     run.set_defaults(run=_run)
     report = commands.add_parser(
         "report", help="compare all results with the published values: Markdown, JSON, PNG",
         epilog=f"{example} --results results",
     )  # fmt: skip
-    report.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="the folder of `run`")
+    report.add_argument("--results", type=path, default=RESULTS, metavar="FOLDER", help="the folder of `run`")
     report.set_defaults(run=_report)
     bench = commands.add_parser("bench", help="run one benchmark", epilog=f"{example} reprompt")
     bench.add_argument("name", choices=BENCHMARKS)
@@ -82,7 +75,7 @@ def _list(args: argparse.Namespace) -> None:
     from .experiments import registry
 
     for experiment in registry().values():
-        print(f"{experiment.name}\t{experiment.title}")
+        write(experiment.name, experiment.title)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -97,15 +90,18 @@ def _run(args: argparse.Namespace) -> None:
     variant = [args.limit, "random" if args.random else None, "trained" if args.adapter else None]
     suffix = "".join(f"-{word}" for word in variant if word)
     cells: list[results.Cell] = []
-    print(f"{experiment.title}.")
+    results.check_writable(args.results / "cells")
+    if args.json is not None:
+        results.check_writable(args.json.parent)
+    write(f"{experiment.title}.")
     for dataset in (args.dataset,) if args.dataset else experiment.datasets or (NO_DATA,):
         for encoder in (args.encoder,) if args.encoder else experiment.encoders:
             measured = experiment.run(dataset, encoder, context)
             stem = file_stem(experiment.name, dataset, encoder)
             results.write(measured, args.results / "cells" / f"{stem}{suffix}.json")
             cells += measured
-    print()
-    print(results.table(cells))
+    write()
+    write_lines(results.table(cells))
     if args.json is not None:
         results.write(cells, args.json)
 
@@ -113,9 +109,9 @@ def _run(args: argparse.Namespace) -> None:
 def _report(args: argparse.Namespace) -> None:
     from .report.report import report
 
-    print(f"{report(args.results)} written")
+    write(f"{report(args.results)} written")
 
 
 def _bench(args: argparse.Namespace) -> None:
     module, function = BENCHMARKS[args.name]
-    print(getattr(importlib.import_module(f".benchmarks.{module}", __package__), function)())
+    write_lines(getattr(importlib.import_module(f".benchmarks.{module}", __package__), function)())

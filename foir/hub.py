@@ -16,7 +16,7 @@ from typing import Any
 
 import tenacity
 
-from foir.errors import Unavailable
+from foir.errors import Unavailable, describe_os_error, is_disk_error
 
 
 class NotOnHub(Unavailable):
@@ -278,6 +278,8 @@ def hub_errors(what: str, failing: str = "cannot be fetched") -> Iterator[None]:
     except errors.HFValidationError as error:
         raise Unavailable(f"{what} {failing}: that is no name of a repository (owner/name).") from error
     except Exception as error:
+        if isinstance(error, OSError) and is_disk_error(error):
+            raise Unavailable(describe_os_error(f"{what} {failing}", error)) from error
         # The httpx package differs between versions of the client; what is no JSON did not come from the Hub.
         if not isinstance(error, OSError | json.JSONDecodeError) and not type(error).__module__.startswith("httpx"):
             raise

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foir.errors import BadIndex, FoirError
+from foir.errors import BadIndex
+from foir.terminal import Parser, not_empty, path, run_command, write, write_lines
 
 if TYPE_CHECKING:
     from .update import UpdateResult
@@ -28,18 +28,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m index_build")
     """
     args = _parser(prog).parse_args(argv)
     try:
-        args.run(args)
-    except FoirError as error:
-        print(f"index_build: {error}", file=sys.stderr)
-        return 1
+        return run_command("index_build", lambda: args.run(args))
     except KeyboardInterrupt:
-        print("\nindex_build: stopped; the same command resumes after the last finished shard.", file=sys.stderr)
+        write(error=True)
+        write("index_build: stopped; the same command resumes after the last finished shard.", error=True)
         return 130
-    return 0
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Build, update, check and publish indexes.")
+def _parser(prog: str) -> Parser:
+    parser = Parser(prog=prog, description="Build, update, check and publish indexes.")
     parser.set_defaults(prog=prog)
     commands = parser.add_subparsers(required=True)
 
@@ -50,11 +47,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
     _add_build(add("build", _build, "Index images. Run it again to resume a killed build.", "~/Pictures --out INDEX"))
     command = add("update", _update, "Index what was added to, changed in or removed from the folder.", "INDEX")
-    _add_index(command).add_argument("--root", metavar="FOLDER", type=Path, help="of an index that was moved here")
+    _add_index(command).add_argument("--root", metavar="FOLDER", type=path, help="of an index that was moved here")
     command.add_argument("--check", action="store_true", help="read every file, whatever its size and time say")
     _add_device(command)
     command = add("add", _add, "Index some images of the folder.", "INDEX ~/Pictures/new")
-    _add_index(command).add_argument("paths", metavar="FILE", type=Path, nargs="+", help="images or folders of them")
+    _add_index(command).add_argument("paths", metavar="FILE", type=path, nargs="+", help="images or folders of them")
     _add_device(command)
     text = "Remove images from the index. The files themselves stay."
     command = add("remove", _remove, text, "INDEX holidays/IMG_1234.jpg")
@@ -67,23 +64,23 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     command.add_argument("--keep-paths", action="store_true", help="publish the names of the image files too")
     command = add("pull", _pull, "Fetch an index from the Hub, or bring a copy up to date.", "USER/NAME --out INDEX")
     command.add_argument("repo", metavar="REPO", help="USER/NAME, or hf://datasets/USER/NAME[@COMMIT]")
-    command.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder for the copy")
+    command.add_argument("--out", metavar="INDEX", type=path, required=True, help="folder for the copy")
     command.add_argument("--revision", help="commit, tag or branch; the newest commit if left out")
     command = add("deploy-space", _deploy_space, "Serve the page as a Space of the Hub.", "--repo USER/NAME")
     _add_repo(command)
     address = "hf://datasets/USER/NAME[@COMMIT]; the sample if left out"
-    command.add_argument("--index", metavar="INDEX", nargs="+", default=[], help=address)
+    command.add_argument("--index", metavar="INDEX", nargs="+", type=not_empty, default=[], help=address)
     command = add("bench", _bench, "Compare a whole build with the encoder alone.", "~/Pictures --limit 500")
-    command.add_argument("folder", metavar="FOLDER", type=Path)
+    command.add_argument("folder", metavar="FOLDER", type=path)
     command.add_argument("--encoder", default="mini")
     command.add_argument("--limit", type=int, help="take only so many of the images")
     command = add("playroom", _playroom, "Compose the sample gallery and index it (in a checkout).", "--out INDEX")
-    command.add_argument("--out", metavar="INDEX", type=Path, default=PLAYROOM)
+    command.add_argument("--out", metavar="INDEX", type=path, default=PLAYROOM)
     text = "Write the sprite sheets of the playroom (in a checkout)."
     command = add("sprites", _sprites, text, "package/assets emoji-test.txt")
-    command.add_argument("package", metavar="PACKAGE", type=Path, help="WebP files of @lobehub/fluent-emoji-3d")
-    command.add_argument("emoji_test", metavar="EMOJI_TEST", type=Path, help="Unicode's emoji-test.txt")
-    command.add_argument("--out", metavar="FOLDER", type=Path, default=PLAYROOM / "sprites")
+    command.add_argument("package", metavar="PACKAGE", type=path, help="WebP files of @lobehub/fluent-emoji-3d")
+    command.add_argument("emoji_test", metavar="EMOJI_TEST", type=path, help="Unicode's emoji-test.txt")
+    command.add_argument("--out", metavar="FOLDER", type=path, default=PLAYROOM / "sprites")
     return parser
 
 
@@ -92,8 +89,8 @@ def _add_build(command: argparse.ArgumentParser) -> None:
         "a folder, hf://datasets/USER/NAME of a known data set, or a pattern of image files or of parquet tables, "
         "also on remote storage (s3://bucket/**/*.jpg)"
     )
-    command.add_argument("source", metavar="SOURCE", help=source)
-    command.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder to write the index to")
+    command.add_argument("source", metavar="SOURCE", type=not_empty, help=source)
+    command.add_argument("--out", metavar="INDEX", type=path, required=True, help="folder to write the index to")
     command.add_argument("--encoder", default="mini", help="mini (default), dinov2-base-reg, clip-large, ...")
     command.add_argument("--text", metavar="NAME", help="model for text queries; mini has its own")
     command.add_argument(
@@ -107,7 +104,7 @@ def _add_build(command: argparse.ArgumentParser) -> None:
 
 
 def _add_index(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    command.add_argument("index", metavar="INDEX", type=Path)
+    command.add_argument("index", metavar="INDEX", type=path)
     return command
 
 
@@ -130,7 +127,7 @@ def _build(args: argparse.Namespace) -> None:
     options = {name: getattr(args, name) for name in names}
     result = build(Plan(open_source(args.source, args.out), args.out, **options))
     _report_rejected(result.rejected)
-    print(f"{result.image_count} images indexed, {len(result.rejected)} left out, {result.resumed} shards resumed")
+    write(f"{result.image_count} images indexed, {len(result.rejected)} left out, {result.resumed} shards resumed")
 
 
 def _update(args: argparse.Namespace) -> None:
@@ -153,14 +150,14 @@ def _remove(args: argparse.Namespace) -> None:
 
 def _report_update(args: argparse.Namespace, result: UpdateResult) -> None:
     _report_rejected(result.rejected)
-    print(f"{len(result.added)} images added, {len(result.reencoded)} encoded again, {len(result.removed)} removed")
+    write(f"{len(result.added)} images added, {len(result.reencoded)} encoded again, {len(result.removed)} removed")
     if result.reencoded or result.removed:
-        print(f"{args.prog} gc {args.index} removes what only the old state used")
+        write(f"{args.prog} gc {args.index} removes what only the old state used")
 
 
 def _report_rejected(rejected: Sequence[dict[str, str]]) -> None:
     for entry in rejected:
-        print(f"left out {entry['file']}: {entry['reason']}", file=sys.stderr)
+        write(f"left out {entry['file']}: {entry['reason']}", error=True)
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -169,49 +166,51 @@ def _verify(args: argparse.Namespace) -> None:
     from .maintenance import find_damage
 
     damage = find_damage(args.index)
+    for sentence in damage[:-1]:
+        write(f"index_build: {sentence}", error=True)
     if damage:
-        raise BadIndex("\nindex_build: ".join(damage))
-    print(f"{len(open_index(args.index))} images, every byte as it was published")
+        raise BadIndex(damage[-1])
+    write(f"{len(open_index(args.index))} images, every byte as it was published")
 
 
 def _gc(args: argparse.Namespace) -> None:
     from .maintenance import gc
 
-    print(f"{gc(args.index)} files removed")
+    write(f"{gc(args.index)} files removed")
 
 
 def _publish(args: argparse.Namespace) -> None:
     from .publish import publish
 
-    print(publish(args.index, args.repo, private=args.private, keep_paths=args.keep_paths))
+    write(publish(args.index, args.repo, private=args.private, keep_paths=args.keep_paths))
 
 
 def _pull(args: argparse.Namespace) -> None:
     from foir.index import remote
 
     repo, revision = remote.parse_address(args.repo) if args.repo.startswith("hf:") else (args.repo, None)
-    print(remote.pull(repo, args.out, args.revision or revision))
+    write(remote.pull(repo, args.out, args.revision or revision))
 
 
 def _deploy_space(args: argparse.Namespace) -> None:
     from .deploy_space import deploy
 
-    print(deploy(args.repo, indexes=args.index, private=args.private))
+    write(deploy(args.repo, indexes=args.index, private=args.private))
 
 
 def _bench(args: argparse.Namespace) -> None:
     from . import benchmark
 
-    print(benchmark.run(args.folder, encoder=args.encoder, limit=args.limit))
+    write_lines(benchmark.run(args.folder, encoder=args.encoder, limit=args.limit))
 
 
 def _playroom(args: argparse.Namespace) -> None:
     from .playroom import build_gallery
 
-    print(f"{build_gallery(args.out).image_count} scenes indexed")
+    write(f"{build_gallery(args.out).image_count} scenes indexed")
 
 
 def _sprites(args: argparse.Namespace) -> None:
     from .sprites import write_sprites
 
-    print(f"{write_sprites(args.package, args.emoji_test, args.out)} sprites")
+    write(f"{write_sprites(args.package, args.emoji_test, args.out)} sprites")

@@ -107,6 +107,7 @@ def card(encoder_names: Sequence[str]) -> str:
         encoder_names: Encoders whose weights are fetched when the Space is built, not at the first visit.
     """
     weights = {encoders.encoder_spec(name).weights for name in encoder_names}
+    terms = " ".join(encoders.weight_terms([*encoder_names, "mini"]))  # its weights are part of the package
     repos = sorted(repo for repo in weights if hub.REPOSITORY.fullmatch(repo))
     preload = "".join(f"- {repo}\n" for repo in repos)
     return f"""---
@@ -118,10 +119,12 @@ sdk: gradio
 sdk_version: {version("gradio")}
 python_version: "{PYTHON}"
 app_file: app.py
-license: apache-2.0
+license: other
 short_description: Search that looks where you point
 {"preload_from_hub:" + chr(10) + preload if preload else ""}---
 
 Open a busy image and point at an object in it. The results show that object, and the scene around it still counts.
 Uploaded images stay in the memory of this Space for an hour at most and are shown to nobody else.
+
+The code is licensed under Apache-2.0; NOTICE lists what it contains. {terms}
 """

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foir import hub
+from foir.encoders import weight_terms
 from foir.errors import BadIndex, Unavailable
 from foir.hub import NotOnHub
 from foir.index import Index, Item, writer
@@ -141,6 +142,7 @@ def card(index: Index, repo: str) -> str:
         f"| {_public_source(source) or 'not stated'} | {licence or 'not stated'} | {count} |"
         for source, licence, count in index.source_counts()
     )
+    terms = "".join(f"\n{sentence}\n" for sentence in weight_terms(space.encoder for space in index.spaces.values()))
     return f"""---
 pretty_name: {repo.split("/")[-1]}
 license: other
@@ -163,7 +165,7 @@ thumbnails, not the images themselves. {len(index.rejected())} unreadable files 
 | source | licence | images |
 |---|---|---|
 {licences}
-
+{terms}
     FOIR_INDEX=hf://datasets/{repo} python app.py
     python -m index_build pull {repo} --out INDEX
 

@@ -1,6 +1,7 @@
 """The structure of the product code, counted: sizes, layers, circles, what an import loads."""
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -13,7 +14,7 @@ FILES = sorted(
     [ROOT / "app.py", *(path for room in ("foir", "eval", "index_build") for path in (ROOT / room).rglob("*.py"))]
 )
 MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 300, 60, 8
-MAX_CODE = 14_600  # lines without docstrings, comments and blanks: see the closing note of [trust]
+MAX_CODE = 16_000  # lines without docstrings, comments and blanks; 12,500 was the goal before [trust]
 MIN_DOCSTRING_SHARE = 0.180  # of docstring and code lines: before the house was rebuilt
 # Bottom up; a module imports its own layer and those below. The longest prefix of a module's name decides.
 LAYERS = (
@@ -148,3 +149,9 @@ def test_storage_and_registries_load_no_torch():
 def test_the_readme_is_short():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 160 and len(text.split()) <= 1300
+
+
+def test_only_one_module_writes_to_the_terminal():
+    """It escapes what it writes; progress bars hold no names."""
+    writers = [module(path) for path in FILES if re.search(r"sys\.std(out|err)\.write|\bprint\(", path.read_text())]
+    assert writers == ["foir.mini.training.trainer"]  # numbers only

@@ -1,6 +1,7 @@
 """The wheel: built from the checkout, unpacked somewhere else, used from an empty folder."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from foir.encoders import mini
 from tests.conftest import draw
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +123,11 @@ def test_the_installed_modules_are_ours_whatever_else_is_named_eval(run):
     assert run(code=code).split() == ["False", "False"]
 
 
+def test_the_terms_of_mini_are_the_same_words_everywhere():
+    for name in ("NOTICE", "foir/assets/mini/LICENSE"):
+        assert mini.TERMS in " ".join((ROOT / name).read_text().split())
+
+
 def test_requirements_are_the_dependencies_with_their_extras():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
@@ -127,3 +136,17 @@ def test_requirements_are_the_dependencies_with_their_extras():
     assert required == {*project["dependencies"], *extras["eval"], *extras["train"], *extras["test"]}
     scale = {line for line in (ROOT / "requirements-scale.txt").read_text().splitlines() if line[:1] not in ("#", "-")}
     assert scale == set(extras["scale"])
+
+
+def test_the_lock_holds_every_requirement_with_hashes_and_no_address():
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"://|^ *-(?!-hash)|^[^#\n]*@", text, re.MULTILINE)  # no index, no link, no path
+    locked: dict[str, list[str]] = {}
+    for name, version, rest in re.findall(r"^([\w.-]+)==(\S+)(.*(?:\n {4}--hash=.*)*)", text, re.MULTILINE):
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", rest), name
+        locked.setdefault(canonicalize_name(name), []).append(version)
+    assert len(locked) == len(set(re.findall(r"^[\w.-]+(?===)", text, re.MULTILINE))) > 100
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    for requirement in (Requirement(line) for line in lines if line and not line.startswith("#")):
+        versions = locked.get(canonicalize_name(requirement.name), [])
+        assert versions and all(version in requirement.specifier for version in versions), requirement

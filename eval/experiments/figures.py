@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from foir.encoders.base import Encoder, Features
-from foir.errors import Unavailable
+from foir.errors import Unavailable, os_errors
 from foir.methods import intervene
 from foir.patches import PatchMask
 from foir.search import explain
+from foir.terminal import write
 
 from ..datasets.base import Dataset, Query
 from ..metrics.ranking import rank
@@ -44,9 +44,11 @@ class Figure(ExperimentSpec):
         It shows the first suitable queries of the data set, or the first `limit` of them.
         """
         path = context.results / f"{file_stem(self.name, data.name, encoder.name)}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        FIGURES[self.figure](data, encoder, context).save(path)
-        tqdm.write(f"{path} drawn")
+        figure = FIGURES[self.figure](data, encoder, context)
+        with os_errors(f"The figure {path} cannot be written"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.save(path)
+        write(f"{path} drawn")
         return []
 
 

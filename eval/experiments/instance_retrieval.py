@@ -23,6 +23,7 @@ from foir.small_objects import detect, finetune
 from foir.small_objects.crops import DetectedObject
 from foir.small_objects.detect import Detector
 from foir.small_objects.embed import embed_images
+from foir.terminal import write
 
 from ..datasets.base import InstanceDataset, InstanceQuery, Scene
 from ..metrics.retrieval import Mean, image_mean
@@ -119,7 +120,7 @@ class InstanceRetrieval(ExperimentSpec):
         try:
             return self.load_detector(encoder, context), rows
         except Unavailable as error:
-            tqdm.write(f"{error} Rows of detected boxes are not run.")
+            write(f"{error} Rows of detected boxes are not run.")
             return None, [row for row in rows if row.options.get("boxes") != "detected"]
 
 

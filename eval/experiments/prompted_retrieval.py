@@ -15,6 +15,7 @@ from tqdm import tqdm
 from foir.encoders.base import Encoder
 from foir.index import Space
 from foir.ranking.shortlist import Shortlist, is_worthwhile
+from foir.terminal import write
 
 from ..datasets.base import Dataset, Query
 from ..metrics.ranking import rank
@@ -58,7 +59,7 @@ class PromptedRetrieval(ExperimentSpec):
     def measure(self, data: Dataset, encoder: Encoder, context: RunContext) -> list[Cell]:
         """See `ExperimentSpec`."""
         best = perfect_precision(data, self.k)
-        tqdm.write(f"{data.name}: {len(data.gallery)} images, perfect ranking MP@{self.k} = {best:.1f} %.")
+        write(f"{data.name}: {len(data.gallery)} images, perfect ranking MP@{self.k} = {best:.1f} %.")
         queries = sorted(select_queries(data, context.limit), key=lambda numbered: numbered[1].image)
         rows = [row for row in self.rows if _can_run(row, encoder, [query for _, query in queries])]
         values = _query_values(self, data, encoder, context.cache, rows, queries)

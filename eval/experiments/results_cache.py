@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+
+from foir.errors import os_errors
+from foir.index.writer import atomic_write
 
 FORMAT = 1  # to be raised when the meaning of the arrays changes
 
@@ -37,9 +40,9 @@ class ResultsCache:
         except (OSError, ValueError, EOFError, KeyError, BadZipFile):  # missing, or cut short by a full disk
             pass
         arrays = compute()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        with partial.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        partial.replace(path)
+        with os_errors(f"The results {path} cannot be written"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            buffer = io.BytesIO()
+            np.savez(buffer, **arrays)  # type: ignore[arg-type]
+            atomic_write(path, buffer.getvalue(), durable=False)
         return arrays

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from foir.errors import os_errors
+
 from ..experiments import registry
 from ..experiments.prompted_retrieval import PromptedRetrieval
 from .results import Cell, format_options, format_value, markdown_table, read, write
@@ -36,7 +38,8 @@ def report(folder: Path) -> Path:
             lines += _section(folder, name, measured)
     write(cells, folder / "report.json")
     path = folder / "report.md"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with os_errors(f"The report {path} cannot be written"):
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -56,7 +59,8 @@ def _section(folder: Path, name: str, cells: Sequence[Cell]) -> list[str]:
     if isinstance(experiment, PromptedRetrieval):
         lines += _unmeasured(experiment, cells)
     if sum(cell.value is not None for cell in cells) > 1:
-        _chart(name, cells, folder / f"{name}.png")
+        with os_errors(f"The chart {folder / name}.png cannot be written"):
+            _chart(name, cells, folder / f"{name}.png")
         lines += [f"![{name}]({name}.png)", ""]
     return lines
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from foir.errors import os_errors
 
 from ..metrics.retrieval import Mean
 
@@ -101,10 +104,26 @@ ESCAPED_PIPE = r"\|"  # "foveal|phs" would end its column
 COLUMNS = ("data set", "encoder", "method", "options", "metric", "value", "95 % interval", "n")
 
 
+def check_writable(folder: Path) -> None:
+    """Create a folder for results, so that a run that could not write them fails before it measures.
+
+    Raises:
+        Unavailable: It cannot be written.
+    """
+    with os_errors(f"The results in {folder} cannot be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
 def write(cells: Sequence[Cell], path: Path) -> None:
-    """Write cells as a JSON list."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
+    """Write cells as a JSON list.
+
+    Raises:
+        Unavailable: The file cannot be written.
+    """
+    with os_errors(f"The results {path} cannot be written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
 
 
 def read(path: Path) -> list[Cell]:

@@ -63,7 +63,8 @@ def _about(index: IndexLike) -> str:
     line = f"{len(index):,} images, {_format_bytes(index.bytes)}, encoded by {encoder} ({licence})."
     known = [(source, licence) for source, licence, _ in index.source_counts() if source or licence][:MAX_SOURCES]
     sources = "; ".join(f"{source or 'unknown source'} ({licence or 'no licence stated'})" for source, licence in known)
-    return f"{line} Source: {sources}." if known else line
+    terms = encoders.weight_terms(each.encoder for each in index.spaces.values())
+    return " ".join([line, *([f"Source: {sources}."] if known else []), *terms])
 
 
 def _format_bytes(count: float) -> str:

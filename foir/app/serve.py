@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foir.errors import FoirError
+from foir.terminal import Parser, not_empty, run_command
 
 if TYPE_CHECKING:
     from foir.app.collections import Collections
@@ -26,27 +25,26 @@ def main(argv: Sequence[str] | None = None, prog: str = "python app.py") -> int:
         The exit status.
     """
     args = _parser(prog).parse_args(argv)
+    return run_command("foir", lambda: _serve(args))
+
+
+def _serve(args: argparse.Namespace) -> None:
     from foir.app.server import launch
 
+    collections = _collections(args.indexes + args.index, args.captions)
+    blocks = launch(collections)
     try:
-        collections = _collections(args.indexes + args.index, args.captions)
-        blocks = launch(collections)
-        try:
-            for _, key in collections.choices():  # the page is up while models load; one that cannot load ends it
-                collections.controller(key).searcher  # noqa: B018
-            blocks.block_thread()
-        finally:
-            blocks.close()
-            if collections.job is not None:
-                collections.job.stop()
-    except FoirError as error:
-        sys.stderr.write(f"foir: {error}\n")
-        return 1
-    return 0
+        for _, key in collections.choices():  # the page is up while models load; one that cannot load ends it
+            collections.controller(key).searcher  # noqa: B018
+        blocks.block_thread()
+    finally:
+        blocks.close()
+        if collections.job is not None:
+            collections.job.stop()
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(prog: str) -> Parser:
+    parser = Parser(
         prog=prog,
         description="Serve the page in a browser, with an API for programs.",
         epilog="Example: %(prog)s indexes/photos --captions blip2-captions",
@@ -54,11 +52,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "indexes",
         nargs="*",
+        type=not_empty,
         default=[],
         metavar="INDEX",
         help="folder of an index, or hf://datasets/USER/NAME (default: FOIR_INDEX, else the sample)",
     )
-    parser.add_argument("--index", nargs="+", default=[], metavar="INDEX", help="the same as INDEX")
+    parser.add_argument("--index", nargs="+", type=not_empty, default=[], metavar="INDEX", help="the same as INDEX")
     parser.add_argument("--captions", metavar="MODEL", help="captioning model, such as blip2-captions or coca")
     return parser
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from foir.cli.prompt_options import add_prompt_options, read_prompt
 from foir.errors import BadPrompt
+from foir.terminal import path, write
 
 
 def add_command(commands: Any) -> None:
@@ -17,7 +17,7 @@ def add_command(commands: Any) -> None:
         help="describe an image, or what you point at, in one sentence",
         epilog="Example: %(prog)s photo.jpg --box 120,80,340,300 --strength 4",
     )
-    parser.add_argument("image", metavar="IMAGE", type=Path)
+    parser.add_argument("image", metavar="IMAGE", type=path)
     add_prompt_options(parser)
     parser.add_argument("--strength", metavar="S", type=float, help="how far the sentence is steered; 0: not at all")
     parser.add_argument("--model", default="mini", help="mini (default), blip2-captions or coca")
@@ -40,5 +40,6 @@ def run(args: argparse.Namespace) -> None:
     model = image_text.load(args.model, revision=args.revision, device=args.device)
     tokens = model.encode_images([photo.image])
     if prompt is not None:
-        print(f"pointed\t{model.caption_image(tokens, photo, prompt, args.strength)}")
-    print(("" if prompt is None else "whole\t") + model.caption_image(tokens, photo))
+        write("pointed", model.caption_image(tokens, photo, prompt, args.strength))
+    plain = model.caption_image(tokens, photo)
+    write(*([plain] if prompt is None else ["whole", plain]))

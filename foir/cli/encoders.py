@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from foir.terminal import write
+
 COLUMNS = ("name", "dim", "heads", "blocks", "licence", "weights")
 
 
@@ -20,6 +22,6 @@ def run(args: argparse.Namespace) -> None:
     """Print one encoder a line, columns separated by tabs; 0 stands for what only the checkpoint knows."""
     from foir.encoders import encoder_specs
 
-    print("\t".join(COLUMNS))
+    write(*COLUMNS)
     for spec in encoder_specs().values():
-        print("\t".join(str(getattr(spec, column)) for column in COLUMNS))
+        write(*(getattr(spec, column) for column in COLUMNS))

@@ -5,15 +5,13 @@ An entry point is a function `main(argv, prog) -> exit status`; the first line o
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
 from foir.cli import caption, encoders, search
-from foir.errors import FoirError
+from foir.terminal import Parser, run_command
 
 GROUP = "foir.commands"
 
@@ -25,26 +23,14 @@ def main(argv: Sequence[str] | None = None, prog: str = "foir") -> int:
         argv: The arguments; those of the process if left out.
         prog: Name of the program in help and messages.
     """
-    try:
-        return _run(sys.argv[1:] if argv is None else list(argv), prog)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def _run(argv: list[str], prog: str) -> int:
+    argv = sys.argv[1:] if argv is None else list(argv)
     installed = {point.name: point for point in entry_points(group=GROUP) if _exists(point)}
     if argv and argv[0] in installed:
         status: int = installed[argv[0]].load()(argv[1:], prog=f"{prog} {argv[0]}")
         return status
     is_own = bool(argv) and not argv[0].startswith("-")  # else the help lists what is installed too
     args = _parser(prog, () if is_own else installed.values()).parse_args(argv)
-    try:
-        args.run(args)
-    except FoirError as error:
-        print(f"foir: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command("foir", lambda: args.run(args))
 
 
 def _exists(point: EntryPoint) -> bool:
@@ -55,8 +41,8 @@ def _exists(point: EntryPoint) -> bool:
         return False
 
 
-def _parser(prog: str, installed: Iterable[EntryPoint]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(prog: str, installed: Iterable[EntryPoint]) -> Parser:
+    parser = Parser(
         prog=prog,
         description="Search that looks where you point.",
         epilog="Example: %(prog)s search INDEX photo.jpg --box 120,80,340,300",

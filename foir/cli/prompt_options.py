@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from foir.terminal import path
 
 if TYPE_CHECKING:
     from foir.prompts import Prompt
@@ -15,7 +16,7 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `read_prompt` reads."""
     parser.add_argument("--box", metavar="X0,Y0,X1,Y1", type=_numbers(4), action="append", default=[], help="pixels")
     parser.add_argument("--point", metavar="X,Y", type=_numbers(2), action="append", default=[], help="pixels")
-    parser.add_argument("--mask", metavar="FILE", type=Path, help="image that is opaque or bright where the object is")
+    parser.add_argument("--mask", metavar="FILE", type=path, help="image that is opaque or bright where the object is")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
 
 

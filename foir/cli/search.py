@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foir.cli.prompt_options import add_prompt_options, read_prompt
-from foir.errors import BadPrompt
+from foir.errors import BadPrompt, os_errors
+from foir.terminal import not_empty, path, write
 
 if TYPE_CHECKING:
     from foir import QueryImage, Searcher, SearchResults
 
-ESCAPES = {ord("\t"): r"\t", ord("\n"): r"\n", ord("\r"): r"\r"}
 EXPLAINED = 5  # results beside the query in an --explain image
 
 
@@ -25,8 +24,8 @@ def add_command(commands: Any) -> None:
         help="find the images of an index that hold what you point at",
         epilog='Example: %(prog)s indexes/mine photo.jpg --box 120,80,340,300 --text "in the snow" --text-weight 0.4',
     )
-    parser.add_argument("index", metavar="INDEX", help="folder of an index, or hf://datasets/USER/NAME")
-    parser.add_argument("image", metavar="IMAGE", type=Path, nargs="?", help="the image to point at")
+    parser.add_argument("index", metavar="INDEX", type=not_empty, help="folder of an index, or hf://datasets/USER/NAME")
+    parser.add_argument("image", metavar="IMAGE", type=path, nargs="?", help="the image to point at")
     add_prompt_options(parser)
     parser.add_argument("--text", metavar="WORDS", help="what the results show, alone or beside what is pointed at")
     parser.add_argument("--negative-text", metavar="WORDS", help="what the results do not show")
@@ -37,7 +36,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--heads", metavar="N", type=int, help="number of heads that phs keeps (5); -1: all but one")
     parser.add_argument("--mode", default="query", help="query, query-db (index built with --heads), small (--objects)")
     parser.add_argument("--k", type=int, default=20, help="number of results (20)")
-    parser.add_argument("--explain", metavar="OUT.png", type=Path, help="write an image of where the search looked")
+    parser.add_argument("--explain", metavar="OUT.png", type=path, help="write an image of where the search looked")
     parser.set_defaults(run=run)
 
 
@@ -69,9 +68,9 @@ def run(args: argparse.Namespace) -> None:
     )
     results = searcher.search(query)
     for note in results.notes:
-        print(f"foir: {note}", file=sys.stderr)
+        write(f"foir: {note}", error=True)
     for rank, (item, score) in enumerate(zip(results.items, results.scores, strict=True), 1):
-        print(f"{rank}\t{score:.4f}\t{item.id}\t{item.file.translate(ESCAPES)}")
+        write(rank, f"{score:.4f}", item.id, item.file)
     if args.explain is not None and image is not None:
         _explain(searcher, image, results, args.explain)
 
@@ -98,6 +97,7 @@ def _explain(searcher: Searcher, image: QueryImage, results: SearchResults, out:
         heat = explain.result_heat(encoder, region, encoder.patch_features(result.prefix)[0].cpu().numpy())
         panels.append(explain.overlay(result.photo.image, heat))
     try:
-        explain.side_by_side(panels).save(out)
-    except (OSError, ValueError) as error:
+        with os_errors(f"The image {out} cannot be written"):
+            explain.side_by_side(panels).save(out)
+    except ValueError as error:
         raise BadPrompt(f"The image {out} cannot be written: {error}.") from error

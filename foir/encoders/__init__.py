@@ -1,7 +1,7 @@
 """Image encoders by name. Importing this package imports no torch; only `load` does."""
 
 from foir.encoders.devices import check_dtype, has_zerogpu, resolve_device
-from foir.encoders.registry import EncoderSpec, encoder_spec, encoder_specs, load, register_encoder
+from foir.encoders.registry import EncoderSpec, encoder_spec, encoder_specs, load, register_encoder, weight_terms
 
 __all__ = [
     "EncoderSpec",
@@ -12,4 +12,5 @@ __all__ = [
     "load",
     "register_encoder",
     "resolve_device",
+    "weight_terms",
 ]

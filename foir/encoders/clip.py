@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from foir.encoders.block import BlockModules
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+TEXT_SIDE = ("text_model.*", "text_projection.weight", "logit_scale")  # of the same checkpoint
 # name: repository, width, heads, blocks, patch, width of the joint space
 TOWERS = {
     "clip-base": ("openai/clip-vit-base-patch16", 768, 12, 12, 16, 512),
@@ -24,11 +25,13 @@ def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     from foir import hub
+    from foir.pretrained import load_pretrained
 
     tower = name.removesuffix("-projected")
     if pretrained:
         folder, commit = hub.download_weights(spec.weights, revision)
-        return wrap(CLIPVisionModelWithProjection.from_pretrained(folder), name, commit, projected=name != tower)
+        model = load_pretrained(CLIPVisionModelWithProjection, folder, ignored=TEXT_SIDE)
+        return wrap(model, name, commit, projected=name != tower)
     _, dim, heads, blocks, patch, joint = TOWERS[tower]
     config = CLIPVisionConfig(
         hidden_size=dim,

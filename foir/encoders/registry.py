@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,7 @@ class EncoderSpec:
         heads: Attention heads of a block; 0 likewise.
         blocks: Number of blocks; 0 likewise.
         promptable: Whether prompts can steer it; else it serves to measure MaO.
+        terms: What has to be known, beside the licence, before its weights are used; a sentence or nothing.
     """
 
     name: str
@@ -42,6 +43,7 @@ class EncoderSpec:
     heads: int = 0
     blocks: int = 0
     promptable: bool = True
+    terms: str = ""
 
 
 _registry: dict[str, EncoderSpec] = {}
@@ -79,6 +81,12 @@ def encoder_spec(name: str) -> EncoderSpec:
         known = ", ".join(n + "..." if n.endswith(":") else n for n in encoder_specs())
         raise Unavailable(f"There is no encoder {name!r}; foir knows {known}.")
     return spec
+
+
+def weight_terms(names: Iterable[str]) -> list[str]:
+    """The terms of those of the named encoders that have some; see `EncoderSpec`."""
+    specs = encoder_specs()
+    return [specs[name].terms for name in dict.fromkeys(names) if name in specs and specs[name].terms]
 
 
 def load(

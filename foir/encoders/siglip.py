@@ -9,6 +9,8 @@ from foir.encoders.registry import EncoderSpec, register_encoder
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
+TEXT_SIDE = ("text_model.*", "logit_scale", "logit_bias")  # of the same checkpoint
+
 
 @register_encoder(
     "siglip-base", weights="google/siglip-base-patch16-384", licence="Apache-2.0", dim=768, heads=12, blocks=12,
@@ -20,10 +22,11 @@ def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) 
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
     from foir import hub
+    from foir.pretrained import load_pretrained
 
     if pretrained:
         folder, commit = hub.download_weights(spec.weights, revision)
-        return wrap(SiglipVisionModel.from_pretrained(folder), name, commit)
+        return wrap(load_pretrained(SiglipVisionModel, folder, ignored=TEXT_SIDE), name, commit)
     config = SiglipVisionConfig(
         hidden_size=spec.dim,
         intermediate_size=4 * spec.dim,

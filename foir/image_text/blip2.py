@@ -21,6 +21,7 @@ from foir.image_text.base import ImageTextModel, TextFeatures, preprocess_batch,
 from foir.image_text.registry import register_model
 from foir.perturbation.query_perturbation import Perturbation
 from foir.perturbation.views import PerturbedQueries, replace_modules, site_transform, split_heads
+from foir.pretrained import load_pretrained
 
 RETRIEVAL_REPO, CAPTION_REPO = "Salesforce/blip2-itm-vit-g-coco", "Salesforce/blip2-opt-2.7b-coco"
 MAX_TOKENS = 35  # of a text, as in the paper
@@ -187,5 +188,5 @@ def _load(model_class: Any, repo: str, revision: str | None, device: str, dtype:
     from transformers import AutoTokenizer
 
     folder, commit = hub.download_weights(repo, revision)
-    model = model_class.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device)
+    model = load_pretrained(model_class, folder, dtype=getattr(torch, dtype)).to(device)
     return commit, model, AutoTokenizer.from_pretrained(folder)

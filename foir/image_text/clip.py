@@ -14,6 +14,9 @@ from foir.encoders.base import Encoder, Prefix
 from foir.image_text.base import ImageTextModel, TextFeatures, tokenize
 from foir.image_text.registry import register_model
 from foir.perturbation.query_perturbation import Perturbation
+from foir.pretrained import load_pretrained
+
+IMAGE_SIDE = ("vision_model.*", "visual_projection.weight", "logit_scale")  # of the same checkpoint
 
 
 class EncoderModel(ImageTextModel):
@@ -62,4 +65,5 @@ def build(encoder: Encoder) -> ImageTextModel:
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
     folder, _ = hub.download_weights(encoders.encoder_spec(encoder.name).weights, encoder.revision)
-    return Clip(encoder, CLIPTextModelWithProjection.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder))
+    model = load_pretrained(CLIPTextModelWithProjection, folder, ignored=IMAGE_SIDE)
+    return Clip(encoder, model, CLIPTokenizer.from_pretrained(folder))

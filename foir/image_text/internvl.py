@@ -21,9 +21,11 @@ from foir.image_text.base import ImageTextModel, TextFeatures, preprocess_batch,
 from foir.image_text.registry import register_model
 from foir.perturbation import views
 from foir.perturbation.query_perturbation import Perturbation
+from foir.pretrained import load_pretrained
 
 REPOSITORY = "OpenGVLab/InternVL-14B-224px"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FREQUENCIES = ("*rotary_emb.inv_freq",)  # computed, saved by some versions of the library
 PROMPT, MAX_TOKENS = "summarize:", 80  # prefix of every text in training, and length of a text
 
 
@@ -97,7 +99,8 @@ def build(name: str, revision: str | None, device: str, dtype: str, pretrained: 
     from transformers import AutoModel, AutoTokenizer
 
     folder, commit = hub.download_weights(REPOSITORY, revision, code=True)
-    model = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype=getattr(torch, dtype)).to(device)
+    options = {"optional": FREQUENCIES, "ignored": FREQUENCIES, "dtype": getattr(torch, dtype)}
+    model = load_pretrained(AutoModel, folder, trust_remote_code=True, **options).to(device)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True, use_fast=False, add_eos_token=True)
     tokenizer.pad_token_id = 0  # encode_text takes every other id for a word
     return InternVL(model, tokenizer, commit)

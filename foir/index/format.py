@@ -19,7 +19,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from foir.errors import BadIndex, Unavailable
+from foir.errors import BadIndex, Unavailable, describe_os_error
 
 FORMAT: Final = 2
 MANIFEST = "manifest.json"
@@ -117,7 +117,7 @@ def damaged(folder: Path, name: str) -> BadIndex:
 def _unreadable(folder: Path, name: str, error: OSError) -> BadIndex | Unavailable:
     if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
         return BadIndex(f"The index {folder} lacks its file {name}: build it again, or pull it again.")
-    return Unavailable(f"The file {name} of {folder} cannot be read: {error.strerror or error}.")
+    return Unavailable(describe_os_error(f"The file {name} of {folder} cannot be read", error))
 
 
 def digest(path: Path) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from foir.errors import BadIndex, Unavailable
+from foir.errors import BadIndex, Unavailable, os_errors
 
 try:
     import fcntl
@@ -34,25 +34,20 @@ def exclusive_lock(folder: Path, *, create: bool = False, wait: bool = False) ->
         BadIndex: The folder does not exist.
         Unavailable: Another writer holds the lock, or the folder cannot be written.
     """
-    try:
+    with os_errors(f"The index {folder} cannot be written"):
         if create:
             folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(f"The index {folder} cannot be written: {error.strerror or error}.") from error
-    if not folder.is_dir():
-        raise BadIndex(f"There is no index at {folder}.")
-    try:
+        if not folder.is_dir():
+            raise BadIndex(f"There is no index at {folder}.")
         with _flock(folder, wait) if fcntl is not None else _lock_file(folder, wait):
             yield
-    except OSError as error:
-        raise Unavailable(f"The index {folder} cannot be written: {error.strerror or error}.") from error
 
 
 @contextmanager
 def _flock(folder: Path, wait: bool) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
+    except FileNotFoundError:
         raise BadIndex(f"There is no index at {folder}.") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError, model_validator
 
-from foir.errors import BadIndex, Unavailable
+from foir.errors import BadIndex, Unavailable, describe_os_error
 from foir.index.format import FORMAT, MANIFEST, MAX_SPACES
 
 MANIFEST_BYTES = 16 * 2**20  # a larger file is refused: its JSON would take a gigabyte of memory
@@ -148,7 +148,7 @@ def _read(folder: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         raise BadIndex(f"There is no index at {folder}: it holds no {MANIFEST}.") from None
     except OSError as error:
-        raise Unavailable(f"The index {folder} cannot be read: {error.strerror or error}.") from error
+        raise Unavailable(describe_os_error(f"The index {folder} cannot be read", error)) from error
 
 
 def _upgraded(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from foir.errors import BadIndex, FoirError, Unavailable
+from foir.errors import BadIndex, FoirError, Unavailable, describe_os_error
 from foir.index import local_record, spaces, tables
 from foir.index.digest_cache import verified_files
 from foir.index.format import BOX, ITEM_SCHEMA, has_linked_thumbs, is_thumb_intact, thumb_name
@@ -99,7 +99,7 @@ class Index:
         except FileNotFoundError as error:  # removed since it was verified
             raise BadIndex(f"The index {folder} lacks a file: rebuild it.") from error
         except OSError as error:
-            raise Unavailable(f"The index {folder} cannot be read: {error.strerror or error}.") from error
+            raise Unavailable(describe_os_error(f"The index {folder} cannot be read", error)) from error
         except _UNFIT as error:
             raise BadIndex(f"The index {folder} does not fit its own manifest: rebuild it.") from error
 

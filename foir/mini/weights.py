@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -26,10 +25,12 @@ from foir.encoders.base import Encoder
 from foir.errors import Unavailable
 from foir.mini import backbone, text_encoder
 from foir.mini.text_encoder import TextHead
+from foir.pretrained import copy_tensors
 
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "towers.safetensors"
 FROZEN, ADAPTED, RANK = 8, 2, 16  # unchanged blocks, blocks after them with low-rank updates, rank of the updates
 LORA_SUFFIXES = (".down.weight", ".up.weight")
+REMEDY = "restore it, or run python -m foir.mini.train"
 HEADS, DIM = 12, 384  # heads of the last block, width of the joint space
 
 
@@ -113,10 +114,7 @@ def load_image_tower(file: Path = FILE) -> tuple[ImageTower, str]:
     """
     tensors, revision = _read(file, "image.")
     tower = ImageTower()
-    parameters = tower.trained_parameters()
-    with _check_format(file), torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+    copy_tensors(tower.trained_parameters(), tensors, f"{file} is not of this foir", REMEDY)
     tower.merge_lora()
     return tower, revision
 
@@ -129,8 +127,7 @@ def load_text_head(file: Path = FILE) -> TextHead:
     """
     tensors, _ = _read(file, "text.")
     head = TextHead(DIM)
-    with _check_format(file):
-        head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    copy_tensors(head.state_dict(), tensors, f"{file} is not of this foir", REMEDY)
     return head.eval().requires_grad_(False)
 
 
@@ -151,11 +148,3 @@ def _read(file: Path, prefix: str) -> tuple[dict[str, Tensor], str]:
             return {name.removeprefix(prefix): opened.get_tensor(name) for name in names}, revision
     except (OSError, SafetensorError) as error:
         raise Unavailable(f"The trained part {file} of mini is missing or damaged: restore it.") from error
-
-
-@contextmanager
-def _check_format(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (KeyError, RuntimeError) as error:
-        raise Unavailable(f"{file} is not of this foir: restore it, or run python -m foir.mini.train.") from error

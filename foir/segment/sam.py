@@ -16,6 +16,7 @@ from torch import Tensor
 from foir import hub
 from foir.errors import Unavailable
 from foir.patches import PatchMask
+from foir.pretrained import copy_tensors, load_pretrained
 from foir.prompts import Box, Prompt, bounds
 from foir.segment.outline import Outline, click_points
 
@@ -152,7 +153,7 @@ def load(weights: str, device: str) -> Sam:
     from transformers import SamImageProcessor, SamModel
 
     folder, commit = hub.download_weights(weights)
-    model: Any = SamModel.from_pretrained(folder)
+    model = load_pretrained(SamModel, folder)
     return TransformersSam(model.to(device), SamImageProcessor.from_pretrained(folder), f"{weights}@{commit}")
 
 
@@ -162,9 +163,12 @@ def _load_checkpoint(path: Path, device: str) -> Sam:
     variant = next((variant for variant in VARIANTS if variant in path.name), None)
     if variant is None:
         raise Unavailable(f"The name of {path} does not say which SAM it is: {', '.join(VARIANTS)}.")
+    failure, model = f"{path} is not a checkpoint of SAM {variant}", sam_model_registry[variant]()
     try:
-        model = sam_model_registry[variant]()
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # a damaged pickle fails in a dozen ways
-        raise Unavailable(f"{path} is not a checkpoint of SAM {variant}.") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        copy_tensors(model.state_dict(), state, failure, "set FOIR_SAM to one")
+    except Unavailable:
+        raise
+    except Exception as error:  # a damaged pickle fails in a dozen ways, another one holds no tensors
+        raise Unavailable(f"{failure}: set FOIR_SAM to one.") from error
     return CheckpointSam(model.to(device), path.stem)

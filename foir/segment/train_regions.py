@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,12 @@ from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from foir import encoders
+from foir.errors import os_errors
 from foir.playroom import compose
 from foir.segment.merge_tree import merge_regions
 from foir.segment.patch_features import PatchFeatures, patch_features
 from foir.segment.regions import RULES_FILE, LogisticRule
+from foir.terminal import Parser, path, run_command, write
 
 SCENES, FIRST_SEED = 120, 900_000  # seeds that nothing else trains on
 BACKGROUND, FOREGROUND = 0.1, 0.6  # object coverage of a patch: below is background, above is foreground
@@ -31,13 +31,17 @@ _Sample = tuple[PatchFeatures, np.ndarray, np.ndarray]  # features, object cover
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train both rules and write them."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__, epilog="Example: %(prog)s --scenes 120")
-    parser.add_argument("--out", type=Path, default=RULES_FILE)
+    parser = Parser(prog=COMMAND, description=__doc__, epilog="Example: %(prog)s --scenes 120")
+    parser.add_argument("--out", type=path, default=RULES_FILE)
     parser.add_argument("--scenes", type=int, default=SCENES)
     args = parser.parse_args(argv)
-    args.out.write_text(json.dumps(train_rules(args.scenes)) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{args.out} written\n")
-    return 0
+    return run_command(COMMAND, lambda: _run(args.out, args.scenes))
+
+
+def _run(out: Path, scenes: int) -> None:
+    with os_errors(f"{out} cannot be written"):
+        out.write_text(json.dumps(train_rules(scenes)) + "\n", encoding="utf-8")
+    write(f"{out} written")
 
 
 def train_rules(scenes: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torchvision.ops import nms
 
 from foir import hub, segment
 from foir.encoders.base import Encoder
+from foir.pretrained import load_pretrained
 from foir.segment.regions import RegionProposer
 from foir.small_objects.crops import DetectedObject
 
@@ -98,6 +99,6 @@ def load(encoder: Encoder) -> Detector:
     from transformers import Owlv2ForObjectDetection, Owlv2ImageProcessor
 
     folder, commit = hub.download_weights(OWL)
-    model: Any = Owlv2ForObjectDetection.from_pretrained(folder)
+    model = load_pretrained(Owlv2ForObjectDetection, folder)
     sam = segment.load_sam(encoder.device)
     return OwlDetector(model.to(encoder.device), Owlv2ImageProcessor.from_pretrained(folder), sam, revision=commit)

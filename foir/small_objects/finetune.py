@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +25,12 @@ from tqdm import tqdm
 
 from foir import encoders
 from foir.encoders.base import Encoder
-from foir.errors import FoirError, Unavailable
+from foir.errors import Unavailable, os_errors
+from foir.pretrained import copy_tensors
 from foir.small_objects.crops import DetectedObject, crop_objects
 from foir.small_objects.mao import mean_vector
 from foir.small_objects.training_data import SOURCES, TrainingScene
+from foir.terminal import Parser, path, run_command, write
 
 RANK, ALPHA, DROPOUT = 256, 32, 0.1
 LEARNING_RATE, MIN_RATE, DECAY, DECAYS = 5e-5, 1e-6, 0.93, 50  # peak and lowest rate; factor, and its uses in a run
@@ -41,35 +42,33 @@ TARGETS = ("q_proj", "k_proj", "v_proj")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m foir.small_objects.finetune",
         description="Fine-tune a backbone for small objects (Stage A of MaO).",
         epilog="Example: %(prog)s --encoder mini --data playroom --out adapter.safetensors",
     )
     parser.add_argument("--encoder", default="mini")
     parser.add_argument("--data", choices=sorted(SOURCES), default="playroom")
-    parser.add_argument("--out", type=Path, required=True, help="safetensors file of the adapter")
+    parser.add_argument("--out", type=path, required=True, help="safetensors file of the adapter")
     parser.add_argument("--scenes", type=_positive_int, help="use only this many of the training scenes")
     parser.add_argument("--batch", type=_positive_int, default=128)
     parser.add_argument("--rank", type=_positive_int, default=RANK)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
-    try:
+    return run_command("foir", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    with os_errors(f"{args.out} cannot be written"):
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.open("ab").close()  # fails before the training, not after it
-        available, read = SOURCES[args.data]()
-        count = available if args.scenes is None else min(args.scenes, available)
-        encoder = encoders.load(args.encoder, device=args.device)
-        losses = train(encoder, read, count, batch=args.batch, rank=args.rank)
+    available, read = SOURCES[args.data]()
+    count = available if args.scenes is None else min(args.scenes, available)
+    encoder = encoders.load(args.encoder, device=args.device)
+    losses = train(encoder, read, count, batch=args.batch, rank=args.rank)
+    with os_errors(f"{args.out} cannot be written"):
         save_adapter(encoder, args.out, {"data": args.data, "scenes": count, "batch": args.batch, "rank": args.rank})
-    except OSError as error:
-        sys.stderr.write(f"foir: {args.out} cannot be written: {error.strerror}.\n")
-        return 1
-    except FoirError as error:
-        sys.stderr.write(f"foir: {error}\n")
-        return 1
-    sys.stdout.write(f"{args.out} written; loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last\n")
-    return 0
+    write(f"{args.out} written; loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last")
 
 
 def _positive_int(text: str) -> int:
@@ -189,7 +188,7 @@ def load_adapter(encoder: Encoder, path: Path) -> Encoder:
     Raises:
         Unavailable: The file cannot be read, or belongs to another encoder.
     """
-    from peft import set_peft_model_state_dict
+    from peft import get_peft_model_state_dict
 
     try:
         with safe_open(path, "pt") as file:
@@ -200,7 +199,7 @@ def load_adapter(encoder: Encoder, path: Path) -> Encoder:
     if (header["encoder"], header["revision"]) != (encoder.name, encoder.revision):
         raise Unavailable(f"{path} was trained on {header['encoder']} ({header['revision']}), not this {encoder.name}.")
     inject_lora(encoder, header["rank"])
-    set_peft_model_state_dict(encoder.module, state)
+    copy_tensors(get_peft_model_state_dict(encoder.module), state, f"{path} is no adapter of foir", "train it again")
     for parent, name, lora in list(_lora_layers(encoder.module)):
         lora.merge()
         setattr(parent, name, lora.get_base_layer())

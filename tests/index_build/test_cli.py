@@ -3,14 +3,21 @@
 import errno
 import fcntl
 import os
+from pathlib import Path
 
 import pytest
 
 from foir import BadIndex, Index
+from foir.cli.main import main as search
 from foir.index import writer
 from index_build.cli import main
+from index_build.maintenance import find_damage
+from index_build.publish import publish
+from tests import standin_hub
 from tests.conftest import scene
 from tests.index_build.conftest import interrupt, make
+
+hub_server = standin_hub.hub
 
 
 def run(capsys, *argv):
@@ -86,7 +93,8 @@ def test_a_full_disk_is_one_sentence_and_the_next_build_finishes(folder, four_a_
         patch.setattr(writer, "write_vectors", write)
         status, printed, err = run(capsys, folder, "--out", out)
     assert (status, printed) == (1, "")
-    assert err.splitlines()[-1] == f"index_build: The index {out} cannot be written: No space left on device."
+    sentence = f"The index {out} cannot be written, since the disk is full: free some space, then run it again."
+    assert err.splitlines()[-1] == f"index_build: {sentence}"
     assert make(folder, out).resumed == 2
 
 
@@ -123,3 +131,99 @@ def test_help_and_messages_name_the_command_that_was_called(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"], prog="foir index")
     assert f"Example: foir index {command} " in capsys.readouterr().out
+
+
+HOSTILE = "\x1b]0;mine\x07\r\n\u202e.png"
+
+
+def test_names_of_files_reach_no_terminal_as_they_are(folder, capfd):
+    out = folder.parent / "index"
+    scene(11).save(folder / f"good{HOSTILE}")
+    (folder / f"bad{HOSTILE}").write_bytes(b"junk")
+    assert main(["build", str(folder), "--out", str(out), "--encoder", "toy", "--device", "cpu"]) == 0
+    assert main(["remove", str(out), f"absent{HOSTILE}"]) == 1
+    assert main(["add", str(out), str(folder / f"bad{HOSTILE}"), "--device", "cpu"]) == 0
+    assert main(["verify", str(out)]) == 0
+    assert search(["search", str(out), str(folder / f"good{HOSTILE}"), "--device", "cpu"]) == 0
+    assert search(["search", str(out), str(folder / f"bad{HOSTILE}"), "--device", "cpu"]) == 1
+    printed, err = capfd.readouterr()
+    progress = err.replace("\r", "\n")  # of the progress bars
+    assert not any(sign in printed + progress for sign in ("\x1b", "\x07", "\r", "\u202e"))
+    assert r"left out bad\x1b]0;mine\x07\r\n\u202e.png: " in err
+    assert r"good\x1b]0;mine\x07\r\n\u202e.png" in printed
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["build", "", "--out", "x"],
+        ["build", "x", "--out", ""],
+        ["update", ""],
+        ["add", "", "x"],
+        ["add", "x", ""],
+        ["remove", "", "x"],
+        ["verify", ""],
+        ["gc", ""],
+        ["publish", "", "--repo", "a/b"],
+        ["pull", "a/b", "--out", ""],
+        ["deploy-space", "--repo", "a/b", "--index", ""],
+        ["bench", ""],
+        ["playroom", "--out", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_current_folder(argv, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert capsys.readouterr().err.endswith(": it is empty: name a file or a folder\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+WRITES = {  # what each command calls when it writes
+    "build": (os, "fsync"), "update": (os, "fsync"), "add": (os, "fsync"), "remove": (os, "fsync"),
+    "pull": (os, "fsync"), "gc": (Path, "unlink"), "publish": (Path, "symlink_to"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("command", WRITES)
+def test_a_full_or_closed_disk_is_one_sentence(command, number, out, hub_server, monkeypatch, capfd):
+    pictures = out.parent / "pictures"
+    scene(11).save(pictures / "new.png")
+    if command == "pull":
+        publish(out, "tester/index")
+    if command == "gc":
+        assert main(["remove", str(out), "a/01.png"]) == 0
+    arguments = {
+        "build": [str(pictures), "--out", str(out), "--encoder", "toy"], "update": [str(out)],
+        "add": [str(out), str(pictures / "new.png")], "remove": [str(out), "a/01.png"], "gc": [str(out)],
+        "pull": ["tester/index", "--out", str(out.parent / "pulled")], "publish": [str(out), "--repo", "tester/index"],
+    }[command]  # fmt: skip
+    before = (out / "manifest.json").read_bytes()
+
+    def fail(*args, **options):
+        raise OSError(number, os.strerror(number))
+
+    capfd.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(*WRITES[command], fail)
+        assert main([command, *arguments]) == 1
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("index_build: The index ") and " cannot be written, since " in last and last.endswith(".")
+    assert (out / "manifest.json").read_bytes() == before and find_damage(out) == []
+    assert not list(out.rglob("*.part"))
+
+
+def test_a_full_cache_of_the_hub_is_no_broken_connection(hub_server, tmp_path, monkeypatch, capsys):
+    def fail(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    hub_server.add("tester/index", {"manifest.json": b"{}"})
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    assert main(["pull", "tester/index", "--out", str(tmp_path / "index")]) == 1
+    err = capsys.readouterr().err
+    assert err == (
+        "index_build: The data set tester/index cannot be fetched, since the disk is full: "
+        "free some space, then run it again.\n"
+    )

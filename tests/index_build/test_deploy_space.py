@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from foir import Unavailable, encoders, hub
+from foir.encoders import mini
 from index_build import deploy_space
 from index_build.cli import main
 from index_build.pipeline import Plan, build
@@ -60,6 +61,13 @@ def test_a_space_opens_the_index_it_was_given_and_fetches_its_weights_while_it_i
     assert matter["preload_from_hub"] == [encoders.encoder_spec("dinov2-base-reg").weights]
     with pytest.raises(Unavailable):
         deploy_space.deploy("tester/look", indexes=["hf://datasets/tester/nothing"])
+
+
+@pytest.mark.parametrize("names", [[], ["dinov2-base-reg"], ["mini", "mini"]])
+def test_the_card_says_once_what_mini_learnt_from(names):
+    card = deploy_space.card(names)
+    assert front(card)["license"] == "other"
+    assert card.count(mini.TERMS) == 1 and "Flickr8k" in mini.TERMS
 
 
 def test_what_the_hub_refuses_is_one_sentence(hub_server, capsys):

@@ -13,6 +13,7 @@ from foir.app.controller import Controller
 from foir.app.jobs import IndexingJob, encoder_choices
 from foir.app.server import is_localhost
 from foir.app.sessions import Settings
+from foir.encoders import mini
 from foir.index.remote import local_folder
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
@@ -186,14 +187,14 @@ def test_what_a_collection_offers():
     assert (offer.has_text, offer.has_head_cache, offer.heads) == (True, True, 12)
     assert offer.settings.method == "attention_mask|phs" and offer.settings.heads == 5
     assert offer.about.startswith("600 images, ") and "encoded by mini (MIT and Apache-2.0)" in offer.about
-    assert "Microsoft Fluent 3D emoji (MIT)" in offer.about
+    assert "Microsoft Fluent 3D emoji (MIT)" in offer.about and offer.about.endswith(mini.TERMS)
 
 
 def test_few_heads_are_not_chosen_among_alone(folders):
     offer = Capabilities.from_index(Index.open(folders[0]))
     assert (offer.has_text, offer.has_head_cache, offer.has_objects, offer.heads) == (False, False, False, 6)
     assert offer.settings.method == "attention_mask|phs"
-    assert "Source:" not in offer.about
+    assert "Source:" not in offer.about and "Flickr8k" not in offer.about
 
 
 def test_the_menu_of_encoders_has_those_that_can_be_pointed():

@@ -1,10 +1,13 @@
 """`python -m foir search`: what it prints where, and its exit status."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from foir import Index, Prompt, Searcher
+from foir.app import serve
 from foir.cli.main import main
 from foir.search.query import Query
 from index_build.pipeline import Plan, build
@@ -241,3 +244,29 @@ def test_a_model_that_writes_nothing_here_is_one_line(query, capsys, model, monk
     assert main(["caption", str(query), "--model", model, "--device", "cpu"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("foir: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["search", "", "x.png"],
+        ["search", "x", ""],
+        ["search", "x", "x.png", "--mask", ""],
+        ["search", "x", "x.png", "--explain", ""],
+        ["caption", ""],
+        ["serve", ""],
+        ["serve", "--index", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_current_folder(argv, capsys):
+    with pytest.raises(SystemExit):
+        (serve.main(argv[1:]) if argv[0] == "serve" else main(argv))
+    assert capsys.readouterr().err.endswith(": it is empty: name a file or a folder\n")
+
+
+def test_a_caption_reaches_no_terminal_as_it_is(query, monkeypatch, capsys):
+    model = SimpleNamespace(encode_images=lambda images: None, caption_image=lambda *args: "a \x1b]0;mine\x07 cat\n")
+    monkeypatch.setattr("foir.image_text.load", lambda *args, **options: model)
+    assert main(["caption", str(query), "--box", "20,15,80,75"]) == 0
+    assert capsys.readouterr().out == "pointed\ta \\x1b]0;mine\\x07 cat\\n\nwhole\ta \\x1b]0;mine\\x07 cat\\n\n"

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from foir import BadIndex, Index, Searcher, Unavailable, hub
+from foir.app.collections import SAMPLE
 from foir.cli.main import main as search
+from foir.encoders import mini
 from foir.index import Space, remote
 from foir.index.manifest import manifest_digest
 from foir.search.encoder_check import load_encoder
@@ -86,6 +88,8 @@ def test_the_card_says_what_it_is_and_whose_pictures(made):
     for fact in ("6 images", "toy-words", "`seed-7`", "1 unreadable files", "drawn here | MIT | 1", "not stated"):
         assert fact in text
     assert text.startswith("---\n") and "license: other" in text and f"hf://datasets/{REPO}" in text
+    assert "Flickr8k" not in text  # the toy learnt from nothing
+    assert card(Index.open(SAMPLE), REPO).count(mini.TERMS) == 1
 
 
 def test_a_newer_state_replaces_the_old_one_and_the_old_commit_can_still_be_pulled(made, hub_server, tmp_path):

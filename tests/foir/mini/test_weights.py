@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from foir import Unavailable, encoders
 from foir.mini import captioner, text_encoder, weights
@@ -84,3 +86,28 @@ def test_the_shipped_parts_are_small_and_say_how_they_were_made():
     facts = weights.training_facts()
     assert facts["photos"] == "7091" and facts["command"].startswith("python -m foir.mini.train")
     assert len(facts["lists"]) == 64
+
+
+@pytest.mark.parametrize("change", ["removed", "added", "misshaped"])
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (weights.load_image_tower, "image.project.bias"),
+        (weights.load_text_head, "text.weigh.bias"),
+        (captioner.load, "pooler.norm_keys.bias"),
+    ],
+)
+def test_other_tensors_than_minis_are_one_sentence_that_names_them(read, name, change, tmp_path):
+    source = captioner.FILE if read is captioner.load else weights.FILE
+    with safe_open(source, "pt") as opened:
+        tensors, facts = {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata()  # noqa: SIM118
+    changed = {"removed": name, "added": f"{name}.more", "misshaped": name}[change]
+    if change == "removed":
+        del tensors[name]
+    else:
+        tensors[changed] = tensors[name][:1].clone()  # one number, which could be broadcast
+    save_file(tensors, tmp_path / "part.safetensors", facts)
+    with pytest.raises(
+        Unavailable, match=f"is not of this foir .*{changed.removeprefix('image.').removeprefix('text.')}"
+    ):
+        read(tmp_path / "part.safetensors")

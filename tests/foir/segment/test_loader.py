@@ -28,6 +28,26 @@ def test_other_weights_than_sams_are_one_sentence(tmp_path, monkeypatch):
         segment.load_sam()
 
 
+@pytest.mark.parametrize("change", ["removed", "added", "misshaped", "nested"])
+def test_a_checkpoint_of_another_model_names_its_tensors(change, checkpoint, tmp_path, monkeypatch):
+    path, name = tmp_path / "sam_vit_b_made.pth", "mask_decoder.iou_token.weight"
+    state: dict[str, Any] = dict(checkpoint.model.state_dict())
+    if change == "removed":
+        del state[name]
+    elif change == "misshaped":
+        state[name] = state[name][:, :1]
+    elif change == "nested":
+        state = {"model": state}
+    else:
+        state["adapter.weight"] = torch.zeros(3)
+    torch.save(state, path)
+    monkeypatch.setattr("segment_anything.sam_model_registry", {"vit_b": lambda: small_sam(9)})
+    monkeypatch.setenv("FOIR_SAM", str(path))
+    named = {"added": "unexpected: adapter.weight", "nested": "unexpected: model"}.get(change, name)
+    with pytest.raises(Unavailable, match=f"not a checkpoint of SAM vit_b .*{named}"):
+        segment.load_sam()
+
+
 def test_a_checkpoint_file_is_opened_by_its_name(checkpoint, tmp_path, monkeypatch):
     path = tmp_path / "sam_vit_b_made.pth"
     torch.save(checkpoint.model.state_dict(), path)

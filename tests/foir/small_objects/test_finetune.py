@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from foir import Unavailable, encoders
 from foir.encoders import openclip
@@ -97,6 +99,19 @@ def test_a_file_for_another_encoder_or_of_junk_is_refused(toy, tmp_path):
         finetune.load_adapter(encoders.load("dinov2-small", device="cpu", pretrained=False), path)
     path.write_bytes(b"junk")
     with pytest.raises(Unavailable, match="no adapter"):
+        finetune.load_adapter(encoders.load("toy", device="cpu"), path)
+
+
+def test_an_adapter_without_some_updates_is_refused_and_names_them(toy, tmp_path):
+    finetune.inject_lora(toy, 4)
+    path = tmp_path / "adapter.safetensors"
+    finetune.save_adapter(toy, path, {"rank": 4})
+    with safe_open(path, "pt") as file:
+        tensors, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    gone = max(tensors)
+    del tensors[gone]
+    save_file(tensors, path, header)
+    with pytest.raises(Unavailable, match=f"missing: {gone}"):
         finetune.load_adapter(encoders.load("toy", device="cpu"), path)
 
 
