@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from foir import decoders, images
 from foir.errors import BadIndex, Unavailable
 from foir.index import Index
 from index_build import maintenance, pipeline, update
@@ -175,6 +176,7 @@ def tried(name: str, base: Path, old: Path | None) -> int:
 
 def main(folder: Path) -> None:
     pipeline.SHARD_SIZE = 4
+    decoders.read = images.read  # type: ignore[assignment]  # each child would start decoders of its own
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     base, old = folder / "work", folder / "old"
     pictures(base / "pictures")

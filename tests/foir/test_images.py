@@ -199,7 +199,7 @@ def test_first_of_several_frames_is_used_and_a_note_says_so(tmp_path, name, make
     path.write_bytes(make())
     photo = images.read(path)
     assert np.array_equal(np.asarray(photo.image), flat(RED))
-    assert photo.notes == ("Only the first of 3 frames is used.",)
+    assert photo.notes == ("Only the first frame is used.",)
 
 
 def test_first_page_counts_when_pages_differ_in_size_and_mode(tmp_path):
@@ -207,7 +207,7 @@ def test_first_page_counts_when_pages_differ_in_size_and_mode(tmp_path):
     row("RGB", [RED, LIME]).save(path, save_all=True, append_images=[Image.new("L", (30, 40), 9)])
     photo = images.read(path)
     assert np.array_equal(np.asarray(photo.image), [[RED, LIME]])
-    assert photo.notes == ("Only the first of 2 frames is used.",)
+    assert photo.notes == ("Only the first frame is used.",)
 
 
 def corners() -> np.ndarray:
