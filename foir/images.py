@@ -103,8 +103,6 @@ def decode(data: bytes, name: str, max_pixels: int) -> Photo:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             width, height = opened.size
-            if not width * height:
-                raise BadImage(f"{name} has no pixels: it is {width} x {height}.")
             if width * height > max_pixels:
                 raise BadImage(
                     f"{name} has {width} x {height} pixels; the limit is {max_pixels / 1e6:.0f} million, "
@@ -175,8 +173,6 @@ def _read_file(path: Path, name: str, max_bytes: int) -> tuple[bytes, int]:
             if not stat.S_ISREG(facts.st_mode):  # another one than a moment ago
                 raise BadImage(f"{name} is not a file.")
             return (file.read(max_bytes) if 0 < facts.st_size <= max_bytes else b""), facts.st_size
-    except ValueError as error:  # no path of this system, such as one with a NUL
-        raise BadImage(f"{name} is not a file.") from error
     except OSError as error:
         raise BadImage(f"{name} cannot be opened: {error.strerror or error}.") from error
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from foir.jpeg_scans import has_more_scans
 from tests.conftest import scene
+from tests.hostile_images import jpeg_of_scans
 
 
 def jpeg(image=None, **options):
@@ -37,13 +38,6 @@ def count(data):
     return next(limit for limit in range(300) if not has_more_scans(data, limit))
 
 
-def many_scans(number, image=None):
-    """A real progressive JPEG whose last scan is repeated, as an attacker writes it."""
-    data = jpeg(image, progressive=True)
-    last = data.rindex(b"\xff\xda")
-    return data[:-2] + data[last:-2] * (number - count(data)) + data[-2:]
-
-
 def test_scans_that_encoders_write():
     assert count(jpeg(progressive=True)) == 10
     assert count(jpeg(scene(1).convert("L"), progressive=True)) == 6
@@ -54,12 +48,12 @@ def test_scans_that_encoders_write():
 
 
 def test_repeated_scans_are_counted():
-    assert count(many_scans(150)) == 150
-    assert has_more_scans(many_scans(101), 100) and not has_more_scans(many_scans(100), 100)
+    assert count(jpeg_of_scans(150)) == 150
+    assert has_more_scans(jpeg_of_scans(101), 100) and not has_more_scans(jpeg_of_scans(100), 100)
 
 
 def test_scans_of_other_images_in_the_file_are_not_counted():
-    bomb = many_scans(150, scene(1, (40, 40)))
+    bomb = jpeg_of_scans(150, scene(1, (40, 40)))
     assert count(jpeg(progressive=True, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + bomb)) == 10
     assert count(jpeg(progressive=True) + bomb) == 10
     pages = io.BytesIO()
@@ -84,7 +78,7 @@ def test_a_sequential_jpeg_counts_where_its_first_scan_holds_only_a_part():
 def test_files_that_end_early_end_the_count(data):
     assert count(data) <= 1
     for length in range(0, 400, 7):
-        count(many_scans(12)[:length])
+        count(jpeg_of_scans(12)[:length])
 
 
 def test_a_segment_without_length_does_not_hang():
