@@ -1,8 +1,15 @@
-"""Decoding of untrusted image bytes: the header is checked first; the result is upright RGB."""
+"""Decoding of untrusted image bytes: the header is checked first; the result is upright RGB.
+
+`read` decodes in this process, for a script or command on its user's own file: what a crafted file can cost there is
+that one command. What serves or indexes files of others calls `foir.decoders.read`, which decodes in processes with
+limits of time and memory.
+"""
 
 from __future__ import annotations
 
 import io
+import os
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +18,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from foir.errors import BadImage
+from foir.jpeg_scans import has_more_scans
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 80_000_000
+MAX_SCANS = 100  # of a JPEG; a decoder goes over the whole image once for each, and encoders write about ten
 ORIENTATION_TAG = 0x0112
 
 # Transposition that makes the stored pixels upright, by EXIF orientation value.
@@ -39,7 +48,7 @@ class Photo:
     Attributes:
         image: RGB, 8 bit, upright (EXIF orientation applied, transparency composed on white).
         orientation: EXIF orientation (1-8) of the file; 1 if it was upright.
-        notes: What a user should know, one short sentence each ("Only the first of 12 frames is used.").
+        notes: What a user should know, one short sentence each ("Only the first frame is used.").
         alpha: Transparency of the file, 8 bit, upright; None if every pixel is opaque.
     """
 
@@ -65,12 +74,32 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
     Raises:
         BadImage: The file is missing, empty, too large, truncated, damaged or of another kind.
     """
-    name = "The upload" if isinstance(source, bytes) else _printable_name(Path(source))
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source), max_bytes)
-    if not data:
+    name, data = fetch(source, max_bytes)
+    return decode(data, name, max_pixels)
+
+
+def fetch(source: Path | str | bytes, max_bytes: int) -> tuple[str, bytes]:
+    """The name of an image in messages, and its bytes, of which there are 1 to `max_bytes`.
+
+    Raises:
+        BadImage: The file is missing, no regular file, empty or too large.
+    """
+    if isinstance(source, bytes):
+        name, data, size = "The upload", source, len(source)
+    else:
+        name = _printable_name(Path(source))
+        data, size = _read_file(Path(source), name, max_bytes)
+    if not size:
         raise BadImage(f"{name} is empty.")
-    if len(data) > max_bytes:
-        raise BadImage(f"{name} has {len(data) / 2**20:.0f} MB; the limit is {max_bytes / 2**20:.0f} MB.")
+    if size > max_bytes:
+        raise BadImage(f"{name} has {size / 2**20:.0f} MB; the limit is {max_bytes / 2**20:.0f} MB.")
+    return name, data
+
+
+def decode(data: bytes, name: str, max_pixels: int) -> Photo:
+    """Decode the bytes of an image file, which messages call `name`; see `read`."""
+    if has_more_scans(data, MAX_SCANS):
+        raise BadImage(f"{name} is a JPEG of more than {MAX_SCANS} scans: save it again without progressive scans.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             width, height = opened.size
@@ -79,7 +108,7 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
                     f"{name} has {width} x {height} pixels; the limit is {max_pixels / 1e6:.0f} million, "
                     "so please make it smaller first."
                 )
-            frames = _frame_count(opened)
+            has_frames = _has_frames(opened)
             # Pillow transposes a TIFF itself while it decodes; a PNG may keep its EXIF behind its pixels.
             applied = _orientation(opened) if opened.format == "TIFF" else 1
             opened.load()
@@ -89,14 +118,16 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
             orientation = remaining if remaining > 1 else applied
     except BadImage:
         raise
+    except MemoryError:
+        raise BadImage(f"{name} takes too much memory to decode: make it smaller first.") from None
     except Image.DecompressionBombError:
         raise BadImage(f"{name} claims far too many pixels to be opened safely.") from None
     except UnidentifiedImageError:
         raise BadImage(f"{name} is not a picture foir can read; it takes {', '.join(FORMATS)}.") from None
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise BadImage(f"{name} is damaged or incomplete and cannot be decoded ({type(error).__name__}).") from error
-    notes = (f"Only the first of {frames} frames is used.",) if frames > 1 else ()
-    return Photo(image, orientation, notes, alpha)
+    image.info.clear()  # comments are private, and every JPEG made from the image would carry them
+    return Photo(image, orientation, ("Only the first frame is used.",) if has_frames else (), alpha)
 
 
 def read_mask(source: Path | str | bytes) -> np.ndarray:
@@ -119,25 +150,31 @@ def thumbnail(image: Image.Image, side: int = 320) -> bytes:
     """JPEG bytes of an image with its longer side at most `side` pixels."""
     small = image.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    small.info.clear()  # comments are private, and a long one cannot be written
+    small.info.clear()  # as in `decode`; and a long comment cannot be written
     out = io.BytesIO()
     small.save(out, "JPEG", quality=82)
     return out.getvalue()
 
 
-def _read_bytes(path: Path, max_bytes: int) -> bytes:
+def _read_file(path: Path, name: str, max_bytes: int) -> tuple[bytes, int]:
+    """The bytes of a regular file and their number, or none of them where there are more than `max_bytes`.
+
+    Files of /proc and devices claim no bytes and are not read, whatever they would give.
+    """
+
+    def open_at_once(file: str, flags: int) -> int:  # a pipe would wait for a writer
+        return os.open(file, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
     try:
-        if not path.is_file():
-            raise BadImage(f"{_printable_name(path)} is not a file.")
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise BadImage(
-                f"{_printable_name(path)} has {size / 2**20:.0f} MB; the limit is {max_bytes / 2**20:.0f} MB."
-            )
-        with path.open("rb") as file:
-            return file.read(max_bytes + 1)
+        if not path.is_file():  # opening a device can already do something
+            raise BadImage(f"{name} is not a file.")
+        with open(path, "rb", opener=open_at_once) as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):  # another one than a moment ago
+                raise BadImage(f"{name} is not a file.")
+            return (file.read(max_bytes) if 0 < facts.st_size <= max_bytes else b""), facts.st_size
     except OSError as error:
-        raise BadImage(f"{_printable_name(path)} cannot be opened: {error.strerror or error}.") from error
+        raise BadImage(f"{name} cannot be opened: {error.strerror or error}.") from error
 
 
 def _printable_name(path: Path) -> str:
@@ -145,10 +182,11 @@ def _printable_name(path: Path) -> str:
     return "".join(c if c.isprintable() else " " for c in path.name)
 
 
-def _frame_count(image: Image.Image) -> int:
+def _has_frames(image: Image.Image) -> bool:
+    """Whether there are more frames than the first. They are not counted: that walks through the whole file."""
     if image.format == "MPO":  # a phone's JPEG with a depth map or preview behind it is one image
-        return 1
-    return int(getattr(image, "n_frames", 1))
+        return False
+    return bool(getattr(image, "is_animated", False))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -179,14 +217,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _to_8bit(image: Image.Image) -> np.ndarray:
     """Scale 16-bit, 32-bit and float grey values to 0..255 by range, where Pillow would clip them."""
     values = np.asarray(image).astype(np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    values = np.where(np.isfinite(values), values, low)
+    finite = np.isfinite(values)
+    low, high = (float(values.min(where=finite, initial=np.inf)), float(values.max(where=finite, initial=-np.inf)))
+    if low > high:  # no value is finite
+        low = high = 0.0
+    values[~finite] = low
     if image.mode == "F" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     elif low >= 0 and high <= 255 and image.mode in ("F", "I"):
         low, high = 0.0, 255.0
     elif low >= 0 and high <= 65535 and image.mode != "F":
         low, high = 0.0, 65535.0
-    scaled = (values - low) * (255.0 / max(high - low, 1e-12))
-    return np.round(scaled).astype(np.uint8)
+    values -= low  # in place: at 80 million pixels each copy is 640 MB
+    values *= 255.0 / max(high - low, 1e-12)
+    return np.round(values, out=values).astype(np.uint8)

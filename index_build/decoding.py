@@ -1,4 +1,4 @@
-"""Decoding images in threads, ahead of the encoder. Unreadable images are recorded and skipped."""
+"""Decoding images by `foir.decoders`, ahead of the encoder. Unreadable images are recorded and skipped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from foir import images
+from foir import decoders
 from foir.errors import BadImage
 from foir.index import Item, Object
 from foir.index.format import digest
@@ -22,6 +22,7 @@ from .sources import SourceImage
 from .sources.folder import printable_name
 
 PREFETCH = 32  # images decoded before the encoder asks for them
+THREADS = max(2, os.cpu_count() or 1)  # each waits for a decoder and makes the thumbnail and the encoders' input
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ class RejectedImage:
 
 
 def decode_images(
-    sources: Iterable[SourceImage], preprocess: Preprocess, write_thumbnail: Callable[[Image.Image], str]
+    sources: Iterable[SourceImage],
+    preprocess: Preprocess,
+    write_thumbnail: Callable[[Image.Image], str],
+    threads: int = THREADS,
 ) -> Iterator[DecodedImage | RejectedImage]:
     """Decode images in order, a little ahead of the encoder.
 
@@ -50,6 +54,7 @@ def decode_images(
         sources: The images.
         preprocess: Returns the encoders' input for an image and its known objects.
         write_thumbnail: Stores the thumbnail of an image and returns its digest. Called from many threads.
+        threads: Number of images that are decoded at a time.
     """
 
     def decode(source: SourceImage) -> DecodedImage | RejectedImage:
@@ -58,7 +63,7 @@ def decode_images(
         except BadImage as error:
             return RejectedImage(printable_name(source.name), str(error))
 
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[DecodedImage | RejectedImage]] = deque()
         try:
             for source in sources:
@@ -77,7 +82,7 @@ def _decode(source: SourceImage, preprocess: Preprocess, write_thumbnail: Callab
     if name != source.name:
         raise BadImage(f"{name} has a name that is not UTF-8: rename the file.")
     size, modified = _file_stamp(source.data)
-    photo = images.read(source.data)
+    photo = decoders.read(source.data)
     known = source.metadata
     item = Item(
         id=source.id,

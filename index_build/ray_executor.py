@@ -31,6 +31,7 @@ from .sources.folder import FolderChunk
 
 LOCAL = "local"
 DECODER_CPUS = 0.5  # Ray fuses stages that ask for the same resources, and an encoder should not wait for files
+DECODER_THREADS = 2  # of each of the many workers of a machine
 BLOCK_BYTES = 16 * 2**20  # moved between stages at once: about a batch
 
 
@@ -125,7 +126,7 @@ def _decode(preprocess: Preprocess, thumb_side: int, row: dict[str, Any]) -> Ite
         jpegs[digest] = jpeg
         return digest
 
-    for group in group_batches(decode_images(chunk.images(), preprocess, store_thumbnail)):
+    for group in group_batches(decode_images(chunk.images(), preprocess, store_thumbnail, DECODER_THREADS)):
         thumbnails = [jpegs[image.item.thumb] for image in group if isinstance(image, DecodedImage)]
         yield {"decoded": pickle.dumps((group, thumbnails))}
 

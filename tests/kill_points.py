@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from foir import decoders, images
 from foir.errors import BadIndex, Unavailable
 from foir.index import Index, local_record
 from foir.index.manifest import read_manifest
@@ -177,6 +178,7 @@ def tried(name: str, base: Path, old: Path | None) -> int:
 
 def main(folder: Path) -> None:
     pipeline.SHARD_SIZE = 4
+    decoders.read = images.read  # type: ignore[assignment]  # each child would start decoders of its own
     os.environ |= {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
     base, old = folder / "work", folder / "old"
     pictures(base / "pictures")

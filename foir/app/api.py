@@ -17,7 +17,7 @@ from typing import Any, Literal, TypedDict
 from pydantic import ValidationError, create_model
 
 from foir.app.collections import Collections
-from foir.app.controller import read_upload
+from foir.app.controller import read_picture, read_upload
 from foir.app.sessions import MAX_JUDGED, Settings
 from foir.app.views import thumb_url
 from foir.errors import BadImage, BadPrompt
@@ -246,7 +246,7 @@ class Api:
         if marked.item is None:
             query_image = searcher.open(read_upload(_decode(marked.image)))
         else:
-            query_image = searcher.open(searcher.index.picture(searcher.index.get(marked.item)))
+            query_image = searcher.open(read_picture(searcher.index, searcher.index.get(marked.item)))
         return searcher, query_image, None if prompt.empty else prompt
 
     def _search(self, searcher: Searcher, query: Query, collection: str) -> list[Hit]:

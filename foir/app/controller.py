@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from foir import images, methods
+from foir import decoders, methods
 from foir.app.capabilities import Capabilities
 from foir.app.patch_cache import PatchCache
 from foir.app.sessions import Judgements, PageUpdate, Session, Settings
@@ -27,6 +27,7 @@ from foir.search.searcher import Searcher
 RESULTS, EXPLAINED, SUGGESTIONS = 24, 8, 6
 UPLOAD_PIXELS = 24_000_000  # a session keeps its image in memory
 UPLOAD_BYTES = 20_000_000
+DECODE_SECONDS = 10.0  # for one image; a visitor waits for it
 PREVIEW_SIDE = 1280  # longer side of the image sent to the browser; coordinates are those of the original
 
 
@@ -233,7 +234,7 @@ class Controller:
 
     def _open_item(self, id: int) -> Session:
         item = self.index.get(id)
-        photo = images.read(self.index.picture(item))
+        photo = read_picture(self.index, item)
         return self._open(photo, item.name, self._suggestions(item, photo), id)
 
     def _open(
@@ -261,7 +262,17 @@ def read_upload(data: bytes) -> Photo:
     Raises:
         BadImage: It cannot be read, or is too large.
     """
-    return images.read(data, max_bytes=UPLOAD_BYTES, max_pixels=UPLOAD_PIXELS)
+    return decoders.read(data, max_bytes=UPLOAD_BYTES, max_pixels=UPLOAD_PIXELS, deadline=DECODE_SECONDS)
+
+
+def read_picture(index: IndexLike, item: Item) -> Photo:
+    """Read an image of a collection.
+
+    Raises:
+        BadIndex: Neither its file nor its thumbnail exists.
+        BadImage: It cannot be read.
+    """
+    return decoders.read(index.picture(item), deadline=DECODE_SECONDS)
 
 
 def _options(session: Session, settings: Settings) -> dict[str, Any]:

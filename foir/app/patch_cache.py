@@ -9,7 +9,7 @@ import numpy as np
 from cachetools import LRUCache
 from PIL import Image
 
-from foir import images
+from foir import decoders
 from foir.encoders.base import Encoder
 from foir.errors import BadImage, BadIndex
 from foir.index import Item
@@ -45,6 +45,6 @@ class PatchCache:
 
     def _thumbnail(self, item: Item) -> Image.Image | None:
         try:
-            return images.read(self._index.thumb(item)).image
+            return decoders.read(self._index.thumb(item)).image
         except (BadIndex, BadImage):
             return None

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foir.errors import FoirError, Unavailable
+from foir.images import MAX_BYTES
 
 from .base import IMAGE_SUFFIXES, Chunk, Metadata, SourceImage
 from .parquet_source import ParquetSource, RowGroup
@@ -92,7 +93,7 @@ class _PatternChunk:
             with _storage_errors(file.url):
                 try:
                     with fsspec.open(file.url, "rb") as stream:
-                        data = stream.read()
+                        data = stream.read(MAX_BYTES + 1)  # larger ones are refused
                 except FileNotFoundError:
                     data = b""
             yield SourceImage(id, file.name, data)

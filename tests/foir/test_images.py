@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import GifImagePlugin, Image, ImageFile, TiffImagePlugin
 
 from foir import images
 from foir.errors import BadImage, FoirError
+from tests.hostile_images import gif_of_frames, jpeg_of_scans, tiff_of_frames
 
 ORIENTATION = 0x0112
 WHITE, BLACK, RED, LIME, BLUE = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -199,7 +200,7 @@ def test_first_of_several_frames_is_used_and_a_note_says_so(tmp_path, name, make
     path.write_bytes(make())
     photo = images.read(path)
     assert np.array_equal(np.asarray(photo.image), flat(RED))
-    assert photo.notes == ("Only the first of 3 frames is used.",)
+    assert photo.notes == ("Only the first frame is used.",)
 
 
 def test_first_page_counts_when_pages_differ_in_size_and_mode(tmp_path):
@@ -207,7 +208,7 @@ def test_first_page_counts_when_pages_differ_in_size_and_mode(tmp_path):
     row("RGB", [RED, LIME]).save(path, save_all=True, append_images=[Image.new("L", (30, 40), 9)])
     photo = images.read(path)
     assert np.array_equal(np.asarray(photo.image), [[RED, LIME]])
-    assert photo.notes == ("Only the first of 2 frames is used.",)
+    assert photo.notes == ("Only the first frame is used.",)
 
 
 def corners() -> np.ndarray:
@@ -355,15 +356,86 @@ def test_line_break_in_a_file_name_does_not_break_the_sentence(tmp_path):
     assert "lines.jpg" in text
 
 
-@pytest.mark.parametrize("name", ["missing.jpg", "folder", "missing/a.jpg", "n" * 300 + ".jpg"])
+@pytest.mark.parametrize(
+    "name", ["missing.jpg", "folder", "missing/a.jpg", "n" * 300 + ".jpg", "a\0b.jpg", "\ud800.jpg"]
+)
 def test_path_that_is_no_file_is_refused(tmp_path, name):
     (tmp_path / "folder").mkdir()
-    refusal(tmp_path / name)
+    with pytest.raises(BadImage) as caught:
+        images.read(tmp_path / name)
+    printable = "".join(c if c.isprintable() else " " for c in name)
+    assert_one_sentence(str(caught.value), Path(printable).name)
 
 
 def test_named_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     assert "is not a file" in refusal(tmp_path / "pipe.jpg")
+
+
+def test_a_pipe_or_device_that_took_the_place_of_a_file_is_neither_waited_for_nor_read(tmp_path, monkeypatch):
+    """What was a file when it was looked at may be something else when it is opened."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    for name in ("pipe.jpg", "zero.jpg"):
+        assert "is not a file" in refusal(tmp_path / name)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system has no /proc")
+def test_a_link_into_proc_is_not_read(tmp_path, monkeypatch):
+    """Such files have no size; some of them wait for ever when they are read."""
+    (tmp_path / "secret.jpg").symlink_to("/proc/self/environ")
+    assert "is empty" in refusal(tmp_path / "secret.jpg")
+
+
+def test_frames_are_not_counted(monkeypatch):
+    sought: list[int] = []
+    for plugin in (TiffImagePlugin.TiffImageFile, GifImagePlugin.GifImageFile):
+
+        def seek(image: Any, frame: int, *more: Any, real: Any = plugin._seek) -> None:
+            sought.append(frame)
+            real(image, frame, *more)
+
+        monkeypatch.setattr(plugin, "_seek", seek)
+    for data in (tiff_of_frames(300), gif_of_frames(300)):
+        assert images.read(data).notes == ("Only the first frame is used.",)
+        assert len(sought) < 10
+        sought.clear()
+
+
+def test_a_jpeg_of_more_than_100_scans_is_refused_before_decoding(tmp_path, monkeypatch):
+    assert images.read(jpeg_of_scans(100)).size == (256, 256)
+    (tmp_path / "scans.jpg").write_bytes(jpeg_of_scans(101))
+    forbid_decoding(monkeypatch)
+    assert "more than 100 scans" in refusal(tmp_path / "scans.jpg")
+
+
+NO_PIXELS: dict[str, Callable[[], bytes]] = {
+    "png": lambda: png(0, 8, chunk(b"IDAT", zlib.compress(b"\0" * 8))),
+    "bmp-width": lambda: bmp_claim(0, 4),
+    "bmp-height": lambda: bmp_claim(4, 0),
+    "jpeg": lambda: save(noise(), "JPEG").replace(struct.pack(">HH", 48, 64), bytes(4), 1),
+    "jpeg-width": lambda: save(noise(), "JPEG").replace(struct.pack(">HH", 48, 64), struct.pack(">HH", 48, 0), 1),
+    "gif": lambda: save(noise(), "GIF").replace(struct.pack("<HH", 64, 48), bytes(4)),
+    "tiff": lambda: save(noise(), "TIFF").replace(struct.pack("<HHI", 256, 4, 1) + b"\x40", bytes(9)),
+}
+
+
+@pytest.mark.parametrize("kind", NO_PIXELS)
+def test_an_image_without_pixels_is_refused(tmp_path, kind):
+    path = tmp_path / "flat"
+    path.write_bytes(NO_PIXELS[kind]())
+    refusal(path)
+
+
+def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):
+    noise().save(tmp_path / "a.png")
+
+    def load(self):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    assert "too much memory" in refusal(tmp_path / "a.png")
 
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:

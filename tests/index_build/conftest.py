@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foir import Index, encoders, images
+from foir import Index, decoders, encoders, images
 from foir.index import Object
 from foir.index.format import MANIFEST
 from foir.index.manifest import manifest_digest
@@ -56,7 +56,7 @@ def unbroken(folder, four_a_shard):
 def interrupt(folder, out, monkeypatch, at="b/08.png", **how):
     """A build with a head cache that is stopped by Ctrl-C when it comes to a file."""
     how = {"heads": True} | how
-    real = images.read
+    real = decoders.read
 
     def read(path):
         if path == folder / at:
@@ -64,7 +64,7 @@ def interrupt(folder, out, monkeypatch, at="b/08.png", **how):
         return real(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(images, "read", read)
+        patch.setattr(decoders, "read", read)
         with pytest.raises(KeyboardInterrupt):
             make(folder, out, **how)
 
@@ -104,8 +104,8 @@ def check_alignment(index, folder, toy):
 
 def count_reads(monkeypatch):
     seen: Counter[str] = Counter()
-    real = images.read
-    monkeypatch.setattr(images, "read", lambda path: seen.update([path.name]) or real(path))
+    real = decoders.read
+    monkeypatch.setattr(decoders, "read", lambda path: seen.update([path.name]) or real(path))
     return seen
 
 

@@ -62,10 +62,10 @@ from pathlib import Path
 
 sys.path.insert(0, {root!r})
 import tests.conftest
-from foir import images
+from foir import decoders
 from index_build import executor, pipeline
 
-real = images.read
+real = decoders.read
 
 
 def read(path):
@@ -74,7 +74,7 @@ def read(path):
     return real(path)
 
 
-images.read = read
+decoders.read = read
 pipeline.SHARD_SIZE = 4
 pipeline.build(pipeline.Plan(Path({folder!r}), Path({out!r}), "toy", heads=True, device="cpu"))
 """

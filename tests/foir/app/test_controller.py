@@ -3,10 +3,13 @@
 import io
 import json
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from foir import BadImage, BadPrompt, FoirError, Index, Prompt, Searcher, encoders, image_text
+from foir import BadImage, BadPrompt, FoirError, Index, Prompt, Searcher, encoders, image_text, images
+from foir.app.api import Api, MarkedImage
 from foir.app.controller import EXPLAINED, Controller
 from foir.app.session_store import SessionStore
 from foir.app.sessions import Settings
@@ -37,6 +40,23 @@ def test_it_starts_with_the_most_prominent_known_thing_pointed_at(page):
     assert shown.pointer["heat"].startswith("data:image/png")
     assert len(shown.results["hits"]) == 11  # all but the open one
     json.dumps([shown.pointer, shown.results])
+
+
+def test_nothing_of_others_is_decoded_in_the_process_of_the_page(page, monkeypatch):
+    monkeypatch.setattr(images, "decode", lambda *args: pytest.fail("decoded in this process"))
+    session = page.upload(page.index.picture(page.index.item(3)).read_bytes(), PHS).session
+    session = page.point(session, {"boxes": [[20, 10, 80, 70]]}, session.token, PHS).session
+    assert page.heatmaps(session)["hits"]
+    assert page.choose(4, PHS).session.item_id == 4
+    collections: Any = SimpleNamespace(controller=lambda key: page)
+    assert Api(collections)._open(MarkedImage(item=5), "")[1].photo.size == (160, 120)
+
+
+def test_the_image_sent_to_browsers_says_nothing_that_the_file_said_in_a_comment(page):
+    out = io.BytesIO()
+    scene(3).save(out, "JPEG", comment=b"taken at home")
+    jpeg, _ = page.upload(out.getvalue(), PHS).session.preview
+    assert jpeg.startswith(b"\xff\xd8") and b"home" not in jpeg
 
 
 def test_marks_search_and_no_marks_search_with_the_whole_picture(page):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foir import Index, images
+from foir import Index, decoders
 from index_build import update
 from index_build.pipeline import Plan, build
 from index_build.sources import folder as sources_folder
@@ -137,7 +137,7 @@ def test_files_removed_and_replaced_between_listing_and_reading(tmp_path, monkey
 
 def test_a_file_replaced_while_it_is_read_is_encoded_again_by_the_next_update(tmp_path, monkeypatch):
     folder = draw(tmp_path / "pictures", 3)
-    real = images.read
+    real = decoders.read
 
     def read(path):
         photo = real(path)
@@ -146,7 +146,7 @@ def test_a_file_replaced_while_it_is_read_is_encoded_again_by_the_next_update(tm
         return photo
 
     with monkeypatch.context() as patch:
-        patch.setattr(images, "read", read)
+        patch.setattr(decoders, "read", read)
         build(Plan(folder, tmp_path / "index", "stand-in"), StandIn())
     assert float(rows_of(tmp_path)[1] @ seen(scene(1))) > 0.999
     assert update.update(tmp_path / "index", encoders=StandIn()).reencoded == ("01.png",)

@@ -1,0 +1,1 @@
+"""Figures of docs/reliability.md: each module measures one."""
