@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from foir import images, methods
 from foir.app.capabilities import Capabilities
@@ -25,7 +28,8 @@ from foir.search.query import Feedback, Query
 from foir.search.searcher import Searcher
 
 RESULTS, EXPLAINED, SUGGESTIONS = 24, 8, 6
-UPLOAD_PIXELS = 24_000_000  # a session keeps its image in memory
+UPLOAD_PIXELS = 24_000_000
+SESSION_PIXELS = 8_000_000  # a session keeps its image in memory; models read at most some hundred pixels of a side
 UPLOAD_BYTES = 20_000_000
 PREVIEW_SIDE = 1280  # longer side of the image sent to the browser; coordinates are those of the original
 
@@ -42,14 +46,19 @@ class Controller:
             key: Key of the collection.
         """
         self.index, self.key, self.capabilities = index, key, Capabilities.from_index(index)
-        self._searcher: Future[Searcher] = ThreadPoolExecutor(1).submit(load)
+        self._load, self._loader, self._loading = load, ThreadPoolExecutor(1), Lock()
+        self._searcher: Future[Searcher] = self._loader.submit(load)
         self.views = Views(index, key)
         self._patches = PatchCache(index)
 
     @property
     def searcher(self) -> Searcher:
-        """The Searcher; waits until it is loaded."""
-        return self._searcher.result()
+        """The Searcher; waits until it is loaded. A load that failed is started again by the next call."""
+        with self._loading:
+            if self._searcher.done() and self._searcher.exception() is not None:
+                self._searcher = self._loader.submit(self._load)
+            searcher = self._searcher
+        return searcher.result()
 
     def start(self, settings: Settings) -> PageUpdate:
         """Open an image of the collection with its largest known object marked."""
@@ -59,7 +68,7 @@ class Controller:
 
     def upload(self, data: bytes, settings: Settings) -> PageUpdate:
         """Open a user's own image."""
-        return self.search(self._open(read_upload(data), "your image"), settings)
+        return self.search(self._open(_reduce(read_upload(data)), "your image"), settings)
 
     def choose(self, id: int, settings: Settings) -> PageUpdate:
         """Open an image of the collection as the query."""
@@ -233,7 +242,7 @@ class Controller:
 
     def _open_item(self, id: int) -> Session:
         item = self.index.get(id)
-        photo = images.read(self.index.picture(item))
+        photo = _reduce(images.read(self.index.picture(item)))
         return self._open(photo, item.name, self._suggestions(item, photo), id)
 
     def _open(
@@ -262,6 +271,17 @@ def read_upload(data: bytes) -> Photo:
         BadImage: It cannot be read, or is too large.
     """
     return images.read(data, max_bytes=UPLOAD_BYTES, max_pixels=UPLOAD_PIXELS)
+
+
+def _reduce(photo: Photo) -> Photo:
+    """The photo as a session keeps it: of at most SESSION_PIXELS, without what no model reads."""
+    width, height = photo.size
+    scale = math.sqrt(SESSION_PIXELS / (width * height))
+    image = photo.image
+    if scale < 1:
+        size = (max(1, int(width * scale)), max(1, int(height * scale)))
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    return replace(photo, image=image, alpha=None)
 
 
 def _options(session: Session, settings: Settings) -> dict[str, Any]:

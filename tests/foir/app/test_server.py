@@ -22,9 +22,10 @@ from starlette.responses import PlainTextResponse
 
 from eval.benchmarks import load
 from foir import FoirError, Index, Searcher, encoders
-from foir.app import handlers, layout, server
+from foir.app import event_queue, handlers, layout, server, uploads
 from foir.app.collections import Collections
 from foir.app.controller import Controller
+from foir.app.fair_store import Capacity
 from foir.app.server import MAX_BODY, RequestGuard
 from foir.app.sessions import Settings
 from index_build.pipeline import Plan, build
@@ -57,7 +58,7 @@ def served(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", str(root / "files"))
     patch.setattr(layout, "SWEEP", 1)
-    patch.setattr(layout, "HOUR", 3)
+    patch.setattr(uploads, "UPLOAD_SECONDS", 2)
     searcher = Searcher(index, encoders.load("toy-words", device="cpu"))
     library = Collections([index.folder], lambda _, key: Controller(index, lambda: searcher, key))
     blocks = server.launch(library)
@@ -329,7 +330,7 @@ def test_what_a_visitor_looks_at_is_forgotten(served):
     """Gradio keeps a token only, and tells when it drops it."""
     library = Collections([served.index.folder], lambda _, key: served.library.controller())
     states = [block for block in layout.build(library).blocks.values() if isinstance(block, gr.State)]
-    state = next(state for state in states if state.time_to_live == 3)
+    state = next(state for state in states if state.delete_callback == library.sessions.drop)
     token = library.sessions.put(library.controller().choose(3, Settings("phs", 2)).session)
     assert library.sessions.get(token)
     state.delete_callback(token)
@@ -339,7 +340,7 @@ def test_what_a_visitor_looks_at_is_forgotten(served):
 
 def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypatch):
     """A page for two that answers slowly: of eight at once some wait, some are asked to come again, none is lost."""
-    monkeypatch.setattr(server, "MAX_QUEUE", 2)
+    monkeypatch.setitem(event_queue.WAITING, "everyone", Capacity(2))
     index = served.index
     searcher = Searcher(index, encoders.load("toy-words", device="cpu"))
     slowly = searcher.search
