@@ -106,7 +106,7 @@ def _query_column(initial: dict[str, dict[str, Any]]) -> Components:
 def _upload_button() -> gr.UploadButton:
     """A button whose handler gets the path of the file; Gradio's own would leave an empty file for each."""
     button = gr.UploadButton("Use your own image", type="filepath", elem_id="upload")
-    button.preprocess = lambda file: None if file is None else file.path  # type: ignore[method-assign, union-attr]
+    button.preprocess = lambda file: getattr(file, "path", None)  # type: ignore[method-assign, assignment]
     return button
 
 

@@ -29,18 +29,22 @@ class Visitor:
         config = self.http.get("/config").json()
         self.values = {each["id"]: each["props"].get("value") for each in config["components"]}
         self.named = {each["props"].get("elem_id"): each["id"] for each in config["components"]}
-        self.events = {}
+        self.events: dict[tuple[int | None, str], dict] = {}
         for each in config["dependencies"]:
             for target, kind in each["targets"]:
                 self.events.setdefault((None if kind == "load" else target, kind), each)
 
-    def event(self, name, kind, data=None, event_data=None):
-        """Wait for an event of the page; its outputs, or None where it failed."""
+    def join(self, name, kind, data=None, event_data=None):
+        """Send an event of the page; whether it may wait."""
         target = name and self.named[name]
         dependency = self.events[target, kind]
         values = [(data or {}).get(id, self.values[id]) for id in dependency["inputs"]]
         body = {"data": values, "fn_index": dependency["id"], "session_hash": self.hash, "event_data": event_data}
-        if self.http.post("/gradio_api/queue/join", json={**body, "trigger_id": target}).status_code != 200:
+        return self.http.post("/gradio_api/queue/join", json={**body, "trigger_id": target}).status_code == 200
+
+    def event(self, *args, **given):
+        """Wait for an event of the page; its outputs, or None where it failed."""
+        if not self.join(*args, **given):
             return None
         with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.hash}) as lines:
             for line in lines.iter_lines():

@@ -1,8 +1,8 @@
 """Who a request comes from: nobody can choose who they are."""
 
 import re
+from typing import Any
 
-import anyio
 import httpx
 import pytest
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from foir import BadPrompt
 from foir.app import clients
 from foir.app.clients import COOKIE, HEADER, Client, Clients, client_of, trust_proxies
+from tests.foir.app.standins import apart
 
 
 async def answer(scope, receive, send):
@@ -29,7 +30,7 @@ def ask():
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=(host, 1))) as client:
                 return await client.get(f"http://page{path}", headers=headers)
 
-        return anyio.run(send)
+        return apart(send)
 
     return ask
 
@@ -54,7 +55,9 @@ def test_a_program_is_known_by_its_address(ask):
     assert ask("/who", host="::ffff:192.0.2.1").json()[0] == "192.0.2.1"
 
 
-@pytest.mark.parametrize("change", [lambda c: c[:-1] + "x", lambda c: c.replace("=", "=0", 1), lambda c: f"{COOKIE}=a.b"])
+@pytest.mark.parametrize(
+    "change", [lambda c: c[:-1] + "x", lambda c: c.replace("=", "=0", 1), lambda c: f"{COOKIE}=a.b"]
+)
 def test_a_session_cannot_be_forged(ask, change):
     assert ask("/who", cookie=change(session(ask("/")))).json()[1] == ""
     assert ask("/who", cookie=f"{COOKIE}=\u00e9.\u00e9".encode()).json()[1] == ""
@@ -88,7 +91,8 @@ def test_a_forwarded_address_is_believed_from_known_proxies_only(monkeypatch):
             told.append(scope["client"][0])
 
         scope = {"type": "http", "client": (peer, 1), "headers": [(b"x-forwarded-for", b"192.0.2.7, 192.0.2.1")]}
-        anyio.run(ProxyHeadersMiddleware(app, config.forwarded_allow_ips), scope, None, None)
+        proxied: Any = ProxyHeadersMiddleware(app, config.forwarded_allow_ips)
+        apart(proxied, scope, None, None)
         return told[0]
 
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")

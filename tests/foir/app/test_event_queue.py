@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
 import pytest
 from gradio.data_classes import PredictBodyInternal
+from gradio.queueing import Queue
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import StateHolder
 from starlette.requests import Request
@@ -15,13 +15,7 @@ from foir.app import event_queue
 from foir.app.clients import STATE, Client
 from foir.app.event_queue import BUSY, FairQueue
 from foir.app.fair_store import Capacity
-from tests.foir.app.test_fair_store import ANN, BOB, FAR
-
-
-def run(main):
-    """On a thread of its own: the browser of other tests keeps a loop on this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, main).result()
+from tests.foir.app.standins import ANN, BOB, FAR, apart
 
 
 def same(text: str) -> str:
@@ -31,8 +25,8 @@ def same(text: str) -> str:
 @pytest.fixture(scope="module")
 def blocks():
     with gr.Blocks() as blocks:
-        gr.api(same, api_name="search", concurrency_id="model")
-        gr.api(same, api_name="other", concurrency_id="job")
+        gr.events.api(same, api_name="search", concurrency_id="model")
+        gr.events.api(same, api_name="other", concurrency_id="job")
         gr.Button().click(lambda: None, api_visibility="private", concurrency_id="model")
     return blocks.queue()
 
@@ -71,7 +65,7 @@ def test_one_client_fills_neither_the_queue_nor_its_address(queue):
         own = [await push(queue, ANN) for _ in range(33)]
         return own, await push(queue, BOB), await push(queue, FAR)
 
-    own, bob, far = run(main())
+    own, bob, far = apart(main)
     assert [id is not None for id in own] == [True] * 3 + [False] * 30 and bob and far
 
 
@@ -84,7 +78,7 @@ def test_one_address_does_not_fill_the_queue(queue, monkeypatch):
         far = [await push(queue, Client("far")) for _ in range(4)]
         return [id is not None for id in (*home, *far)]
 
-    assert run(main()) == [True] * 4 + [False] * 5 + [True] * 2 + [False] * 2
+    assert apart(main) == [True] * 4 + [False] * 5 + [True] * 2 + [False] * 2
 
 
 def test_bytes_that_wait_are_bounded_too(queue, monkeypatch):
@@ -93,7 +87,7 @@ def test_bytes_that_wait_are_bounded_too(queue, monkeypatch):
     async def main():
         return [await push(queue, ANN, "x" * 60), await push(queue, ANN, "x" * 60), await push(queue, BOB, "x" * 60)]
 
-    first, second, other = run(main())
+    first, second, other = apart(main)
     assert first and other and second is None
 
 
@@ -104,7 +98,7 @@ def test_who_was_served_longest_ago_is_next(queue):
         return served(queue)
 
     home = Client("home")
-    assert run(main()) == [ANN, FAR, BOB, FAR, home, ANN, BOB, ANN]
+    assert apart(main) == [ANN, FAR, BOB, FAR, home, ANN, BOB, ANN]
 
 
 def test_a_client_that_comes_too_often_is_refused_for_a_while(queue, monkeypatch):
@@ -113,7 +107,7 @@ def test_a_client_that_comes_too_often_is_refused_for_a_while(queue, monkeypatch
     async def main():
         return await push(queue, ANN), await push(queue, BOB)
 
-    refused, other = run(main())
+    refused, other = apart(main)
     assert refused is None and other
 
 
@@ -125,12 +119,12 @@ def test_an_event_that_waited_too_long_is_answered_and_gone(queue):
         assert served(queue) == [BOB]
         return messages(queue, event), old in queue.event_ids_to_events, new
 
-    answers, kept, _ = run(main())
+    answers, kept, _ = apart(main)
     assert [answer["error"] for answer in answers] == [BUSY] and not kept
 
 
 def test_an_event_that_runs_too_long_is_answered_and_lets_the_next_one_run(queue, monkeypatch):
-    ends = []
+    ends: list[asyncio.Event] = []
 
     async def process_events(self, events, batch, begin_time, fn):
         try:
@@ -139,7 +133,7 @@ def test_an_event_that_runs_too_long_is_answered_and_lets_the_next_one_run(queue
         finally:
             self.event_queue_per_concurrency_id["model"].current_concurrency -= 1
 
-    monkeypatch.setattr(event_queue.Queue, "process_events", process_events)
+    monkeypatch.setattr(Queue, "process_events", process_events)
 
     async def main():
         ends.append(asyncio.Event())
@@ -159,7 +153,7 @@ def test_an_event_that_runs_too_long_is_answered_and_lets_the_next_one_run(queue
         await task
         return answers, messages(queue, event), places
 
-    answers, late, places = run(main())
+    answers, late, places = apart(main)
     assert [answer["error"] for answer in answers] == [BUSY] and late == []
     assert (places.concurrency_limit, places.current_concurrency) == (1, 0)
 
@@ -168,7 +162,7 @@ def test_a_job_is_followed_as_long_as_it_runs(queue, monkeypatch):
     async def process_events(self, events, batch, begin_time, fn):
         await asyncio.sleep(0.05)
 
-    monkeypatch.setattr(event_queue.Queue, "process_events", process_events)
+    monkeypatch.setattr(Queue, "process_events", process_events)
 
     async def main():
         queue.deadline = 0.01
@@ -177,7 +171,7 @@ def test_a_job_is_followed_as_long_as_it_runs(queue, monkeypatch):
         await queue.process_events([event], batch, 0.0, event.fn)
         return event.alive
 
-    assert run(main())
+    assert apart(main)
 
 
 def test_a_cancelled_event_ends(queue, monkeypatch):
@@ -189,7 +183,7 @@ def test_a_cancelled_event_ends(queue, monkeypatch):
         finally:
             ended.append(True)
 
-    monkeypatch.setattr(event_queue.Queue, "process_events", process_events)
+    monkeypatch.setattr(Queue, "process_events", process_events)
 
     async def main():
         await push(queue, ANN)
@@ -201,7 +195,7 @@ def test_a_cancelled_event_ends(queue, monkeypatch):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    run(main())
+    apart(main)
     assert ended == [True]
 
 
@@ -217,4 +211,4 @@ def test_what_is_kept_of_pages_is_the_own_of_who_opens_many(queue, monkeypatch):
         await push(queue, FAR)  # what is forgotten is no obstacle for others
         return set(kept), set(queue.pending_messages_per_session) & {"bob", "1", "2", "3"}
 
-    assert run(main()) == ({"bob", "2", "3"}, {"bob", "2", "3"})
+    assert apart(main) == ({"bob", "2", "3"}, {"bob", "2", "3"})

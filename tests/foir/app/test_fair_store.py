@@ -4,15 +4,7 @@ import pytest
 
 from foir.app.clients import Client
 from foir.app.fair_store import Capacity, FairStore
-
-ANN, BOB, FAR = Client("home", "ann"), Client("home", "bob"), Client("far", "x")
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
+from tests.foir.app.standins import ANN, BOB, FAR, Clock
 
 
 @pytest.fixture

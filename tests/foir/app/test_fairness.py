@@ -1,6 +1,5 @@
 """Token buckets, and the bytes that a client may send."""
 
-import anyio
 import httpx
 import pytest
 from starlette.requests import Request
@@ -9,7 +8,7 @@ from starlette.responses import PlainTextResponse
 from foir.app import fairness
 from foir.app.clients import STATE, Client
 from foir.app.fairness import ByteQuota, Rate, TokenBuckets
-from tests.foir.app.test_fair_store import ANN, BOB, FAR, Clock
+from tests.foir.app.standins import ANN, BOB, FAR, Clock, apart
 
 RATES = {"client": Rate(3, 1), "address": Rate(5, 2)}
 
@@ -48,7 +47,7 @@ def send(monkeypatch):
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as http:
                 return await http.post("http://page/", content=content)
 
-        return anyio.run(post)
+        return apart(post)
 
     return send
 
