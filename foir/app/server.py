@@ -52,6 +52,7 @@ def launch(collections: Collections) -> gr.Blocks:
         strict_cors=True,
         show_error=False,
         run_history=False,
+        ssr_mode=False,  # else other processes take uploads and requests first
         inbrowser=False,
         prevent_thread_lock=True,
     )
