@@ -55,32 +55,33 @@ class Clients:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         connection = HTTPConnection(scope)
-        session = self._verify(connection.cookies.get(COOKIE, ""))
+        session = self._verify(COOKIE, connection.cookies.get(COOKIE, ""))
         headers = MutableHeaders(scope=scope)
         client = Client(_network(connection.client.host if connection.client else ""), session)
-        address, _, session = self._verify(headers.get(HEADER, "")).partition(" ")
+        address, _, session = self._verify(HEADER, headers.get(HEADER, "")).partition(" ")
         client = Client(address, session) if address else client
         if "/mcp" in scope["path"]:
-            headers[HEADER] = self._sign(f"{client.address} {client.session}")
+            headers[HEADER] = self._sign(HEADER, f"{client.address} {client.session}")
         scope[STATE] = client
 
         async def send_session(message: Message) -> None:
             if message["type"] == "http.response.start" and not client.session:
                 answer = MutableHeaders(scope=message)
                 if answer.get("content-type", "").startswith("text/html"):
-                    answer.append("set-cookie", f"{COOKIE}={self._sign(uuid4().hex)}; {_cookie_attributes()}")
+                    answer.append("set-cookie", f"{COOKIE}={self._sign(COOKIE, uuid4().hex)}; {_cookie_attributes()}")
             await send(message)
 
         await self.app(scope, receive, send_session)
 
-    def _sign(self, text: str) -> str:
-        return f"{text}.{hmac.digest(self._secret, text.encode(), 'sha256').hex()}"
+    def _sign(self, purpose: str, text: str) -> str:
+        signature = hmac.digest(self._secret, f"{purpose} {text}".encode(errors="replace"), "sha256").hex()
+        return f"{text}.{signature}"
 
-    def _verify(self, signed: str) -> str:
-        """The signed text; empty if the signature is wrong."""
-        text, _, signature = signed.rpartition(".")
-        expected = hmac.digest(self._secret, text.encode(errors="replace"), "sha256").hex()
-        return text if hmac.compare_digest(signature.encode(errors="replace"), expected.encode()) else ""
+    def _verify(self, purpose: str, signed: str) -> str:
+        """The text that was signed for a purpose; empty if the signature is wrong."""
+        text = signed.rpartition(".")[0]
+        expected = self._sign(purpose, text)
+        return text if hmac.compare_digest(signed.encode(), expected.encode()) else ""
 
 
 def client_of(scope: Mapping[str, Any]) -> Client:

@@ -76,6 +76,8 @@ def test_a_tool_call_keeps_its_client_in_the_request_it_makes(ask):
     assert ask("/who", host="127.0.0.1", **{HEADER: signed}).json()[:2] == [address, own]
     forged = signed.replace(address, "192.0.2.2")
     assert ask("/who", host="127.0.0.1", **{HEADER: forged}).json()[:2] == ["127.0.0.1", ""]
+    (value,) = cookie.split("=")[1:]
+    assert ask("/who", **{HEADER: value}).json()[:2] == ["192.0.2.1", ""]  # a session is no address
     sent = ask("/gradio_api/mcp/", host="192.0.2.9", **{HEADER: "forged"}).json()
     assert sent[0] == "192.0.2.9" and sent[2].startswith("192.0.2.9 ")
 
