@@ -17,7 +17,7 @@ from typing import Any, Literal, TypedDict
 from pydantic import ValidationError, create_model
 
 from foir.app.collections import Collections
-from foir.app.controller import read_picture, read_upload
+from foir.app.pictures import read_picture, read_upload
 from foir.app.sessions import MAX_JUDGED, Settings
 from foir.app.views import thumb_url
 from foir.errors import BadImage, BadPrompt

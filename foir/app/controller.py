@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from foir import decoders, methods
+from foir import methods
 from foir.app.capabilities import Capabilities
 from foir.app.patch_cache import PatchCache
+from foir.app.pictures import read_picture, read_upload, reduce
 from foir.app.sessions import Judgements, PageUpdate, Session, Settings
 from foir.app.views import Views, encode_image
 from foir.errors import BadPrompt, Unavailable
@@ -25,9 +27,6 @@ from foir.search.query import Feedback, Query
 from foir.search.searcher import Searcher
 
 RESULTS, EXPLAINED, SUGGESTIONS = 24, 8, 6
-UPLOAD_PIXELS = 24_000_000  # a session keeps its image in memory
-UPLOAD_BYTES = 20_000_000
-DECODE_SECONDS = 10.0  # for one image; a visitor waits for it
 PREVIEW_SIDE = 1280  # longer side of the image sent to the browser; coordinates are those of the original
 
 
@@ -43,14 +42,19 @@ class Controller:
             key: Key of the collection.
         """
         self.index, self.key, self.capabilities = index, key, Capabilities.from_index(index)
-        self._searcher: Future[Searcher] = ThreadPoolExecutor(1).submit(load)
+        self._load, self._loader, self._loading = load, ThreadPoolExecutor(1), Lock()
+        self._searcher: Future[Searcher] = self._loader.submit(load)
         self.views = Views(index, key)
         self._patches = PatchCache(index)
 
     @property
     def searcher(self) -> Searcher:
-        """The Searcher; waits until it is loaded."""
-        return self._searcher.result()
+        """The Searcher; waits until it is loaded. A load that failed is started again by the next call."""
+        with self._loading:
+            if self._searcher.done() and self._searcher.exception() is not None:
+                self._searcher = self._loader.submit(self._load)
+            searcher = self._searcher
+        return searcher.result()
 
     def start(self, settings: Settings) -> PageUpdate:
         """Open an image of the collection with its largest known object marked."""
@@ -60,7 +64,7 @@ class Controller:
 
     def upload(self, data: bytes, settings: Settings) -> PageUpdate:
         """Open a user's own image."""
-        return self.search(self._open(read_upload(data), "your image"), settings)
+        return self.search(self._open(reduce(read_upload(data)), "your image"), settings)
 
     def choose(self, id: int, settings: Settings) -> PageUpdate:
         """Open an image of the collection as the query."""
@@ -234,7 +238,7 @@ class Controller:
 
     def _open_item(self, id: int) -> Session:
         item = self.index.get(id)
-        photo = read_picture(self.index, item)
+        photo = reduce(read_picture(self.index, item))
         return self._open(photo, item.name, self._suggestions(item, photo), id)
 
     def _open(
@@ -254,25 +258,6 @@ class Controller:
             x0, y0, x1, y1 = known_object.box
             boxes.setdefault(known_object.name, [x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y])
         return tuple({"name": name, "box": box} for name, box in list(boxes.items())[:SUGGESTIONS])
-
-
-def read_upload(data: bytes) -> Photo:
-    """Read a user's image.
-
-    Raises:
-        BadImage: It cannot be read, or is too large.
-    """
-    return decoders.read(data, max_bytes=UPLOAD_BYTES, max_pixels=UPLOAD_PIXELS, deadline=DECODE_SECONDS)
-
-
-def read_picture(index: IndexLike, item: Item) -> Photo:
-    """Read an image of a collection.
-
-    Raises:
-        BadIndex: Neither its file nor its thumbnail exists.
-        BadImage: It cannot be read.
-    """
-    return decoders.read(index.picture(item), deadline=DECODE_SECONDS)
 
 
 def _options(session: Session, settings: Settings) -> dict[str, Any]:

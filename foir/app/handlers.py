@@ -11,8 +11,10 @@ from typing import Any
 
 import gradio as gr
 
+from foir.app.clients import current_client
 from foir.app.collections import Collections
-from foir.app.controller import UPLOAD_BYTES, Controller
+from foir.app.controller import Controller
+from foir.app.pictures import UPLOAD_BYTES
 from foir.app.sessions import PageUpdate, Settings
 from foir.errors import BadImage, BadPrompt, FoirError
 
@@ -41,7 +43,7 @@ def take_upload(file: str | None) -> bytes:
     try:
         data = path.read_bytes() if path.stat().st_size <= UPLOAD_BYTES else None
         path.unlink()
-    except OSError as error:  # somebody else uploaded the same image at this moment
+    except OSError as error:  # it waited for too long
         raise BadImage("The upload was lost: try again.") from error
     if data is None:
         raise BadImage(f"The upload is larger than {UPLOAD_BYTES // 1_000_000} MB.")
@@ -74,7 +76,8 @@ class Handlers:
         except FoirError:
             searched_text = False
         text = "" if searched_text and "text" not in update.session.texts else gr.skip()
-        return self.collections.sessions.put(update.session, token), update.pointer, update.results, text
+        token = self.collections.sessions.put(update.session, token, current_client())
+        return token, update.pointer, update.results, text
 
     @report_errors()
     def open_collection(self, key: str, token: str | None) -> Any:
@@ -178,7 +181,7 @@ class Handlers:
     ) -> Any:
         """Show what follows the results, one after the other: heat maps, heads, comparison, captions."""
         unchanged = gr.skip()
-        if token is None:
+        if not token:
             return
         with report_errors():
             controller, session = self.collections.resume(token)

@@ -16,11 +16,11 @@ from foir.app.capabilities import Capabilities
 from foir.app.collections import Collections
 from foir.app.handlers import Handlers, report_errors
 from foir.app.jobs import encoder_choices
-from foir.app.session_store import HOUR
 from foir.app.sessions import MAX_TEXT, Settings
+from foir.app.uploads import UPLOAD_SECONDS
 
 ASSETS = Path(__file__).parent / "assets"
-SWEEP = 600  # seconds between deletions of files that are older than an hour
+SWEEP = 60  # seconds between two looks for files of Gradio that are too old
 CHAINS = ("attention_mask|phs", "foveal|phs")
 TEXT_CONTROLS = ("text", "combine_text", "negative_text", "text_weight", "strength")
 FOLDS = ("heads_fold", "captions_fold", "map_fold", "add_fold")
@@ -36,9 +36,9 @@ QUEUED, LATEST = HIDDEN | {"trigger_mode": "multiple"}, HIDDEN | {"trigger_mode"
 def build(collections: Collections) -> gr.Blocks:
     """Build the page and its API."""
     initial, can_add = initial_state(collections.controller().capabilities), collections.can_add
-    with gr.Blocks(title="foir", analytics_enabled=False, delete_cache=(SWEEP, HOUR)) as blocks:
+    with gr.Blocks(title="foir", analytics_enabled=False, delete_cache=(SWEEP, UPLOAD_SECONDS)) as blocks:
         gr.HTML("<h1>foir</h1><p>Point at an object. Find images with it.</p>", elem_id="title")
-        ui: Components = {"session": gr.State(None, time_to_live=HOUR, delete_callback=collections.sessions.drop)}
+        ui: Components = {"session": gr.State(None, delete_callback=collections.sessions.drop)}
         with gr.Row(elem_id="columns"):
             with gr.Column(min_width=320, elem_id="query"):
                 ui |= _query_column(initial)
@@ -99,8 +99,15 @@ def _query_column(initial: dict[str, dict[str, Any]]) -> Components:
             label="Search for it as a small object", elem_id="small_object", **initial["small_object"]
         ),
         "pointer": _component("pointer", None),
-        "upload": gr.UploadButton("Use your own image", type="filepath", elem_id="upload"),
+        "upload": _upload_button(),
     }
+
+
+def _upload_button() -> gr.UploadButton:
+    """A button whose handler gets the path of the file; Gradio's own would leave an empty file for each."""
+    button = gr.UploadButton("Use your own image", type="filepath", elem_id="upload")
+    button.preprocess = lambda file: getattr(file, "path", None)  # type: ignore[method-assign, assignment]
+    return button
 
 
 def _search_options(initial: dict[str, dict[str, Any]]) -> Components:

@@ -17,21 +17,27 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from foir.app.clients import Clients, trust_proxies
 from foir.app.collections import Collections
-from foir.app.controller import UPLOAD_BYTES
+from foir.app.event_queue import FairQueue
+from foir.app.fairness import ByteQuota
 from foir.app.layout import build, read_asset
+from foir.app.pictures import UPLOAD_BYTES
+from foir.app.uploads import Uploads
 from foir.errors import FoirError
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 MAX_BODY = 32_000_000  # bytes of a request; an uploaded image may have 20 million, a third more in base64
-MAX_QUEUE = 32  # requests that wait; more are asked to try again
 CACHED = {"Cache-Control": "private, max-age=600"}
 
 
 def launch(collections: Collections) -> gr.Blocks:
     """Serve the page and its API from background threads."""
     block_downloads()
-    blocks = build(collections).queue(max_size=MAX_QUEUE, api_open=False)
+    trust_proxies()
+    blocks = build(collections).queue(api_open=False)
+    blocks._queue = FairQueue(blocks)
+    middleware = [Middleware(RequestGuard), Middleware(Clients), Middleware(ByteQuota)]
     blocks.launch(
         theme=gr.themes.Default(
             primary_hue="amber",
@@ -40,11 +46,13 @@ def launch(collections: Collections) -> gr.Blocks:
             font_mono=["ui-monospace", "monospace"],
         ).set(body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300"),  # for contrast
         css=read_asset("page.css"),
-        app_kwargs={"routes": image_routes(collections), "middleware": [Middleware(RequestGuard)]},
+        app_kwargs={"routes": [*image_routes(collections), *Uploads().routes], "middleware": middleware},
         mcp_server=True,
         max_file_size=UPLOAD_BYTES,
         strict_cors=True,
         show_error=False,
+        run_history=False,
+        ssr_mode=False,  # else other processes take uploads and requests first
         inbrowser=False,
         prevent_thread_lock=True,
     )

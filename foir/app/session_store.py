@@ -1,54 +1,86 @@
-"""Store of the sessions of all users, bounded in number and in time."""
+"""Store of the sessions of all users, bounded in number, in bytes and in time."""
 
 from __future__ import annotations
 
 import time
-from threading import Lock
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
 
-from cachetools import TTLCache
+import numpy as np
+import torch
+from PIL import Image
 
+from foir.app.clients import Client
+from foir.app.fair_store import Capacity, FairStore
 from foir.app.sessions import Session
 from foir.errors import FoirError
 
-MAX_SESSIONS = 64  # each may take some hundred MB
 HOUR = 3600
+SESSIONS = {"client": Capacity(4, 256e6), "everyone": Capacity(256, 2e9)}
 
 
 class SessionStore:
     """Sessions by their token, which nobody can guess. Thread-safe."""
 
-    def __init__(self, max_sessions: int = MAX_SESSIONS, seconds: float = HOUR) -> None:
+    def __init__(
+        self,
+        capacities: Mapping[str, Capacity] = SESSIONS,
+        seconds: float = HOUR,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Start empty.
 
         Args:
-            max_sessions: Number of sessions to keep; the least recently used one is dropped first.
-            seconds: Time to keep a session after it was last stored.
+            capacities: Sessions and bytes of each client and of everyone; see `FairStore`.
+            seconds: Time to keep a session after its last use.
+            timer: Tells the time in seconds.
         """
-        self._lock = Lock()
-        self._sessions: TTLCache[str, Session] = TTLCache(max_sessions, seconds, timer=time.monotonic)
+        self._sessions = FairStore[Session](capacities, seconds, timer=timer)
 
-    def put(self, session: Session, previous: str | None = None) -> str:
-        """Store a session in place of the user's previous one; returns its token."""
-        with self._lock:
-            self._sessions.pop(previous or "", None)
-            self._sessions[session.token] = session  # this also deletes expired sessions
+    def put(self, session: Session, previous: str | None = None, client: Client | None = None) -> str:
+        """Store a client's session in place of a previous one; returns its token."""
+        self._sessions.pop(previous or "")
+        self._sessions.put(session.token, session, client or Client(), session_bytes(session))
         return session.token
 
     def get(self, token: str | None) -> Session:
-        """Return the session of a token.
+        """Return the session of a token; this counts as a use.
 
         Raises:
             FoirError: The session expired, or the token is unknown.
         """
-        with self._lock:
-            self._sessions.expire()
-            session = self._sessions.get(token or "")
+        session = self._sessions.get(token or "")
         if session is None:
             raise FoirError("Your session expired: choose your image again.")
         return session
 
     def drop(self, token: str | None) -> None:
         """Delete a session, if it still exists."""
-        with self._lock:
-            self._sessions.pop(token or "", None)
-            self._sessions.expire()
+        self._sessions.pop(token or "")
+
+
+def session_bytes(session: Session) -> int:
+    """Bytes of the images, arrays and tensors that a session keeps; those it shares with itself count once."""
+    seen: dict[int, int] = {}
+
+    def visit(value: Any) -> None:
+        if id(value) in seen:
+            return
+        if isinstance(value, Image.Image):
+            seen[id(value)] = value.width * value.height * (1 if value.mode == "L" else 4)  # RGB takes 4 bytes a pixel
+        elif isinstance(value, np.ndarray | torch.Tensor):
+            seen[id(value)] = value.nbytes
+        elif isinstance(value, bytes):
+            seen[id(value)] = len(value)
+        elif is_dataclass(value):
+            for field in fields(value):
+                visit(getattr(value, field.name))
+        elif isinstance(value, Mapping):
+            visit(tuple(value.values()))
+        elif isinstance(value, tuple | list):
+            for part in value:
+                visit(part)
+
+    visit(session)
+    return sum(seen.values())

@@ -4,7 +4,7 @@ import sys
 import time
 
 from foir import decoders
-from foir.app.controller import DECODE_SECONDS, UPLOAD_BYTES, UPLOAD_PIXELS
+from foir.app.pictures import DECODE_SECONDS, UPLOAD_BYTES, UPLOAD_PIXELS
 from foir.errors import BadImage
 from tests.hostile_images import HOSTILE
 

@@ -2,16 +2,17 @@
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from foir import BadImage, BadPrompt, FoirError, Index, Prompt, Searcher, encoders, image_text, images
+from foir import BadImage, BadPrompt, Index, Prompt, Searcher, Unavailable, encoders, image_text, images
 from foir.app.api import Api, MarkedImage
 from foir.app.controller import EXPLAINED, Controller
-from foir.app.session_store import SessionStore
+from foir.app.session_store import session_bytes
 from foir.app.sessions import Settings
 from foir.index import Object
 from index_build.pipeline import Plan, build
@@ -420,28 +421,33 @@ def test_words_may_not_be_endless(speaking):
             speaking.search_text(opened, settings)
 
 
-def test_visitors_are_bounded_in_number_and_in_time(page, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("foir.app.session_store.time.monotonic", lambda: now[0])
-    visitors = SessionStore(2, 10.0)
-    one, two, three = (page.choose(number, PHS).session for number in range(3))
-    assert visitors.get(visitors.put(one)) is one
-    visitors.put(two)
-    visitors.put(replace(one, text_only=True))  # used again: the other is the oldest now
-    visitors.put(three)
-    assert visitors.get(one.token).text_only and visitors.get(three.token) is three
-    for token in (two.token, None, "", "guessed"):
-        with pytest.raises(FoirError, match="choose your image again"):
-            visitors.get(token)
-    now[0] = 9.0
-    visitors.put(three)
-    now[0] = 11.0
-    with pytest.raises(FoirError):
-        visitors.get(one.token)
-    assert visitors.get(three.token) is three
-    assert visitors.put(two, previous=three.token) == two.token  # a visitor has one picture at a time
-    with pytest.raises(FoirError):
-        visitors.get(three.token)
-    visitors.drop(two.token)
-    visitors.drop(None)
-    assert not visitors._sessions
+def test_a_load_that_failed_is_tried_again(page):
+    loads: list[None] = []
+
+    def load():
+        loads.append(None)
+        if len(loads) == 1:
+            raise Unavailable("The weights are not reachable.")
+        return page.searcher
+
+    shared = Controller(page.index, load)
+    shared._loader.shutdown(wait=False)
+    with pytest.raises(Unavailable):
+        shared._searcher.result()
+    shared._loader = ThreadPoolExecutor(1)
+    assert shared.start(PHS).results["hits"] and shared.searcher is page.searcher and len(loads) == 2
+
+
+def test_a_session_keeps_no_more_pixels_than_are_needed(page, monkeypatch):
+    out = io.BytesIO()
+    picture = scene(3).convert("RGBA")
+    picture.putalpha(200)
+    picture.save(out, "PNG")
+    whole = page.upload(out.getvalue(), PHS).session
+    assert whole.image.photo.size == (160, 120) and whole.image.photo.alpha is None
+    monkeypatch.setattr("foir.app.pictures.SESSION_PIXELS", 4800)
+    shown = page.upload(out.getvalue(), PHS)
+    assert shown.session.image.photo.size == (80, 60) == (shown.pointer["width"], shown.pointer["height"])
+    assert page.start(PHS).pointer["prompt"]["boxes"] == ((10.0, 5.0, 40.0, 35.0),)
+    kept = session_bytes(shown.session), session_bytes(whole)
+    assert kept[0] < kept[1] < 2_000_000

@@ -6,12 +6,12 @@ import io
 import re
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
 import gradio as gr
 import httpx
 import pytest
@@ -22,13 +22,16 @@ from starlette.responses import PlainTextResponse
 
 from eval.benchmarks import load
 from foir import FoirError, Index, Searcher, encoders
-from foir.app import handlers, layout, server
+from foir.app import event_queue, handlers, layout, server, uploads
 from foir.app.collections import Collections
 from foir.app.controller import Controller
+from foir.app.fair_store import Capacity
 from foir.app.server import MAX_BODY, RequestGuard
 from foir.app.sessions import Settings
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
+from tests.foir.app.standins import apart
+from tests.reliability.visitors import Visitor
 
 ROOT = Path(__file__).parents[3]
 
@@ -41,6 +44,7 @@ class Served:
     index: Index
     files: Path
     library: Collections
+    blocks: gr.Blocks
 
     @property
     def thumb(self):
@@ -57,11 +61,11 @@ def served(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", str(root / "files"))
     patch.setattr(layout, "SWEEP", 1)
-    patch.setattr(layout, "HOUR", 3)
+    patch.setattr(uploads, "UPLOAD_SECONDS", 2)
     searcher = Searcher(index, encoders.load("toy-words", device="cpu"))
     library = Collections([index.folder], lambda _, key: Controller(index, lambda: searcher, key))
     blocks = server.launch(library)
-    yield Served(str(blocks.local_url).rstrip("/"), index, root / "files", library)
+    yield Served(str(blocks.local_url).rstrip("/"), index, root / "files", library, blocks)
     blocks.close()
     patch.undo()
 
@@ -69,12 +73,6 @@ def served(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(served):
     return Client(served.address, verbose=False)
-
-
-def apart(call, *given):
-    """Run something asynchronous on a thread of its own: the browser of other tests keeps a loop on this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(anyio.run, call, *given).result()
 
 
 def encoded(number):
@@ -101,6 +99,42 @@ def test_a_program_searches_and_fetches_what_it_found(served, client):
     thumbnail = httpx.get(served.address + found[0]["thumbnail"])
     assert thumbnail.status_code == 200 and thumbnail.headers["content-type"] == "image/jpeg"
     assert thumbnail.content == served.index.thumb(served.index.item(served.index.row(3))).read_bytes()
+
+
+def test_pictures_of_programs_are_gone_after_the_answer(served, client):
+    before = set(served.blocks.state_holder.session_data)
+    for number in range(5):
+        assert client.predict(image=encoded(number), k=3, api_name="/search")
+        made = httpx.post(f"{served.address}/gradio_api/call/v2/search", json={"image": encoded(number)}).json()
+        assert "event: complete" in httpx.get(f"{served.address}/gradio_api/call/search/{made['event_id']}").text
+    assert set(served.blocks.state_holder.session_data) <= before
+    assert not served.blocks._queue.event_ids_to_events
+
+
+def test_visitors_with_one_picture_are_all_answered_and_known_apart(served):
+    with ThreadPoolExecutor(8) as pool:
+        visitors = list(pool.map(lambda _: Visitor(served.address), range(8)))
+        answers = list(pool.map(lambda visitor: visitor.upload(base64.b64decode(encoded(3))), visitors))
+    assert all(answer is not None and answer[1]["name"] == "your image" for answer in answers)
+    stored = [entry.client for entry in served.library.sessions._sessions._entries.values()]
+    assert len({client.session for client in stored} - {""}) >= 8
+    assert {client.address for client in stored if client.session} == {"127.0.0.1"}
+    assert not [path for path in served.files.rglob("*") if path.is_file() and path.name == "mine.jpg"]
+
+
+def test_one_client_takes_few_places(served, monkeypatch):
+    """Its further events are asked to come again, another's are answered."""
+    searcher, go = served.library.controller().searcher, threading.Event()
+    search = searcher.search
+    monkeypatch.setattr(searcher, "search", lambda query: go.wait(20) and search(query))
+    greedy, other = Visitor(served.address), Visitor(served.address)
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(greedy.join, "results", "select", event_data={"id": 1}) for _ in range(10)]
+        joined = [each.result() for each in asked]
+        assert 3 <= joined.count(True) <= 4  # one runs, three wait
+        answer = pool.submit(other.choose, 2)
+        go.set()
+        assert answer.result() is not None
 
 
 def test_what_is_no_question_gets_its_sentence(client):
@@ -329,7 +363,7 @@ def test_what_a_visitor_looks_at_is_forgotten(served):
     """Gradio keeps a token only, and tells when it drops it."""
     library = Collections([served.index.folder], lambda _, key: served.library.controller())
     states = [block for block in layout.build(library).blocks.values() if isinstance(block, gr.State)]
-    state = next(state for state in states if state.time_to_live == 3)
+    state = next(state for state in states if state.delete_callback == library.sessions.drop)
     token = library.sessions.put(library.controller().choose(3, Settings("phs", 2)).session)
     assert library.sessions.get(token)
     state.delete_callback(token)
@@ -339,7 +373,7 @@ def test_what_a_visitor_looks_at_is_forgotten(served):
 
 def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypatch):
     """A page for two that answers slowly: of eight at once some wait, some are asked to come again, none is lost."""
-    monkeypatch.setattr(server, "MAX_QUEUE", 2)
+    monkeypatch.setitem(event_queue.WAITING, "everyone", Capacity(2))
     index = served.index
     searcher = Searcher(index, encoders.load("toy-words", device="cpu"))
     slowly = searcher.search

@@ -1,6 +1,7 @@
 """Format 2 as docs/format.md defines it, and format 1 beside it."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pytest
 from foir import BadIndex, Index
 from foir.app.collections import SAMPLE
 from foir.index import Item, Object, local_record, writer
-from foir.index.format import BOX, ITEM_SCHEMA, MANIFEST, OBJECT_SCHEMA, OBJECT_SCHEMA_1
+from foir.index.format import BOX, ITEM_SCHEMA, MANIFEST, OBJECT_SCHEMA, OBJECT_SCHEMA_1, digest
 from foir.index.manifest import Manifest, RegionFacts, SpaceFacts, manifest_digest, read_manifest
 from tests.conftest import adopt
 
@@ -25,7 +26,12 @@ def vectors(rows):
 def write(folder, items=None, regions=None, objects=(DISC,), **facts):
     """An index of three images."""
     folder.mkdir(exist_ok=True)
-    space = {"encoder": "toy", "revision": "1", "dtype": "bfloat16", "reference_feature": tuple(np.eye(DIM)[0])}
+    space: dict[str, Any] = {
+        "encoder": "toy",
+        "revision": "1",
+        "dtype": "bfloat16",
+        "reference_feature": tuple(np.eye(DIM)[0]),
+    }
     space |= {"shards": (writer.write_vectors(folder, vectors(3)),)} | facts
     items = items or [Item(id, f"{id}.png", 160, 120, None, None, None, f"{id:064x}") for id in range(3)]
     manifest = writer.build_manifest(folder, {"image": SpaceFacts(**space)}, items, [], objects, regions=regions)
@@ -54,7 +60,7 @@ def test_an_index_of_format_2_gives_back_all_that_was_written(tmp_path):
     index = Index.open(write(folder, items, regions(folder)))
     assert index.items() == items and index.objects(1) == (DISC,)
     assert index.space().dtype == "bfloat16"
-    assert [part[0].tolist() for part in (index.regions.starts,)] == [[0, 2, 3, 5]]
+    assert index.regions is not None and index.regions.starts[0].tolist() == [0, 2, 3, 5]
     assert index.regions.vectors[0].shape == (5, DIM) and index.regions.boxes[0].dtype == np.uint16
     stored = json.loads((folder / MANIFEST).read_text())
     assert set(stored) == {"format", "spaces", "files", "rejected", "items", "objects", "regions", "next_id", "digest"}
@@ -66,7 +72,7 @@ def test_the_document_names_every_key_and_column():
         assert f"`{name}`" in text, name
 
 
-REGIONS = {
+REGIONS: dict[str, dict[str, Any]] = {
     "fewer images": {"starts": (0, 2, 3)},
     "an image without a region": {"starts": (0, 2, 2, 5)},
     "starts that fall": {"starts": (0, 3, 2, 5)},
@@ -101,7 +107,7 @@ def as_format_1(folder):
     space |= {"probe": space.pop("reference_feature"), "way": ""}
     del space["dtype"]
     files = {name: facts for name, facts in raw["files"].items() if name not in (old.items, old.objects)}
-    files |= {name: {"sha256": writer.digest(folder / name)} for name in names}
+    files |= {name: {"sha256": digest(folder / name)} for name in names}
     raw |= {"format": 1, "root": "../pictures", "items": names[0], "objects": names[1], "files": files}
     (folder / MANIFEST).write_text(json.dumps(raw | {"digest": manifest_digest(raw)}))
 

@@ -29,8 +29,8 @@ def signed_again(folder, **keys):
 
 def test_a_built_index_knows_its_folder_and_its_manifest_does_not(index, tmp_path):
     opened = Index.open(index)
-    assert opened.root == (tmp_path / "pictures").resolve()
-    assert opened.picture(opened.item(0)) == opened.root / "00.png"
+    root = (tmp_path / "pictures").resolve()
+    assert (opened.root, opened.picture(opened.item(0))) == (root, root / "00.png")
     assert str(tmp_path) not in (index / MANIFEST).read_text()
 
 
@@ -101,7 +101,7 @@ def test_no_database_of_a_strangers_is_made_or_asked(index, tmp_path, monkeypatc
     kept = {"format": 2, "rejected": rejected, "files": {rejected: manifest["files"][rejected]}, "count": 3}
     (stranger / MANIFEST).write_text("{}")
     signed_again(stranger, **kept, spaces={"image": facts}, store=store)
-    asked = []
+    asked: list[str] = []
     monkeypatch.setattr("foir.index.milvus.connect", asked.append)
     with pytest.raises(BadIndex, match="MILVUS_URI"):
         open_index(stranger)

@@ -49,7 +49,11 @@ def _rows_without_columns(rows: int) -> Attack:
 
     def attack(draft: Draft) -> None:
         draft.replace("vectors", tensor_file({"vectors": facts}))
-        draft.space["reference_feature"], draft.space["shards"], draft.space["heads"] = [], draft.space["shards"][:1], []
+        draft.space["reference_feature"], draft.space["shards"], draft.space["heads"] = (
+            [],
+            draft.space["shards"][:1],
+            [],
+        )
 
     return attack
 

@@ -69,8 +69,14 @@ def _burst(rows: int, length: int, kind: str = "items", name: str = "caption") -
                 many = set_column(many, "id", pa.array(np.arange(rows)))
             return set_column(many, name, text)
 
-        draft.table(kind, change, compression="zstd", column_encoding={"id": "DELTA_BINARY_PACKED"} if kind == "items"
-                    else None, use_dictionary=[c for c in (name,)], dictionary_pagesize_limit=2**30)
+        draft.table(
+            kind,
+            change,
+            compression="zstd",
+            column_encoding={"id": "DELTA_BINARY_PACKED"} if kind == "items" else None,
+            use_dictionary=[c for c in (name,)],
+            dictionary_pagesize_limit=2**30,
+        )
         if kind == "items":
             narrow(draft, rows)
 
@@ -153,8 +159,16 @@ def _flipped(seed: int, kind: str = "items") -> Attack:
 
 
 def _wide(draft: Draft) -> None:
-    draft.table("items", lambda table: table.append_column("x", table["id"]) if False else pa.table(
-        {**{name: table[name] for name in table.column_names}, **{f"c{i}": table["id"] for i in range(5000)}}))
+    draft.table(
+        "items",
+        lambda table: (
+            table.append_column("x", table["id"])
+            if False
+            else pa.table(
+                {**{name: table[name] for name in table.column_names}, **{f"c{i}": table["id"] for i in range(5000)}}
+            )
+        ),
+    )
 
 
 def _deep_type(draft: Draft) -> None:
