@@ -18,7 +18,7 @@ from foir.app.fairness import EVENT_RATES, MAX_BUCKETS, TokenBuckets
 
 BUSY = "The page is busy: try again in a moment."
 MODEL = "model"  # concurrency id of the events that take their turn; others only follow a job
-DEADLINE = 60.0  # seconds that an event may wait, and that it may run
+MAX_WAIT, MAX_RUN = 120.0, 60.0  # seconds until an event is answered with BUSY
 MAX_OVERDUE = 3  # threads that still run an event which was answered; further ones keep their place
 # Events and bytes that wait. Many people may share an address, so it may have half of all places.
 WAITING = {"client": Capacity(3, 96e6), "address": Capacity(64, 256e6), "everyone": Capacity(128, 512e6)}
@@ -32,7 +32,8 @@ class FairQueue(Queue):
     def __init__(self, blocks: gr.Blocks) -> None:
         """Make a queue for a page that is not launched yet."""
         super().__init__(True, blocks.max_threads, 1, None, blocks)
-        self.deadline, self._overdue, self._buckets = DEADLINE, 0, TokenBuckets(EVENT_RATES)
+        self.max_wait, self.max_run = MAX_WAIT, MAX_RUN
+        self._overdue, self._buckets = 0, TokenBuckets(EVENT_RATES)
         self._turns, self._turn = LRUCache[tuple[str, Client], int](MAX_BUCKETS), 0
         self._pages = FairStore[None](PAGES, on_drop=lambda session_hash, _: self._forget(session_hash))
 
@@ -59,7 +60,7 @@ class FairQueue(Queue):
         """The next event: of those waiting, one whose address, and there whose client, was served longest ago."""
         now = time.monotonic()
         for event_queue in self.event_queue_per_concurrency_id.values():
-            for event in [event for event in event_queue.queue if now - event.enqueue_time > self.deadline]:
+            for event in [event for event in event_queue.queue if now - event.enqueue_time > self.max_wait]:
                 event_queue.queue.remove(event)
                 self.event_ids_to_events.pop(event._id, None)
                 self._answer_busy(event)
@@ -76,7 +77,7 @@ class FairQueue(Queue):
         """Run an event. At its deadline it is answered and gives up its place, but its thread cannot be stopped."""
         task = asyncio.ensure_future(super().process_events(events, batch, begin_time, fn))
         try:
-            done, _ = await asyncio.wait({task}, timeout=self.deadline if fn.concurrency_id == MODEL else None)
+            done, _ = await asyncio.wait({task}, timeout=self.max_run if fn.concurrency_id == MODEL else None)
             if not done:
                 await self._outlast(task, events)
         except asyncio.CancelledError:

@@ -124,7 +124,7 @@ def wait_under(page, action):
         own.http.cookies = attacker.http.cookies  # one client with many pages
         while time.monotonic() < end:
             if action(own) is None:  # refused; a flood of requests is another matter
-                time.sleep(0.5)
+                time.sleep(2)
 
     with ThreadPoolExecutor(ATTACKERS) as pool:
         attacks = [pool.submit(attack, number) for number in range(ATTACKERS)]

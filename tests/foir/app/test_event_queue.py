@@ -115,7 +115,7 @@ def test_an_event_that_waited_too_long_is_answered_and_gone(queue):
     async def main():
         old, new = await push(queue, ANN), await push(queue, BOB)
         event = queue.event_ids_to_events[old]
-        event.enqueue_time = time.monotonic() - queue.deadline - 1
+        event.enqueue_time = time.monotonic() - queue.max_wait - 1
         assert served(queue) == [BOB]
         return messages(queue, event), old in queue.event_ids_to_events, new
 
@@ -137,7 +137,7 @@ def test_an_event_that_runs_too_long_is_answered_and_lets_the_next_one_run(queue
 
     async def main():
         ends.append(asyncio.Event())
-        queue.deadline = 0.01
+        queue.max_run = 0.01
         await push(queue, ANN)
         (event,), batch, _ = queue.get_events()
         places = queue.event_queue_per_concurrency_id["model"]
@@ -145,7 +145,7 @@ def test_an_event_that_runs_too_long_is_answered_and_lets_the_next_one_run(queue
         task = asyncio.ensure_future(queue.process_events([event], batch, 0.0, event.fn))
         while event.alive:
             await asyncio.sleep(0.01)
-        queue.deadline = 60
+        queue.max_run = 60
         await push(queue, BOB)
         assert served(queue) == [BOB]
         answers = messages(queue, event)
@@ -165,7 +165,7 @@ def test_a_job_is_followed_as_long_as_it_runs(queue, monkeypatch):
     monkeypatch.setattr(Queue, "process_events", process_events)
 
     async def main():
-        queue.deadline = 0.01
+        queue.max_run = 0.01
         await push(queue, ANN, fn=1)
         (event,), batch, _ = queue.get_events()
         await queue.process_events([event], batch, 0.0, event.fn)
