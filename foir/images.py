@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from foir.arguments import checked
 from foir.errors import BadImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -54,6 +55,7 @@ class Photo:
         return self.image.size
 
 
+@checked
 def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Photo:
     """Decode one image from a file or from bytes.
 
@@ -99,6 +101,7 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
     return Photo(image, orientation, notes, alpha)
 
 
+@checked
 def read_mask(source: Path | str | bytes) -> np.ndarray:
     """Decode a mask file, uint8 [H, W]: its alpha channel unless every pixel is opaque, else its brightness.
 

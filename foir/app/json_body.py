@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from foir.errors import BadPrompt
@@ -11,7 +12,8 @@ MAX_DEPTH = 32
 MAX_OUTSIDE = 2_000_000  # bytes outside of strings: numbers and what separates them
 _COUNTED = (b"[", b"{", b",", b":", b'"', b"\\")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_LONG_NUMBER = re.compile(rb"(?<!\d)\d{310}")  # the largest float has 309 digits
+_LONG_NUMBER = re.compile(rb"(?<!\d)\d{309}")  # some of 309 digits are infinite
+_EXPONENT = re.compile(rb"\d[\d.]*[eE][+]?\d{3,}")
 _SURROGATE_PAIR = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..")
 _NO_CHARACTER = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
 
@@ -32,12 +34,16 @@ def check_json(body: bytes) -> None:
     outside = b"".join(unquoted.split(b'"')[::2])  # of strings
     if len(outside) > MAX_OUTSIDE:
         raise BadPrompt("The request holds too many elements.")
-    if b"NaN" in outside or b"Infinity" in outside or _LONG_NUMBER.search(outside):
+    if b"NaN" in outside or b"Infinity" in outside or _LONG_NUMBER.search(outside) or _is_infinite(outside):
         raise BadPrompt("The request holds a number that is not finite or is too long.")
     if _depth(outside) > MAX_DEPTH:
         raise BadPrompt(f"The request nests lists more than {MAX_DEPTH} deep.")
     if b"\0" in body or not _is_utf8(body) or _NO_CHARACTER.search(_SURROGATE_PAIR.sub(b"", escapes)):
         raise BadPrompt("The request holds text that is no Unicode, or a NUL character.")
+
+
+def _is_infinite(outside: bytes) -> bool:
+    return any(number.count(b".") < 2 and math.isinf(float(number)) for number in _EXPONENT.findall(outside))
 
 
 def _depth(outside: bytes) -> int:

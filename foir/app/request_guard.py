@@ -21,8 +21,11 @@ API = "/gradio_api/"
 SMALL_BODY = 100_000  # bytes of a request that carries no image
 MAX_BODY = 32_000_000  # bytes of a request; an uploaded image may have 20 million, a third more in base64
 FORM_BYTES = 100_000  # of an upload around its file
-PICTURE_CALLS = ("search", "caption", "feedback")  # endpoints that take images, as base64 in JSON
+PICTURE_CALLS = {"call/search", "call/caption", "call/feedback"}  # endpoints that take images, as base64 in JSON
+CALLS = PICTURE_CALLS | {"call/search_text", "call/collections"}
+POSTS = CALLS | {"upload", "queue/join", "cancel", "reset"}  # Gradio has more, which nothing here needs
 UPLOAD_ROUTE = "upload"  # a form, which Gradio reads while it comes
+READING = ("GET", "HEAD", "OPTIONS")
 FORWARDED = ("x-forwarded-host", "x-forwarded-proto")  # what links of the page are made of
 
 
@@ -54,7 +57,7 @@ class RequestGuard:
         refusal = self._refusal(scope, limit)
         if refusal is None and _api_route(scope["path"]) == UPLOAD_ROUTE:
             receive = _limited(receive, limit)
-        elif refusal is None and scope["method"] not in ("GET", "HEAD"):
+        elif refusal is None and scope["method"] not in READING:
             try:
                 receive = await _checked(receive, limit)
             except HTTPException as error:
@@ -70,6 +73,10 @@ class RequestGuard:
             return PlainTextResponse("Cross-site requests are refused.", 403)
         if not scope["path"].isprintable():
             return PlainTextResponse("The address holds a control character.", 400)
+        route = _api_route(scope["path"])
+        is_needed = not route.startswith("proxy=") if scope["method"] in READING else route in POSTS or _is_mcp(route)
+        if not is_needed:
+            return PlainTextResponse("There is no such endpoint.", 404)
         size = headers.get("content-length", "0")
         if not (size.isdecimal() and len(size) < 20 and int(size) <= limit):
             return PlainTextResponse("The request is too large.", 413)
@@ -134,9 +141,11 @@ def _body_limit(path: str) -> int:
     route = _api_route(path)
     if route == UPLOAD_ROUTE:
         return UPLOAD_BYTES + FORM_BYTES
-    first, _, last = route.partition("/")
-    carries_image = route == "queue/join" or first == "mcp" or (first == "call" and last.endswith(PICTURE_CALLS))
-    return MAX_BODY if carries_image else SMALL_BODY
+    return MAX_BODY if route in PICTURE_CALLS or route == "queue/join" or _is_mcp(route) else SMALL_BODY
+
+
+def _is_mcp(route: str) -> bool:
+    return route.partition("/")[0] == "mcp"
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

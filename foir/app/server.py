@@ -44,6 +44,7 @@ def launch(collections: Collections) -> gr.Blocks:
         max_file_size=UPLOAD_BYTES,
         strict_cors=True,
         show_error=False,
+        enable_monitoring=False,  # it would print an address for every request
         inbrowser=False,
         prevent_thread_lock=True,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foir.encoders.devices import check_dtype, has_zerogpu, resolve_device
+from foir.arguments import checked
 from foir.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def encoder_specs() -> dict[str, EncoderSpec]:
     return dict(_registry)
 
 
+@checked
 def encoder_spec(name: str) -> EncoderSpec:
     """The spec of an encoder.
 
@@ -81,6 +83,7 @@ def encoder_spec(name: str) -> EncoderSpec:
     return spec
 
 
+@checked
 def load(
     name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "float32", pretrained: bool = True
 ) -> Encoder:

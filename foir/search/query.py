@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from foir import methods
+from foir.arguments import check_fields
 from foir.errors import BadPrompt
 from foir.image_text import normalise_query
 from foir.index.records import checked_filters
@@ -41,8 +42,11 @@ class Feedback:
         Raises:
             BadPrompt: Unknown rule, an id that is no integer, or one that is liked and disliked.
         """
+        check_fields(self)
         if self.rule not in feedback_rules():
             raise BadPrompt(f"Unknown feedback {self.rule!r}: use one of {', '.join(feedback_rules())}.")
+        object.__setattr__(self, "liked", tuple(self.liked))
+        object.__setattr__(self, "disliked", tuple(self.disliked))
         check_ids((*self.liked, *self.disliked))
         if both := set(self.liked) & set(self.disliked):
             raise BadPrompt(f"Image {min(both)} is both liked and disliked.")
@@ -99,6 +103,7 @@ class Query:
         Raises:
             BadPrompt: A field, or a combination of fields, makes no sense.
         """
+        check_fields(self)
         if self.mode not in MODES:
             raise BadPrompt(f"Unknown mode {self.mode!r}: use one of {', '.join(MODES)}.")
         if not _is_integer(self.k) or not 1 <= self.k <= MAX_RESULTS:
@@ -111,6 +116,7 @@ class Query:
         check_ids(self.exclude)
         self._check_method()
         self._set("k", int(self.k))
+        self._set("exclude", tuple(self.exclude))
         self._set("filters", checked_filters(self.filters))
         for name in ("text", "negative_text"):
             if (words := getattr(self, name)) is not None:

@@ -84,9 +84,9 @@ def test_the_length_that_is_told_counts_too():
 
 def test_only_what_carries_an_image_may_be_large():
     image = json.dumps({"data": ["A" * 2_000_000]}).encode()
-    for path in (JOIN, SEARCH, MCP, "/root/gradio_api/call/v2/caption"):
+    for path in (JOIN, SEARCH, MCP, "/root/gradio_api/call/caption/"):
         assert ask(echo, "POST", path, content=image).text == f"read {len(image)}"
-    for path in (TEXT, RESET, "/", "/login"):
+    for path in (TEXT, RESET):
         assert ask(echo, "POST", path, content=image).status_code == 413
         assert ask(echo, "POST", path, content=image[:40] + b'"]}').status_code == 200
 
@@ -110,7 +110,7 @@ DEEP = json_body.MAX_DEPTH
 
 @pytest.mark.parametrize(
     "body",
-    [b"[" * (DEEP + 1) + b"]" * (DEEP + 1), b'{"a":' * (DEEP + 1) + b"1" + b"}" * (DEEP + 1), b"[NaN]", b"[-Infinity]",
+    [b"[" * (DEEP + 1) + b"]" * (DEEP + 1), b'{"a":' * (DEEP + 1) + b"1" + b"}" * (DEEP + 1), b"[NaN]", b"[-Infinity]", b"[1e999]", b"[-12.5E+400]",
      b"[" + b"9" * 5000 + b"]", b"[" + b"1 " * 1_500_000 + b"]", rb'["\ud800"]', rb'["\uDFFF a"]', rb'["\ud83d\u0041"]',
      rb'["a\u0000b"]', rb'["\\\ud800"]', b'["\xed\xa0\x80"]', b'["\xff"]', '["ü"]'.encode("utf-16"), b"[1\0]"],
 )  # fmt: skip
@@ -189,3 +189,10 @@ def test_a_websocket_is_closed():
 def test_proxies_are_read_once_for_all(monkeypatch):
     monkeypatch.setenv("FOIR_PROXIES", " 10.0.0.1 ,, ::1")
     assert request_guard.trusted_proxies() == {"10.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "X"])
+def test_only_what_the_page_needs_of_gradio_is_called(method):
+    for path in ("/", "/login", "run/search", "api/predict", "call/v2/search", "call/x", "component_server", "vibe-edit"):
+        path = path if path.startswith("/") else f"/gradio_api/{path}"
+        assert ask(echo, method, path).status_code == 404
