@@ -18,7 +18,8 @@ import numpy as np
 
 from foir.errors import BadPrompt
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 MAX_SHOWN = 40  # characters of a value in a message
 _NUMBERS = {int: Integral, float: Real}
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "True or False", NoneType: "None"}
@@ -49,7 +50,8 @@ def check_fields(record: Any) -> None:
     Raises:
         BadPrompt: One does not.
     """
-    hints = _hints(type(record))
+    kind: Any = type(record)
+    hints = _hints(kind)
     for field in fields(record):
         _check(field.name, getattr(record, field.name), hints[field.name])
 
@@ -108,12 +110,16 @@ def _fit_sequence(value: Any, origin: Any, inner: tuple[Any, ...]) -> bool:
 
 def _describe(hint: Any) -> str:
     origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
     if origin in (Union, UnionType):
         return " or ".join(map(_describe, inner))
     if origin is not None and issubclass(origin, Sequence) and inner:
         count = len(inner) if origin is tuple and inner[-1] is not Ellipsis else ""
-        return f"a list of {count} {_describe(inner[0]).removeprefix('a ')}s".replace("  ", " ").replace("texts", "text")
-    return _NAMES.get(hint) or getattr(origin or hint, "__name__", str(hint))
+        return f"a list of {count} {_describe(inner[0]).removeprefix('a ')}s".replace("  ", " ").replace(
+            "texts", "text"
+        )
+    return _NAMES.get(hint) or str(getattr(origin or hint, "__name__", hint))
 
 
 def _describe_value(value: Any) -> str:

@@ -27,12 +27,13 @@ class CheckedBlocks(gr.Blocks):
         super().__exit__(*args)
         self.default_config.fns = _Events(self.default_config.fns)
 
-    async def process_api(self, *args: Any, event_data: gr.EventData | None = None, **kwargs: Any) -> dict[str, Any]:
+    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run an event; all data of events are mappings, none of which names a file."""
-        data = None if event_data is None else event_data._data
+        event = kwargs.get("event_data")
+        data = None if event is None else event._data
         if data is not None and (not isinstance(data, Mapping) or "path" in data):
             raise gr.Error(UNFIT, print_exception=False)
-        return await super().process_api(*args, event_data=event_data, **kwargs)
+        return await super().process_api(*args, **kwargs)
 
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Check the values, and turn them into arguments of a handler."""

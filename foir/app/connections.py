@@ -123,7 +123,9 @@ def max_connections() -> int:
     if resource is None:
         return MAX_CONNECTIONS
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(min(MAX_CONNECTIONS, soft - SPARE_FILES), soft // 4)
+    return (
+        MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(min(MAX_CONNECTIONS, soft - SPARE_FILES), soft // 4)
+    )
 
 
 def _has_room(connections: list[BoundedProtocol], limit: int) -> bool:
@@ -132,7 +134,9 @@ def _has_room(connections: list[BoundedProtocol], limit: int) -> bool:
         return True
     waiting = [each for each in connections if each.waits and not each.transport.is_closing()]
     # A body is lost last: it is most of an upload, and its time is bounded.
-    oldest = nsmallest(CLOSED_AT_ONCE, waiting, key=lambda each: (each.conn.their_state is h11.SEND_BODY, each.waits_since))
+    oldest = nsmallest(
+        CLOSED_AT_ONCE, waiting, key=lambda each: (each.conn.their_state is h11.SEND_BODY, each.waits_since)
+    )
     for each in oldest:
         each.transport.abort()
     return bool(oldest)

@@ -1,4 +1,4 @@
-"""The guard of all requests: host names, other sites, forwarded headers, bodies, and the headers of responses."""
+"""The guard of all requests: host names, other sites, forwarded headers, and the headers of responses."""
 
 from __future__ import annotations
 
@@ -13,18 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from foir.app.controller import UPLOAD_BYTES
-from foir.app.json_body import MAX_TOKENS, check_json, count_tokens
-from foir.errors import BadPrompt
+from foir.app.request_body import body_limit, checked_body, takes_body
 
 API = "/gradio_api/"
-SMALL_BODY = 100_000  # bytes of a request that carries no image
-MAX_BODY = 32_000_000  # bytes of a request; an uploaded image may have 20 million, a third more in base64
-FORM_BYTES = 100_000  # of an upload around its file
-PICTURE_CALLS = {"call/search", "call/caption", "call/feedback"}  # endpoints that take images, as base64 in JSON
-CALLS = PICTURE_CALLS | {"call/search_text", "call/collections"}
-POSTS = CALLS | {"upload", "queue/join", "cancel", "reset"}  # Gradio has more, which nothing here needs
-UPLOAD_ROUTE = "upload"  # a form, which Gradio reads while it comes
 READING = ("GET", "HEAD", "OPTIONS")
 FORWARDED = ("x-forwarded-host", "x-forwarded-proto")  # what links of the page are made of
 
@@ -53,19 +44,16 @@ class RequestGuard:
                 MutableHeaders(scope=message).update(self.headers)
             await send(message)
 
-        limit = _body_limit(scope["path"])
-        refusal = self._refusal(scope, limit)
-        if refusal is None and _api_route(scope["path"]) == UPLOAD_ROUTE:
-            receive = _limited(receive, limit)
-        elif refusal is None and scope["method"] not in READING:
+        refusal = self._refusal(scope)
+        if refusal is None and scope["method"] not in READING:
             try:
-                receive = await _checked(receive, limit)
+                receive = await checked_body(receive, _api_route(scope["path"]))
             except HTTPException as error:
                 refusal = PlainTextResponse(error.detail, error.status_code)
         self._forget_forwarded(scope)
         await (refusal or self.app)(scope, receive, send_headers)
 
-    def _refusal(self, scope: Scope, limit: int) -> Response | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         if not self._is_known(headers.get("host", "")):
             return PlainTextResponse("This host name is unknown: add it to FOIR_HOSTS.", 403)
@@ -74,11 +62,10 @@ class RequestGuard:
         if not scope["path"].isprintable():
             return PlainTextResponse("The address holds a control character.", 400)
         route = _api_route(scope["path"])
-        is_needed = not route.startswith("proxy=") if scope["method"] in READING else route in POSTS or _is_mcp(route)
-        if not is_needed:
+        if route.startswith("proxy=") if scope["method"] in READING else not takes_body(route):
             return PlainTextResponse("There is no such endpoint.", 404)
         size = headers.get("content-length", "0")
-        if not (size.isdecimal() and len(size) < 20 and int(size) <= limit):
+        if not (size.isdecimal() and len(size) < 20 and int(size) <= body_limit(route)):
             return PlainTextResponse("The request is too large.", 413)
         return None
 
@@ -106,7 +93,7 @@ class RequestGuard:
 
 
 def trusted_proxies() -> frozenset[str]:
-    """Addresses of the proxies whose forwarded headers count: FOIR_PROXIES; on a Space, which has no other way in, "*"."""
+    """Addresses of the proxies whose forwarded headers count: FOIR_PROXIES; "*" on a Space, which is behind one."""
     named = frozenset(name.strip() for name in os.environ.get("FOIR_PROXIES", "").split(",") if name.strip())
     return named | {"*"} if os.environ.get("SPACE_ID") else named
 
@@ -135,65 +122,6 @@ def response_headers() -> dict[str, str]:
 
 def _api_route(path: str) -> str:
     return path.partition(API)[2].strip("/")
-
-
-def _body_limit(path: str) -> int:
-    route = _api_route(path)
-    if route == UPLOAD_ROUTE:
-        return UPLOAD_BYTES + FORM_BYTES
-    return MAX_BODY if route in PICTURE_CALLS or route == "queue/join" or _is_mcp(route) else SMALL_BODY
-
-
-def _is_mcp(route: str) -> bool:
-    return route.partition("/")[0] == "mcp"
-
-
-def _limited(receive: Receive, limit: int) -> Receive:
-    """The same body, ended with 413 where a chunked request has more than its limit."""
-    received = 0
-
-    async def limited() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise HTTPException(413, "The request is too large.")
-        return message
-
-    return limited
-
-
-async def _checked(receive: Receive, limit: int) -> Receive:
-    """Read a body and check it before anything parses it; returns what passes it on.
-
-    Raises:
-        HTTPException: It is too large, has too many elements, or see `check_json`.
-    """
-    limited, pieces, tokens = _limited(receive, limit), [], 0
-    message: Message = {"more_body": True}
-    while message.get("more_body"):
-        message = await limited()
-        if message["type"] == "http.disconnect":
-            return receive
-        pieces.append(message.get("body", b""))
-        tokens += count_tokens(pieces[-1])
-        if tokens > MAX_TOKENS:
-            raise HTTPException(413, "The request holds too many elements.")
-    body = b"".join(pieces)
-    pieces.clear()
-    try:
-        check_json(body)
-    except BadPrompt as error:
-        raise HTTPException(400, str(error)) from error
-    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-    return _replayed(first, receive)
-
-
-def _replayed(first: list[Message], receive: Receive) -> Receive:
-    async def replay() -> Message:
-        return first.pop() if first else await receive()
-
-    return replay
 
 
 def _host_names() -> set[str]:

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foir.encoders.devices import check_dtype, has_zerogpu, resolve_device
 from foir.arguments import checked
+from foir.encoders.devices import check_dtype, has_zerogpu, resolve_device
 from foir.errors import Unavailable
 
 if TYPE_CHECKING:

@@ -134,16 +134,16 @@ class Index:
     @checked
     def subset(self, rows: Sequence[int]) -> Index:
         """Some rows of it, in memory."""
-        rows = np.asarray(rows, np.int64).reshape(-1)
+        taken = np.asarray(rows, np.int64).reshape(-1)
 
         def part(shards: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-            return (gather(shards, rows),) if shards else ()
+            return (gather(shards, taken),) if shards else ()
 
         spaces = {
             name: replace(space, shards=part(space.shards), z=part(space.z), residual=part(space.residual))
             for name, space in self.spaces.items()
         }
-        return Index(self.folder, self.manifest, self._items.take(rows), self._objects, self._rejected, spaces)
+        return Index(self.folder, self.manifest, self._items.take(taken), self._objects, self._rejected, spaces)
 
     @checked
     def excluded_mask(self, filters: Mapping[str, str | int] | None) -> np.ndarray:

@@ -28,7 +28,20 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from foir import Feedback, FoirError, Index, Photo, Prompt, Query, Searcher, Stroke, encoders, image_text, images, methods
+from foir import (
+    Feedback,
+    FoirError,
+    Index,
+    Photo,
+    Prompt,
+    Query,
+    Searcher,
+    Stroke,
+    encoders,
+    image_text,
+    images,
+    methods,
+)
 from foir.app import server
 from foir.app.collections import Collections
 from foir.app.controller import Controller
@@ -37,53 +50,70 @@ from tests.conftest import scene, speaking_searcher
 
 # Values that JSON can hold; those that it cannot are raw bodies below.
 JSON_VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 2.5, 10**12, 10**30, 1e308, -1e308, "", "x", "\0", "5", "a" * 1000, "<b>", "..", "é\u202e\x1b[31m",
+    None, True, -1, 0, 2.5, 10**12, 10**30, 1e99, -1e99, "", "x", "\0", "5", "a" * 1000, "<b>", "..",
+    "é\u202e\x1b[31m",
     [], [[]], [None], [1, 2, 3], [["x"]], [[1, 2], [3]], {}, {"a": 1}, {"path": "/etc/passwd"}, {"id": {}}, [{}],
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
-    *JSON_VALUES, float("nan"), float("inf"), 1j, b"", b"\xff\0", "\ud800", object(), Path("a\0b"), Path("."), np.nan,
-    np.array(3), np.zeros((0, 4)), np.full((2, 2), np.nan), np.array(["x"]), np.array([object()]), (), (1,), {1, 2}, len, int,
+    *JSON_VALUES, 1e308, -1e308, float("nan"), float("inf"), 1j, b"", b"\xff\0", "\ud800", object(), Path("a\0b"), Path(),
+    np.nan,    np.array(3), np.zeros((0, 4)), np.full((2, 2), np.nan), np.array(["x"]), np.array([object()]), (), (1,), {1, 2},
+    len, int,
     Image.new("RGB", (0, 0)), Image.new("L", (1, 1)), slice(1), range(3), iter(()), "9" * 5000,
 )  # fmt: skip
 EVENTS: tuple[Any, ...] = (
     *JSON_VALUES, {"id": None}, {"id": -1}, {"id": 10**30}, {"id": True}, {"id": [1]}, {"token": 5}, {"prompt": 5},
     {"prompt": {"points": 5}, "token": "t"}, {"prompt": {"boxes": [[1, 2, 3]]}, "token": "{token}"},
-    {"prompt": {"strokes": [5]}, "token": "{token}"}, {"prompt": {"points": [[1e308, -1e308]]}, "token": "{token}"},
+    {"prompt": {"strokes": [5]}, "token": "{token}"}, {"prompt": {"points": [[1e99, -1e99]]}, "token": "{token}"},
     {"head": 10**30, "token": "{token}"}, {"head": "x", "token": "{token}"}, {"liked": 5}, {"liked": [{}]},
-    {"liked": [10**30]}, {"liked": [1], "disliked": [1]}, {"undo": {}}, {"undo": True}, {"fresh": "x"}, {"liked": [True]},
+    {"liked": [10**30]}, {"liked": [1], "disliked": [1]}, {"undo": {}}, {"undo": True}, {"fresh": "x"},
+    {"liked": [True]},
 )  # fmt: skip
 BODIES = (
-    b"", b"{", b"[]", b"null", b'"x"', b"5", b"[" * 100_000, b"{}" * 100_000, b'{"data": [NaN]}', b'{"data": ["\\ud800"]}',
-    b'{"data": [' + b"9" * 5000 + b"]}", b'{"data": 5}', b'{"data": null}', b'{"data": {}}', b'{"data": []}', b"\xff\xfe",
+    b"", b"{", b"[]", b"null", b'"x"', b"5", b"[" * 100_000, b"{}" * 100_000, b'{"data": [NaN]}',
+    b'{"data": ["\\ud800"]}',
+    b'{"data": [' + b"9" * 5000 + b"]}", b'{"data": 5}', b'{"data": null}', b'{"data": {}}', b'{"data": []}',
+    b"\xff\xfe",
     b'{"data": [1], "session_hash": 5}', b'{"data": [], "fn_index": "x"}', b'{"data": [], "fn_index": 1e999}',
     b'{"data": [], "fn_index": 99999, "session_hash": "s"}', b'{"data": [], "fn_index": -1, "session_hash": "s"}',
     b'{"event_id": 5, "session_hash": [], "fn_index": {}}', b'{"data": [], "event_data": 5, "trigger_id": "x"}',
 )  # fmt: skip
 PATHS = (
-    "/", "/config", "/thumb/{key}/" + "9" * 5000, "/thumb/{key}/-1", "/thumb/{key}/1e9", "/thumb/{key}/%00", "/thumb/%ff/1",
-    "/thumb/{key}/٣٣", "/photo/%ff", "/photo/%00", "/photo/" + "a" * 5000, "/static/%00", "/assets/../../x", "/assets/%ff",
-    "/gradio_api/file=%00", "/gradio_api/file=/etc/passwd", "/gradio_api/file=" + "a" * 5000, "/gradio_api/file=http://x",
-    "/gradio_api/proxy=http://[::1", "/gradio_api/proxy=x", "/gradio_api/custom_component/x/y/z/w", "/gradio_api/info?page=%ff",
+    "/", "/config", "/thumb/{key}/" + "9" * 5000, "/thumb/{key}/-1", "/thumb/{key}/1e9", "/thumb/{key}/%00",
+    "/thumb/%ff/1",
+    "/thumb/{key}/٣٣", "/photo/%ff", "/photo/%00", "/photo/" + "a" * 5000, "/static/%00", "/assets/../../x",
+    "/assets/%ff",
+    "/gradio_api/file=%00", "/gradio_api/file=/etc/passwd", "/gradio_api/file=" + "a" * 5000,
+    "/gradio_api/file=http://x",
+    "/gradio_api/proxy=http://[::1", "/gradio_api/proxy=x", "/gradio_api/custom_component/x/y/z/w",
+    "/gradio_api/info?page=%ff",
     "/gradio_api/custom_component/" + "9" * 5000 + "/client/component/x", "/gradio_api/stream/a/b/c/playlist.m3u8",
-    "/gradio_api/stream/a/b/" + "9" * 5000 + "/1.ts", "/gradio_api/upload_progress?upload_id=%00", "/gradio_api/queue/status",
+    "/gradio_api/stream/a/b/" + "9" * 5000 + "/1.ts", "/gradio_api/upload_progress?upload_id=%00",
+    "/gradio_api/queue/status",
     "/gradio_api/upload_progress", "/gradio_api/queue/data", "/gradio_api/call/search/x", "/gradio_api/call/%ff/x",
-    "/gradio_api/startup-events", "/monitoring", "/monitoring/x", "/pwa_icon/x", "/pwa_icon/" + "9" * 5000, "/manifest.json",
-    "/svelte/%ff", "/gradio_api/deep_link", "/gradio_api/deep_link?session_hash=%00", "/gradio_api/openapi.json", "/robots.txt",
+    "/gradio_api/startup-events", "/monitoring", "/monitoring/x", "/pwa_icon/x", "/pwa_icon/" + "9" * 5000,
+    "/manifest.json",
+    "/svelte/%ff", "/gradio_api/deep_link", "/gradio_api/deep_link?session_hash=%00", "/gradio_api/openapi.json",
+    "/robots.txt",
     "/gradio_api/app_id", "/gradio_api/token", "/gradio_api/user", "/gradio_api/runs", "/?view=%ff", "/?deep_link=%00",
-    "/?deep_link=..", "/gradio_api/mcp/", "/gradio_api/mcp/schema", "/gradio_api/run-history/records", "/theme.css", "/x%0d%0ay",
+    "/?deep_link=..", "/gradio_api/mcp/", "/gradio_api/mcp/schema", "/gradio_api/run-history/records", "/theme.css",
+    "/x%0d%0ay",
     "/gradio_api/run-history/buckets?limit=x", "/gradio_api/vibe-code", "/?__theme=%00", "/gradio_api/stream/x",
 )  # fmt: skip
 POSTS = (
-    "call/search", "call/search_text", "call/caption", "call/feedback", "call/collections", "call/v2/search_text", "call/x",
+    "call/search", "call/search_text", "call/caption", "call/feedback", "call/collections", "call/v2/search_text",
+    "call/x",
     "call/%00", "queue/join", "run/search_text", "api/predict", "reset", "cancel", "component_server", "upload", "mcp/",
     "stream/x", "stream/x/close", "run-history/connect", "process_recording", "vibe-edit", "login",
 )  # fmt: skip
 HEADERS = (
     {"Host": "[::1"}, {"Host": "]"}, {"Host": ""}, {"Host": "\xff"}, {"Host": "a" * 5000}, {"Host": "localhost:x"},
-    {"Origin": "http://[::1"}, {"Origin": "\xff"}, {"Origin": "::"}, {"Content-Length": "x"}, {"Content-Length": "9" * 500},
-    {"Cookie": "\xff=\xfe; " * 50}, {"X-Forwarded-Host": "[::1"}, {"X-Forwarded-Host": "\xff/"}, {"X-Forwarded-Proto": "[:"},
+    {"Origin": "http://[::1"}, {"Origin": "\xff"}, {"Origin": "::"}, {"Content-Length": "x"},
+    {"Content-Length": "9" * 500},
+    {"Cookie": "\xff=\xfe; " * 50}, {"X-Forwarded-Host": "[::1"}, {"X-Forwarded-Host": "\xff/"},
+    {"X-Forwarded-Proto": "[:"},
     {"X-Forwarded-For": "9" * 500}, {"Forwarded": "for=["}, {"Accept-Encoding": "br;q=x, \xff"}, {"Range": "bytes=9-1"},
-    {"Range": "bytes=" + "9" * 500 + "-"}, {"Content-Type": "multipart/form-data"}, {"Content-Type": "application/\xff"},
+    {"Range": "bytes=" + "9" * 500 + "-"}, {"Content-Type": "multipart/form-data"},
+    {"Content-Type": "application/\xff"},
     {"Content-Type": "multipart/form-data; boundary=\xff"}, {"If-None-Match": "\xff"}, {"If-Modified-Since": "never"},
     {"Accept-Language": "\xff"}, {"X-Gradio-User": "\xff"}, {"Authorization": "\xff"},
 )  # fmt: skip
@@ -171,7 +201,6 @@ class Page:
                     return 500
         return joined.status_code
 
-
     def call(self, name: str, data: Any) -> int:
         """Call an endpoint and wait for its answer."""
         made = self.client.post(f"{API}call/{name}", json={"data": data})
@@ -197,7 +226,8 @@ def serve(searcher: Searcher) -> Iterator[Page]:
 
 def event_cases(page: Page) -> list[Case]:
     """Each event of the page: one bad value in each place, bad data of the event, another number of values."""
-    controller, cases = page.collections.controller(), []
+    controller = page.collections.controller()
+    cases: list[Case] = []
     session = controller.start(controller.capabilities.settings).session
     states = page.blocks.app.state_holder[SESSION]
 
@@ -217,7 +247,9 @@ def event_cases(page: Page) -> list[Case]:
         good = [value() if callable(value) else value for value in good]
         for place, value in itertools.product(range(len(good)), JSON_VALUES):
             data = [*good[:place], value, *good[place + 1 :]]
-            cases.append((f"event {number} {function.name} [{place}]={value!r:.40}", partial(trigger, number, data, {})))
+            cases.append(
+                (f"event {number} {function.name} [{place}]={value!r:.40}", partial(trigger, number, data, {}))
+            )
         for value in EVENTS:
             named = json.loads(json.dumps(value).replace("{token}", session.token))
             cases.append((f"event {number} {function.name} event={value!r:.60}", partial(trigger, number, good, named)))
@@ -236,18 +268,25 @@ def request_cases(page: Page) -> list[Case]:
 
     cases: list[Case] = [(f"GET {path[:60]}", partial(stream, "GET", path.format(key=key))) for path in PATHS]
     for path, body in itertools.product(POSTS, BODIES):
-        cases.append((f"POST {path} {body[:40]!r}", partial(stream, "POST", f"/gradio_api/{path}", content=body, headers=JSON)))
-    for headers, (method, path) in itertools.product(HEADERS, (("GET", "/"), ("GET", f"/thumb/{key}/0"), ("POST", f"{API}upload"))):
+        cases.append(
+            (f"POST {path} {body[:40]!r}", partial(stream, "POST", f"/gradio_api/{path}", content=body, headers=JSON))
+        )
+    for headers, (method, path) in itertools.product(
+        HEADERS, (("GET", "/"), ("GET", f"/thumb/{key}/0"), ("POST", f"{API}upload"))
+    ):
         raw = {name: value.encode("latin-1") for name, value in headers.items()}
         cases.append((f"{method} {path} {headers!r:.60}", partial(stream, method, path, headers=raw)))
     for method in ("HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "X" * 100):
-        cases += [(f"{method[:9]} {path}", partial(stream, method, path)) for path in ("/", f"/thumb/{key}/0", f"{API}mcp/")]
+        cases += [
+            (f"{method[:9]} {path}", partial(stream, method, path)) for path in ("/", f"/thumb/{key}/0", f"{API}mcp/")
+        ]
     return cases
 
 
 def endpoint_cases(page: Page) -> list[Case]:
     """Endpoints with one bad argument."""
-    image, cases = base64.b64encode(scene_bytes()).decode(), []
+    image = base64.b64encode(scene_bytes()).decode()
+    cases: list[Case] = []
     good: dict[str, list[Any]] = {
         "search": [image, None, None, None, "", "", 0.5, "", None, "query", 3, ""],
         "search_text": ["thing 1", "", 3, ""],
@@ -272,7 +311,7 @@ def scene_bytes() -> bytes:
 
 def python_cases(searcher: Searcher) -> list[Case]:
     """The Python API: every function that the documentation names, with one bad argument."""
-    image, index = searcher.open(Photo(scene(3))), searcher.index
+    image, index = searcher.open(Photo(scene(3))), Index.open(searcher.index.folder)
     prompt, item, folder = Prompt.box(20, 10, 80, 70), index.item(0), index.folder
     calls: list[tuple[Callable[..., Any], dict[str, Any]]] = [
         (Prompt, {"points": ((1, 2),), "boxes": (), "strokes": (), "mask": None}),
@@ -313,37 +352,54 @@ def python_cases(searcher: Searcher) -> list[Case]:
             call = partial(function, **{**good, name: value})
             cases.append((f"{function.__qualname__}({name}={value!r:.40})", call))
     fields = {
-        "image": image, "prompt": prompt, "text": "thing 1", "negative_text": "thing 2", "text_weight": 0.5, "method": "phs",
-        "options": {"h_on": 2}, "mode": "query", "k": 3, "patch_rule": "any", "window": 3, "feedback": Feedback([1], [2]),
+        "image": image, "prompt": prompt, "text": "thing 1", "negative_text": "thing 2", "text_weight": 0.5,
+        "method": "phs",
+        "options": {"h_on": 2}, "mode": "query", "k": 3, "patch_rule": "any", "window": 3,
+        "feedback": Feedback([1], [2]),
         "exclude": [3], "filters": {"file": "x"},
     }  # fmt: skip
 
     def search(**changes: Any) -> None:
         searcher.search(Query(**{"image": image, "prompt": prompt, "k": 3, **changes}))
 
+    def point(part: str, value: Any) -> None:
+        marks: dict[str, Any] = {part: value if part == "mask" else (value,)}
+        search(prompt=Prompt(**marks))
+
+    def draw(path: Any, width: Any) -> None:
+        search(prompt=Prompt(strokes=(Stroke(path, width),)))
+
     for name, value in itertools.product(fields, VALUES):
         cases.append((f"Query({name}={value!r:.40})", partial(search, **{name: value})))
     for part, value in itertools.product(("points", "boxes", "strokes", "mask"), VALUES):
-        drawn = {part: value if part == "mask" else (value,)}
-        cases.append((f"Prompt({part}=({value!r:.40}))", lambda drawn=drawn: search(prompt=Prompt(**drawn))))
+        cases.append((f"Prompt({part}=({value!r:.40}))", partial(point, part, value)))
     for value in VALUES:
-        cases.append((f"Stroke({value!r:.40})", lambda v=value: search(prompt=Prompt(strokes=(Stroke(v, 5),)))))
-        cases.append((f"Stroke(width={value!r:.40})", lambda v=value: search(prompt=Prompt(strokes=(Stroke(((1, 2),), v),)))))
-        cases.append((f"option={value!r:.40}", lambda v=value: search(options={"h_on": v})))
-        cases.append((f"filter={value!r:.40}", lambda v=value: search(filters={"width": v})))
+        cases.append((f"Stroke({value!r:.40})", partial(draw, value, 5)))
+        cases.append((f"Stroke(width={value!r:.40})", partial(draw, ((1, 2),), value)))
+        cases.append((f"option={value!r:.40}", partial(search, options={"h_on": value})))
+        cases.append((f"filter={value!r:.40}", partial(search, filters={"width": value})))
     return cases
 
 
 def command_cases(searcher: Searcher, image: Path) -> list[Case]:
     """The command line, with one bad argument."""
-    folder, words = str(searcher.index.folder), ("", "x", "-1", "nan", "inf", "9" * 5000, "a\0b", "\ud800", "1,2", "..", "é\n", "=")
-    options = ("--box", "--point", "--mask", "--device", "--text", "--negative-text", "--text-weight", "--filter", "--exclude",
-               "--method", "--heads", "--mode", "--k", "--explain")  # fmt: skip
-    lines = [["search", folder, str(image), "--box", "20,10,80,70", f"{option}={word}"] for option in options for word in words]
+    folder, words = (
+        str(searcher.index.folder),
+        ("", "x", "-1", "nan", "inf", "9" * 5000, "a\0b", "\ud800", "1,2", "..", "é\n", "="),
+    )
+    options = ("--box", "--point", "--mask", "--device", "--text", "--negative-text", "--text-weight", "--filter",
+               "--exclude",               "--method", "--heads", "--mode", "--k", "--explain")  # fmt: skip
+    lines = [
+        ["search", folder, str(image), "--box", "20,10,80,70", f"{option}={word}"]
+        for option in options
+        for word in words
+    ]
     lines += [["search", folder, str(image), "--box", "20,10,80,70", "--filter", f"width={word}"] for word in words]
     lines += [["search", word, str(image)] for word in words] + [["search", folder, word] for word in words]
     lines += [["caption", word] for word in words] + [[word] for word in words] + [["encoders", word] for word in words]
-    lines += [["caption", str(image), f"--{name}={word}"] for name in ("strength", "model", "revision") for word in words]
+    lines += [
+        ["caption", str(image), f"--{name}={word}"] for name in ("strength", "model", "revision") for word in words
+    ]
     return [(f"foir {' '.join(line)[-60:]!r}", partial(run_command, line)) for line in lines]
 
 
@@ -376,9 +432,9 @@ def measure() -> str:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         tally = try_all(Path(folder), CASES)
     for failure in tally.failures:
-        print(failure, file=sys.stderr)
+        sys.stderr.write(f"{failure}\n")
     return f"bad input: {tally.calls - len(tally.failures)} of {tally.calls} without a traceback"
 
 
 if __name__ == "__main__":
-    print(measure())
+    sys.stdout.write(f"{measure()}\n")

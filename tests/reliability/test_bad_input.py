@@ -1,5 +1,7 @@
 """A part of `bad_input.measure()`: no bad value leaves a traceback at any door."""
 
+import logging
+
 from tests.reliability import bad_input
 
 
@@ -15,5 +17,5 @@ def test_a_traceback_would_be_seen():
     assert tally.failures == ["raises: IndexError: list index out of range"]
     seen = bad_input.Tracebacks()
     with seen.watching():
-        bad_input.logging.getLogger("uvicorn.error").error("crash", exc_info=ValueError("inside"))
+        logging.getLogger("uvicorn.error").error("crash", exc_info=ValueError("inside"))
     assert seen.seen

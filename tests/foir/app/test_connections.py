@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
-from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse, StreamingResponse
 from uvicorn import Config
 
 from foir.app import connections
@@ -63,7 +63,9 @@ def is_closed(one):
         return True
 
 
-@pytest.mark.parametrize("data", [b"", b"G", HALF, BODY, HALF + b"\r\n" + HALF], ids=["none", "a byte", "head", "body", "second"])
+@pytest.mark.parametrize(
+    "data", [b"", b"G", HALF, BODY, HALF + b"\r\n" + HALF], ids=["none", "a byte", "head", "body", "second"]
+)
 def test_a_client_that_sends_half_a_request_is_closed(monkeypatch, data):
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.1)
     monkeypatch.setattr(connections, "BODY_SECONDS", 0.1)
@@ -144,7 +146,10 @@ def test_no_program_of_this_machine_says_who_the_client_is():
 
 def test_what_is_no_request_is_not_logged(caplog):
     with caplog.at_level(logging.WARNING), serving() as port:
-        for data in (b"\r\n\r\nnothing\r\n\r\n", b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"):
+        for data in (
+            b"\r\n\r\nnothing\r\n\r\n",
+            b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        ):
             with connect(port, data) as one:
                 assert one.recv(1000).startswith(b"HTTP/1.1 400")
         upgrade = {"Upgrade": "websocket", "Connection": "upgrade"}
@@ -178,6 +183,7 @@ def test_1100_half_open_ones_stop_no_page_and_fill_no_log(monkeypatch, caplog):
         with caplog.at_level(logging.INFO), serving() as port:
             command = [sys.executable, "-c", FLOOD, str(port)]
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+                assert client.stdout is not None and client.stdin is not None
                 assert client.stdout.readline() == b"opened\n"
                 assert httpx.get(f"http://127.0.0.1:{port}/", timeout=WAIT).status_code == 200
                 client.stdin.close()

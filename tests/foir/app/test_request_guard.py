@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from foir.app import json_body, request_guard
-from foir.app.request_guard import MAX_BODY, SMALL_BODY, RequestGuard
+from foir.app.request_body import MAX_BODY, SMALL_BODY
+from foir.app.request_guard import RequestGuard
 
 JOIN, SEARCH, TEXT = "/gradio_api/queue/join", "/gradio_api/call/search", "/gradio_api/call/search_text"
 MCP, UPLOAD, RESET = "/gradio_api/mcp/", "/gradio_api/upload", "/gradio_api/reset"
@@ -27,7 +28,7 @@ async def headers(scope, receive, send):
 
 
 def ask(app, method="GET", path="/", peer="127.0.0.1", **how):
-    """The answer of a guarded app; asked on a thread of its own, since other tests' browser keeps a loop on this one."""
+    """The answer of a guarded app; asked on a thread of its own: other tests' browser keeps a loop on this one."""
 
     async def asking():
         transport = httpx.ASGITransport(RequestGuard(ExceptionMiddleware(app)), client=(peer, 1))
@@ -110,7 +111,8 @@ DEEP = json_body.MAX_DEPTH
 
 @pytest.mark.parametrize(
     "body",
-    [b"[" * (DEEP + 1) + b"]" * (DEEP + 1), b'{"a":' * (DEEP + 1) + b"1" + b"}" * (DEEP + 1), b"[NaN]", b"[-Infinity]", b"[1e999]", b"[-12.5E+400]",
+    [b"[" * (DEEP + 1) + b"]" * (DEEP + 1), b'{"a":' * (DEEP + 1) + b"1" + b"}" * (DEEP + 1),
+     b"[NaN]", b"[-Infinity]", b"[1e999]", b"[99e0000307]", b"[-12.5E+400]",
      b"[" + b"9" * 5000 + b"]", b"[" + b"1 " * 1_500_000 + b"]", rb'["\ud800"]', rb'["\uDFFF a"]', rb'["\ud83d\u0041"]',
      rb'["a\u0000b"]', rb'["\\\ud800"]', b'["\xed\xa0\x80"]', b'["\xff"]', '["ü"]'.encode("utf-16"), b"[1\0]"],
 )  # fmt: skip
@@ -121,7 +123,19 @@ def test_what_code_behind_the_parser_chokes_on_is_refused_in_a_sentence(body):
 
 @pytest.mark.parametrize(
     "value",
-    ["[[[[[" * 20, "\ud83d\ude00 ü", '"NaN" \\ "[', "\\ud800", "Infinity", 1e308, -(10**300), [[[[[]]]]], "\\\\u0000", "\\"],
+    [
+        "[[[[[" * 20,
+        "\ud83d\ude00 ü",
+        '"NaN" \\ "[',
+        "\\ud800",
+        "Infinity",
+        1e99,
+        -1.5e-300,
+        -(10**199),
+        [[[[[]]]]],
+        "\\\\u0000",
+        "\\",
+    ],
 )
 def test_what_only_looks_like_it_passes(value):
     for escaped in (True, False):
@@ -175,11 +189,14 @@ def test_a_space_is_behind_its_proxy(monkeypatch):
 def test_a_websocket_is_closed():
     sent = []
 
+    async def receive():
+        raise AssertionError("nothing is read")
+
     async def connect():
         async def send(message):
             sent.append(message)
 
-        await RequestGuard(echo)({"type": "websocket", "path": "/"}, None, send)
+        await RequestGuard(echo)({"type": "websocket", "path": "/"}, receive, send)
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(anyio.run, connect).result()
@@ -193,6 +210,15 @@ def test_proxies_are_read_once_for_all(monkeypatch):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "X"])
 def test_only_what_the_page_needs_of_gradio_is_called(method):
-    for path in ("/", "/login", "run/search", "api/predict", "call/v2/search", "call/x", "component_server", "vibe-edit"):
+    for path in (
+        "/",
+        "/login",
+        "run/search",
+        "api/predict",
+        "call/v2/search",
+        "call/x",
+        "component_server",
+        "vibe-edit",
+    ):
         path = path if path.startswith("/") else f"/gradio_api/{path}"
         assert ask(echo, method, path).status_code == 404

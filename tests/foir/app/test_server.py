@@ -24,7 +24,7 @@ from foir import FoirError, Index, Searcher, encoders
 from foir.app import handlers, layout, server
 from foir.app.collections import Collections
 from foir.app.controller import Controller
-from foir.app.request_guard import MAX_BODY
+from foir.app.request_body import MAX_BODY
 from foir.app.sessions import Settings
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
