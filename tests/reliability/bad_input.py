@@ -55,9 +55,9 @@ JSON_VALUES: tuple[Any, ...] = (
     [], [[]], [None], [1, 2, 3], [["x"]], [[1, 2], [3]], {}, {"a": 1}, {"path": "/etc/passwd"}, {"id": {}}, [{}],
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
-    *JSON_VALUES, 1e308, -1e308, float("nan"), float("inf"), 1j, b"", b"\xff\0", "\ud800", object(), Path("a\0b"), Path(),
-    np.nan,    np.array(3), np.zeros((0, 4)), np.full((2, 2), np.nan), np.array(["x"]), np.array([object()]), (), (1,), {1, 2},
-    len, int,
+    *JSON_VALUES, 1e308, -1e308, float("nan"), float("inf"), 1j, b"", b"\xff\0", "\ud800", object(), Path("a\0b"),
+    Path(), np.nan, np.array(3), np.zeros((0, 4)), np.full((2, 2), np.nan), np.array(["x"]), np.array([object()]), (),
+    (1,), {1, 2}, len, int,
     Image.new("RGB", (0, 0)), Image.new("L", (1, 1)), slice(1), range(3), iter(()), "9" * 5000,
 )  # fmt: skip
 EVENTS: tuple[Any, ...] = (
