@@ -16,7 +16,7 @@ class BadImage(FoirError):
 
 
 class BadPrompt(FoirError):
-    """A point, box, stroke, mask or option does not fit the image or the model."""
+    """A point, box, stroke, mask, option or argument does not fit the image, the model or its type."""
 
 
 class BadIndex(FoirError):

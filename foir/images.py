@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from foir.arguments import checked
 from foir.errors import BadImage
 from foir.jpeg_scans import has_more_scans
 
@@ -63,6 +64,7 @@ class Photo:
         return self.image.size
 
 
+@checked
 def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Photo:
     """Decode one image from a file or from bytes.
 
@@ -130,6 +132,7 @@ def decode(data: bytes, name: str, max_pixels: int) -> Photo:
     return Photo(image, orientation, ("Only the first frame is used.",) if has_frames else (), alpha)
 
 
+@checked
 def read_mask(source: Path | str | bytes) -> np.ndarray:
     """Decode a mask file, uint8 [H, W]: its alpha channel unless every pixel is opaque, else its brightness.
 

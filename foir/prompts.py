@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from foir.arguments import checked
 from foir.errors import BadPrompt
 from foir.images import upright
 
@@ -30,6 +31,14 @@ class Stroke:
     path: tuple[XY, ...]
     width: float = 20.0
 
+    def __post_init__(self) -> None:
+        """Check that the path is a list.
+
+        Raises:
+            BadPrompt: It is none.
+        """
+        object.__setattr__(self, "path", _marks(self.path))
+
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
@@ -42,6 +51,17 @@ class Prompt:
     boxes: tuple[Box, ...] = ()
     strokes: tuple[Stroke, ...] = ()
     mask: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Check the lists of marks; the marks themselves are checked by `fit`.
+
+        Raises:
+            BadPrompt: Marks are no list, or a stroke is no Stroke.
+        """
+        for name in ("points", "boxes", "strokes"):
+            object.__setattr__(self, name, _marks(getattr(self, name)))
+        if not all(isinstance(stroke, Stroke) for stroke in self.strokes):
+            raise BadPrompt("Each stroke must be a Stroke.")
 
     @classmethod
     def point(cls, x: float, y: float) -> Prompt:
@@ -87,6 +107,7 @@ class Prompt:
         """Whether a method that is defined for boxes can take the prompt as it is."""
         return bool(self.boxes) and not (self.points or self.strokes) and self.mask is None
 
+    @checked
     def fit(self, size: tuple[int, int], *, orientation: int = 1) -> Prompt:
         """Repair the prompt where its meaning on an image of this (width, height) is clear, and refuse the rest.
 
@@ -105,6 +126,12 @@ class Prompt:
             strokes=tuple(_fit_stroke(stroke, size) for stroke in self.strokes),
             mask=None if self.mask is None else _fit_mask(self.mask, size, orientation),
         )
+
+
+def _marks(values: Any) -> tuple[Any, ...]:
+    if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim):
+        raise BadPrompt("Points, boxes, strokes and the path of a stroke are lists.")
+    return tuple(values)
 
 
 def _row(value: Any) -> Sequence[Any]:
@@ -162,7 +189,10 @@ def _fit_stroke(stroke: Stroke, size: tuple[int, int]) -> Stroke:
 
 
 def _fit_mask(mask: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
-    values = np.asarray(mask)
+    try:
+        values = np.asarray(mask)
+    except ValueError as error:  # rows of different lengths
+        raise BadPrompt("A mask must be [H, W] numbers or bools.") from error
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "biuf":
         raise BadPrompt(f"A mask must be [H, W] numbers or bools, not {values.dtype} of shape {values.shape}.")
     if values.dtype.kind == "f" and not np.isfinite(values).all():

@@ -115,7 +115,7 @@ class ToyWords(clip.EncoderModel):
 
     def encode_texts(self, texts):
         ends = [text.split()[-1] for text in texts]
-        pictures = [scene(int(end) if end.isdecimal() else len(end)) for end in ends]
+        pictures = [scene(int(end) if end.isdecimal() and len(end) < 9 else len(end)) for end in ends]
         vectors = self.encoder.finish(self.encoder.prefix(self.encoder.pixels(pictures))).vectors.numpy()
         return image_text.TextFeatures(vectors, ("Only the first words were read.",) if len(texts[0]) > 40 else ())
 

@@ -16,8 +16,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from foir.errors import BadPrompt
-
 COOKIE = "foir_client"
 HEADER = "x-foir-client"  # signed; MCP calls an endpoint by a request of its own, which would come from this machine
 STATE = "foir.client"
@@ -93,22 +91,6 @@ def current_client() -> Client:
     """The client whose event is handled in this thread."""
     event = LocalContext.request.get(None)
     return Client() if event is None or event.request is None else client_of(event.request.scope)
-
-
-def trust_proxies() -> None:
-    """Let uvicorn, when it starts, read forwarded addresses from the proxies of FOIR_PROXIES only.
-
-    By default it believes every program of this machine.
-
-    Raises:
-        BadPrompt: FOIR_PROXIES contains something else than addresses and networks.
-    """
-    names = [name.strip() for name in os.environ.get("FOIR_PROXIES", "").split(",") if name.strip()]
-    try:
-        networks = [str(ipaddress.ip_network(name, strict=False)) for name in names]
-    except ValueError as error:
-        raise BadPrompt(f"FOIR_PROXIES: {error}; give addresses or networks, separated by commas.") from error
-    os.environ["FORWARDED_ALLOW_IPS"] = ",".join(networks)
 
 
 def _network(host: str) -> str:

@@ -50,10 +50,15 @@ def take_upload(file: str | None) -> bytes:
     return data
 
 
+def event_fields(event: gr.EventData) -> dict[str, Any]:
+    """The data of an event; empty where it carries none."""
+    return event._data if isinstance(event._data, dict) else {}
+
+
 def item_id(event: gr.EventData) -> int:
     """The id of the image that an event names."""
-    id = (event._data or {}).get("id")
-    if not isinstance(id, int):
+    id = event_fields(event).get("id")
+    if type(id) is not int:
         raise FoirError("There is no such image here.")
     return id
 
@@ -116,18 +121,18 @@ class Handlers:
 
     def point(self, event: gr.EventData, token: str | None, *values: Any) -> Any:
         """Search for the marked object."""
-        data = event._data or {}
+        data = event_fields(event)
         marks = data.get("prompt")
         marks = marks if isinstance(marks, dict) else {}
         return self._search(token, values, Controller.point, marks=marks, token=str(data.get("token")))
 
     def refine(self, event: gr.EventData, token: str | None, *values: Any) -> Any:
         """Search again with feedback."""
-        return self._search(token, values, Controller.refine, feedback=event._data or {})
+        return self._search(token, values, Controller.refine, feedback=event_fields(event))
 
     def switch_head(self, event: gr.EventData, token: str | None, *values: Any) -> Any:
         """Switch an attention head on or off."""
-        data = event._data or {}
+        data = event_fields(event)
         return self._search(token, values, Controller.switch_head, head=data.get("head"), token=str(data.get("token")))
 
     @report_errors()

@@ -13,6 +13,7 @@ import gradio as gr
 from foir import methods
 from foir.app.api import Api
 from foir.app.capabilities import Capabilities
+from foir.app.checked_blocks import CheckedBlocks
 from foir.app.collections import Collections
 from foir.app.handlers import Handlers, report_errors
 from foir.app.jobs import encoder_choices
@@ -36,7 +37,7 @@ QUEUED, LATEST = HIDDEN | {"trigger_mode": "multiple"}, HIDDEN | {"trigger_mode"
 def build(collections: Collections) -> gr.Blocks:
     """Build the page and its API."""
     initial, can_add = initial_state(collections.controller().capabilities), collections.can_add
-    with gr.Blocks(title="foir", analytics_enabled=False, delete_cache=(SWEEP, UPLOAD_SECONDS)) as blocks:
+    with CheckedBlocks(title="foir", analytics_enabled=False, delete_cache=(SWEEP, UPLOAD_SECONDS)) as blocks:
         gr.HTML("<h1>foir</h1><p>Point at an object. Find images with it.</p>", elem_id="title")
         ui: Components = {"session": gr.State(None, delete_callback=collections.sessions.drop)}
         with gr.Row(elem_id="columns"):

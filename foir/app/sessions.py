@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+from foir.arguments import check_fields
 from foir.errors import BadPrompt
 from foir.prompts import Prompt
 from foir.search.results import QueryImage, SearchResults
@@ -42,6 +43,14 @@ class Settings:
     min_score: float = 0.0
     small_object: bool = False
     outline: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the types; ranges are the controls' own.
+
+        Raises:
+            BadPrompt: A value has another type than its field.
+        """
+        check_fields(self)
 
     @property
     def texts(self) -> dict[str, str]:

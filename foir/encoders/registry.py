@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foir.arguments import checked
 from foir.encoders.devices import check_dtype, has_zerogpu, resolve_device
 from foir.errors import Unavailable
 
@@ -69,6 +70,7 @@ def encoder_specs() -> dict[str, EncoderSpec]:
     return dict(_registry)
 
 
+@checked
 def encoder_spec(name: str) -> EncoderSpec:
     """The spec of an encoder.
 
@@ -89,6 +91,7 @@ def weight_terms(names: Iterable[str]) -> list[str]:
     return [specs[name].terms for name in dict.fromkeys(names) if name in specs and specs[name].terms]
 
 
+@checked
 def load(
     name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "float32", pretrained: bool = True
 ) -> Encoder:

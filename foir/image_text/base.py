@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from foir.arguments import check_text
 from foir.errors import BadPrompt, Unavailable
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ class ImageTextModel:
 
         if self.caption is None:
             raise Unavailable(f"{self.name} writes no captions.")
-        if strength is not None and (prompt is None or not strength >= 0):
+        if strength is not None and (prompt is None or not 0 <= strength < math.inf):
             raise BadPrompt("A strength is 0 or more, and needs something that is pointed at.")
         if prompt is None:
             return self.caption(tokens)[0]
@@ -153,8 +155,9 @@ def normalise_query(text: str) -> str:
     """A text query with its white space normalised.
 
     Raises:
-        BadPrompt: The text is empty.
+        BadPrompt: The text is empty, or see `foir.arguments.check_text`.
     """
+    check_text(text)
     query = " ".join(text.split())
     if not query:
         raise BadPrompt("The text is empty: say what to look for.")

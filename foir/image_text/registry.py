@@ -7,13 +7,12 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from foir.arguments import checked
+from foir.encoders.base import Encoder
 from foir.errors import Unavailable
 from foir.image_text.base import ImageTextModel
-
-if TYPE_CHECKING:
-    from foir.encoders.base import Encoder
 
 _NOT_FAMILIES = ("base", "registry")
 _Build = Callable[..., ImageTextModel]
@@ -56,6 +55,7 @@ def encoder_models() -> tuple[str, ...]:
     return tuple(name for name, entry in models().items() if not entry.standalone)
 
 
+@checked
 def load(
     model: Encoder | str, *, revision: str | None = None, device: str = "auto", dtype: str = "float32",
     pretrained: bool = True,

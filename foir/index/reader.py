@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from foir.arguments import checked
 from foir.errors import BadIndex, FoirError, Unavailable, describe_os_error
 from foir.index import local_record, spaces, tables
 from foir.index.digest_cache import verified_files
@@ -56,6 +57,7 @@ class Index:
         self._items, self._objects, self._rejected = items, objects, rejected
 
     @classmethod
+    @checked
     def open(cls, folder: Path | str) -> Index:
         """Open and verify an index; `foir.index.digest_cache` says which files are not hashed again.
 
@@ -111,39 +113,53 @@ class Index:
         """The folder of its images, if this machine indexed it; see `foir.index.local_record`."""
         return local_record.root_of(self.folder, self.manifest)
 
+    @checked
     def item(self, row: int) -> Item:
-        """The image in a row of the matrices."""
+        """The image in a row of the matrices.
+
+        Raises:
+            BadIndex: There is no such row.
+        """
+        if not 0 <= row < len(self):
+            raise BadIndex(f"The index has {len(self)} rows, so none of this number.")
         return Item(**{name: self._items[name][row].as_py() for name in ITEM_SCHEMA.names})
 
+    @checked
     def get(self, id: int) -> Item:
         """The image of an id; see `row`."""
         return self.item(self.row(id))
 
+    @checked
     def sample(self, count: int) -> list[Item]:
         """`count` images, evenly over the rows; all where there are fewer."""
-        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+        rows = np.unique(np.linspace(0, len(self) - 1, min(max(count, 0), len(self))).astype(int))
         return [self.item(int(row)) for row in rows]
 
+    @checked
     def vectors(self, name: str, ids: Sequence[int]) -> np.ndarray:
         """Unit vectors of some images in a space, float32 [n, dim]; see `row` and `space`."""
         return gather(self.space(name).shards, [self.row(id) for id in ids])
 
+    @checked
     def head_outputs(self, id: int) -> np.ndarray:
         """CLS head outputs of an image from the head cache, float32 [h, d_k]."""
         return gather(self.space().z, [self.row(id)])[0]
 
+    @checked
     def subset(self, rows: Sequence[int]) -> Index:
         """Some rows of it, in memory."""
+        taken = np.asarray(rows, np.int64).reshape(-1)
 
         def part(shards: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-            return (gather(shards, rows),) if shards else ()
+            return (gather(shards, taken),) if shards else ()
 
         spaces = {
             name: replace(space, shards=part(space.shards), z=part(space.z), residual=part(space.residual))
             for name, space in self.spaces.items()
         }
-        return Index(self.folder, self.manifest, self._items.take(rows), self._objects, self._rejected, spaces)
+        return Index(self.folder, self.manifest, self._items.take(taken), self._objects, self._rejected, spaces)
 
+    @checked
     def excluded_mask(self, filters: Mapping[str, str | int] | None) -> np.ndarray:
         """Rows of images that do not pass the filters, bool [n].
 
@@ -172,6 +188,7 @@ class Index:
     def __contains__(self, id: int) -> bool:
         return self._row(id) is not None
 
+    @checked
     def row(self, id: int) -> int:
         """The row of an item id.
 
@@ -197,6 +214,7 @@ class Index:
         order = np.argsort(ids, kind="stable")
         return order, ids[order]
 
+    @checked
     def objects(self, id: int) -> tuple[Object, ...]:
         """The known objects of an image; none where the index was built without annotations."""
         order, ids = self._objects_of
@@ -204,6 +222,7 @@ class Index:
         rows = self._objects.take(order[start:end]).to_pylist() if start < end else []
         return tuple(Object(box=tuple(row.pop(corner) for corner in BOX), **row) for row in rows)
 
+    @checked
     def space(self, name: str = "image") -> Space:
         """A space by name.
 
@@ -233,6 +252,7 @@ class Index:
         """The digests of all thumbnails."""
         return set(self._items["thumb"].to_pylist())
 
+    @checked
     def thumb(self, item: Item) -> Path:
         """The thumbnail of an item, checked against its digest.
 
@@ -243,6 +263,7 @@ class Index:
             raise BadIndex(f"The thumbnail of {item.file} is missing or damaged: rebuild the index.")
         return self.folder / thumb_name(item.thumb)
 
+    @checked
     def picture(self, item: Item) -> Path:
         """The file of an item where this machine indexed its folder, else its thumbnail.
 

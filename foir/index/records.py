@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foir.arguments import check_text, checked
 from foir.errors import BadPrompt
 
 FIELDS = ("file", "caption", "source", "licence", "width", "height")  # fields of images that filters may name
@@ -121,6 +122,7 @@ class Regions:
     starts: tuple[np.ndarray, ...]
 
 
+@checked
 def checked_filters(filters: Mapping[str, str | int] | None) -> dict[str, str | int]:
     """Filters with values of the field's type: pixels for width and height, text for the rest.
 
@@ -132,6 +134,7 @@ def checked_filters(filters: Mapping[str, str | int] | None) -> dict[str, str | 
         if name not in FIELDS:
             raise BadPrompt(f"Results cannot be filtered by {name!r}: use one of {', '.join(FIELDS)}.")
         text = str(value)
+        check_text(text)
         if name not in ("width", "height"):
             checked[name] = text
         elif text.isdecimal() and len(text) <= 10 and int(text) <= MAX_SIDE:

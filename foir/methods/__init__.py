@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from foir.arguments import checked
 from foir.encoders.intervention import Intervention
 from foir.errors import BadPrompt
 from foir.patches import PatchMask
@@ -89,6 +90,7 @@ def methods() -> dict[str, Method]:
     return dict(_registry)
 
 
+@checked
 def chain(names: str) -> tuple[Method, ...]:
     """The methods of a chain such as "foveal|phs".
 
@@ -111,6 +113,7 @@ def title(names: str) -> str:
     return ", then ".join((first, *(title[:1].lower() + title[1:] for title in rest)))
 
 
+@checked
 def resolve(names: str, options: Mapping[str, Any] | None = None) -> list[tuple[Method, dict[str, Any]]]:
     """The methods of a chain, each with its share of the options.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from typing import Any
 
 from foir import methods
+from foir.arguments import check_fields
 from foir.errors import BadPrompt
 from foir.image_text import normalise_query
 from foir.index.records import checked_filters
@@ -41,9 +40,11 @@ class Feedback:
         Raises:
             BadPrompt: Unknown rule, an id that is no integer, or one that is liked and disliked.
         """
+        check_fields(self)
         if self.rule not in feedback_rules():
             raise BadPrompt(f"Unknown feedback {self.rule!r}: use one of {', '.join(feedback_rules())}.")
-        check_ids((*self.liked, *self.disliked))
+        object.__setattr__(self, "liked", tuple(self.liked))
+        object.__setattr__(self, "disliked", tuple(self.disliked))
         if both := set(self.liked) & set(self.disliked):
             raise BadPrompt(f"Image {min(both)} is both liked and disliked.")
 
@@ -99,18 +100,19 @@ class Query:
         Raises:
             BadPrompt: A field, or a combination of fields, makes no sense.
         """
+        check_fields(self)
         if self.mode not in MODES:
             raise BadPrompt(f"Unknown mode {self.mode!r}: use one of {', '.join(MODES)}.")
-        if not _is_integer(self.k) or not 1 <= self.k <= MAX_RESULTS:
+        if not 1 <= self.k <= MAX_RESULTS:
             raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {self.k}.")
-        if not _is_finite(self.text_weight) or not 0 <= self.text_weight <= 1:
+        if not 0 <= self.text_weight <= 1:
             raise BadPrompt(f"The weight of the text must be 0 to 1, not {self.text_weight}.")
         if self.image is None and (self.prompt is not None or self.text is None):
             raise BadPrompt("There is nothing to search for: give an image or a text.")
         check_rule(self.patch_rule, self.window)
-        check_ids(self.exclude)
         self._check_method()
         self._set("k", int(self.k))
+        self._set("exclude", tuple(self.exclude))
         self._set("filters", checked_filters(self.filters))
         for name in ("text", "negative_text"):
             if (words := getattr(self, name)) is not None:
@@ -144,22 +146,3 @@ class Query:
     def is_unrestricted(self) -> bool:
         """Every image may be a result, and only its similarity to the query counts."""
         return not (self.feedback or self.exclude or self.filters)
-
-
-def check_ids(ids: Sequence[int]) -> None:
-    """Refuse ids that are no integers.
-
-    Raises:
-        BadPrompt: One is not.
-    """
-    for id in ids:
-        if not _is_integer(id):
-            raise BadPrompt(f"The id of an image is a whole number, not {id!r}.")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from foir import image_text, images
+from foir.arguments import checked
 from foir.encoders.base import Encoder
 from foir.errors import BadIndex, BadPrompt, Unavailable
 from foir.image_text import ImageTextModel, TextFeatures
@@ -88,6 +89,7 @@ class Searcher:
         self._segmenter: Segmenter | None = None
 
     @classmethod
+    @checked
     def load(
         cls, index: IndexLike | Path | str, *, device: str = "auto", dtype: str = "float32", captions: str | None = None
     ) -> Searcher:
@@ -126,6 +128,7 @@ class Searcher:
                 self._model = image_text.load(encoder)
             return self._model
 
+    @checked
     def open(self, source: Path | str | bytes | Photo) -> QueryImage:
         """Read an image and run the encoder up to where prompts matter: once per image.
 
@@ -149,6 +152,7 @@ class Searcher:
                 self._segmenter = load_segmenter(self.encoder)
         return self._segmenter(image)
 
+    @checked
     def caption(self, image: QueryImage, prompt: Prompt | None = None, *, strength: float | None = None) -> str | None:
         """One sentence about an image, or about what is pointed at; None where the model writes none.
 
@@ -169,6 +173,7 @@ class Searcher:
         tokens = image.prefix.block.tokens if is_own else model.encode_images([image.photo.image])
         return model.caption_image(tokens, image.photo, prompt, strength)
 
+    @checked
     def search(self, query: Query) -> SearchResults:
         """Find the images that hold what is pointed at, or what words say, or both.
 
@@ -266,6 +271,7 @@ class Searcher:
             notes=(() if image is None else image.notes) + (() if encoded.text is None else encoded.text.notes),
         )
 
+    @checked
     def patch_mask(self, image: QueryImage, prompt: Prompt | None, *, rule: str = "any", window: int = 3) -> PatchMask:
         """The patches and pixels a prompt means on an image; the whole image for None.
 
