@@ -15,5 +15,10 @@ __all__ = ["Draft", "attacks", "make_valid"]
 
 def attacks(valid: Path) -> dict[str, Callable[[Draft], None]]:
     """All attacks by name, at least 100; `valid` is what `make_valid` made."""
-    kinds = {"manifest": manifests.attacks(valid), "tensors": files.ATTACKS, "table": tables.ATTACKS, "link": links.ATTACKS}
+    kinds = {
+        "manifest": manifests.attacks(valid),
+        "tensors": files.ATTACKS,
+        "table": tables.ATTACKS,
+        "link": links.ATTACKS,
+    }
     return {f"{kind}: {name}": attack for kind, attacks in kinds.items() for name, attack in attacks.items()}

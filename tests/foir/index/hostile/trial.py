@@ -11,7 +11,6 @@ import resource
 import shutil
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ from . import attacks, make_valid
 from .draft import Draft
 from .use import MAY_REFUSE, STEPS, fault
 
-MEMORY, SECONDS = 512, 10  # MB beyond the start; seconds until an attack counts as one that hangs
+MEMORY, SECONDS = 512, 15  # MB beyond the start; seconds until an attack counts as one that hangs
 ADDRESSES = 4 * 2**30  # bytes beyond the start: the machine is kept from harm, and a bomb can still be seen
 SAFE = ("refused", "opened")
 
@@ -36,7 +35,6 @@ SAFE = ("refused", "opened")
 def in_fork(work: Callable[[], object], told: Path, *, limited: bool = False) -> dict[str, Any]:
     """What a function returned in a fork, as "value", or how it ended, and the memory that it took."""
     told.unlink(missing_ok=True)
-    started = time.monotonic()
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -57,7 +55,7 @@ def in_fork(work: Callable[[], object], told: Path, *, limited: bool = False) ->
     return {
         "status": os.waitstatus_to_exitcode(status),
         "megabytes": (usage.ru_maxrss - answer.get("began", 0)) / 1024,
-        "seconds": time.monotonic() - started,
+        "seconds": usage.ru_utime + usage.ru_stime,
         "value": answer.get("value"),
     }
 
@@ -112,6 +110,7 @@ def beside(case: Path) -> list[str]:
 
 def tried(valid: Path, case: Path, attack: Callable[[Draft], None]) -> dict[str, Any]:
     """Make a hostile index, use it, and say what came of it; see the module."""
+    shutil.rmtree(case, ignore_errors=True)
 
     def prepare() -> list[str]:
         owners(case)
@@ -123,7 +122,7 @@ def tried(valid: Path, case: Path, attack: Callable[[Draft], None]) -> dict[str,
     told, step = case.with_name("told"), case.with_name("step")
     made = in_fork(prepare, told)
     if made["status"]:
-        raise AssertionError("the attack could not be made")
+        return {"outcome": "not made", "said": "", "step": "", "megabytes": 0, "seconds": 0, "made": made["seconds"]}
     used = in_fork(lambda: outcome(case / "index", step), told, limited=True)
     ended = {-signal.SIGALRM: "hung", 0: ""}.get(used["status"], f"ended with {used['status']}")
     answer = {"outcome": ended, "said": "", **(used["value"] or {})}
@@ -131,7 +130,6 @@ def tried(valid: Path, case: Path, attack: Callable[[Draft], None]) -> dict[str,
         answer |= {"outcome": "harm", "said": "files beside the index came or went"}
     if answer["outcome"] in SAFE and used["megabytes"] > MEMORY:
         answer["outcome"] = "memory"
-    shutil.rmtree(case)
     taken = {name: round(used[name], 2) for name in ("megabytes", "seconds")}
     return answer | taken | {"step": step.read_text(), "made": round(made["seconds"], 2)}
 
@@ -139,6 +137,7 @@ def tried(valid: Path, case: Path, attack: Callable[[Draft], None]) -> dict[str,
 def main(base: Path, part: int, parts: int, word: str = "") -> None:
     os.environ |= {"XDG_CACHE_HOME": str(base / "cache"), "XDG_STATE_HOME": str(base / "state"), "TQDM_DISABLE": "1"}
     torch.set_num_threads(1)
+    os.fsync = lambda descriptor: None  # no disk is lost here
     made = in_fork(lambda: str(make_valid(base / "valid")), base / "told")
     if made["status"]:
         raise AssertionError("no valid index could be made")
