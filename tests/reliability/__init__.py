@@ -1,0 +1,1 @@
+"""What foir survives, as figures; docs/reliability.md prints them."""
