@@ -114,7 +114,7 @@ def killer(out: Path, number: int, torn: bool) -> Callable[[], None]:
             changes = not torn and event in {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
         ours = changes and (
             event == "socket.connect"
-            or os.fspath(args[0]).startswith(str(out))
+            or str(args[0]).startswith(str(out))
             or args[-1] not in (-1, None)
             and event != "open"
         )

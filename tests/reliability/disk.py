@@ -114,7 +114,10 @@ class Disk:
         target.mkdir(parents=True)
         for path, file in sorted(names.items()):
             place = target / path.relative_to(self.root)
-            if any(parent != self.root and parent.is_relative_to(self.root) and parent not in names for parent in path.parents):
+            if any(
+                parent != self.root and parent.is_relative_to(self.root) and parent not in names
+                for parent in path.parents
+            ):
                 continue  # its folder is gone
             if file == FOLDER:
                 place.mkdir()

@@ -1,4 +1,4 @@
-"""State after a power cut: the worst disk that a cut at any moment may leave holds the old index or the new one, whole."""
+"""State after a power cut: the worst disk that a cut at any moment may leave holds the old or the new index, whole."""
 
 import itertools
 import shutil
