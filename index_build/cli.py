@@ -50,7 +50,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
     _add_build(add("build", _build, "Index images. Run it again to resume a killed build.", "~/Pictures --out INDEX"))
     command = add("update", _update, "Index what was added to, changed in or removed from the folder.", "INDEX")
-    _add_device(_add_index(command))
+    _add_index(command).add_argument("--root", metavar="FOLDER", type=Path, help="of an index that was moved here")
+    command.add_argument("--check", action="store_true", help="read every file, whatever its size and time say")
+    _add_device(command)
     command = add("add", _add, "Index some images of the folder.", "INDEX ~/Pictures/new")
     _add_index(command).add_argument("paths", metavar="FILE", type=Path, nargs="+", help="images or folders of them")
     _add_device(command)
@@ -62,6 +64,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     text = "Publish an index on the Hugging Face Hub as a data set."
     command = _add_index(add("publish", _publish, text, "INDEX --repo USER/NAME"))
     _add_repo(command)
+    command.add_argument("--keep-paths", action="store_true", help="publish the names of the image files too")
     command = add("pull", _pull, "Fetch an index from the Hub, or bring a copy up to date.", "USER/NAME --out INDEX")
     command.add_argument("repo", metavar="REPO", help="USER/NAME, or hf://datasets/USER/NAME[@COMMIT]")
     command.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder for the copy")
@@ -115,7 +118,8 @@ def _add_device(command: argparse.ArgumentParser) -> None:
 
 def _add_repo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--repo", metavar="USER/NAME", required=True)
-    command.add_argument("--private", action="store_true", help="make the repository private if it is created")
+    text = "make the repository private if it is created (default: yes)"
+    command.add_argument("--private", action=argparse.BooleanOptionalAction, default=True, help=text)
 
 
 def _build(args: argparse.Namespace) -> None:
@@ -132,7 +136,7 @@ def _build(args: argparse.Namespace) -> None:
 def _update(args: argparse.Namespace) -> None:
     from .update import update
 
-    _report_update(args, update(args.index, device=args.device, dtype=args.dtype))
+    _report_update(args, update(args.index, root=args.root, check=args.check, device=args.device, dtype=args.dtype))
 
 
 def _add(args: argparse.Namespace) -> None:
@@ -179,7 +183,7 @@ def _gc(args: argparse.Namespace) -> None:
 def _publish(args: argparse.Namespace) -> None:
     from .publish import publish
 
-    print(publish(args.index, args.repo, private=args.private))
+    print(publish(args.index, args.repo, private=args.private, keep_paths=args.keep_paths))
 
 
 def _pull(args: argparse.Namespace) -> None:

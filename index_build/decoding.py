@@ -15,6 +15,7 @@ from PIL import Image
 from foir import images
 from foir.errors import BadImage
 from foir.index import Item, Object
+from foir.index.format import digest
 
 from .encoding import Preprocess
 from .sources import SourceImage
@@ -79,10 +80,27 @@ def _decode(source: SourceImage, preprocess: Preprocess, write_thumbnail: Callab
     photo = images.read(source.data)
     known = source.metadata
     item = Item(
-        source.id, name, *photo.size, known.caption, known.source, known.licence, write_thumbnail(photo.image), size,
-        modified,
-    )  # fmt: skip
+        id=source.id,
+        file=name,
+        width=photo.size[0],
+        height=photo.size[1],
+        caption=known.caption,
+        source=known.source,
+        licence=known.licence,
+        thumb=write_thumbnail(photo.image),
+        bytes=size,
+        modified=modified,
+        content=_content(source.data),
+    )
     return DecodedImage(item, known.objects, preprocess(photo.image, known.objects))
+
+
+def _content(data: Path | bytes) -> str | None:
+    """SHA-256 of a file; None of other images, which no update compares."""
+    try:
+        return None if isinstance(data, bytes) else digest(data)
+    except OSError:
+        return None
 
 
 def _file_stamp(data: Path | bytes) -> tuple[int | None, int | None]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from foir.errors import BadIndex
-from foir.index import Index
-from foir.index.format import is_thumb_intact, read_manifest, thumb_name, verify_file
+from foir.index import Index, local_record
+from foir.index.digest_cache import forget
+from foir.index.format import is_thumb_intact, thumb_name, verify_file
 from foir.index.gc import remove_unused
 from foir.index.loader import open_index
 from foir.index.lock import exclusive_lock
+from foir.index.manifest import Manifest, read_manifest
 
 from .backends import drop_unused_rows
 from .shards import PARTIAL
@@ -28,21 +28,23 @@ def find_damage(folder: Path) -> list[str]:
     """
     while True:
         manifest = read_manifest(folder)
-        try:
-            damage = _find_damage(folder, manifest["files"])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise BadIndex(f"The index {folder} does not fit its own manifest: rebuild it.") from error
-        if not damage or read_manifest(folder) == manifest:
-            return damage  # else the index was changed in the meantime, and files of its old state may be gone
+        damage = _find_damage(folder, manifest)
+        if not damage:
+            return damage
+        if read_manifest(folder).digest == manifest.digest:
+            forget(folder)  # the next reader must not trust an earlier check
+            return damage
+        # else the index was changed in the meantime, and files of its old state may be gone
 
 
-def _find_damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _find_damage(folder: Path, manifest: Manifest) -> list[str]:
+    repair = _repair(folder, manifest)
     damage = []
-    for name, facts in tqdm(files.items(), "files", unit="file"):
+    for name, facts in tqdm(manifest.files.items(), "files", unit="file"):
         try:
-            verify_file(folder, name, facts)
-        except BadIndex as error:
-            damage.append(str(error))
+            verify_file(folder, name, facts.sha256)
+        except BadIndex:
+            damage.append(f"The file {name} is missing or damaged: {repair}.")
     if damage:
         return damage  # the thumbnails are listed in the items, which may be damaged
     index = open_index(folder)
@@ -50,8 +52,18 @@ def _find_damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[s
         return []  # the database keeps its rows intact; opening the index counted them
     for digest in tqdm(sorted(index.thumbs()), "thumbnails", unit="file"):
         if not is_thumb_intact(folder, digest):
-            damage.append(f"The thumbnail {thumb_name(digest)} is missing or damaged: rebuild the index.")
+            how = f"foir index update {folder} --check repairs it" if index.root else f"remove it, then {repair}"
+            damage.append(f"The thumbnail {thumb_name(digest)} is missing or damaged: {how}.")
     return damage
+
+
+def _repair(folder: Path, manifest: Manifest) -> str:
+    """What repairs a damaged file of an index."""
+    if manifest.origin is not None:
+        return f"foir index pull {manifest.origin} --out {folder} fetches it again"
+    root = local_record.root_of(folder, manifest) or "FOLDER"
+    encoder = manifest.spaces["image"].encoder
+    return f"foir index build {root} --out {folder} --encoder {encoder} builds the index again"
 
 
 def gc(folder: Path) -> int:

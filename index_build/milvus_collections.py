@@ -10,15 +10,14 @@ from uuid import uuid4
 
 from foir.errors import BadIndex
 from foir.index import local_record
-from foir.index.format import read_manifest
+from foir.index.manifest import Store, read_manifest
 from foir.index.milvus import connect, milvus_errors
-from foir.index.reader import STORE
 
 CREATED = "collections"  # key of the record: every collection made for the index and not dropped yet
 SENDING = "sending"  # key of the record: the collection that a build fills, or was killed while it filled
 
 
-def begin(out: Path, uri: str) -> dict[str, str]:
+def begin(out: Path, uri: str) -> Store:
     """Record a new collection before it is created, and drop what a killed build left of one.
 
     Args:
@@ -39,7 +38,7 @@ def begin(out: Path, uri: str) -> dict[str, str]:
         _drop([unfinished])
     sending = {"uri": uri, "collection": f"foir_{uuid4().hex}"}
     local_record.write(out, record | {CREATED: created, SENDING: sending})
-    return sending
+    return Store(**sending)
 
 
 def drop_unused(out: Path) -> None:
@@ -69,5 +68,6 @@ def _drop(collections: Sequence[Mapping[str, str]]) -> None:
 def _current(out: Path) -> Any:
     """The collection that the index's manifest names, or None."""
     with suppress(BadIndex):
-        return read_manifest(out).get(STORE)
+        store = read_manifest(out).store
+        return store.model_dump() if store else None
     return None

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from tqdm import tqdm
 
 from foir.errors import Unavailable
-from foir.index import Index, Item, Object, writer
+from foir.index import Index, Item, Object
+from foir.index.format import ITEM_SCHEMA
+from foir.index.manifest import Manifest, Store
 from foir.index.milvus import ITEM_FIELDS, connect, milvus_errors
-from foir.index.reader import STORE
 
 from . import milvus_collections
 
 PREFIX = "milvus:"
 INSERT_ROWS = 500  # of one request
-MAX_CHARACTERS = {"file": 4096, "caption": 32768, "source": 4096, "licence": 4096, "thumb": 64}
-NULLABLE = ("caption", "source", "licence")
+MAX_TEXT = 16384  # bytes of a text, four for each character that `foir.index.tables` allows
+REQUIRED = ("file", "width", "height", "thumb")
 # Characters of JSON that the objects of a row may take, and how many objects surely fit without their masks.
 MAX_OBJECT_JSON, MAX_OBJECTS = 60_000, 200
 # The index determines what each search costs. The graph finds more of the true neighbours the wider it is built.
@@ -43,10 +45,9 @@ class MilvusStore:
         self.uri = parse_store(address)
         connect(self.uri)
 
-    def commit(self, out: Path, manifest: Mapping[str, Any]) -> None:
-        """Send the rows, then write a manifest that names their collection; see `Store.commit`."""
-        collection = milvus_collections.begin(out, self.uri)
-        writer.write_manifest(out, send_rows(Index.of(out, manifest), **collection))
+    def keep(self, out: Path, manifest: Manifest) -> Manifest:
+        """Send the rows; the manifest names their collection; see `index_build.store.Store.keep`."""
+        return send_rows(Index.of(out, manifest), milvus_collections.begin(out, self.uri))
 
 
 def parse_store(address: str) -> str:
@@ -61,13 +62,12 @@ def parse_store(address: str) -> str:
     return uri if "://" in uri else str(Path(uri).resolve())
 
 
-def send_rows(index: Index, uri: str, collection: str) -> dict[str, Any]:
+def send_rows(index: Index, store: Store) -> Manifest:
     """Copy the rows of an index to a new collection.
 
     Args:
         index: In files.
-        uri: Of Milvus.
-        collection: Name of the new collection.
+        store: Milvus, and the name of the new collection.
 
     Returns:
         The manifest of an index whose rows are there.
@@ -75,8 +75,8 @@ def send_rows(index: Index, uri: str, collection: str) -> dict[str, Any]:
     Raises:
         Unavailable: Milvus does not accept them.
     """
-    client = connect(uri)
-    with milvus_errors(uri):
+    client, collection = connect(store.uri), store.collection
+    with milvus_errors(store.uri):
         client.create_collection(collection, schema=_schema(client, index))
         with tqdm(total=len(index), unit="image", desc="send") as bar:
             for rows in _rows(index):
@@ -88,7 +88,7 @@ def send_rows(index: Index, uri: str, collection: str) -> dict[str, Any]:
             params.add_index(space, **VECTOR_INDEX)
         client.create_index(collection, params)
         client.load_collection(collection)
-    return _manifest(index, {"uri": uri, "collection": collection})
+    return _manifest(index, store)
 
 
 def _schema(client: Any, index: Index) -> Any:
@@ -96,12 +96,13 @@ def _schema(client: Any, index: Index) -> Any:
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
-    for name, characters in MAX_CHARACTERS.items():
-        schema.add_field(name, DataType.VARCHAR, max_length=characters, nullable=name in NULLABLE)
-    for name in ("width", "height"):
-        schema.add_field(name, DataType.INT32)
-    for name in ("bytes", "modified"):
-        schema.add_field(name, DataType.INT64, nullable=True)
+    for name in ITEM_FIELDS:
+        kind = ITEM_SCHEMA.field(name).type
+        if pa.types.is_string(kind):
+            schema.add_field(name, DataType.VARCHAR, max_length=MAX_TEXT, nullable=name not in REQUIRED)
+        else:
+            number = {pa.int32(): DataType.INT32, pa.int64(): DataType.INT64, pa.float64(): DataType.DOUBLE}[kind]
+            schema.add_field(name, number, nullable=name not in REQUIRED)
     schema.add_field("known", DataType.JSON, nullable=True)
     for name, space in index.spaces.items():
         schema.add_field(name, DataType.FLOAT_VECTOR, dim=space.shards[0].shape[1])
@@ -125,19 +126,10 @@ def _rows(index: Index) -> Iterator[list[dict[str, Any]]]:
             for row in range(len(values["image"])):
                 item = index.item(position + row)
                 vectors = {name: matrix[row].tolist() for name, matrix in values.items()}
-                rows.append({"id": item.id, **_fields(item), "known": _known_objects(index, item) or None, **vectors})
+                fields = {name: getattr(item, name) for name in ITEM_FIELDS}
+                rows.append({"id": item.id, **fields, "known": _known_objects(index, item) or None, **vectors})
             position += len(rows)
             yield rows
-
-
-def _fields(item: Item) -> dict[str, Any]:
-    fields = {name: getattr(item, name) for name in ITEM_FIELDS}
-    return fields | {name: _truncate(fields[name], size) for name, size in MAX_CHARACTERS.items()}
-
-
-def _truncate(text: str | None, size: int) -> str | None:
-    """A text of at most `size` bytes in UTF-8."""
-    return None if text is None else text.encode()[:size].decode(errors="ignore")
 
 
 def _known_objects(index: Index, item: Item) -> list[dict[str, Any]]:
@@ -158,23 +150,20 @@ def _cache_shapes(index: Index) -> dict[str, Sequence[int]]:
     return {"z": space.z[0].shape[1:], "residual": space.residual[0].shape[1:]} if space.z else {}
 
 
-def _manifest(index: Index, store: Mapping[str, str]) -> dict[str, Any]:
-    spaces: dict[str, Mapping[str, Any]] = {}
-    for name, space in index.spaces.items():
-        facts = {"encoder": space.encoder, "revision": space.revision, "way": space.recipe}
-        cache = {part: list(shape) for part, shape in _cache_shapes(index).items()} if name == "image" else {}
-        shape = [space.shards[0].shape[1]]
-        spaces[name] = {**facts, "probe": space.reference_feature.tolist(), "shape": shape, **cache}
-    rejected = index.manifest["rejected"]
-    return {
-        "format": index.manifest["format"],
-        STORE: store,
-        "count": len(index),
-        "bytes": index.bytes,
-        "root": index.manifest["root"],
-        "next_id": index.manifest["next_id"],
-        "origins": [list(origin) for origin in index.source_counts()],
-        "rejected": rejected,
-        "files": {rejected: index.manifest["files"][rejected]},
-        "spaces": spaces,
-    }
+def _manifest(index: Index, store: Store) -> Manifest:
+    cache, spaces = _cache_shapes(index), {}
+    for name, facts in index.manifest.spaces.items():
+        shapes = {"shape": index.spaces[name].shards[0].shape[1:], **(cache if name == "image" else {})}
+        spaces[name] = facts.model_copy(update={"shards": (), "heads": (), **shapes})
+    rejected = index.manifest.rejected
+    return Manifest(
+        format=index.manifest.format,
+        store=store,
+        count=len(index),
+        bytes=index.bytes,
+        next_id=index.manifest.next_id,
+        origins=tuple(index.source_counts()),
+        rejected=rejected,
+        files={rejected: index.manifest.files[rejected]},
+        spaces=spaces,
+    )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from foir.errors import Unavailable
-from foir.index import writer
+from foir.index import local_record, writer
 from foir.index.gc import remove_unused
 from foir.index.lock import exclusive_lock
+from foir.index.manifest import Manifest, SpaceFacts
 
 from .backends import open_executor, open_store
 from .encoding import EncoderRecord, SpaceEncoders, load_encoders
@@ -40,7 +39,7 @@ class Plan:
         dtype: "float32", "bfloat16" or "float16".
         metadata: What is known about images of a folder, by relative file name.
         thumb_side: Longer side of the thumbnails in pixels.
-        portable: Do not record the image folder.
+        portable: Do not follow the image folder: keep nothing that an update needs.
         ray: Address of a Ray cluster to build on, "local" for one on this machine.
         store: Where to keep the rows instead of files, "milvus:URI".
     """
@@ -95,8 +94,10 @@ def build(plan: Plan, encoders: SpaceEncoders | None = None) -> BuildResult:
             raise Unavailable(f"None of the {count} images{where} can be read.")
         rejected = (*source.rejected, *shards.rejected)
         root = None if plan.portable or source.root is None else source.root
-        manifest = _build_manifest(plan.out, executor.records, shards, rejected=rejected, root=root, next_id=count)
-        store.commit(plan.out, manifest)
+        manifest = _build_manifest(
+            plan, executor.records, shards, rejected=rejected, next_id=count, keeps_stamps=root is not None
+        )
+        local_record.commit(plan.out, store.keep(plan.out, manifest), root)
         shutil.rmtree(plan.out / PARTIAL)
         remove_unused(plan.out)
     return BuildResult(len(shards.items), rejected, shards.resumed)
@@ -110,20 +111,21 @@ def _encoder_loader(plan: Plan, encoders: SpaceEncoders | None) -> Callable[[], 
 
 
 def _build_manifest(
-    out: Path,
+    plan: Plan,
     records: Mapping[str, EncoderRecord],
     shards: ShardSet,
     *,
     rejected: tuple[dict[str, str], ...],
-    root: Path | None,
     next_id: int,
-) -> dict[str, Any]:
+    keeps_stamps: bool,
+) -> Manifest:
     """Write the tables of an index; see `foir.index.writer.build_manifest`."""
     spaces = {
-        name: writer.SpaceFiles(
-            record.encoder,
-            record.revision,
-            record.reference_feature,
+        name: SpaceFacts(
+            encoder=record.encoder,
+            revision=record.revision,
+            dtype=plan.dtype,
+            reference_feature=record.reference_feature,
             shards=tuple(shard.vectors[name] for shard in shards.shards if shard.vectors),
             heads=tuple(shard.heads for shard in shards.shards if shard.heads) if name == "image" else (),
             recipe=record.recipe,
@@ -131,7 +133,6 @@ def _build_manifest(
         for name, record in records.items()
     }
     items = shards.items
-    if root is None:  # no update will compare the files
-        items = [replace(item, bytes=None, modified=None) for item in items]
-    relative = None if root is None else os.path.relpath(root.resolve(), out.resolve())
-    return writer.build_manifest(out, spaces, items, rejected, relative, shards.objects, next_id=next_id)
+    if not keeps_stamps:  # no update will compare the files
+        items = [replace(item, bytes=None, modified=None, content=None) for item in items]
+    return writer.build_manifest(plan.out, spaces, items, rejected, shards.objects, next_id=next_id)

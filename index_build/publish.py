@@ -6,6 +6,7 @@ the card, and the removal of files that only the old index used. So every commit
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,24 +18,29 @@ import pyarrow.parquet as pq
 from foir import hub
 from foir.errors import BadIndex, Unavailable
 from foir.hub import NotOnHub
-from foir.index import Index, writer
+from foir.index import Index, Item, writer
 from foir.index.format import MANIFEST, OURS, digest, thumb_name
 from foir.index.lock import exclusive_lock
+from foir.index.manifest import FileFacts, Manifest
 from foir.index.remote import THUMB_SCHEMA
 
 from .maintenance import find_damage
 
 TABLE_THUMBS = 4096  # in a table: a folder of the Hub holds at most 10,000 files
+CREDENTIALS = re.compile(r"(\w://)[^/\s]*@")  # user and password of an address
 CARD_MARK = "<!-- Written by foir at each publishing; without this line the card is yours and stays as it is. -->"
 
 
-def publish(folder: Path, repo: str, *, private: bool = False) -> str:
+def publish(folder: Path, repo: str, *, private: bool = True, keep_paths: bool = False) -> str:
     """Publish an index with its thumbnails, or a newer state of one. The images themselves are not uploaded.
+
+    Names of files and folders, sizes, times, hashes of files and facts of the camera stay here.
 
     Args:
         folder: The index. Every byte of it is verified first.
         repo: "owner/name" of the data set; HF_TOKEN must allow writing to it.
         private: Make the repository private if it is created.
+        keep_paths: Publish the names of the images in the indexed folder, and those that were left out.
 
     Returns:
         Its address at the new commit: `hf://datasets/USER/NAME@COMMIT`.
@@ -49,21 +55,45 @@ def publish(folder: Path, repo: str, *, private: bool = False) -> str:
         for damage in find_damage(folder):
             raise BadIndex(damage)
         index, stage = Index.open(folder), Path(temporary)
-        for name in index.manifest["files"]:
-            (stage / name).symlink_to((folder / name).resolve())
+        manifest = _public_manifest(index, stage, keep_paths=keep_paths)
         thumbs = sorted(index.thumbs())
         tables = [
             _write_thumb_table(stage, thumbs[start : start + TABLE_THUMBS], folder)
             for start in range(0, len(thumbs), TABLE_THUMBS)
         ]
-        files = {**index.manifest["files"], **{name: {"sha256": digest(stage / name)} for name in tables}}
+        files = manifest.files | {name: FileFacts(sha256=digest(stage / name)) for name in tables}
         hub.upload_folder(repo, stage, "Files of the next index", private=private)
-        writer.write_manifest(stage, {**index.manifest, "files": files, "thumbs": tables, "root": None, "origin": None})
+        writer.write_manifest(stage, manifest.model_copy(update={"files": files, "thumbs": tuple(tables)}))
         if not published.own_card:
             (stage / "README.md").write_text(card(index, repo), encoding="utf-8")
         unused = sorted(published.files - set(files))
         commit = hub.upload_folder(repo, stage, f"Index of {len(index)} images", replaces=unused)
     return f"hf://datasets/{repo}@{commit}"
+
+
+def _public_manifest(index: Index, stage: Path, *, keep_paths: bool) -> Manifest:
+    """Lay out the files to publish and return their manifest: the index's own matrices, and tables without secrets."""
+    old = index.manifest
+    for name in old.used_files - {old.items, old.objects, old.rejected}:
+        (stage / name).symlink_to((index.folder / name).resolve())
+    items = [_public_item(item, keep_paths=keep_paths) for item in index.items()]
+    objects = [known for item in items for known in index.objects(item.id)]
+    rejected = index.rejected() if keep_paths else []
+    return writer.build_manifest(stage, old.spaces, items, rejected, objects, next_id=old.next_id, regions=old.regions)
+
+
+def _public_item(item: Item, *, keep_paths: bool) -> Item:
+    return Item(
+        id=item.id,
+        file=item.file if keep_paths else f"image-{item.id}",
+        width=item.width,
+        height=item.height,
+        caption=item.caption,
+        source=item.source and CREDENTIALS.sub(r"\1", item.source),
+        licence=item.licence,
+        thumb=item.thumb,
+        time=item.time,
+    )
 
 
 @dataclass(frozen=True)
@@ -119,8 +149,7 @@ size_categories: [{_size(len(index))}]
 # {repo.split("/")[-1]}
 
 An index of {len(index)} images for search that looks where you point, built with foir. It holds vectors and
-thumbnails, not the images themselves. {len(index.rejected())} unreadable files were left out (`*-rejected.jsonl` gives
-the reasons).
+thumbnails, not the images themselves. {len(index.rejected())} unreadable files were left out.
 
 | space | encoder | revision | dimensions | head cache |
 |---|---|---|---|---|

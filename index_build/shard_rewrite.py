@@ -10,9 +10,8 @@ import numpy as np
 
 from foir.errors import BadIndex
 from foir.index import Index, Item, writer
-from foir.index.format import map_tensors
-
-from .shards import Shard
+from foir.index.format import verified_bytes
+from foir.index.tensors import parse_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,28 +22,22 @@ class KeptRows:
         items: One for each row that stays.
         files: The file of each space.
         heads: The file of the head cache, where there is one.
-        vectors: All rows of each space, mapped.
-        cache: All rows of the head cache, mapped: z and residual; empty without one.
         mask: Which rows stay, bool; None for all.
     """
 
     items: tuple[Item, ...]
     files: Mapping[str, str]
     heads: str | None
-    vectors: Mapping[str, np.ndarray]
-    cache: tuple[np.ndarray, ...]
     mask: np.ndarray | None = None
 
-    @classmethod
-    def of_shard(cls, folder: Path, shard: Shard) -> KeptRows:
-        """All rows of a new shard."""
-        vectors = {name: map_tensors(folder / file)["vectors"] for name, file in shard.vectors.items()}
-        cache = map_tensors(folder / shard.heads) if shard.heads else {}
-        return cls(shard.items, shard.vectors, shard.heads, vectors, (cache["z"], cache["residual"]) if cache else ())
+    def read(self, folder: Path, file: str) -> dict[str, np.ndarray]:
+        """The rows that stay of each tensor in a file of the shard, from bytes that are checked: rot is never copied.
 
-    def select(self, matrix: np.ndarray) -> np.ndarray:
-        """The rows of a matrix that stay, copied only where some do not."""
-        return matrix if self.mask is None else matrix[self.mask]
+        Raises:
+            BadIndex: The file is damaged.
+        """
+        tensors = parse_tensors(verified_bytes(folder, file))
+        return tensors if self.mask is None else {name: tensor[self.mask] for name, tensor in tensors.items()}
 
 
 def keep_rows(index: Index, items: Sequence[Item], removed: set[str]) -> Iterator[KeptRows]:
@@ -56,8 +49,7 @@ def keep_rows(index: Index, items: Sequence[Item], removed: set[str]) -> Iterato
     lengths = {name: [len(shard) for shard in space.shards] for name, space in index.spaces.items()}
     if any(other != lengths["image"] for other in lengths.values()):
         raise BadIndex(f"The spaces of {index.folder} have different shards, so it cannot be changed: rebuild it.")
-    image, facts = index.space("image"), index.manifest["spaces"]
-    start = 0
+    facts, start = index.manifest.spaces, 0
     for number, length in enumerate(lengths["image"]):
         shard_items = items[start : start + length]
         start += length
@@ -65,10 +57,8 @@ def keep_rows(index: Index, items: Sequence[Item], removed: set[str]) -> Iterato
         if mask.any():
             yield KeptRows(
                 tuple(item for item in shard_items if item.file not in removed),
-                {name: facts[name]["shards"][number] for name in lengths},
-                facts["image"]["heads"][number] if image.z else None,
-                {name: space.shards[number] for name, space in index.spaces.items()},
-                (image.z[number], image.residual[number]) if image.z else (),
+                {name: facts[name].shards[number] for name in lengths},
+                facts["image"].heads[number] if facts["image"].heads else None,
                 None if mask.all() else mask,
             )
 
@@ -89,11 +79,12 @@ def merge_shards(folder: Path, group: Sequence[KeptRows]) -> tuple[Mapping[str, 
     first = group[0]
     if len(group) == 1 and first.mask is None:
         return first.files, first.heads
-    files = {
-        name: writer.write_vectors(folder, np.concatenate([shard.select(shard.vectors[name]) for shard in group]))
-        for name in first.vectors
-    }
-    if first.heads is None:
+    files: dict[str, str] = {}
+    for name in first.files:
+        rows = [shard.read(folder, shard.files[name])["vectors"] for shard in group]
+        files[name] = writer.write_vectors(folder, np.concatenate(rows))
+    caches = [shard.read(folder, shard.heads) for shard in group if shard.heads]
+    if not caches:
         return files, None
-    z, residual = (np.concatenate([shard.select(shard.cache[part]) for shard in group]) for part in (0, 1))
+    z, residual = (np.concatenate([cache[part] for cache in caches]) for part in ("z", "residual"))
     return files, writer.write_heads(folder, z, residual)

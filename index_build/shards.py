@@ -82,7 +82,7 @@ def write_shards(
         thumb_side: Longer side of the thumbnails in pixels.
         dtype: In which the encoders compute.
     """
-    settings = [{name: _json_record(record) for name, record in executor.records.items()}, dtype, heads, thumb_side]
+    settings = [{name: asdict(record) for name, record in executor.records.items()}, dtype, heads, thumb_side]
     (out / PARTIAL).mkdir(exist_ok=True)
     records = [out / PARTIAL / f"{_key(settings, chunk)}.json" for chunk in chunks]
     shards = [_load_shard(out, record) for record in records]
@@ -117,14 +117,9 @@ def _write_shard(
         cache = writer.write_heads(out, z, residual)
     vectors = {name: files[record] for name, record in records.items()}
     items = tuple(item for batch in done for item in batch.items)
+    writer.sync_thumbs(out, [item.thumb for item in items])
     objects = tuple(known for batch in done for known in batch.objects)
     return Shard(vectors, cache, items, objects, rejected)
-
-
-def _json_record(record: EncoderRecord) -> dict[str, Any]:
-    """An encoder in the key of a shard, under the names of the manifest."""
-    feature, recipe = record.reference_feature, record.recipe
-    return {"encoder": record.encoder, "revision": record.revision, "probe": feature, "way": recipe}
 
 
 def _key(settings: Sequence[Any], chunk: Chunk) -> str:

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from foir.index import writer
+from foir.index.manifest import Manifest
 
 
 class Store(Protocol):
     """Where the rows of an index are kept."""
 
-    def commit(self, out: Path, manifest: Mapping[str, Any]) -> None:
-        """Publish a built index in one step. Readers see the old index until then.
+    def keep(self, out: Path, manifest: Manifest) -> Manifest:
+        """Take the rows of a built index. Readers see the old index until the returned manifest is in place.
 
         Args:
             out: The index.
             manifest: Of its files; see `foir.index.writer.build_manifest`.
 
+        Returns:
+            The manifest of the index whose rows are kept there.
+
         Raises:
-            Unavailable: The store does not accept it.
+            Unavailable: The store does not accept them.
         """
 
 
 class FileStore:
     """Keeps the rows in the files of the index."""
 
-    def commit(self, out: Path, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest; see `Store.commit`."""
-        writer.write_manifest(out, manifest)
+    def keep(self, out: Path, manifest: Manifest) -> Manifest:
+        """The same manifest; see `Store.keep`."""
+        return manifest

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 from foir.errors import Unavailable
-from foir.index import Index, Item, Object, writer
+from foir.index import Index, Item, Object, local_record, writer
 from foir.index.lock import exclusive_lock
 
 from . import pipeline
 from .encoding import SpaceEncoders, load_index_encoders
 from .local_executor import LocalExecutor
+from .outdated import next_unused_id, outdated
 from .shard_rewrite import KeptRows, group_shards, keep_rows, merge_shards
 from .shards import PARTIAL, ShardSet, write_shards
 from .sources.folder import list_images, printable_name, split_files
@@ -37,8 +37,9 @@ class UpdateResult:
 
 @dataclass(frozen=True)
 class _Encoding:
-    """Where and in which dtype to encode, or with which encoders."""
+    """The folder of the images, where and in which dtype to encode them, or with which encoders."""
 
+    root: Path
     device: str
     dtype: str
     encoders: SpaceEncoders | None
@@ -48,7 +49,7 @@ class _Encoding:
         if not files:
             return ShardSet()
         encoders = self.encoders or load_index_encoders(index, device=self.device, dtype=self.dtype)
-        chunks = split_files(_root(index), files, pipeline.SHARD_SIZE)
+        chunks = split_files(self.root, files, pipeline.SHARD_SIZE)
         heads, side = bool(index.space("image").z), pipeline.Plan.thumb_side
         executor = LocalExecutor(encoders, index.folder, side)
         return write_shards(index.folder, executor, chunks, heads=heads, thumb_side=side, dtype=self.dtype)
@@ -72,7 +73,13 @@ class _Changes:
 
 
 def update(
-    out: Path, *, device: str = "auto", dtype: str = "float32", encoders: SpaceEncoders | None = None
+    out: Path,
+    *,
+    root: Path | None = None,
+    check: bool = False,
+    device: str = "auto",
+    dtype: str = "float32",
+    encoders: SpaceEncoders | None = None,
 ) -> UpdateResult:
     """Bring an index up to date with its folder: encode new and changed files, drop missing ones.
 
@@ -80,25 +87,34 @@ def update(
 
     Args:
         out: The index.
+        root: The folder of its images, where this machine does not know it: the index was moved, or comes from
+            elsewhere.
+        check: Read every file: other bytes under the same size and time are noticed, and damaged thumbnails repaired.
         device: Where the encoders run.
         dtype: In which they compute.
         encoders: Use these instead of the index's.
 
     Raises:
         BadIndex: The index is damaged, or its encoder gives other features now.
-        Unavailable: Its folder does not exist, no image would be left, or the index cannot be written.
+        Unavailable: Its folder is not known, does not exist or holds none of its images, no image would be left, or
+            the index cannot be written.
     """
     with exclusive_lock(out):
         index = Index.open(out)
-        root = _root(index)
-        files, unlisted = list_images(root, out)
+        base = _root(index, root)
+        files, unlisted = list_images(base, out)
         if not files:
-            raise Unavailable(f"The folder {root} holds no images now: if its disk is not mounted, mount it first.")
+            raise Unavailable(f"The folder {base} holds no images now: if its disk is not mounted, mount it first.")
         items = index.items()
-        missing = {item.file for item in items} - set(files)
+        names = {item.file for item in items}
+        if root is not None:
+            if names.isdisjoint(files):
+                raise Unavailable(f"The folder {base} holds none of the images of the index {out}.")
+            local_record.commit(out, index.manifest, base)
+        missing = names - set(files)
         removed = {name for name in missing if not any(_contains(entry["file"], name) for entry in unlisted)}
-        changes = _Changes(removed, _outdated(index, items, root, files), (), unlisted)
-        return _apply(index, items, changes, _Encoding(device, dtype, encoders))
+        changes = _Changes(removed, outdated(index, items, base, files, check=check), (), unlisted)
+        return _apply(index, items, changes, _Encoding(base, device, dtype, encoders))
 
 
 def add(
@@ -124,7 +140,7 @@ def add(
     """
     with exclusive_lock(out):
         index = Index.open(out)
-        root = _root(index)
+        root = _root(index, None)
         files, unlisted = list_images(root, out)
         names: dict[str, None] = {}
         unlisted_here: dict[str, dict[str, str]] = {}
@@ -138,8 +154,8 @@ def add(
         tried = {*map(printable_name, names), *unlisted_here}
         rejected = [entry for entry in index.rejected() if entry["file"] not in tried]
         items = index.items()
-        changes = _Changes(set(), _outdated(index, items, root, list(names)), rejected, list(unlisted_here.values()))
-        return _apply(index, items, changes, _Encoding(device, dtype, encoders))
+        changes = _Changes(set(), outdated(index, items, root, list(names)), rejected, list(unlisted_here.values()))
+        return _apply(index, items, changes, _Encoding(root, device, dtype, encoders))
 
 
 def remove(out: Path, names: Sequence[str]) -> UpdateResult:
@@ -173,7 +189,7 @@ def _apply(index: Index, items: Sequence[Item], changes: _Changes, encoding: _En
     shards = list(keep_rows(index, items, dropped))
     objects = [known for item in items if item.file not in dropped for known in index.objects(item.id)]
     encoded = encoding.encode(index, changes.files) if encoding else ShardSet()
-    shards += [KeptRows.of_shard(index.folder, shard) for shard in encoded.shards if shard.items]
+    shards += [KeptRows(shard.items, shard.vectors, shard.heads) for shard in encoded.shards if shard.items]
     readable = {item.file for item in encoded.items}
     result = UpdateResult(
         added=tuple(name for name in requested if name in readable - old),
@@ -186,7 +202,7 @@ def _apply(index: Index, items: Sequence[Item], changes: _Changes, encoding: _En
     rejected = sorted([*changes.rejected, *result.rejected], key=itemgetter("file"))
     rejected_before = sorted(index.rejected(), key=itemgetter("file"))
     if result.added or result.reencoded or result.removed or rejected != rejected_before:
-        next_id = max([_next_id(index, items), *(item.id + 1 for item in encoded.items)])
+        next_id = max([next_unused_id(index, items), *(item.id + 1 for item in encoded.items)])
         _publish(index, shards, rejected, [*objects, *encoded.objects], next_id)
     for record in encoded.records:  # those of a killed build stay, for it to resume
         record.unlink()
@@ -205,30 +221,30 @@ def _publish(
     """Write the shards where they changed, and replace the manifest."""
     merged = [merge_shards(index.folder, group) for group in group_shards(shards, pipeline.SHARD_SIZE)]
     spaces = {
-        name: writer.SpaceFiles(
-            space.encoder,
-            space.revision,
-            tuple(index.manifest["spaces"][name]["probe"]),
-            shards=tuple(files[name] for files, _ in merged),
-            heads=tuple(heads for _, heads in merged if heads) if name == "image" else (),
-            recipe=space.recipe,
+        name: facts.model_copy(
+            update={
+                "shards": tuple(files[name] for files, _ in merged),
+                "heads": tuple(heads for _, heads in merged if heads) if name == "image" else (),
+            }
         )
-        for name, space in index.spaces.items()
+        for name, facts in index.manifest.spaces.items()
     }
-    items = [item for shard in shards for item in shard.items]
-    root, origin = index.manifest["root"], index.manifest.get("origin")
-    writer.write_index(index.folder, spaces, items, rejected, root, objects, next_id=next_id, origin=origin)
+    items, old = [item for shard in shards for item in shard.items], index.manifest
+    manifest = writer.build_manifest(index.folder, spaces, items, rejected, objects, next_id=next_id, previous=old)
+    local_record.commit(index.folder, manifest, local_record.root_of(index.folder, old))
 
 
-def _root(index: Index) -> Path:
-    """The image folder of an index."""
-    root = index.manifest["root"]
-    if root is None:
-        raise Unavailable(f"The index {index.folder} records no image folder, so no images can be added to it.")
-    folder = (index.folder / root).resolve()
+def _root(index: Index, root: Path | None) -> Path:
+    """The image folder of an index: the given one, or the one that this machine recorded."""
+    folder = root or index.root
+    if folder is None:
+        raise Unavailable(
+            f"The folder of the index {index.folder} is not known on this machine: "
+            f"foir index update {index.folder} --root FOLDER sets it."
+        )
     if not folder.is_dir():
         raise Unavailable(f"The folder {folder} of the index does not exist: if its disk is not mounted, mount it.")
-    return folder
+    return folder.resolve()
 
 
 def _relative_name(root: Path, path: Path, out: Path) -> str:
@@ -246,24 +262,3 @@ def _relative_name(root: Path, path: Path, out: Path) -> str:
 def _contains(folder: str, name: str) -> bool:
     """Whether a name is the given one, or lies in that folder."""
     return folder == "." or name == folder or name.startswith(folder + "/")
-
-
-def _outdated(index: Index, items: Sequence[Item], root: Path, names: Sequence[str]) -> list[tuple[int, str]]:
-    """(id, name) of the changed files, then of the new ones, which get ids that were never used before."""
-    known = {item.file: item for item in items}
-    changed = [(known[name].id, name) for name in names if name in known and _differs(root / name, known[name])]
-    new = [name for name in names if name not in known]
-    return [*changed, *zip(count(_next_id(index, items)), new, strict=False)]
-
-
-def _next_id(index: Index, items: Sequence[Item]) -> int:
-    known = index.manifest.get("next_id")  # indexes of earlier versions have none
-    return known if isinstance(known, int) else 1 + max(item.id for item in items)
-
-
-def _differs(path: Path, item: Item) -> bool:
-    try:
-        stat = path.stat()
-    except OSError:
-        return True  # reading it again rejects it with the reason
-    return (item.bytes, item.modified) != (stat.st_size, stat.st_mtime_ns)

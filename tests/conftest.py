@@ -13,6 +13,8 @@ from torchvision.ops import box_iou
 from foir import Searcher, encoders, image_text
 from foir.encoders import dinov2
 from foir.image_text import clip
+from foir.index import local_record
+from foir.index.manifest import read_manifest
 from index_build.pipeline import Plan, build
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -83,6 +85,12 @@ def draw(folder: Path, count: int) -> Path:
     for i in range(count):
         scene(i).save(folder / f"{i:02}.png")
     return folder
+
+
+def adopt(index: Path, root: Path | None) -> Path:
+    """Have a copied index count as built on this machine, from the pictures in a folder."""
+    local_record.commit(index, read_manifest(index), root)
+    return index
 
 
 def speaking_searcher(root: Path, count: int) -> Searcher:

@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image
 
 from foir.errors import BadIndex, Unavailable
-from foir.index import Index, remote
+from foir.index import Index, local_record, remote
+from foir.index.manifest import read_manifest
 from index_build import maintenance, pipeline, publish, update
 from index_build.encoding import EncodedBatch, EncoderRecord
 from index_build.shards import PARTIAL
@@ -138,7 +139,7 @@ def tree(out: Path) -> dict[str, bytes]:
 def state(out: Path) -> str | None:
     """Digest of the index that a reader sees, every byte of it checked; None where there is none yet."""
     try:
-        digest = Index.open(out).manifest["digest"]
+        digest = Index.open(out).manifest.digest
     except BadIndex as error:
         if (out / "manifest.json").exists():
             raise AssertionError(f"a mixture: {error}") from error
@@ -146,6 +147,11 @@ def state(out: Path) -> str | None:
     damage = maintenance.find_damage(out)
     assert not damage, damage
     return str(digest)
+
+
+def _own(out: Path) -> None:
+    """The state that lies there again is this machine's."""
+    local_record.commit(out, read_manifest(out), out.parent / "pictures")
 
 
 class Trial:
@@ -175,6 +181,8 @@ class Trial:
             shutil.rmtree(folder, ignore_errors=True)
         if self.old is not None:
             shutil.copytree(self.old, self.out)
+            if not self.caches:
+                _own(self.out)
 
     def clean(self) -> None:
         assert child(lambda: maintenance.gc(self.out), lambda: None, self.told) == 0, self.told.read_text()
@@ -244,6 +252,7 @@ def main(folder: Path, at_random: int = 0) -> dict[str, list[int]]:
         moments[name] = tried(name, old)
     shutil.rmtree(base / "index")
     shutil.copytree(old, base / "index")
+    _own(base / "index")
     update.update(base / "index", encoders=StandIn())  # something for gc to remove
     shutil.copytree(base / "index", new := folder / "new")
     moments["gc"] = tried("gc", new)

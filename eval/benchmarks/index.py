@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from foir import encoders
 from foir.app.collections import SAMPLE
-from foir.index import Index, writer
+from foir.index import Index, local_record, writer
 from foir.index.digest_cache import SETTLED
 from foir.index.format import ITEM_SCHEMA
 from foir.playroom import compose
@@ -70,8 +70,8 @@ def write(folder: Path, sample: Index, rows: int, seed: int = 0) -> None:
         batch = vectors[np.arange(start, min(start + SHARD, rows)) % len(vectors)]
         batch = batch + noise * rng.standard_normal(batch.shape, np.float32)
         shards.append(writer.write_vectors(folder, batch / np.linalg.norm(batch, axis=1, keepdims=True)))
-    files = writer.SpaceFiles(space.encoder, space.revision, tuple(space.reference_feature.tolist()), tuple(shards))
-    writer.write_index(folder, {"image": files}, _table(rows, rng), [], None)
+    facts = sample.manifest.spaces["image"].model_copy(update={"shards": tuple(shards), "heads": ()})
+    local_record.commit(folder, writer.build_manifest(folder, {"image": facts}, _table(rows, rng), []), None)
 
 
 def held_out(count: int) -> np.ndarray:

@@ -96,7 +96,7 @@ class IndexingJob:
         key = hashlib.sha256(f"{folder}\n{encoder}\n{small_objects}".encode()).hexdigest()[:12]
         out = hub.cache_folder() / "indexes" / f"{folder.name}-{key}"
         if (out / MANIFEST).exists():
-            return cls(folder.name, out, ["update", str(out)], on_success)
+            return cls(folder.name, out, ["update", str(out), "--root", str(folder)], on_success)
         text = [] if encoder == "mini" else ["--text", "mini"]
         objects = ["--objects", "mao"] if small_objects else []
         build = ["build", str(folder), "--out", str(out), "--encoder", encoder, "--heads", *text, *objects]

@@ -1,9 +1,9 @@
-"""The index on disk: names, schemas, digests. No file is trusted before its digest was checked.
+"""The files of an index: names, tables, digests. docs/format.md describes them; `foir.index.manifest` lists them.
 
-manifest.json               names the spaces, lists every other file by content hash, carries its own digest;
-                            the only file that is ever replaced
+manifest.json               the only file that is ever replaced
 <hash>.safetensors          a shard of a space's matrix, memory-mapped
 <hash>-heads.safetensors    the same rows' CLS head outputs z [n, h, d_k] and residuals [n, d]
+<hash>-regions.safetensors  the same rows' region vectors, where there are any
 <hash>-items.parquet        one row an image, in the order of the matrix
 <hash>-objects.parquet      known objects of the images, where there are any
 <hash>-rejected.jsonl       files that were left out, with reasons
@@ -13,21 +13,20 @@ thumbs/ab/HASH.jpg          named by content; checked when served
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-import numpy as np
 import pyarrow as pa
 
 from foir.errors import BadIndex, Unavailable
 
-FORMAT = 1
+FORMAT: Final = 2
 MANIFEST = "manifest.json"
-MANIFEST_BYTES = 64 * 2**20  # a larger file is refused
-CONTENT_NAME = re.compile(r"[0-9a-f]{32}(-heads|-items|-objects|-rejected|-thumbs)?\.(safetensors|parquet|jsonl)")
+MAX_SPACES = 16
+CONTENT_NAME = re.compile(
+    r"[0-9a-f]{32}(\.safetensors|-(heads|regions)\.safetensors|-(items|objects|thumbs)\.parquet|-rejected\.jsonl)"
+)
 OURS = re.compile(rf"(manifest\.json|{CONTENT_NAME.pattern})(\.\d+(\.\d+)?\.part)?")
 OUR_THUMBS = re.compile(r"thumbs/[0-9a-f]{2}/[0-9a-f]{64}\.jpg(\.\d+\.\d+\.part)?")
 ITEM_SCHEMA = pa.schema(
@@ -42,12 +41,25 @@ ITEM_SCHEMA = pa.schema(
         ("thumb", pa.string()),
         ("bytes", pa.int64()),
         ("modified", pa.int64()),
+        # since format 2
+        ("content", pa.string()),
+        ("taken", pa.int64()),
+        ("taken_offset", pa.int32()),
+        ("taken_from", pa.string()),
+        ("camera", pa.string()),
+        ("lens", pa.string()),
+        ("rating", pa.int32()),
+        ("keywords", pa.string()),
+        ("time", pa.float64()),
     ]
 )
 OBJECT_SCHEMA = pa.schema(
     [
         ("item", pa.int64()),
-        ("box", pa.list_(pa.float32(), 4)),
+        ("x0", pa.float32()),
+        ("y0", pa.float32()),
+        ("x1", pa.float32()),
+        ("y1", pa.float32()),
         ("mask", pa.string()),
         ("category", pa.string()),
         ("instance", pa.string()),
@@ -55,46 +67,10 @@ OBJECT_SCHEMA = pa.schema(
         ("source", pa.string()),
     ]
 )
-_DTYPES = {"F16": np.float16, "F32": np.float32}
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read and check `manifest.json`.
-
-    Raises:
-        BadIndex: It is missing, damaged, or of another format.
-        Unavailable: It cannot be read.
-    """
-    path = folder / MANIFEST
-    try:
-        with path.open("rb") as file:
-            data = file.read(MANIFEST_BYTES + 1)
-        manifest: Any = json.loads(data) if len(data) <= MANIFEST_BYTES else None
-        intact = isinstance(manifest, dict) and manifest.get("digest") == manifest_digest(manifest)
-    except (FileNotFoundError, NotADirectoryError):
-        raise BadIndex(f"There is no index at {folder}: it holds no {MANIFEST}.") from None
-    except (ValueError, RecursionError, IsADirectoryError) as error:
-        raise BadIndex(f"The manifest of {folder} is damaged: rebuild the index.") from error
-    except OSError as error:
-        raise Unavailable(f"The index {folder} cannot be read: {error.strerror or error}.") from error
-    if not intact:
-        raise BadIndex(f"The manifest of {folder} is damaged: its digest does not match.")
-    if manifest.get("format") != FORMAT:
-        raise BadIndex(f"The index {folder} has format {manifest.get('format')}; this foir reads format {FORMAT}.")
-    return dict(manifest)
-
-
-def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of the manifest without its own digest, in canonical JSON."""
-    rest = {key: value for key, value in manifest.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def used_files(manifest: Mapping[str, Any]) -> set[str]:
-    """Every file that the manifest refers to; each must have a digest in it."""
-    spaces = manifest["spaces"].values()
-    names = [name for space in spaces for name in (*space["shards"], *space["heads"])]
-    return {name for name in (manifest["items"], manifest["objects"], manifest["rejected"], *names) if name is not None}
+BOX = OBJECT_SCHEMA.names[1:5]
+OBJECT_SCHEMA_1 = pa.schema(  # of format 1, where a box was a list
+    [OBJECT_SCHEMA.field("item"), ("box", pa.list_(pa.float32(), 4)), *list(OBJECT_SCHEMA)[5:]]
+)
 
 
 def thumb_name(digest: str) -> str:
@@ -102,29 +78,63 @@ def thumb_name(digest: str) -> str:
     return f"thumbs/{digest[:2]}/{digest}.jpg"
 
 
-def verify_file(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
+def verified_bytes(folder: Path, name: str) -> bytes:
+    """The bytes of a file of an index, checked against the hash in its name.
+
+    Raises:
+        BadIndex: It is missing or damaged.
+        Unavailable: It cannot be read.
+    """
+    try:
+        data = _regular(folder / name).read_bytes()
+    except OSError as error:
+        raise _unreadable(folder, name, error) from error
+    if hashlib.sha256(data).hexdigest()[:32] != name[:32]:
+        raise damaged(folder, name)
+    return data
+
+
+def verify_file(folder: Path, name: str, sha256: str) -> None:
     """Check one file against its digest.
 
     Raises:
-        BadIndex: It is missing, damaged, or lies outside the index.
+        BadIndex: It is missing or damaged.
         Unavailable: It cannot be read.
     """
-    if Path(name).name != name:
-        raise BadIndex(f"The manifest of {folder} names a file outside the index.")
     try:
         actual = digest(folder / name)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise BadIndex(f"The index {folder} lacks its file {name}: rebuild it.") from error
     except OSError as error:
-        raise Unavailable(f"The file {name} of {folder} cannot be read: {error.strerror or error}.") from error
-    if actual != facts["sha256"]:
-        raise BadIndex(f"The file {name} of the index {folder} is damaged: rebuild it.")
+        raise _unreadable(folder, name, error) from error
+    if actual != sha256:
+        raise damaged(folder, name)
+
+
+def damaged(folder: Path, name: str) -> BadIndex:
+    """The error of a file whose bytes are not those that were written."""
+    return BadIndex(f"The file {name} of the index {folder} is damaged: build the index again, or pull it again.")
+
+
+def _unreadable(folder: Path, name: str, error: OSError) -> BadIndex | Unavailable:
+    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        return BadIndex(f"The index {folder} lacks its file {name}: build it again, or pull it again.")
+    return Unavailable(f"The file {name} of {folder} cannot be read: {error.strerror or error}.")
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
+    """SHA-256 of a file.
+
+    Raises:
+        OSError: It cannot be read, or is a pipe or a device.
+    """
+    with _regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _regular(path: Path) -> Path:
+    """The path, if it is a file; reading a pipe would wait forever, and a device may never end."""
+    if path.exists() and not path.is_file():
+        raise IsADirectoryError(f"{path} is no file")
+    return path
 
 
 def is_thumb_intact(folder: Path, expected: str) -> bool:
@@ -133,25 +143,3 @@ def is_thumb_intact(folder: Path, expected: str) -> bool:
         return digest(folder / thumb_name(expected)) == expected
     except OSError:
         return False
-
-
-def map_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Memory-map the float tensors of a safetensors file; the library itself would copy them into memory.
-
-    One map serves all tensors of a file, since each map holds a file descriptor.
-    """
-    with path.open("rb") as file:  # read, not mapped: a system can map a whole file around one byte
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
-            raise ValueError("a header longer than its file")
-        header: dict[str, Any] = json.loads(file.read(length))
-    whole = np.memmap(str(path), np.uint8, "r")  # of a Path, NumPy would resolve every part
-    tensors = {}
-    for name, facts in header.items():
-        if name != "__metadata__":
-            start, end = facts["data_offsets"]
-            kind = _DTYPES[facts["dtype"]]
-            if min(facts["shape"], default=0) < 0:
-                raise ValueError("a negative dimension")
-            tensors[name] = whole[8 + length + start : 8 + length + end].view(kind).reshape(facts["shape"])
-    return tensors

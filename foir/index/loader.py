@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from foir.index.format import read_manifest
+from foir.index.manifest import read_manifest
 from foir.index.protocol import IndexLike
-from foir.index.reader import STORE, Index
+from foir.index.reader import Index
 from foir.index.remote import local_copy
 
 
@@ -18,7 +18,7 @@ def open_index(address: str | Path) -> IndexLike:
         Unavailable: See `foir.index.remote.local_copy`; or Milvus, which holds the rows, does not answer.
     """
     folder = local_copy(address)
-    if STORE in read_manifest(folder):
+    if read_manifest(folder).store is not None:
         from foir.index.milvus import MilvusIndex
 
         return MilvusIndex.open(folder)

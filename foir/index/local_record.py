@@ -1,6 +1,8 @@
 """What this machine did for an index, kept outside its folder: the folder itself may come from a stranger.
 
-One JSON file an index in XDG_STATE_HOME/foir (by default ~/.local/state/foir), named by the index's resolved path.
+One JSON file an index in XDG_STATE_HOME/foir (by default ~/.local/state/foir), named by the index's resolved path. It
+counts only for the manifests that this machine wrote there, so a folder that somebody puts in the same place, or a
+copy of it in another, inherits nothing.
 """
 
 from __future__ import annotations
@@ -8,12 +10,58 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from foir.errors import Unavailable
+from foir.errors import BadIndex, Unavailable
 from foir.index import writer
+from foir.index.manifest import Manifest, read_manifest, signed
+
+MANIFESTS = "manifests"  # key: digests of the manifest in place and of the one that is to replace it
+ROOT = "root"  # key: the indexed folder
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+
+def commit(folder: Path, manifest: Manifest, root: Path | None) -> None:
+    """Put a manifest in place, the one step that changes an index, and record that this machine did.
+
+    Args:
+        folder: The index.
+        manifest: Of files that are in place.
+        root: The folder of the images, if the index follows one.
+    """
+    replaced = []
+    with suppress(BadIndex):
+        replaced = [read_manifest(folder).digest]
+    record = read(folder)
+    own = [digest for digest in replaced if digest in record.get(MANIFESTS, [])]
+    digests = [*own, signed(manifest)[0].digest]
+    record |= {MANIFESTS: digests, ROOT: None if root is None else str(root.resolve())}
+    try:
+        write(folder, record)  # first: a kill between the two steps leaves both manifests known
+    except Unavailable as error:
+        warnings.warn(f"{error} Until then the index does not know its folder.", stacklevel=2)
+    writer.write_manifest(folder, manifest)
+
+
+def is_own(folder: Path, manifest: Manifest) -> bool:
+    """Whether this machine wrote the manifest in this place, or it came with foir's own code."""
+    return folder.resolve().is_relative_to(ASSETS) or _is_own(read(folder), manifest)
+
+
+def root_of(folder: Path, manifest: Manifest) -> Path | None:
+    """The folder of an index's images, if this machine indexed it."""
+    record = read(folder)
+    root = record.get(ROOT)
+    return Path(root) if isinstance(root, str) and _is_own(record, manifest) else None
+
+
+def _is_own(record: Mapping[str, Any], manifest: Manifest) -> bool:
+    manifests = record.get(MANIFESTS)
+    return isinstance(manifests, list) and manifest.digest in manifests
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ query and ranks them here with the same code, exactly, in full precision.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -17,11 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from foir.errors import BadIndex, Unavailable
-from foir.index.format import ITEM_SCHEMA, OBJECT_SCHEMA, read_manifest
+from foir.index import local_record
+from foir.index.format import ITEM_SCHEMA, OBJECT_SCHEMA
+from foir.index.manifest import Manifest, SpaceFacts, Store, read_manifest
 from foir.index.reader import Index
 from foir.index.records import Item, Object, Space, checked_filters
 
 ITEM_FIELDS = tuple(name for name in ITEM_SCHEMA.names if name != "id")
+FIELDS_OF_FORMAT_1 = ITEM_FIELDS[: ITEM_FIELDS.index("content")]
 # HNSW search width: recall of the true hundred among 100,000 rows is 1.00; by the default width it is 0.72, in the same
 # time (`eval bench milvus`).
 EF = 1000
@@ -32,26 +36,28 @@ MAX_RESULTS = 16_000  # of one search; Milvus allows 16,384
 class MilvusIndex:
     """An opened index. Safe to share between threads; see `foir.index.protocol.IndexLike`."""
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         """Connect.
 
         Raises:
             Unavailable: Milvus does not answer, or its client is not installed.
-            BadIndex: The collection is gone, or has another number of images than the manifest says.
+            BadIndex: The collection is gone, or has another number of images than the manifest says; or neither this
+                machine nor MILVUS_URI named this Milvus.
         """
         self.folder, self.manifest = folder, manifest
-        stored = manifest["store"]
-        self._client, self._name = connect(stored["uri"]), stored["collection"]
-        with milvus_errors(stored["uri"]):
+        stored = _trusted_store(folder, manifest)
+        self._fields = ITEM_FIELDS if manifest.format > 1 else FIELDS_OF_FORMAT_1
+        self._client, self._name, self._uri = connect(stored.uri), stored.collection, stored.uri
+        with milvus_errors(self._uri):
             exists = self._client.has_collection(self._name)
             if exists:
                 self._client.load_collection(self._name)  # after a restart of Milvus it lies on disk only
             count = (
                 self._client.query(self._name, filter="", output_fields=["count(*)"]) if exists else [{"count(*)": 0}]
             )
-        if count[0]["count(*)"] != manifest["count"]:
+        if count[0]["count(*)"] != manifest.count:
             raise BadIndex(f"The Milvus collection {self._name} is not what {folder} says: build the index again.")
-        self.spaces: Mapping[str, Space] = {name: _space(facts) for name, facts in manifest["spaces"].items()}
+        self.spaces: Mapping[str, Space] = {name: _space(facts) for name, facts in manifest.spaces.items()}
 
     @classmethod
     def open(cls, folder: Path) -> MilvusIndex:
@@ -62,7 +68,7 @@ class MilvusIndex:
             raise BadIndex(f"The index {folder} does not fit its own manifest: build it again.") from error
 
     def __len__(self) -> int:
-        return int(self.manifest["count"])
+        return self.manifest.count
 
     def space(self, name: str = "image") -> Space:
         """A space without its vectors; see `IndexLike`."""
@@ -72,16 +78,16 @@ class MilvusIndex:
 
     def get(self, id: int) -> Item:
         """See `IndexLike`."""
-        return _item(self._rows([id], ITEM_FIELDS)[0])
+        return _item(self._rows([id], self._fields)[0])
 
     def sample(self, count: int) -> list[Item]:
         """See `IndexLike`."""
         size = min(count, len(self))
-        ids = np.unique(np.linspace(0, self.manifest["next_id"] - 1, 2 * size).astype(int))  # some ids are unused
-        rows = self._existing(ids.tolist(), ITEM_FIELDS)
+        ids = np.unique(np.linspace(0, (self.manifest.next_id or 1) - 1, 2 * size).astype(int))  # some ids are unused
+        rows = self._existing(ids.tolist(), self._fields)
         if len(rows) < min(size, 1 + size // 2):
-            fields, limit = ["id", *ITEM_FIELDS], min(size, MAX_RESULTS)
-            with milvus_errors(self.manifest["store"]["uri"]):
+            fields, limit = ["id", *self._fields], min(size, MAX_RESULTS)
+            with milvus_errors(self._uri):
                 rows = self._client.query(self._name, filter="id >= 0", output_fields=fields, limit=limit)
         places = np.unique(np.linspace(0, len(rows) - 1, min(size, len(rows))).astype(int))
         return [_item(rows[place]) for place in places]
@@ -116,12 +122,12 @@ class MilvusIndex:
 
     def source_counts(self) -> list[tuple[str | None, str | None, int]]:
         """See `IndexLike`; counted when the index was made."""
-        return [(source, licence, count) for source, licence, count in self.manifest["origins"]]
+        return [(source, licence, count) for source, licence, count in self.manifest.origins]
 
     @property
     def bytes(self) -> int:
         """See `IndexLike`."""
-        return int(self.manifest["bytes"])
+        return self.manifest.bytes
 
     def candidates(
         self,
@@ -137,7 +143,7 @@ class MilvusIndex:
             f"{name} == {json.dumps(value, ensure_ascii=False)}" for name, value in checked_filters(filters).items()
         )
         near, limit = set(ids), min(count, MAX_RESULTS, len(self))
-        with milvus_errors(self.manifest["store"]["uri"]):
+        with milvus_errors(self._uri):
             for name, queries in vectors.items():
                 if not len(queries):
                     continue
@@ -150,7 +156,7 @@ class MilvusIndex:
                     search_params={"metric_type": "IP", "params": {"ef": max(EF, limit)}},
                 )
                 near |= {hit["id"] for hits in results for hit in hits}
-        fields = [*ITEM_FIELDS, *vectors, *(["z", "residual"] if head_cache and self.space().z else [])]
+        fields = [*self._fields, *vectors, *(["z", "residual"] if head_cache and self.space().z else [])]
         return self._in_memory(self._rows(sorted(near), fields), {name: self.spaces[name] for name in vectors})
 
     def _in_memory(self, rows: Sequence[Mapping[str, Any]], spaces: Mapping[str, Space]) -> Index:
@@ -172,6 +178,7 @@ class MilvusIndex:
                 matrix("z", space.z) if name == "image" else (),
                 matrix("residual", space.residual) if name == "image" else (),
                 space.recipe,
+                space.dtype,
             )
             for name, space in spaces.items()
         }
@@ -188,7 +195,7 @@ class MilvusIndex:
         """Rows of those ids that exist, sorted by id."""
         valid = sorted({id for id in ids if type(id) is int and -(2**63) <= id < 2**63})
         rows: list[dict[str, Any]] = []
-        with milvus_errors(self.manifest["store"]["uri"]):
+        with milvus_errors(self._uri):
             for start in range(0, len(valid), REQUEST_ROWS):
                 rows += self._client.query(
                     self._name, ids=valid[start : start + REQUEST_ROWS], output_fields=["id", *fields]
@@ -206,7 +213,6 @@ def connect(uri: str) -> Any:
         Unavailable: The client is not installed, or nothing answers.
     """
     import logging
-    import os
 
     try:
         from pymilvus import MilvusClient
@@ -234,16 +240,32 @@ def milvus_errors(uri: str) -> Iterator[None]:
         raise Unavailable(f"Milvus at {uri} failed: {lines[0] if lines else type(error).__name__}.") from error
 
 
-def _space(facts: Mapping[str, Any]) -> Space:
+def _trusted_store(folder: Path, manifest: Manifest) -> Store:
+    """Where the rows are, if this machine or its user said so: a stranger's address is not connected to.
+
+    Raises:
+        BadIndex: Nobody here did.
+    """
+    stored = manifest.store
+    if stored is None:
+        raise BadIndex(f"The rows of the index {folder} are kept in files, not in Milvus.")
+    if stored.uri != os.environ.get("MILVUS_URI") and not local_record.is_own(folder, manifest):
+        raise BadIndex(
+            f"The index {folder} keeps its rows in {stored.uri!r}, which this machine did not set up: "
+            "if you trust that address, set MILVUS_URI to it."
+        )
+    return stored
+
+
+def _space(facts: SpaceFacts) -> Space:
     """A space whose matrices have no rows but the right shapes."""
 
-    def shape(name: str) -> tuple[np.ndarray, ...]:
-        return (np.empty((0, *facts[name]), np.float32),) if facts.get(name) else ()
+    def matrix(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        return (np.empty((0, *shape), np.float32),) if shape else ()
 
-    probe = np.asarray(facts["probe"], np.float32)
-    return Space(
-        facts["encoder"], facts["revision"], probe, shape("shape"), shape("z"), shape("residual"), facts["way"]
-    )
+    feature = np.asarray(facts.reference_feature, np.float32)
+    parts = (matrix(facts.shape), matrix(facts.z), matrix(facts.residual))
+    return Space(facts.encoder, facts.revision, feature, *parts, facts.recipe, facts.dtype)
 
 
 def _item(row: Mapping[str, Any]) -> Item:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from foir.index.manifest import Manifest
 from foir.index.records import Item, Object, Space
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class IndexLike(Protocol):
     """An index to search."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     spaces: Mapping[str, Space]
 
     def __len__(self) -> int: ...

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from foir.errors import BadIndex, FoirError, Unavailable
-from foir.index import tables
-from foir.index.digest_cache import verify_files
-from foir.index.format import ITEM_SCHEMA, is_thumb_intact, read_manifest, thumb_name, used_files
+from foir.index import local_record, spaces, tables
+from foir.index.digest_cache import verified_files
+from foir.index.format import BOX, ITEM_SCHEMA, is_thumb_intact, thumb_name
+from foir.index.manifest import Manifest, read_manifest
 from foir.index.mmap import gather
-from foir.index.records import Item, Object, Space, checked_filters
+from foir.index.probe import probe_tables
+from foir.index.records import Item, Object, Regions, Space, checked_filters
 
-STORE = "store"  # manifest key of an index whose rows are in a database
 _UNFIT = (
     KeyError,
     TypeError,
@@ -34,18 +33,26 @@ _UNFIT = (
 
 
 class Index:
-    """An opened index. Immutable and safe to share between threads."""
+    """An opened index. Immutable and safe to share between threads.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: Its manifest.
+        spaces: Its spaces by name.
+        regions: Vectors of parts of its images, if it has any.
+    """
 
     def __init__(
         self,
         folder: Path,
-        manifest: Mapping[str, Any],
+        manifest: Manifest,
         items: pa.Table,
         objects: pa.Table,
         rejected: Sequence[dict[str, str]],
         spaces: Mapping[str, Space],
+        regions: Regions | None = None,
     ) -> None:
-        self.folder, self.manifest, self.spaces = folder, manifest, spaces
+        self.folder, self.manifest, self.spaces, self.regions = folder, manifest, spaces, regions
         self._items, self._objects, self._rejected = items, objects, rejected
 
     @classmethod
@@ -67,24 +74,24 @@ class Index:
                     raise  # else it was updated in the meantime, and the files of its old state may be gone
 
     @classmethod
-    def of(cls, folder: Path, manifest: Mapping[str, Any]) -> Index:
+    def of(cls, folder: Path, manifest: Manifest) -> Index:
         """Open the index that a manifest describes, whether the manifest is in place or not; see `open`."""
-        if STORE in manifest:
-            raise BadIndex(f"The rows of the index {folder} are kept in {manifest[STORE]['uri']}, not in files.")
+        if manifest.items is None:
+            raise BadIndex(f"The rows of the index {folder} are kept in a database, not in files.")
         try:
-            verify_files(folder, manifest["files"])
-            unlisted = used_files(manifest) - set(manifest["files"])
-            if unlisted:
-                raise BadIndex(f"The manifest of {folder} gives no digest of {min(unlisted)}: rebuild the index.")
-            tables.raise_file_limit(len(manifest["files"]))
-            spaces = {name: tables.read_space(folder, facts) for name, facts in manifest["spaces"].items()}
-            rows = {sum(map(len, space.shards)) for space in spaces.values()}
-            if len(rows) != 1:
-                raise BadIndex(f"The spaces of the index {folder} have different numbers of vectors.")
-            items = tables.read_items(folder, manifest["items"], *rows)
-            objects = tables.read_objects(folder, manifest["objects"], len(items))
-            lines = (folder / manifest["rejected"]).read_text("utf-8").split("\n")
-            return cls(folder, manifest, items, objects, [json.loads(line) for line in lines if line], spaces)
+            with verified_files(folder, manifest) as known:
+                spaces.raise_file_limit(len(manifest.files))
+                by_name = {name: spaces.read_space(folder, facts) for name, facts in manifest.spaces.items()}
+                rows = {sum(map(len, space.shards)) for space in by_name.values()}
+                if len(rows) != 1:
+                    raise BadIndex(f"The spaces of the index {folder} have different numbers of vectors.")
+                regions = spaces.read_regions(folder, manifest.regions, by_name["image"])
+                if not known:
+                    probe_tables(folder, manifest.items, manifest.objects, *rows)
+                items = tables.read_items(folder, manifest.items, *rows)
+                objects = tables.read_objects(folder, manifest.objects, len(items))
+                rejected = tables.read_rejected(folder, manifest.rejected)
+            return cls(folder, manifest, items, objects, rejected, by_name, regions)
         except FoirError:
             raise
         except FileNotFoundError as error:  # removed since it was verified
@@ -96,6 +103,11 @@ class Index:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @cached_property
+    def root(self) -> Path | None:
+        """The folder of its images, if this machine indexed it; see `foir.index.local_record`."""
+        return local_record.root_of(self.folder, self.manifest)
 
     def item(self, row: int) -> Item:
         """The image in a row of the matrices."""
@@ -188,7 +200,7 @@ class Index:
         order, ids = self._objects_of
         start, end = np.searchsorted(ids, [id, id + 1])
         rows = self._objects.take(order[start:end]).to_pylist() if start < end else []
-        return tuple(Object(**{**row, "box": tuple(row["box"])}) for row in rows)
+        return tuple(Object(box=tuple(row.pop(corner) for corner in BOX), **row) for row in rows)
 
     def space(self, name: str = "image") -> Space:
         """A space by name.
@@ -213,7 +225,7 @@ class Index:
     @property
     def bytes(self) -> int:
         """Size of vectors and tables on disk, without thumbnails."""
-        return sum((self.folder / name).stat().st_size for name in self.manifest["files"])
+        return sum((self.folder / name).stat().st_size for name in self.manifest.files)
 
     def thumbs(self) -> set[str]:
         """The digests of all thumbnails."""
@@ -230,15 +242,13 @@ class Index:
         return self.folder / thumb_name(item.thumb)
 
     def picture(self, item: Item) -> Path:
-        """The file of an item where the indexed folder still exists, else its thumbnail.
+        """The file of an item where this machine indexed its folder, else its thumbnail.
 
         Raises:
             BadIndex: Neither exists.
         """
-        root = self.manifest.get("root")
-        if root is not None:
-            base = (self.folder / root).resolve()
-            path = (base / item.file).resolve()
-            if path.is_relative_to(base) and path.is_file():
+        if self.root is not None:
+            path = (self.root / item.file).resolve()
+            if path.is_relative_to(self.root) and path.is_file():
                 return path
         return self.thumb(item)

@@ -11,7 +11,7 @@ from foir.errors import BadPrompt
 
 FIELDS = ("file", "caption", "source", "licence", "width", "height")  # fields of images that filters may name
 OBJECTS = "objects"  # the space with one vector for all objects of an image
-MAX_PIXELS = 2**31 - 1  # of a side, as the table stores it
+MAX_SIDE = 2**31 - 1  # pixels, as the table stores it
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,15 @@ class Item:
         thumb: SHA-256 of its thumbnail.
         bytes: Size of the file when it was read; None where the index keeps no folder.
         modified: Modification time of the file then, in nanoseconds.
+        content: SHA-256 of the bytes of the file, in hexadecimal.
+        taken: When the photo was taken by its own clock, in seconds since 1970-01-01 00:00 of that clock.
+        taken_offset: How far that clock was ahead of UTC, in minutes.
+        taken_from: Where the time comes from: "exif" or "file".
+        camera: Make and model.
+        lens: Model of the lens.
+        rating: 0 to 5 stars.
+        keywords: One a line.
+        time: Of a frame in its video, in seconds.
     """
 
     id: int
@@ -41,6 +50,15 @@ class Item:
     thumb: str
     bytes: int | None = None
     modified: int | None = None
+    content: str | None = None
+    taken: int | None = None
+    taken_offset: int | None = None
+    taken_from: str | None = None
+    camera: str | None = None
+    lens: str | None = None
+    rating: int | None = None
+    keywords: str | None = None
+    time: float | None = None
 
     @property
     def name(self) -> str:
@@ -73,6 +91,7 @@ class Space:
         z: CLS head outputs per shard, [n, h, d_k]; empty without a head cache.
         residual: CLS residuals per shard, [n, d]; empty without a head cache.
         recipe: How a vector is made of its image, where it is not the pooled feature.
+        dtype: In which the encoder computed; None where the index does not say.
     """
 
     encoder: str
@@ -82,6 +101,24 @@ class Space:
     z: tuple[np.ndarray, ...]
     residual: tuple[np.ndarray, ...]
     recipe: str = ""
+    dtype: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Vectors of parts of the images, in shards that match those of the `image` space.
+
+    Attributes:
+        recipe: How they were made.
+        vectors: Unit vectors per shard, float16 [m, dim].
+        boxes: Their boxes (x0, y0, x1, y1) per shard, uint16 [m, 4]: 65,535 is the image's width or height.
+        starts: Where the regions of each image begin, int32 [n + 1]: those of image i are starts[i] to starts[i + 1].
+    """
+
+    recipe: str
+    vectors: tuple[np.ndarray, ...]
+    boxes: tuple[np.ndarray, ...]
+    starts: tuple[np.ndarray, ...]
 
 
 def checked_filters(filters: Mapping[str, str | int] | None) -> dict[str, str | int]:
@@ -97,7 +134,7 @@ def checked_filters(filters: Mapping[str, str | int] | None) -> dict[str, str | 
         text = str(value)
         if name not in ("width", "height"):
             checked[name] = text
-        elif text.isdecimal() and len(text) <= 10 and int(text) <= MAX_PIXELS:
+        elif text.isdecimal() and len(text) <= 10 and int(text) <= MAX_SIDE:
             checked[name] = int(text)
         else:
             raise BadPrompt(f"The {name} of a picture is a number of pixels, not {text[:40]!r}.")

@@ -11,9 +11,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,17 +19,14 @@ import pyarrow.parquet as pq
 
 from foir import hub, images
 from foir.errors import BadImage, BadIndex, FoirError, Unavailable
-from foir.index import writer
-from foir.index.format import CONTENT_NAME, MANIFEST, OURS, read_manifest, thumb_name, used_files, verify_file
+from foir.index import local_record, writer
+from foir.index.format import FORMAT, MANIFEST, OURS, thumb_name, verify_file
 from foir.index.gc import remove_unused
 from foir.index.lock import exclusive_lock
+from foir.index.manifest import FileFacts, Manifest, read_manifest
 from foir.index.reader import Index
 
 ADDRESS = re.compile(rf"hf://datasets/({hub.NAME}/{hub.NAME})(?:@({hub.NAME}))?/?", re.ASCII)
-# Keys of a published manifest that are taken over; all others are dropped.
-KEYS = ("format", "items", "objects", "rejected")
-OPTIONAL_KEYS = ("next_id",)  # missing in indexes of early versions
-SPACE_KEYS = ("encoder", "revision", "probe", "shards", "heads", "way")
 THUMB_BYTES, THUMB_PIXELS = 2 * 2**20, 4_000_000
 THUMB_SCHEMA = pa.schema([("digest", pa.string()), ("jpeg", pa.binary())])
 
@@ -105,46 +100,40 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
     _refuse_foreign(out)
     try:
         published = read_manifest(hub.download_files(repo, sha, [MANIFEST]))
-        tables = list(published.get("thumbs", []))
-        manifest = _own_manifest(published, origin)
-        names = sorted({*manifest["files"], *tables})
-        digests = {name: {"sha256": _digest(published, name)} for name in names}
-    except (BadIndex, KeyError, TypeError, AttributeError, ValueError) as error:
+    except BadIndex as error:
         raise BadIndex(f"The data set {repo} holds no index of foir.") from error
+    if published.store is not None:
+        raise BadIndex(f"The rows of the data set {repo} are kept in a database: it cannot be pulled.")
+    manifest, names = _own_manifest(published, origin), sorted(published.used_files)
     fetched = hub.download_files(repo, sha, names)
     for name in names:
-        _check(repo, sha, fetched, name, digests[name])
+        _check(repo, sha, fetched, name, published.files[name])
     with exclusive_lock(out, create=True, wait=True):  # another process may pull into it at the same time
         if _is_complete_copy(out, repo, origin):
             return origin
-        for name in manifest["files"]:
+        for name in manifest.files:
             _place(fetched / name, out / name)
         thumbs = Index.of(out, manifest).thumbs()  # an index that cannot be opened replaces no other
-        for name in tables:
+        for name in published.thumbs:
             _unpack(fetched / name, out, thumbs)
-        writer.write_manifest(out, manifest)
+        local_record.commit(out, manifest, root=None)
         remove_unused(out)
     return origin
 
 
-def _own_manifest(published: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """A fresh manifest from those keys of a published one that a copy needs."""
-    spaces = {
-        str(name): {key: facts[key] for key in SPACE_KEYS if key in facts}
-        for name, facts in published["spaces"].items()
-    }
-    optional = {key: published[key] for key in OPTIONAL_KEYS if key in published}
-    manifest = {key: published[key] for key in KEYS} | optional | {"spaces": spaces}
-    files = {name: {"sha256": _digest(published, name)} for name in sorted(used_files(manifest))}
-    return manifest | {"files": files, "root": None, "origin": origin, "changed": False}
-
-
-def _digest(published: Mapping[str, Any], name: str) -> str:
-    """The digest that a published manifest gives of a file of an index; a file of another name is refused."""
-    digest = published["files"][name]["sha256"]
-    if not CONTENT_NAME.fullmatch(name) or not isinstance(digest, str):
-        raise BadIndex("a file without a digest, or of a name that no index uses")
-    return digest
+def _own_manifest(published: Manifest, origin: str) -> Manifest:
+    """The manifest of a copy: nothing is taken over but its files, its spaces and the next id."""
+    return Manifest(
+        format=FORMAT,
+        items=published.items,
+        objects=published.objects,
+        rejected=published.rejected,
+        regions=published.regions,
+        spaces=published.spaces,
+        next_id=published.next_id,
+        files={name: published.files[name] for name in sorted(published.used_files - set(published.thumbs))},
+        origin=origin,
+    )
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -173,10 +162,10 @@ def _is_complete_copy(out: Path, repo: str, origin: str) -> bool:
         manifest = read_manifest(out)
     except BadIndex:
         return False
-    current = str(manifest.get("origin") or "")
+    current = manifest.origin or ""
     if not current.startswith(f"hf://datasets/{repo}@"):
         raise Unavailable(f"{out} holds another index: pull into another folder.")
-    if manifest.get("changed"):
+    if manifest.changed:
         raise Unavailable(f"The copy {out} was changed here: pull into another folder.")
     try:
         return current == origin and all((out / thumb_name(thumb)).exists() for thumb in Index.open(out).thumbs())
@@ -184,14 +173,14 @@ def _is_complete_copy(out: Path, repo: str, origin: str) -> bool:
         return False
 
 
-def _check(repo: str, sha: str, folder: Path, name: str, facts: dict[str, Any]) -> None:
+def _check(repo: str, sha: str, folder: Path, name: str, facts: FileFacts) -> None:
     """Check a fetched file; a damaged one is fetched once more, since the cache would return it forever."""
     try:
-        verify_file(folder, name, facts)
+        verify_file(folder, name, facts.sha256)
     except BadIndex:
         hub.download_files(repo, sha, [name], force=True)
         try:
-            verify_file(folder, name, facts)
+            verify_file(folder, name, facts.sha256)
         except BadIndex as error:
             raise BadIndex(f"The file {name} of the data set {repo} is not what its manifest names.") from error
 
@@ -204,11 +193,13 @@ def _place(fetched: Path, path: Path) -> None:
         os.link(fetched.resolve(), part)
     except OSError:
         shutil.copyfile(fetched, part)
+    writer.sync_file(part)  # `local_record.commit` syncs the folder
     part.replace(path)
 
 
 def _unpack(table: Path, out: Path, thumbs: set[str]) -> None:
     """Write the thumbnails that the index names; other rows of the table are skipped, and no large one is read."""
+    written: list[str] = []
     try:
         with pq.ParquetFile(table) as file:
             for batch in file.iter_batches(16, columns=["jpeg"]):
@@ -218,7 +209,8 @@ def _unpack(table: Path, out: Path, thumbs: set[str]) -> None:
                 for jpeg in column.to_pylist():
                     if jpeg is not None and hashlib.sha256(jpeg).hexdigest() in thumbs:
                         _check_picture(jpeg)
-                        writer.write_thumb(out, jpeg)
+                        written.append(writer.write_thumb(out, jpeg))
+        writer.sync_thumbs(out, written)
     except (pa.ArrowException, KeyError, IndexError, TypeError, ValueError) as error:
         raise BadIndex(f"The thumbnails {table.name} cannot be read.") from error
 

@@ -1,46 +1,69 @@
-"""Tables and matrices of an index, read only once they are known to fit: the files may come from a stranger."""
+"""Tables of an index. They may come from a stranger: a few bytes of parquet can become gigabytes, so all is bounded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from foir.errors import BadIndex
-from foir.index.format import ITEM_SCHEMA, OBJECT_SCHEMA, map_tensors
-from foir.index.records import Space
-
-try:
-    import resource
-except ImportError:  # Windows has no such limit
-    resource = None  # type: ignore[assignment]
+from foir.index.format import BOX, ITEM_SCHEMA, OBJECT_SCHEMA, OBJECT_SCHEMA_1, verified_bytes
+from foir.index.records import MAX_SIDE
 
 REQUIRED_ITEM_COLUMNS = ("id", "file", "width", "height", "thumb")
-REQUIRED_OBJECT_COLUMNS = ("item", "box", "category", "name")
+REQUIRED_OBJECT_COLUMNS = ("item", *BOX, "category", "name")
 MAX_OBJECTS_PER_IMAGE = 1000  # on average; an index with more is refused
-SPARE_FILES = 256  # descriptors for everything but an index's maps
+MAX_PIXELS = 2**28  # of an image: a mask of it is decoded whole
+MAX_CHARACTERS = {
+    "file": 4096,
+    "caption": 4096,
+    "source": 1024,
+    "licence": 1024,
+    "thumb": 64,
+    "content": 64,
+    "taken_from": 16,
+    "camera": 256,
+    "lens": 256,
+    "keywords": 4096,
+    "mask": 2**20,
+    "category": 1024,
+    "instance": 1024,
+    "name": 1024,
+}
+ROW_BYTES, SPARE_BYTES = 2**13, 2**26  # of text a row of a table, on average, and for all
+OBJECT_BYTES = 2**16  # of text for the objects of an image, on average
+REJECTED_BYTES, MAX_REJECTED = 2**25, 100_000
+CODECS = {"ZSTD", "UNCOMPRESSED"}
+HASH = r"^[0-9a-f]{64}$"
 
 
 def read_items(folder: Path, name: str, rows: int) -> pa.Table:
     """The table of images.
 
     Raises:
-        BadIndex: It has another number of rows than the matrices.
-        ValueError: A required value is missing, or two images have one id.
+        BadIndex: It is damaged, or has another number of rows than the matrices.
+        ValueError: A value is missing, too long or out of range, or two images have one id.
     """
-    count = _row_count(folder / name)  # checked first: a few bytes of parquet can become millions of rows
+    file = _open(folder, name)
+    count = file.metadata.num_rows
     if count != rows:
         raise BadIndex(f"The index {folder} has {count} items but {rows} vectors.")
-    table = pq.read_table(folder / name, schema=ITEM_SCHEMA)
+    table = _read(file, ITEM_SCHEMA, rows * ROW_BYTES)
     if any(table[column].null_count for column in REQUIRED_ITEM_COLUMNS):
         raise ValueError("images without a required value")
-    ids = table["id"].to_numpy()
-    if (np.diff(ids) <= 0).any() and len(np.unique(ids)) != rows:  # ids of a build ascend, which is quickly checked
-        raise ValueError("two images with one id")
+    ids, width, height = (table[column].to_numpy() for column in ("id", "width", "height"))
+    is_ordered = bool((np.diff(ids) > 0).all())  # ids of a build ascend, which is quickly checked
+    if ids.min() < 0 or not (is_ordered or len(np.unique(ids)) == rows):
+        raise ValueError("two images with one id, or a negative one")
+    sides = np.stack([width, height]).astype(np.int64)
+    if sides.min() < 1 or sides.max() > MAX_SIDE or sides.prod(0).max() > MAX_PIXELS:
+        raise ValueError("an image without pixels, or with too many")
+    _check_hashes(table)
     return table
 
 
@@ -48,58 +71,125 @@ def read_objects(folder: Path, name: str | None, images: int) -> pa.Table:
     """The table of known objects, empty where there is none.
 
     Raises:
-        ValueError: It has an implausible number of rows, or a required value is missing.
+        BadIndex: It is damaged.
+        ValueError: It has an implausible number of rows, or a value is missing, too long or no number.
     """
     if name is None:
         return OBJECT_SCHEMA.empty_table()
-    if _row_count(folder / name) > MAX_OBJECTS_PER_IMAGE * (images + 1):
+    file = _open(folder, name)
+    if file.metadata.num_rows > MAX_OBJECTS_PER_IMAGE * (images + 1):
         raise ValueError("too many objects")
-    table = pq.read_table(folder / name, schema=OBJECT_SCHEMA)
+    is_old = "box" in file.schema_arrow.names
+    table = _read(file, OBJECT_SCHEMA_1 if is_old else OBJECT_SCHEMA, images * OBJECT_BYTES)
+    if is_old:
+        table = _with_corners(table)
     if any(table[column].null_count for column in REQUIRED_OBJECT_COLUMNS):
         raise ValueError("objects without a required value")
+    if not all(np.isfinite(table[corner].to_numpy()).all() for corner in BOX):
+        raise ValueError("a box without a number")
     return table
 
 
-def _row_count(path: Path) -> int:
-    with pq.ParquetFile(path) as file:
-        return int(file.metadata.num_rows)
-
-
-def raise_file_limit(maps: int) -> None:
-    """Raise this process's limit of open files where the system allows it: each map keeps a descriptor."""
-    if resource is None:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = maps + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
-
-
-def read_space(folder: Path, facts: Mapping[str, Any]) -> Space:
-    """A space with its matrices memory-mapped.
+def is_flat(folder: Path, name: str) -> bool:
+    """Whether a table has no lists, which a reader unfolds before it can count them.
 
     Raises:
-        ValueError: Its parts do not fit each other.
+        BadIndex: It is damaged.
     """
-    heads = [map_tensors(folder / name) for name in facts["heads"]]
-    space = Space(
-        encoder=facts["encoder"],
-        revision=facts["revision"],
-        reference_feature=np.asarray(facts["probe"], np.float32),
-        shards=tuple(map_tensors(folder / name)["vectors"] for name in facts["shards"]),
-        z=tuple(shard["z"] for shard in heads),
-        residual=tuple(shard["residual"] for shard in heads),
-        recipe=facts.get("way", ""),
-    )
-    rows = [len(shard) for shard in space.shards]
-    cache_rows = [[len(shard) for shard in shards] for shards in (space.z, space.residual)]
-    fits = (
-        all(isinstance(text, str) for text in (space.encoder, space.revision, space.recipe))
-        and space.reference_feature.ndim == 1
-        and all(shard.shape[1:] == space.reference_feature.shape for shard in space.shards)
-        and (not heads or cache_rows == [rows, rows])
-    )
-    if not fits:
-        raise ValueError("parts that do not fit each other")
-    return space
+    return not any(pa.types.is_nested(kind) for kind in _open(folder, name).schema_arrow.types)
+
+
+def _with_corners(table: pa.Table) -> pa.Table:
+    """A table of format 1 with a column for each corner of the boxes."""
+    corners = table["box"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(table), 4)
+    columns = {name: table[name] for name in table.column_names} | dict(zip(BOX, corners.T, strict=True))
+    return pa.table([columns[name] for name in OBJECT_SCHEMA.names], schema=OBJECT_SCHEMA)
+
+
+def read_rejected(folder: Path, name: str) -> list[dict[str, str]]:
+    """`file` and `reason` of every file that was left out.
+
+    Raises:
+        BadIndex: The list is damaged.
+        ValueError: It is too long, or an entry is no such pair of texts.
+    """
+    if (folder / name).stat().st_size > REJECTED_BYTES:
+        raise ValueError("too long a list of files that were left out")
+    entries = [json.loads(line) for line in verified_bytes(folder, name).decode().split("\n") if line]
+    for entry in entries:
+        if not (isinstance(entry, dict) and entry.keys() == {"file", "reason"}):
+            raise ValueError("an entry that is no pair of file and reason")
+        "".join(entry.values()).encode()  # both are texts, of whole characters
+    return entries
+
+
+def as_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table whose texts are cut to what a reader accepts."""
+    table = pa.Table.from_pylist(rows, schema=schema)
+    for place, column in enumerate(schema):
+        if column.name in MAX_CHARACTERS and column.name not in ("file", "mask"):
+            cut = pc.utf8_slice_codeunits(table[column.name], 0, MAX_CHARACTERS[column.name])
+            table = table.set_column(place, column, cut)
+    return table
+
+
+def _open(folder: Path, name: str) -> pq.ParquetFile:
+    """A table whose bytes are checked, with its texts as dictionaries: one long text can stand in every row."""
+    source = pa.BufferReader(verified_bytes(folder, name))
+    try:
+        schema = pq.read_schema(source)
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        source.seek(0)
+        return pq.ParquetFile(source, read_dictionary=texts)
+    except pa.ArrowException as error:
+        raise BadIndex(f"The table {name} of the index {folder} cannot be read: build the index again.") from error
+
+
+def _read(file: pq.ParquetFile, schema: pa.Schema, text_bytes: int) -> pa.Table:
+    """The columns of a schema, null where the file lacks one, once their texts are known to be short enough."""
+    meta = file.metadata
+    chunks = [meta.row_group(g).column(c) for g in range(meta.num_row_groups) for c in range(meta.num_columns)]
+    if any(chunk.compression not in CODECS for chunk in chunks):
+        raise ValueError("a table of another compression")
+    stored = {field.name: field.type for field in file.schema_arrow}
+    if any(pa.types.is_nested(kind) and (name, kind) not in _columns(schema) for name, kind in stored.items()):
+        raise ValueError("a list where none belongs")
+    table = file.read([name for name in schema.names if name in stored], use_threads=False)
+    table.validate(full=True)
+    columns, remaining = [], text_bytes + SPARE_BYTES
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.chunked_array([pa.nulls(len(table), field.type)]))
+            continue
+        column = table[field.name]
+        if pa.types.is_dictionary(column.type):
+            remaining -= _text_bytes(column, MAX_CHARACTERS[field.name])
+            if remaining < 0:
+                raise ValueError("too much text")
+        columns.append(column.cast(field.type))
+    return pa.table(columns, schema=schema)
+
+
+def _columns(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    return [(field.name, field.type) for field in schema]
+
+
+def _text_bytes(column: pa.ChunkedArray, limit: int) -> int:
+    """Bytes of a column's texts.
+
+    Raises:
+        ValueError: One has more than `limit` characters.
+    """
+    total = 0
+    for chunk in column.chunks:
+        if (pc.max(pc.utf8_length(chunk.dictionary)).as_py() or 0) > limit:
+            raise ValueError("a text that is too long")
+        lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+        total += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    return total
+
+
+def _check_hashes(table: pa.Table) -> None:
+    for name in ("thumb", "content"):
+        if pc.all(pc.match_substring_regex(table[name], HASH)).as_py() not in (True, None):
+            raise ValueError("a hash that is none")

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,12 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save
 
 from foir.errors import BadIndex
-from foir.index.format import FORMAT, ITEM_SCHEMA, MANIFEST, OBJECT_SCHEMA, digest, manifest_digest, thumb_name
+from foir.index import tables
+from foir.index.format import BOX, FORMAT, ITEM_SCHEMA, MANIFEST, OBJECT_SCHEMA, damaged, digest, thumb_name
+from foir.index.manifest import FileFacts, Manifest, RegionFacts, SpaceFacts, signed
 from foir.index.records import Item, Object
 
-
-@dataclass(frozen=True)
-class SpaceFiles:
-    """The files of one space and what made them; see `foir.index.Space`."""
-
-    encoder: str
-    revision: str
-    reference_feature: tuple[float, ...]
-    shards: tuple[str, ...]
-    heads: tuple[str, ...] = ()
-    recipe: str = ""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The space in the manifest, under the keys of the format."""
-        facts = asdict(self)
-        return facts | {"probe": facts.pop("reference_feature"), "way": facts.pop("recipe")}
+SYNC_THREADS = 8
 
 
 def write_vectors(folder: Path, vectors: np.ndarray) -> str:
@@ -50,32 +37,45 @@ def write_heads(folder: Path, z: np.ndarray, residual: np.ndarray) -> str:
     return _write(folder, save({"z": _half(z), "residual": _half(residual)}), "-heads.safetensors")
 
 
+def write_regions(folder: Path, vectors: np.ndarray, boxes: np.ndarray, starts: np.ndarray) -> str:
+    """Write the regions of the same rows; see `foir.index.records.Regions`. Returns the file name."""
+    tensors = {"vectors": _half(vectors), "boxes": boxes.astype(np.uint16), "starts": starts.astype(np.int32)}
+    return _write(folder, save(tensors), "-regions.safetensors")
+
+
 def write_thumb(folder: Path, jpeg: bytes) -> str:
-    """Write a thumbnail under the digest of its content, which is returned."""
+    """Write a thumbnail under the digest of its content, which is returned; see `sync_thumbs`."""
     digest = hashlib.sha256(jpeg).hexdigest()
     path = folder / thumb_name(digest)
     if not path.exists() or path.read_bytes() != jpeg:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, jpeg, durable=False)  # checked when served; thousands of fsyncs cost minutes
+        atomic_write(path, jpeg, durable=False)
     return digest
 
 
-def write_index(folder: Path, *args: Any, **options: Any) -> None:
-    """Write tables and manifest, with the arguments of `build_manifest`: the step from the old index to the new one."""
-    write_manifest(folder, build_manifest(folder, *args, **options))
+def sync_thumbs(folder: Path, digests: Iterable[str]) -> None:
+    """Make thumbnails survive a power cut, many at once: one sync each, in threads, takes far less time."""
+    paths = [folder / thumb_name(digest) for digest in dict.fromkeys(digests)]
+    with ThreadPoolExecutor(SYNC_THREADS) as pool:
+        for _ in pool.map(sync_file, paths):
+            pass
+        for _ in pool.map(_sync_folder, {path.parent for path in paths}):
+            pass
+    for parent in (folder / "thumbs", folder) if paths else ():
+        _sync_folder(parent)
 
 
 def build_manifest(
     folder: Path,
-    spaces: Mapping[str, SpaceFiles],
+    spaces: Mapping[str, SpaceFacts],
     items: Sequence[Item] | pa.Table,
     rejected: Sequence[Mapping[str, str]],
-    root: str | None,
     objects: Sequence[Object] = (),
     *,
     next_id: int | None = None,
-    origin: str | None = None,
-) -> dict[str, Any]:
+    regions: RegionFacts | None = None,
+    previous: Manifest | None = None,
+) -> Manifest:
     """Write the tables and return the manifest, which makes them the index once it is in place.
 
     Args:
@@ -83,37 +83,49 @@ def build_manifest(
         spaces: Space name to its files, which are written already.
         items: One for each row of every space, in order; a table of their schema for very many.
         rejected: `{"file": ..., "reason": ...}` for each file that was left out.
-        root: Path from the index to the indexed folder, or None.
         objects: Known objects of the images.
         next_id: The first id that no image ever had; one more than the largest if left out.
-        origin: Address of the copied index that was changed here; see `foir.index.remote`.
+        regions: Files of regions, which are written already.
+        previous: The manifest that is changed. Its digests are kept: a file is hashed only when it is new.
+
+    Raises:
+        BadIndex: A new file is not what was written.
     """
     if next_id is None:
         ids = items["id"].to_numpy() if isinstance(items, pa.Table) else [item.id for item in items]
         next_id = 1 + int(max(ids, default=-1))
-    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in rejected)
-    names = {
-        "items": _write(folder, _parquet(items, ITEM_SCHEMA), "-items.parquet"),
-        "objects": _write(folder, _parquet(objects, OBJECT_SCHEMA), "-objects.parquet") if objects else None,
-        "rejected": _write(folder, lines.encode(), "-rejected.jsonl"),
-    }
+    items_name = _write(folder, _parquet(items, ITEM_SCHEMA), "-items.parquet")
+    objects_name = _write(folder, _parquet(objects, OBJECT_SCHEMA), "-objects.parquet") if objects else None
+    rejected_name = _write(folder, _rejected(rejected), "-rejected.jsonl")
     shards = [name for space in spaces.values() for name in (*space.shards, *space.heads)]
-    return {
-        "format": FORMAT,
-        **names,
-        "root": root,
-        "next_id": next_id,
-        **({"origin": origin, "changed": True} if origin else {}),
-        "spaces": {name: space.facts for name, space in spaces.items()},
-        "files": {name: {"sha256": digest(folder / name)} for name in (*names.values(), *shards) if name},
-    }
+    shards += regions.shards if regions else ()
+    known = previous.files if previous else {}
+    names = dict.fromkeys(filter(None, (items_name, objects_name, rejected_name, *shards)))
+    return Manifest(
+        format=FORMAT,
+        items=items_name,
+        objects=objects_name,
+        rejected=rejected_name,
+        next_id=next_id,
+        origin=previous.origin if previous else None,
+        changed=bool(previous and previous.origin),
+        spaces=dict(spaces),
+        regions=regions,
+        files={name: known.get(name) or _facts(folder, name) for name in names},
+    )
 
 
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+def _facts(folder: Path, name: str) -> FileFacts:
+    """A new file, read again from disk: rot is never signed."""
+    sha256 = digest(folder / name)
+    if not sha256.startswith(name[:32]):
+        raise damaged(folder, name)
+    return FileFacts(sha256=sha256)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest, with its digest: the one step that changes an index."""
-    stored = json.loads(json.dumps(manifest))  # the digest is of what a reader will see: lists, not tuples
-    stored["digest"] = manifest_digest(stored)
-    atomic_write(folder / MANIFEST, json.dumps(stored, indent=1).encode())
+    atomic_write(folder / MANIFEST, signed(manifest)[1])
 
 
 def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -130,12 +142,24 @@ def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
         with suppress(OSError):
             part.unlink()  # leave nothing on a full disk
         raise
-    if durable and os.name == "posix":  # elsewhere a folder cannot be synced
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    if durable:
+        _sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file survive a power cut."""
+    with path.open("rb" if os.name == "posix" else "rb+") as file:  # Windows syncs only what may be written
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be synced
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(folder: Path, data: bytes, suffix: str) -> str:
@@ -144,11 +168,24 @@ def _write(folder: Path, data: bytes, suffix: str) -> str:
     return name
 
 
+def _rejected(entries: Sequence[Mapping[str, str]]) -> bytes:
+    """The list of files that were left out, no longer than a reader accepts."""
+    listed = list(entries[: tables.MAX_REJECTED])
+    if len(entries) > len(listed):
+        listed.append({"file": "", "reason": f"{len(entries) - len(listed)} more files were left out."})
+    return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in listed).encode()
+
+
 def _parquet(rows: Sequence[Item] | Sequence[Object] | pa.Table, schema: pa.Schema) -> bytes:
     sink = pa.BufferOutputStream()
-    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    table = rows if isinstance(rows, pa.Table) else tables.as_table([_columns(row) for row in rows], schema)
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()
+
+
+def _columns(row: Item | Object) -> dict[str, Any]:
+    corners = zip(BOX, row.box, strict=True) if isinstance(row, Object) else ()
+    return asdict(row) | dict(corners)
 
 
 def _half(values: np.ndarray) -> np.ndarray:

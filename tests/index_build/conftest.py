@@ -12,14 +12,15 @@ import pytest
 
 from foir import Index, encoders, images
 from foir.index import Object
-from foir.index.format import MANIFEST, manifest_digest
+from foir.index.format import MANIFEST
+from foir.index.manifest import manifest_digest
 from index_build import pipeline
 from index_build.cli import main
 from index_build.maintenance import find_damage
 from index_build.pipeline import Plan, build
 from index_build.sources import Metadata
 from index_build.update import update
-from tests.conftest import scene
+from tests.conftest import adopt, scene
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,7 +148,8 @@ def small_and_apart(tmp_path, monkeypatch):
 @pytest.fixture
 def out(made, tmp_path):
     """A copy of the index, with its folder beside it, that a test may change."""
-    return shutil.copytree(made, tmp_path / "made") / "index"
+    shutil.copytree(made, tmp_path / "made")
+    return adopt(tmp_path / "made" / "index", tmp_path / "made" / "pictures")
 
 
 @pytest.fixture
@@ -165,7 +167,7 @@ def check(toy):
 
     def checked(out, **models):
         index = Index.open(out)
-        files = [out / index.manifest["root"] / item.file for item in index.items()]
+        files = [out / index.root / item.file for item in index.items()]
         for name, space in index.spaces.items():
             own = [seen(models.get(name, toy), file.read_bytes()) for file in files]
             near = np.concatenate(space.shards).astype(np.float32) @ np.stack([each.vectors[0] for each in own]).T
@@ -175,7 +177,7 @@ def check(toy):
                 expected = np.stack([getattr(each, part)[0] for each in own])
                 assert not stored or np.allclose(np.concatenate(stored), expected, rtol=1e-2, atol=1e-2)
         ids = [item.id for item in index.items()]
-        assert len(set(ids)) == len(ids) and max(ids) < index.manifest["next_id"]
+        assert len(set(ids)) == len(ids) and max(ids) < (index.manifest.next_id or 0)
         stats = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         assert [(item.bytes, item.modified) for item in index.items()] == stats
         assert list(find_damage(out)) == []
@@ -198,7 +200,7 @@ def ids(out):
 
 
 def left_out(out):
-    lines = (out / Index.open(out).manifest["rejected"]).read_text("utf-8").split("\n")[:-1]
+    lines = (out / Index.open(out).manifest.rejected).read_text("utf-8").split("\n")[:-1]
     return [json.loads(line) for line in lines]
 
 

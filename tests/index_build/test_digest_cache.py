@@ -43,14 +43,14 @@ def read_by(out, reads):
 
 
 def test_a_second_opening_reads_no_file_and_one_after_a_change_the_new_ones(out, pictures, reads):
-    before, old = tree(out), set(Index.open(out).manifest["files"])
+    before, old = tree(out), set(Index.open(out).manifest.files)
     assert set(reads) == old and read_by(out, reads) == [0, 0] and tree(out) == before
     scene(20).save(pictures / "new.png")
     update(out)
     reads.clear()
     new = Index.open(out)
-    space = new.manifest["spaces"]["image"]
-    assert {space["shards"][-1], space["heads"][-1]} < set(reads) and not set(reads) & {*space["shards"][:2]}
+    space = new.manifest.spaces["image"]
+    assert {space.shards[-1], space.heads[-1]} < set(reads) and not set(reads) & {*space.shards[:2]}
     assert read_by(out, reads) == [0, 0]
 
 

@@ -87,7 +87,7 @@ def test_each_command_says_in_a_line_what_it_did(full, pictures, capsys):
     files, (status, printed, err) = len(tree(full)), run_command(capsys, "gc", full)
     assert (status, printed, err) == (0, f"{files - len(tree(full))} files removed\n", "") and len(tree(full)) < files
     index = Index.open(full)
-    assert {name for name in tree(full) if "/" not in name} == {MANIFEST, "notes.txt", *index.manifest["files"]}
+    assert {name for name in tree(full) if "/" not in name} == {MANIFEST, "notes.txt", *index.manifest.files}
     assert {Path(name).stem for name in tree(full / "thumbs")} == index.thumbs()
     assert run_command(capsys, "gc", full) == (0, "0 files removed\n", "")
 

@@ -31,7 +31,7 @@ def test_damaged_files_are_listed_with_reasons_and_skipped(mixed, shard, monkeyp
     assert [entry["file"] for entry in built.rejected] == list(BROKEN)
     for entry in built.rejected:
         assert BROKEN[entry["file"]] in entry["reason"] and Path(entry["file"]).name in entry["reason"]
-    lines = (out / Index.open(out).manifest["rejected"]).read_text("utf-8").splitlines()
+    lines = (out / Index.open(out).manifest.rejected).read_text("utf-8").splitlines()
     assert [json.loads(line) for line in lines] == list(built.rejected)
 
 
@@ -192,7 +192,7 @@ def test_a_rebuild_leaves_nothing_of_the_old_index_behind(folder, tmp_path):
     index = Index.open(out)
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     thumbs = {f"thumbs/{digest[:2]}/{digest}.jpg" for digest in index.thumbs()}
-    assert files == {"manifest.json", *index.manifest["files"], *thumbs}
+    assert files == {"manifest.json", *index.manifest.files, *thumbs}
     assert len(index) == 9
 
 

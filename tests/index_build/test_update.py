@@ -19,21 +19,8 @@ from index_build.maintenance import find_damage, gc
 from index_build.pipeline import Plan, build
 from index_build.sources.folder import printable_name
 from index_build.update import UpdateResult, add, remove, update
-from tests.conftest import draw, scene
-from tests.index_build.conftest import (
-    FILES,
-    NOTED,
-    A,
-    B,
-    by_name,
-    content,
-    ids,
-    left_out,
-    refused,
-    rewrite,
-    run_command,
-    tree,
-)
+from tests.conftest import adopt, draw, scene
+from tests.index_build.conftest import FILES, NOTED, A, B, by_name, content, ids, left_out, refused, run_command, tree
 
 pytestmark = pytest.mark.usefixtures("small_and_apart")
 
@@ -193,9 +180,9 @@ def test_both_spaces_stay_aligned(tmp_path, toy, check, two):
         scene(30 + step).save(pictures / f"new{step}.png")
         assert update(out, encoders=encoders_used).added == (*(["05.png"] if step else []), f"new{step}.png")
         remove(out, ["05.png"])
-        spaces = check(out, text=other).manifest["spaces"]
-        assert (spaces["image"]["shards"] == spaces["text"]["shards"]) != two
-        assert spaces["image"]["heads"] and not spaces["text"]["heads"]
+        spaces = check(out, text=other).manifest.spaces
+        assert (spaces["image"].shards == spaces["text"].shards) != two
+        assert spaces["image"].heads and not spaces["text"].heads
 
 
 @pytest.mark.parametrize(
@@ -258,13 +245,13 @@ def test_what_is_added_is_what_an_update_would_take(out, pictures, name):
 
 
 def test_a_portable_index_gives_pictures_up_and_takes_none(out, pictures, no_encoder):
-    rewrite(out, lambda manifest: manifest.update(root=None))
+    adopt(out, None)
     assert remove(out, ["a/01.png", "b"]) == UpdateResult(removed=("a/01.png", *B))
-    assert ids(out) == {file: id for id, file in enumerate(A) if id} and Index.open(out).manifest["root"] is None
+    assert ids(out) == {file: id for id, file in enumerate(A) if id} and Index.open(out).root is None
     for change in (update, lambda out: add(out, [pictures / "b"])):
         with pytest.raises(Unavailable) as error:
             change(out)
-        refused(error, "records no image folder")
+        refused(error, "--root FOLDER")
 
 
 def test_many_small_changes_do_not_leave_many_shards(out, pictures, check):
@@ -273,17 +260,17 @@ def test_many_small_changes_do_not_leave_many_shards(out, pictures, check):
         assert [len(z) for z in space.z] == [len(shard) for shard in space.shards]
         return [len(shard) for shard in space.shards]
 
-    before = Index.open(out).manifest["spaces"]["image"]
+    before = Index.open(out).manifest.spaces["image"]
     for i in range(9):
         scene(20 + i).save(pictures / f"new{i}.png")
         add(out, [pictures / f"new{i}.png"])
     assert lengths() == [4, 4, 4, 4, 3]
-    now = check(out).manifest["spaces"]["image"]
-    assert [now[kind][:2] for kind in ("shards", "heads")] == [before[kind][:2] for kind in ("shards", "heads")]
+    now = check(out).manifest.spaces["image"]
+    assert (now.shards[:2], now.heads[:2]) == (before.shards[:2], before.heads[:2])
     for name in ("b/00.png", "new0.png", "new1.png", "b/02.png"):
         remove(out, [name])
     assert lengths() == [4, 4, 4, 3]
-    assert check(out).manifest["spaces"]["image"]["heads"][0] == before["heads"][0]
+    assert check(out).manifest.spaces["image"].heads[0] == before.heads[0]
     gc(out)
     assert len(list(out.glob("*.safetensors"))) == 8
     check(out)
@@ -330,7 +317,7 @@ def test_an_index_changed_step_by_step_holds_what_a_fresh_one_does(out, pictures
 
 
 @pytest.mark.parametrize(
-    ("room", "after"), [(reader, "read_manifest"), (reader, "verify_files"), (maintenance, "read_manifest")]
+    ("room", "after"), [(reader, "read_manifest"), (reader, "verified_files"), (maintenance, "read_manifest")]
 )
 def test_a_reader_under_which_the_index_changes_sees_the_new_state(out, room, after, monkeypatch):
     real = getattr(room, after)
@@ -355,7 +342,7 @@ def test_a_reader_sees_an_old_or_a_new_state_whenever_it_comes(out, pictures, to
 
     def state():
         index = Index.open(out)
-        return index.manifest["digest"], content(index)
+        return index.manifest.digest, content(index)
 
     def look():
         seen = [state()]

@@ -67,7 +67,7 @@ def _state(out: Path) -> str:
     if not (out / "manifest.json").exists():
         return "none"
     try:
-        digest = str(Index.open(out).manifest["digest"])
+        digest = str(Index.open(out).manifest.digest)
         damage = maintenance.find_damage(out)
     except FoirError:
         return "that cannot be opened"

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from foir.errors import FoirError
-from foir.index import Index, digest_cache
+from foir.index import Index, digest_cache, local_record
 from foir.index.format import MANIFEST
+from foir.index.manifest import read_manifest
 from index_build import maintenance, pipeline, update
 from tests import kill_points
 from tests.foir.index.hostile.draft import SHARD, make_valid
@@ -40,7 +41,7 @@ def flipped(places: int = PLACES) -> Counter[str]:
         base = Path(folder)
         try:
             valid = make_valid(base / "valid").parent
-            index = shutil.copytree(valid, base / "sound") / "index"
+            index = _own(shutil.copytree(valid, base / "sound"))
             kill_points.others(base / "sound" / "pictures")
             update.update(index, encoders=StandIn())
             expected = _digest(index)
@@ -54,8 +55,15 @@ def flipped(places: int = PLACES) -> Counter[str]:
     return found
 
 
+def _own(case: Path) -> Path:
+    """A copy of the index, that this machine takes for its own."""
+    index = case / "index"
+    local_record.commit(index, read_manifest(index), case / "pictures")
+    return index
+
+
 def _file(index: Path, kind: str) -> Path:
-    manifest = Index.open(index).manifest
+    manifest = json.loads((index / MANIFEST).read_text())
     space = manifest["spaces"]["image"]
     names = {"manifest": "manifest.json", "vectors": space["shards"][0], "heads": space["heads"][0]} | manifest
     if kind != "thumb":
@@ -95,7 +103,7 @@ def _fresh(valid: Path, case: Path, kind: str, place: int) -> Counter[str]:
 
 def _late(valid: Path, case: Path, kind: str, place: int, expected: str) -> Counter[str]:
     """The byte flips after the files were verified, and no size or time tells; then comes an update."""
-    index = shutil.copytree(valid, case) / "index"
+    index = _own(shutil.copytree(valid, case))
     path = _file(index, kind)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digest_cache, "_stamp", lambda folder, name, facts: [facts["sha256"], 0, 0, 0, 0])

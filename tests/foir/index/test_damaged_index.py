@@ -13,12 +13,13 @@ import pytest
 
 from foir import BadIndex, Index, Searcher
 from foir.cli.main import main
-from foir.index import Item, Object, writer
-from foir.index.format import MANIFEST, manifest_digest
+from foir.index import Item, Object, local_record, writer
+from foir.index.format import MANIFEST
+from foir.index.manifest import SpaceFacts, manifest_digest
 from index_build import pipeline
 from index_build.pipeline import Plan, build
 from index_build.sources import Metadata
-from tests.conftest import scene
+from tests.conftest import adopt, scene
 
 FILES = ("manifest", "vectors", "heads", "items", "objects", "rejected")
 
@@ -42,7 +43,8 @@ def made(tmp_path_factory):
 @pytest.fixture
 def index(made, tmp_path):
     """A copy of the index that a test may harm."""
-    return shutil.copytree(made / "index", tmp_path / "index")
+    shutil.copytree(made / "index", tmp_path / "index")
+    return adopt(tmp_path / "index", made / "pictures")
 
 
 def file_of(index, kind):
@@ -201,8 +203,10 @@ def having(**values):
     return lambda manifest, space: [(space if key in space else manifest).update({key: values[key]}) for key in values]
 
 
+ABSENT = f"{0:032x}.safetensors"
+
 CHANGES = {
-    "format 2": having(format=2),
+    "format 3": having(format=3),
     "format 0": having(format=0),
     "format as text": having(format="1"),
     "no format": without("format"),
@@ -222,19 +226,18 @@ CHANGES = {
     "items that are not items": lambda manifest, space: manifest.update(items=manifest["rejected"]),
     "items that are objects": lambda manifest, space: manifest.update(items=manifest["objects"]),
     "objects that are items": lambda manifest, space: manifest.update(objects=manifest["items"]),
-    "no word about objects": without("objects"),
     "heads as vectors": lambda manifest, space: space.update(shards=space["heads"]),
     "vectors as heads": lambda manifest, space: space.update(heads=space["shards"]),
     "a shard twice": lambda manifest, space: space.update(shards=space["shards"] + space["shards"][:1]),
     "a shard left out": lambda manifest, space: space.update(shards=space["shards"][1:]),
-    "probe of another model": lambda manifest, space: space.update(probe=space["probe"][::-1]),
-    "probe that is too short": lambda manifest, space: space.update(probe=space["probe"][1:]),
-    "probe as text": having(probe="vector"),
-    "probe as null": having(probe=None),
-    "probe that is no number": having(probe=[float("nan")] * 48),
-    "probe with a number beyond any float": having(probe=[10**400] * 48),
+    "probe of another model": lambda manifest, space: space.update(reference_feature=space["reference_feature"][::-1]),
+    "probe that is too short": lambda manifest, space: space.update(reference_feature=space["reference_feature"][1:]),
+    "probe as text": having(reference_feature="vector"),
+    "probe as null": having(reference_feature=None),
+    "probe that is no number": having(reference_feature=[float("nan")] * 48),
+    "probe with a number beyond any float": having(reference_feature=[10**400] * 48),
     "a listed file without a digest": lambda manifest, space: manifest["files"].update({space["shards"][0]: {}}),
-    "a listed file that is not there": lambda manifest, space: manifest["files"].update({"0.bin": {"sha256": ""}}),
+    "a listed file that is not there": lambda manifest, space: manifest["files"].update({ABSENT: {"sha256": "0" * 64}}),
     "a listed name no disk can hold": lambda manifest, space: manifest["files"].update({"\0": {"sha256": ""}}),
     "a listed name with half a character": lambda manifest, space: manifest["files"].update({"\ud800": {"sha256": ""}}),
 }
@@ -333,12 +336,14 @@ SHARDS = {
 @pytest.mark.parametrize("case", SHARDS)
 def test_a_shard_with_the_right_digest_that_is_no_shard_gives_no_results(made, index, toy, case, capsys):
     file_of(index, "vectors").unlink()
-    (index / "0.safetensors").write_bytes(SHARDS[case])
+    digest = hashlib.sha256(SHARDS[case]).hexdigest()
+    name = f"{digest[:32]}.safetensors"
+    (index / name).write_bytes(SHARDS[case])
 
     def change(manifest, space):
         del manifest["files"][space["shards"][-1]]
-        space["shards"][-1] = "0.safetensors"
-        manifest["files"]["0.safetensors"] = {"sha256": hashlib.sha256(SHARDS[case]).hexdigest()}
+        space["shards"][-1] = name
+        manifest["files"][name] = {"sha256": digest}
 
     rewrite(index, change)
     with pytest.raises(BadIndex):
@@ -353,15 +358,15 @@ def written(folder, toy, *, items=3, vectors=(3, 48), heads=None, probe=None):
     folder.mkdir()
     rows = np.eye(*vectors, dtype=np.float32)
     cache = () if heads is None else (writer.write_heads(folder, np.ones((heads, 6, 8)), np.ones((heads, 48))),)
-    space = writer.SpaceFiles(
-        "toy",
-        toy.revision,
-        tuple((toy.reference_feature() if probe is None else probe).tolist()),
-        (writer.write_vectors(folder, rows),),
-        cache,
+    space = SpaceFacts(
+        encoder="toy",
+        revision=toy.revision,
+        reference_feature=tuple((toy.reference_feature() if probe is None else probe).tolist()),
+        shards=(writer.write_vectors(folder, rows),),
+        heads=cache,
     )
     listed = [Item(i, f"{i}.png", 160, 120, None, None, None, "0" * 64) for i in range(items)]
-    writer.write_index(folder, {"image": space}, listed, [], None)
+    local_record.commit(folder, writer.build_manifest(folder, {"image": space}, listed, []), None)
     return folder
 
 

@@ -205,7 +205,7 @@ def test_building_again_takes_the_old_ones_place(tmp_path, capsys):
 def test_gc_drops_no_collection_that_only_the_folder_names(tmp_path):
     """What a manifest says was left behind may be anybody's live collection; only this machine's record counts."""
     pytest.importorskip("milvus_lite")
-    from foir.index.format import manifest_digest
+    from foir.index.manifest import manifest_digest
     from foir.index.milvus import connect
 
     pictures = draw(tmp_path / "pictures", 4)

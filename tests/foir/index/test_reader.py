@@ -14,8 +14,9 @@ from foir import Index, Prompt, Searcher, methods
 from foir.encoders.base import Encoder
 from foir.encoders.intervention import HeadGate, Intervention
 from foir.errors import BadIndex, BadPrompt
-from foir.index import Item, Space, mmap, writer
-from foir.index.format import map_tensors
+from foir.index import Item, Space, local_record, mmap, writer
+from foir.index.manifest import SpaceFacts
+from foir.index.tensors import map_tensors
 from foir.patches import rasterise
 from foir.ranking import exact, head_cache
 from foir.ranking.topk import merge_top_k
@@ -329,11 +330,12 @@ def test_query_db_without_a_head_cache_is_a_bad_index(folder, toy, photo):
 def test_two_pictures_with_one_id_are_no_index(tmp_path):
     item = Item(7, "a.png", 4, 4, None, None, None, "0" * 64)
     vectors = writer.write_vectors(tmp_path, np.eye(3, 8, dtype=np.float32))
-    space = writer.SpaceFiles("toy", "seed-7", tuple(np.eye(8)[0]), (vectors,))
+    space = SpaceFacts(encoder="toy", revision="seed-7", reference_feature=tuple(np.eye(8)[0]), shards=(vectors,))
     others = [replace(item, id=3), replace(item, id=5)]
-    writer.write_index(tmp_path, {"image": space}, [item, *others], [], None)
+    local_record.commit(tmp_path, writer.build_manifest(tmp_path, {"image": space}, [item, *others], []), None)
     assert len(Index.open(tmp_path)) == 3
-    writer.write_index(tmp_path, {"image": space}, [item, *others[:1], item], [], None)
+    twins = [item, *others[:1], item]
+    local_record.commit(tmp_path, writer.build_manifest(tmp_path, {"image": space}, twins, []), None)
     with pytest.raises(BadIndex, match="does not fit"):
         Index.open(tmp_path)
 

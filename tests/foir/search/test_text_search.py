@@ -23,9 +23,9 @@ def two_models(folder, tmp_path):
 
 
 def test_a_model_that_knows_words_keeps_its_vectors_once(searcher):
-    image, text = (searcher.index.manifest["spaces"][name] for name in ("image", "text"))
-    assert image["shards"] == text["shards"]
-    assert image["heads"] and not text["heads"]
+    image, text = (searcher.index.manifest.spaces[name] for name in ("image", "text"))
+    assert image.shards == text.shards
+    assert image.heads and not text.heads
     assert searcher.image_text.encoder is searcher.encoder
 
 
@@ -39,8 +39,8 @@ def test_words_find_the_picture_they_name(searcher):
 
 
 def test_words_beside_another_encoders_pictures(two_models):
-    spaces = two_models.index.manifest["spaces"]
-    assert spaces["image"]["encoder"] == "toy" and spaces["text"]["encoder"] == "toy-words"
+    spaces = two_models.index.manifest.spaces
+    assert spaces["image"].encoder == "toy" and spaces["text"].encoder == "toy-words"
     assert two_models.image_text.encoder is not two_models.encoder
     assert two_models.search(Query(text="thing 7", k=1)).items[0].file == "a/07.png"
     assert two_models.caption(two_models.open(two_models.index.picture(two_models.index.item(0)))) == "picture of 1"

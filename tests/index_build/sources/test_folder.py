@@ -29,7 +29,7 @@ try:
     if str(what) == "build":
         print(pipeline.build(pipeline.Plan(folder, out, "stand-in", heads=True), StandIn()).resumed)
     elif str(what) == "update":
-        print(update.update(out, encoders=StandIn()).added)
+        print(update.update(out, root=folder, encoders=StandIn()).added)
     else:
         print(maintenance.gc(out))
 except FoirError as error:

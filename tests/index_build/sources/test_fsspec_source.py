@@ -26,7 +26,7 @@ def test_a_pattern_of_files_makes_the_index_of_their_folder(pictures, tmp_path, 
     ours, theirs = Index.open(tmp_path / "two"), Index.open(tmp_path / "one")
     assert [(i.id, i.file, i.thumb) for i in ours.items()] == [(i.id, i.file, i.thumb) for i in theirs.items()]
     assert [np.array_equal(a, b) for a, b in zip(ours.space().shards, theirs.space().shards, strict=True)] == [True]
-    assert len(ours.rejected()) == 4 and ours.manifest["root"] is None
+    assert len(ours.rejected()) == 4 and ours.root is None
 
 
 def test_another_file_system_is_read_too(tmp_path):

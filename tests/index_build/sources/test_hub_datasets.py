@@ -116,7 +116,7 @@ def test_flickr30k_is_read_across_tables_and_row_groups(hub_server, tmp_path, ca
     items = index.items()
     assert [(item.id, item.file, item.caption) for item in items] == [(i, f"{i}.jpg", f"scene {i}") for i in range(9)]
     assert {item.source for item in items} == {"Flickr30K"} and items[0].licence
-    assert index.manifest["root"] is None and items[0].bytes is None
+    assert index.root is None and items[0].bytes is None
     assert [len(shard) for shard in index.space().shards] == [4, 4, 1]
 
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foir.index import Object
-from foir.index.format import MANIFEST, manifest_digest
+from foir.index.format import MANIFEST
+from foir.index.manifest import manifest_digest
 from index_build import pipeline
 from index_build.sources import Metadata
 from tests import kill_points
@@ -88,14 +89,14 @@ class Draft:
 
     def tensors(self, kind: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Replace a file of tensors."""
-        header, data = {}, b""
-        codes = {"float16": "F16", "float32": "F32", "int8": "I8", "float64": "F64"}
-        for name, array in arrays.items():
-            end = len(data) + array.nbytes
-            offsets = [len(data), end]
-            header[name] = {"dtype": codes[array.dtype.name], "shape": array.shape, "data_offsets": offsets}
-            data += array.tobytes()
-        self.replace(kind, tensor_file(header, data))
+        self.replace(kind, tensor_bytes(arrays))
+
+    def add(self, suffix: str, data: bytes) -> str:
+        """Write a file more, under the name that the format gives it, which is returned."""
+        name = hashlib.sha256(data).hexdigest()[:32] + suffix
+        (self.folder / name).write_bytes(data)
+        self.manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest()}
+        return name
 
     def sign(self) -> None:
         """Write the manifest with its digest; one that was replaced by something else stays."""
@@ -112,3 +113,14 @@ def tensor_file(header: object, data: bytes = b"", length: int | None = None) ->
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     text += b" " * (0 if isinstance(header, bytes) else -len(text) % 8)
     return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+def tensor_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A safetensors file of any arrays."""
+    header, data = {}, b""
+    codes = {"float16": "F16", "float32": "F32", "float64": "F64", "int8": "I8", "int32": "I32", "uint16": "U16"}
+    for name, array in arrays.items():
+        end = len(data) + array.nbytes
+        header[name] = {"dtype": codes[array.dtype.name], "shape": array.shape, "data_offsets": [len(data), end]}
+        data += array.tobytes()
+    return tensor_file(header, data)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .draft import Draft, tensor_file
+from .draft import Draft, tensor_bytes, tensor_file
 
 Attack = Callable[[Draft], None]
 WIDTH = 48  # of the stand-in's vectors
@@ -49,9 +49,30 @@ def _rows_without_columns(rows: int) -> Attack:
 
     def attack(draft: Draft) -> None:
         draft.replace("vectors", tensor_file({"vectors": facts}))
-        draft.space["probe"], draft.space["shards"], draft.space["heads"] = [], draft.space["shards"][:1], []
+        draft.space["reference_feature"], draft.space["shards"], draft.space["heads"] = [], draft.space["shards"][:1], []
 
     return attack
+
+
+def _regions(**tensors: np.ndarray) -> Attack:
+    """Two regions an image, with other tensors in their file."""
+
+    def attack(draft: Draft) -> None:
+        names = []
+        for count in (32, 8):
+            made = {
+                "vectors": np.resize(_ones(), (2 * count, WIDTH)),
+                "boxes": np.tile(np.array([0, 0, 65_535, 65_535], np.uint16), (2 * count, 1)),
+                "starts": np.arange(0, 2 * count + 1, 2, dtype=np.int32),
+            } | tensors
+            names.append(draft.add("-regions.safetensors", tensor_bytes(made)))
+        draft.manifest["regions"] = {"recipe": "crops", "shards": names}
+
+    return attack
+
+
+def _starts(*values: int) -> Attack:
+    return _regions(starts=np.resize(np.array(values, np.int32), 33))
 
 
 def _sparse(draft: Draft) -> None:
@@ -134,6 +155,19 @@ ATTACKS: dict[str, Attack] = {
     "another width": _vectors(np.eye(32, 40, dtype=np.float16)),
     "another number of rows": _vectors(_ones(33)),
     "a hole": _sparse,
+    "regions": _regions(),
+    "regions of NaN": _regions(vectors=np.full((64, WIDTH), np.nan, np.float16)),
+    "regions of another width": _regions(vectors=np.ones((64, 3), np.float16)),
+    "regions without vectors": _regions(vectors=np.ones((0, WIDTH), np.float16)),
+    "regions in one dimension": _regions(vectors=np.ones(64, np.float16)),
+    "regions of boxes that are swapped": _regions(boxes=np.tile(np.array([9, 9, 1, 1], np.uint16), (64, 1))),
+    "regions of three corners": _regions(boxes=np.ones((64, 3), np.uint16)),
+    "regions of boxes of fractions": _regions(boxes=np.full((64, 4), np.nan, np.float32)),
+    "regions that start below zero": _starts(-1, 2, 4),
+    "regions that start beyond the end": _starts(0, 2**31 - 1),
+    "regions that start again": _starts(0, 2, 4, 2),
+    "regions without a start": _regions(starts=np.zeros(0, np.int32)),
+    "regions of no image": _starts(0),
     "heads of other rows": _heads((31, 2, 4), (31, 8)),
     "heads of another shape": _heads((32, 3, 5), (32, 9)),
     "heads without heads": _heads((32, 0, 4), (32, 8)),

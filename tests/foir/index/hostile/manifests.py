@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from foir.index.format import MANIFEST, manifest_digest
+from foir.index.format import MANIFEST
+from foir.index.manifest import manifest_digest
 
 from . import tables
 from .draft import Draft
@@ -133,16 +134,16 @@ def _store(uri: object) -> Attack:
 
 
 def _probe(value: object) -> Attack:
-    return lambda draft: draft.space.update(probe=[value] * len(draft.space["probe"]))
+    return lambda draft: draft.space.update(reference_feature=[value] * len(draft.space["reference_feature"]))
 
 
 def _long_probe(draft: Draft) -> None:
-    draft.space["probe"] = [0.0] * 500_000
+    draft.space["reference_feature"] = [0.0] * 500_000
 
 
 ATTACKS: dict[str, Attack] = {
     **{f"{name} is long": _put((name,), LONG) for name in ("root", "origin", "items", "rejected", "format")},
-    **{f"{name} of a space is long": _put(("spaces", "image", name), LONG) for name in ("encoder", "revision", "way")},
+    **{f"{name} of a space is long": _put(("spaces", "image", name), LONG) for name in ("encoder", "revision", "recipe")},
     **{f"encoder with {name}": _put(("spaces", "image", "encoder"), f"a{text}") for name, text in
        {"half a character": HALF, "NUL": NUL, "an escape": ESCAPE, "a path": "../../x", "an address": "hf://x"}.items()},
     **{f"{kind} named {name}": _named(kind, text) for kind in ("items", "vectors", "rejected") for name, text in

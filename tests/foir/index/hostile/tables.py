@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from foir.index.format import BOX
+
 from .draft import Draft
 
 Attack = Callable[[Draft], None]
@@ -84,7 +86,7 @@ def _burst(rows: int, length: int, kind: str = "items", name: str = "caption") -
 def narrow(draft: Draft, rows: int) -> None:
     """As many vectors as the table has rows, of one column."""
     draft.tensors("vectors", {"vectors": np.ones((rows, 1), np.float16)})
-    draft.space.update(shards=draft.space["shards"][:1], heads=[], probe=[1.0])
+    draft.space.update(shards=draft.space["shards"][:1], heads=[], reference_feature=[1.0])
 
 
 def _many(rows: int, columns: int = 0) -> Attack:
@@ -113,13 +115,23 @@ def _objects(rows: int) -> Attack:
     return lambda draft: draft.table("objects", change)
 
 
-def _box(*corners: float) -> Attack:
-    return _first("objects", "box", corners)
+def _box(*corners: float | None) -> Attack:
+    """The box of the first object, in columns of its own."""
+
+    def change(table: pa.Table) -> pa.Table:
+        for name, value in zip(BOX, corners, strict=True):
+            table = first(name, value)(table)
+        return table
+
+    return lambda draft: draft.table("objects", change)
 
 
 def _boxes_as(values: Sequence[Any], kind: pa.DataType | None = None) -> Attack:
+    """Boxes in a list, as in format 1."""
+
     def change(table: pa.Table) -> pa.Table:
-        return set_column(table, "box", pa.array([values] * len(table), kind or pa.list_(pa.float32())))
+        boxes = pa.array([values] * len(table), kind or pa.list_(pa.float32()))
+        return table.drop_columns(list(BOX)).append_column("box", boxes)
 
     return lambda draft: draft.table("objects", change, store_schema=False)
 
@@ -224,7 +236,7 @@ ATTACKS: dict[str, Attack] = {
     **{f"thumb is {name}": _first("items", "thumb", text) for name, text in THUMBS.items()},
     **{f"{side} is {name}": _first("items", side, value) for side in ("width", "height") for name, value in SIDES.items()},
     "all sides the largest": _column("items", "width", lambda rows: pa.array([2**31 - 1] * rows, pa.int32())),
-    **{f"no {name}": _without("items", name) for name in ("id", "file", "width", "thumb", "caption", "modified")},
+    **{f"no {name}": _without("items", name) for name in ("id", "file", "width", "thumb", "caption", "modified", "content")},
     **{f"{name} is null": _first("items", name, None) for name in ("id", "file", "width", "height", "thumb")},
     "ids twice": _first("items", "id", 1),
     "an id below zero": _first("items", "id", -5),
@@ -244,6 +256,14 @@ ATTACKS: dict[str, Attack] = {
     "widths as fractions": _column("items", "width", lambda rows: [float("inf")] * rows),
     **{f"{name} is {value}": _first("items", name, value) for name in ("bytes", "modified")
        for value in (-(2**63), -1, 2**63 - 1)},
+    **{f"{name} is {value}": _first("items", name, value) for name in ("taken", "taken_offset", "rating", "time")
+       for value in (-(2**31), 2**31 - 1)},
+    "the end of time": _first("items", "taken", 2**63 - 1),
+    "time is NaN": _first("items", "time", float("nan")),
+    "time is Inf": _first("items", "time", float("inf")),
+    "keywords at length": _first("items", "keywords", "a\n" * 1_000_000),
+    "content that is no hash": _first("items", "content", "../../etc/passwd"),
+    "taken from half a character": _raw_text("items", "taken_from", HALF),
     "2 million objects": _objects(2_000_000),
     "20,000 objects of one image": _objects(20_000),
     "an object of no image": _first("objects", "item", 10**12),
@@ -257,10 +277,11 @@ ATTACKS: dict[str, Attack] = {
     "a box swapped": _box(20, 18, 2, 3),
     "a box of nothing": _box(5, 5, 5, 5),
     "a box of the largest numbers": _box(-3e38, -3e38, 3e38, 3e38),
+    "a box with null": _box(1.0, None, 3.0, 4.0),
     "boxes of three numbers": _boxes_as([1.0, 2.0, 3.0]),
     "boxes of a thousand numbers": _boxes_as([1.0] * 1000),
     "boxes of nothing": _boxes_as([]),
-    "boxes with null": _boxes_as([1.0, None, 3.0, 4.0]),
+    "boxes in lists with null": _boxes_as([1.0, None, 3.0, 4.0]),
     "boxes of texts": _boxes_as(["1", "2", "3", "4"], pa.list_(pa.string())),
     "boxes of lists": _boxes_as([[1.0], [2.0], [3.0], [4.0]], pa.list_(pa.list_(pa.float32()))),
     "a mask of a huge run": _first("objects", "mask", f"0 {10**30}"),
@@ -269,8 +290,8 @@ ATTACKS: dict[str, Attack] = {
     "a mask of words": _first("objects", "mask", "one two"),
     "a name of an object of 100 MB": lambda draft: draft.table("objects", first("name", "x" * 100_000_000)),
     "a category of nothing": _first("objects", "category", ""),
-    **{f"no {name} of objects": _without("objects", name) for name in ("item", "box", "category", "name", "mask")},
-    **{f"{name} of objects is null": _first("objects", name, None) for name in ("item", "box", "category", "name")},
+    **{f"no {name} of objects": _without("objects", name) for name in ("item", "x0", "category", "name", "mask")},
+    **{f"{name} of objects is null": _first("objects", name, None) for name in ("item", "category", "name")},
     "objects as texts": _column("objects", "item", lambda rows: ["0"] * rows),
     "categories as numbers": _column("objects", "category", lambda rows: list(range(rows))),
 }  # fmt: skip

@@ -1,0 +1,61 @@
+"""Reading a stranger's tables in a process of limited memory first.
+
+A small file of parquet can claim to become gigabytes, and the library that reads it knows no limit. A process that
+takes more than the limit is refused memory and ends; nobody else is harmed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from foir.errors import BadIndex
+from foir.index import tables
+
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None  # type: ignore[assignment]
+
+SMALL = 2**13  # bytes; Zstandard makes at most 2^15 times as many of them
+MEMORY = 3 * 2**30  # address space for the libraries and a page of a table
+ROW_MEMORY = 2**15  # for each image
+SECONDS = 120
+SOURCE = Path(__file__).parents[2]
+
+
+def probe_tables(folder: Path, items: str, objects: str | None, rows: int) -> None:
+    """Read tables in a process of limited memory.
+
+    Raises:
+        BadIndex: It did not succeed.
+    """
+    names = [name for name in (items, objects) if name is not None]
+    if all((folder / name).stat().st_size <= SMALL and tables.is_flat(folder, name) for name in names):
+        return
+    command = [sys.executable, "-m", __name__, str(folder.resolve()), items, objects or "", str(rows)]
+    paths = [str(SOURCE), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=SECONDS)  # noqa: S603
+    except subprocess.TimeoutExpired as error:
+        raise BadIndex(f"The tables of the index {folder} take too long to read.") from error
+    if done.returncode:
+        raise BadIndex(f"The tables of the index {folder} cannot be read safely: do not use it.")
+
+
+def main(folder: str, items: str, objects: str, rows: str) -> None:
+    """Read the tables as `Index.open` will."""
+    if resource is not None:
+        limit = MEMORY + int(rows) * ROW_MEMORY
+        with suppress(ValueError, OSError):  # macOS may not know this limit
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    tables.read_items(Path(folder), items, int(rows))
+    tables.read_objects(Path(folder), objects or None, int(rows))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,91 @@
+"""The matrices of an index: its spaces and its regions, memory-mapped once they are known to fit each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from foir.index.manifest import RegionFacts, SpaceFacts
+from foir.index.records import Regions, Space
+from foir.index.tensors import map_tensors
+
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None  # type: ignore[assignment]
+
+SPARE_FILES = 256  # descriptors for everything but an index's maps
+
+
+def raise_file_limit(maps: int) -> None:
+    """Raise this process's limit of open files where the system allows it: each map keeps a descriptor."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = maps + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+
+
+def read_space(folder: Path, facts: SpaceFacts) -> Space:
+    """A space with its matrices memory-mapped.
+
+    Raises:
+        ValueError: Its parts do not fit each other.
+    """
+    heads = [map_tensors(folder / name) for name in facts.heads]
+    space = Space(
+        encoder=facts.encoder,
+        revision=facts.revision,
+        reference_feature=np.asarray(facts.reference_feature, np.float32),
+        shards=tuple(map_tensors(folder / name)["vectors"] for name in facts.shards),
+        z=tuple(shard["z"] for shard in heads),
+        residual=tuple(shard["residual"] for shard in heads),
+        recipe=facts.recipe,
+        dtype=facts.dtype,
+    )
+    rows = [len(shard) for shard in space.shards]
+    cache_rows = [[len(shard) for shard in shards] for shards in (space.z, space.residual)]
+    cache_shapes = {(z.shape[1:], residual.shape[1:]) for z, residual in zip(space.z, space.residual, strict=True)}
+    floats = {tensor.dtype.kind for tensor in (*space.shards, *space.z, *space.residual)}
+    fits = (
+        bool(np.isfinite(space.reference_feature).all())  # a number may be beyond float32
+        and all(shard.shape[1:] == space.reference_feature.shape for shard in space.shards)
+        and floats <= {"f"}
+        and (not heads or cache_rows == [rows, rows])
+        and len(cache_shapes) <= 1
+        and all(len(z) == 2 and len(residual) == 1 for z, residual in cache_shapes)
+    )
+    if not fits:
+        raise ValueError("parts that do not fit each other")
+    return space
+
+
+def read_regions(folder: Path, facts: RegionFacts | None, space: Space) -> Regions | None:
+    """The regions beside the shards of the `image` space, memory-mapped; None where there are none.
+
+    Raises:
+        ValueError: They do not fit the space, or each other.
+    """
+    if facts is None:
+        return None
+    shards = [map_tensors(folder / name) for name in facts.shards]
+    for rows, shard in zip(space.shards, shards, strict=True):
+        vectors, boxes, starts = (shard[name] for name in ("vectors", "boxes", "starts"))
+        fits = (
+            vectors.dtype.kind == "f"
+            and vectors.shape[1:] == space.reference_feature.shape
+            and boxes.dtype == np.uint16
+            and boxes.shape == (len(vectors), 4)
+            and starts.dtype == np.int32
+            and starts.shape == (len(rows) + 1,)
+            and (starts[0], starts[-1]) == (0, len(vectors))
+            and bool((np.diff(starts) > 0).all())
+            and bool((boxes[:, :2] <= boxes[:, 2:]).all())
+        )
+        if not fits:
+            raise ValueError("regions that do not fit the vectors")
+    parts = (tuple(shard[name] for shard in shards) for name in ("vectors", "boxes", "starts"))
+    return Regions(facts.recipe, *parts)
