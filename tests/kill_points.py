@@ -236,7 +236,7 @@ def clock(seconds: float) -> Callable[[], None]:
 def main(folder: Path, at_random: int = 0) -> dict[str, list[int]]:
     """The number of moments of each operation, and of random times, at which it was killed."""
     pipeline.SHARD_SIZE = 4
-    os.fsync = lambda descriptor: None  # what a killed process wrote is not lost; see tests/reliability/power_cut.py
+    os.fsync = lambda fd: None  # what a killed process wrote is not lost; see tests/reliability/power_cut.py
     os.environ |= {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
     base, old = folder / "work", folder / "old"
     pictures(base / "pictures")

@@ -18,20 +18,23 @@ from index_build import pipeline
 from index_build.sources import Metadata
 from tests import kill_points
 
-PICTURES, SHARD = 40, 32  # enough for the scan in half precision, and for two shards
+PICTURES, SHARD = 34, 32  # enough for the scan in half precision and for two shards; no large table
 
 
-def make_valid(base: Path) -> Path:
-    """An index of 40 pictures with heads, captions, objects and a rejected file; beside it "pictures"."""
+def make_valid(base: Path, *, portable: bool = True) -> Path:
+    """An index of 34 pictures with heads, captions, objects and a rejected file; beside it "pictures"."""
     folder, out = base / "pictures", base / "index"
     for seed in range(PICTURES):
         kill_points.picture(folder / f"{seed:02}.png", seed)
     (folder / "99-broken.png").write_bytes(b"junk")
     things = (Object(-1, (2.0, 3.0, 20.0, 18.0), "1 2 3", "disc", "disc-7", "red disc", "drawn"),)
-    notes = {f"{seed:02}.png": Metadata(f"picture {seed}", "drawn", "CC0-1.0", things) for seed in range(0, 40, 3)}
+    notes = {
+        f"{seed:02}.png": Metadata(f"picture {seed}", "drawn", "CC0-1.0", things) for seed in range(0, PICTURES, 3)
+    }
     usual, pipeline.SHARD_SIZE = pipeline.SHARD_SIZE, SHARD
     try:
-        pipeline.build(pipeline.Plan(folder, out, "stand-in", heads=True, metadata=notes), kill_points.StandIn())
+        plan = pipeline.Plan(folder, out, "stand-in", heads=True, metadata=notes, portable=portable)
+        pipeline.build(plan, kill_points.StandIn())
     finally:
         pipeline.SHARD_SIZE = usual
     return out

@@ -128,7 +128,7 @@ def _store(uri: object) -> Attack:
     """Say that the rows are in a database."""
 
     def attack(draft: Draft) -> None:
-        draft.manifest |= {"store": {"uri": uri, "collection": "foir", "kind": "milvus"}, "count": 40}
+        draft.manifest |= {"store": {"uri": uri, "collection": "foir", "kind": "milvus"}, "count": 34}
 
     return attack
 
@@ -143,7 +143,8 @@ def _long_probe(draft: Draft) -> None:
 
 ATTACKS: dict[str, Attack] = {
     **{f"{name} is long": _put((name,), LONG) for name in ("root", "origin", "items", "rejected", "format")},
-    **{f"{name} of a space is long": _put(("spaces", "image", name), LONG) for name in ("encoder", "revision", "recipe")},
+    **{f"{name} of a space is long": _put(("spaces", "image", name), LONG)
+       for name in ("encoder", "revision", "recipe")},
     **{f"encoder with {name}": _put(("spaces", "image", "encoder"), f"a{text}") for name, text in
        {"half a character": HALF, "NUL": NUL, "an escape": ESCAPE, "a path": "../../x", "an address": "hf://x"}.items()},
     **{f"{kind} named {name}": _named(kind, text) for kind in ("items", "vectors", "rejected") for name, text in
@@ -205,5 +206,6 @@ ATTACKS: dict[str, Attack] = {
     "store with NUL": _store(NUL),
     "store at length": _store("x" * 100_000),
     "store that is a list": _store(["http://127.0.0.1:9"]),
-    "store and nothing else": lambda draft: setattr(draft, "manifest", {"format": draft.manifest["format"], "store": {}}),
+    "store and nothing else": lambda draft: setattr(
+        draft, "manifest", {"format": draft.manifest["format"], "store": {}}),
 }  # fmt: skip

@@ -192,14 +192,42 @@ def _empty_groups(draft: Draft) -> None:
     draft.replace("items", sink.getvalue().to_pybytes())
 
 
-TEXTS = {"half a character": None, "NUL": "a\0b", "an escape": "\x1b]0;owned\x07\x1b[2J\r\n", "a script": "<script>1</script>",
-         "another direction": "\u202egnp.exe", "nothing": ""}  # fmt: skip
-NAMES = {"above": "../private/secret.png", "far above": "../" * 40 + "etc/passwd", "absolute": "/etc/passwd", "NUL": "a\0.png",
-         "nothing": "", "a point": ".", "two points": "..", "a device": "/dev/zero", "an escape": "\x1b[2J.png", "a line": "a\nb.png",
-         "backslashes": "..\\..\\x", "a drive": "C:\\x.png", "an address": "http://127.0.0.1/x"}  # fmt: skip
-THUMBS = {"a path": "../../private/secret", "an absolute path": "/etc/passwd", "short": "ab", "nothing": "", "upper case": "A" * 64,
-          "no hex": "g" * 64, "long": "a" * 65, "NUL": "\0" * 64, "points": ".." + "/" * 62, "a line": "a" * 64 + "\n",
-          "other digits": "\uff11" * 64}  # fmt: skip
+TEXTS = {
+    "half a character": None,
+    "NUL": "a\0b",
+    "an escape": "\x1b]0;owned\x07\x1b[2J\r\n",
+    "a script": "<script>1</script>",
+    "another direction": "\u202egnp.exe",
+    "nothing": " ",
+}
+NAMES = {
+    "above": "../private/secret.png",
+    "far above": "../" * 40 + "etc/passwd",
+    "absolute": "/etc/passwd",
+    "NUL": "a\0.png",
+    "nothing": "",
+    "a point": ".",
+    "two points": "..",
+    "a device": "/dev/zero",
+    "an escape": "\x1b[2J.png",
+    "a line": "a\nb.png",
+    "backslashes": "..\\..\\x",
+    "a drive": "C:\\x.png",
+    "an address": "http://127.0.0.1/x",
+}
+THUMBS = {
+    "a path": "../../private/secret",
+    "an absolute path": "/etc/passwd",
+    "short": "ab",
+    "nothing": "",
+    "upper case": "A" * 64,
+    "no hex": "g" * 64,
+    "long": "a" * 65,
+    "NUL": "\0" * 64,
+    "points": ".." + "/" * 62,
+    "a line": "a" * 64 + "\n",
+    "other digits": "\uff11" * 64,
+}
 SIDES = {"0": 0, "negative": -1, "the largest": 2**31 - 1}
 ATTACKS: dict[str, Attack] = {
     "items that are nothing": _bytes("items", b""),
@@ -227,14 +255,15 @@ ATTACKS: dict[str, Attack] = {
     "a caption of 100 MB": lambda draft: draft.table("items", first("caption", "x" * 100_000_000)),
     "a file name of 100 MB": lambda draft: draft.table("items", first("file", "x" * 100_000_000)),
     "a source of 1 MB": _first("items", "source", "x" * 1_000_000),
-    **{f"caption with {name}": _first("items", "caption", text) if text is not None else _raw_text("items", "caption", HALF)
+    **{f"caption with {name}": _first("items", "caption", text) if text else _raw_text("items", "caption", HALF)
        for name, text in TEXTS.items()},
     **{f"no UTF-8 in {name}": _raw_text("items", name, b"\xff\xfe") for name in ("file", "source", "licence", "thumb")},
     "no UTF-8 in names of objects": _raw_text("objects", "name", HALF),
     **{f"file is {name}": _first("items", "file", text) for name, text in NAMES.items()},
     "one file for all": _column("items", "file", lambda rows: ["a.png"] * rows),
     **{f"thumb is {name}": _first("items", "thumb", text) for name, text in THUMBS.items()},
-    **{f"{side} is {name}": _first("items", side, value) for side in ("width", "height") for name, value in SIDES.items()},
+    **{f"{side} is {name}": _first("items", side, value) for side in ("width", "height")
+       for name, value in SIDES.items()},
     "all sides the largest": _column("items", "width", lambda rows: pa.array([2**31 - 1] * rows, pa.int32())),
     **{f"no {name}": _without("items", name) for name in ("id", "file", "width", "thumb", "caption", "modified", "content")},
     **{f"{name} is null": _first("items", name, None) for name in ("id", "file", "width", "height", "thumb")},
@@ -256,8 +285,8 @@ ATTACKS: dict[str, Attack] = {
     "widths as fractions": _column("items", "width", lambda rows: [float("inf")] * rows),
     **{f"{name} is {value}": _first("items", name, value) for name in ("bytes", "modified")
        for value in (-(2**63), -1, 2**63 - 1)},
-    **{f"{name} is {value}": _first("items", name, value) for name in ("taken", "taken_offset", "rating", "time")
-       for value in (-(2**31), 2**31 - 1)},
+    **{f"{name} is {value}": _first("items", name, value) for name in
+       ("taken", "taken_offset", "rating", "time") for value in (-(2**31), 2**31 - 1)},
     "the end of time": _first("items", "taken", 2**63 - 1),
     "time is NaN": _first("items", "time", float("nan")),
     "time is Inf": _first("items", "time", float("inf")),

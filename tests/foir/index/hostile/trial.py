@@ -1,10 +1,12 @@
 """Each hostile index in a process of its own: opened and used as a page, a command and a writer would, and measured.
 
-`python -m tests.foir.index.hostile.trial FOLDER PART PARTS [WORD]` tries every PARTS-th attack whose name holds WORD and
-prints a line of JSON for each: its `name`, the `outcome` ("refused" and "opened" are safe), the `step` it came to, what
-was `said`, and `megabytes` beyond those that the process began with. One process imports everything and forks.
+`python -m tests.foir.index.hostile.trial FOLDER PART PARTS [WORD]` tries every PARTS-th attack whose name holds WORD
+and prints a line of JSON for each: its `name`, the `outcome` ("refused" and "opened" are safe), the `step` it came to,
+what was `said`, and `megabytes` beyond those that the process began with, and those of a `reader` that it started. One
+process imports everything and forks.
 """
 
+import importlib
 import json
 import os
 import resource
@@ -13,13 +15,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from foir.errors import FoirError
-from foir.index import Index
+from foir.index import Index, digest_cache
 from foir.index.loader import open_index
 from tests import kill_points
 
@@ -44,7 +47,8 @@ def in_fork(work: Callable[[], object], told: Path, *, limited: bool = False) ->
                 _limit()
             began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             told.write_text(json.dumps({"began": began}))
-            told.write_text(json.dumps({"began": began, "value": work()}))
+            answer = {"value": work(), "began": began, "ended": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+            told.write_text(json.dumps(answer | {"reader": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}))
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -54,7 +58,8 @@ def in_fork(work: Callable[[], object], told: Path, *, limited: bool = False) ->
     answer = json.loads(told.read_text() or "{}")
     return {
         "status": os.waitstatus_to_exitcode(status),
-        "megabytes": (usage.ru_maxrss - answer.get("began", 0)) / 1024,
+        "megabytes": (answer.get("ended", usage.ru_maxrss) - answer.get("began", 0)) / 1024,
+        "reader": answer.get("reader", 0) / 1024,
         "seconds": usage.ru_utime + usage.ru_stime,
         "value": answer.get("value"),
     }
@@ -130,18 +135,27 @@ def tried(valid: Path, case: Path, attack: Callable[[Draft], None]) -> dict[str,
         answer |= {"outcome": "harm", "said": "files beside the index came or went"}
     if answer["outcome"] in SAFE and used["megabytes"] > MEMORY:
         answer["outcome"] = "memory"
-    taken = {name: round(used[name], 2) for name in ("megabytes", "seconds")}
+    taken = {name: round(used[name], 2) for name in ("megabytes", "reader", "seconds")}
     return answer | taken | {"step": step.read_text(), "made": round(made["seconds"], 2)}
 
 
 def main(base: Path, part: int, parts: int, word: str = "") -> None:
     os.environ |= {"XDG_CACHE_HOME": str(base / "cache"), "XDG_STATE_HOME": str(base / "state"), "TQDM_DISABLE": "1"}
     torch.set_num_threads(1)
-    os.fsync = lambda descriptor: None  # no disk is lost here
+    os.fsync = lambda fd: None  # no disk is lost here
+    digest_cache.SETTLED = 0  # the files have lain there for a while
     made = in_fork(lambda: str(make_valid(base / "valid")), base / "told")
     if made["status"]:
         raise AssertionError("no valid index could be made")
     valid = Path(made["value"])
+
+    def used_modules() -> list[str]:
+        outcome(valid, base / "step")
+        return list(sys.modules)
+
+    for name in in_fork(used_modules, base / "told")["value"]:
+        with suppress(ImportError):
+            importlib.import_module(name)
     for name, attack in list(attacks(valid).items())[part::parts]:
         if word in name:
             sys.stdout.write(json.dumps({"name": name, **tried(valid, base / "case", attack)}) + "\n")
