@@ -211,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         return _json({"transfer": "basic", "objects": objects})
 
     def _lfs_store(self, oid: str) -> Answer:
+        if hashlib.sha256(self.sent).hexdigest() != oid:  # the client was killed in the middle of it
+            raise RefusedError(400, "", "The bytes are not those of the digest.")
         self.hub.stored[oid] = self.sent
         return _json({})
 

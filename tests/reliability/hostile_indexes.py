@@ -26,14 +26,14 @@ def measure() -> list[str]:
     ]
 
 
-def tried() -> list[dict[str, Any]]:
-    """What came of each; see `tests.foir.index.hostile.trial`."""
+def tried(every: int = 1) -> list[dict[str, Any]]:
+    """What came of every `every`-th; see `tests.foir.index.hostile.trial`."""
     with tempfile.TemporaryDirectory() as base:
         children = []
         for part in range(PROCESSES):
             folder = Path(base) / str(part)
             folder.mkdir()
-            command = [sys.executable, "-m", "tests.foir.index.hostile.trial", folder, part, PROCESSES]
+            command = [sys.executable, "-m", "tests.foir.index.hostile.trial", folder, part, PROCESSES * every]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             children.append(
                 subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)

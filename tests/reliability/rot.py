@@ -106,7 +106,7 @@ def _late(valid: Path, case: Path, kind: str, place: int, expected: str) -> Coun
     index = _own(shutil.copytree(valid, case))
     path = _file(index, kind)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digest_cache, "_stamp", lambda folder, name, facts: [facts["sha256"], 0, 0, 0, 0])
+        patch.setattr(digest_cache, "_stamp", lambda folder, name, facts: [facts.sha256, 0, 0, 0, 0])
         Index.open(index)
         _flip(path, place)
         kill_points.others(case / "pictures")

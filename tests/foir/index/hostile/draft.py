@@ -18,7 +18,7 @@ from index_build import pipeline
 from index_build.sources import Metadata
 from tests import kill_points
 
-PICTURES, SHARD = 34, 32  # enough for the scan in half precision and for two shards; no large table
+PICTURES, SHARD = 34, 32  # enough for a scan in half precision and for two shards; no large table
 
 
 def make_valid(base: Path, *, portable: bool = True) -> Path:

@@ -265,7 +265,8 @@ ATTACKS: dict[str, Attack] = {
     **{f"{side} is {name}": _first("items", side, value) for side in ("width", "height")
        for name, value in SIDES.items()},
     "all sides the largest": _column("items", "width", lambda rows: pa.array([2**31 - 1] * rows, pa.int32())),
-    **{f"no {name}": _without("items", name) for name in ("id", "file", "width", "thumb", "caption", "modified", "content")},
+    **{f"no {name}": _without("items", name)
+       for name in ("id", "file", "width", "thumb", "caption", "modified", "content")},
     **{f"{name} is null": _first("items", name, None) for name in ("id", "file", "width", "height", "thumb")},
     "ids twice": _first("items", "id", 1),
     "an id below zero": _first("items", "id", -5),
