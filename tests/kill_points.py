@@ -1,32 +1,38 @@
 """Kills every way of writing an index before each of its file operations, and looks at what is left.
 
-`python -m tests.kill_points FOLDER` prints, as JSON, how many moments of each operation were tried. A stand-in encoder
+`python -m tests.kill_points FOLDER [TIMES]` prints, as JSON, how many moments of each operation were tried: before each
+change and request, and at so many random times. A stand-in encoder
 takes the place of a model and nothing imports torch, so that a child costs a fork. Each child is killed with SIGKILL
 before its n-th change to the file system; where that is the opening of a file for writing, once more with a few bytes
 in it, as a kill in the middle of writing would leave it.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from foir import decoders, images
 from foir.errors import BadIndex, Unavailable
-from foir.index import Index, local_record
+from foir.index import Index, local_record, remote
 from foir.index.manifest import read_manifest
-from index_build import maintenance, pipeline, update
+from index_build import maintenance, pipeline, publish, update
 from index_build.encoding import EncodedBatch, EncoderRecord
 from index_build.shards import PARTIAL
+from tests import standin_hub
 
+REPO = "tester/index"
 WRITING = os.O_WRONLY | os.O_RDWR
 
 
@@ -102,11 +108,18 @@ def killer(out: Path, number: int, torn: bool) -> Callable[[], None]:
     seen, dying, lock = [0], [False], threading.Lock()
 
     def hook(event: str, args: tuple) -> None:
-        if event == "open":
+        if event == "socket.connect":
+            changes = not torn
+        elif event == "open":
             changes = isinstance(args[2], int) and bool(args[2] & WRITING)
         else:
             changes = not torn and event in {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
-        ours = changes and (os.fspath(args[0]).startswith(str(out)) or args[-1] not in (-1, None) and event != "open")
+        ours = changes and (
+            event == "socket.connect"
+            or str(args[0]).startswith(str(out))
+            or args[-1] not in (-1, None)
+            and event != "open"
+        )
         if dying[0] or not ours:  # shutil.rmtree names what it removes from inside the folder
             return
         with lock:
@@ -137,65 +150,163 @@ def state(out: Path) -> str | None:
     return str(digest)
 
 
-def tried(name: str, base: Path, old: Path | None) -> int:
-    """Kill one operation at every moment; returns how many there were."""
-    out, told = base / "index", base / "told"
-
-    def reset() -> None:
-        shutil.rmtree(out, ignore_errors=True)
-        if old is not None:
-            shutil.copytree(old, out)
-            local_record.commit(out, read_manifest(out), base / "pictures")  # the old state is this machine's again
-
-    work = operations(base / "pictures", out)[name]
-    reset()
-    before = None if old is None else state(out)
-    assert child(work, lambda: None, told) == 0, told.read_text()
-    after = state(out)
-    assert child(lambda: maintenance.gc(out), lambda: None, told) == 0, told.read_text()
-    whole = tree(out)
-    moments = 0
-    for torn in (False, True):
-        for number in count(1):
-            reset()
-            status = child(work, killer(out, number, torn), told)
-            if status == 0:
-                break
-            assert status == -signal.SIGKILL, told.read_text()
-            moments += 1
-            now = state(out)
-            assert now in {before, after}, (name, number)
-            finished = len(list((out / PARTIAL).glob("*.json")))
-            again = child(work, lambda: None, told)
-            assert again == 0 or (name == "remove" and now == after), told.read_text()
-            if name in {"build", "rebuild"} and now == before:
-                assert json.loads(told.read_text()) == finished, "a finished shard was made again"
-            assert state(out) == after
-            assert child(lambda: maintenance.gc(out), lambda: None, told) == 0, told.read_text()
-            assert tree(out) == whole, (name, number)
-    return moments
+def _own(out: Path) -> None:
+    """The state that lies there again is this machine's."""
+    local_record.commit(out, read_manifest(out), out.parent / "pictures")
 
 
-def main(folder: Path) -> None:
+class Trial:
+    """One operation, killed again and again from the same start."""
+
+    def __init__(
+        self,
+        name: str,
+        base: Path,
+        old: Path | None,
+        work: Callable[[], object] | None = None,
+        caches: Sequence[Path] = (),
+    ) -> None:
+        self.name, self.out, self.old, self.caches, self.told = name, base / "index", old, caches, base / "told"
+        self.work = work or operations(base / "pictures", self.out)[name]
+        self.reset()
+        self.before = None if old is None else state(self.out)
+        started = time.monotonic()
+        assert child(self.work, lambda: None, self.told) == 0, self.told.read_text()
+        self.seconds = time.monotonic() - started
+        self.after = state(self.out)
+        self.clean()
+        self.whole = tree(self.out)
+
+    def reset(self) -> None:
+        for folder in (self.out, *self.caches):
+            shutil.rmtree(folder, ignore_errors=True)
+        if self.old is not None:
+            shutil.copytree(self.old, self.out)
+            if not self.caches:
+                _own(self.out)
+
+    def clean(self) -> None:
+        assert child(lambda: maintenance.gc(self.out), lambda: None, self.told) == 0, self.told.read_text()
+
+    def killed(self, before: Callable[[], None], where: object) -> bool:
+        """Run it until it is killed, look at what is left and run it again; whether it was killed."""
+        self.reset()
+        status = child(self.work, before, self.told)
+        if status == 0:
+            return False
+        assert status == -signal.SIGKILL, self.told.read_text()
+        now = state(self.out)
+        assert now in {self.before, self.after}, (self.name, where)
+        finished = len(list((self.out / PARTIAL).glob("*.json")))
+        again = child(self.work, lambda: None, self.told)
+        assert again == 0 or (self.name == "remove" and now == self.after), self.told.read_text()
+        if self.name in {"build", "rebuild"} and now == self.before:
+            assert json.loads(self.told.read_text()) == finished, "a finished shard was made again"
+        assert state(self.out) == self.after
+        self.clean()
+        assert tree(self.out) == self.whole, (self.name, where)
+        return True
+
+    def at_every_change(self) -> int:
+        """Kill it at every moment; returns how many there were."""
+        moments = 0
+        for torn in (False, True):
+            for number in count(1):
+                if not self.killed(killer(self.out, number, torn), number):
+                    break
+                moments += 1
+        return moments
+
+    def at_random(self, times: int) -> int:
+        """Kill it so many times while it runs, whatever it does then; returns how often it was still running."""
+        random = np.random.default_rng(7)
+        return sum(self.killed(clock(self.seconds * random.random()), "at random") for _ in range(times))
+
+
+def clock(seconds: float) -> Callable[[], None]:
+    """Kill this process after so long."""
+
+    def start() -> None:
+        timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
+
+    return start
+
+
+def main(folder: Path, at_random: int = 0) -> dict[str, list[int]]:
+    """The number of moments of each operation, and of random times, at which it was killed."""
     pipeline.SHARD_SIZE = 4
     decoders.read = images.read  # type: ignore[assignment]  # each child would start decoders of its own
+    os.fsync = lambda fd: None  # what a killed process wrote is not lost; see tests/reliability/power_cut.py
     os.environ |= {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
     base, old = folder / "work", folder / "old"
     pictures(base / "pictures")
-    moments = {"build": tried("build", base, None)}
+
+    def tried(name: str, start: Path | None, **more: Any) -> list[int]:
+        trial = Trial(name, base, start, **more)
+        return [trial.at_every_change(), trial.at_random(at_random)]
+
+    moments = {"build": tried("build", None)}
     shutil.copytree(base / "index", old)
     others(base / "pictures")
     for name in ("rebuild", "update", "add", "remove"):
-        moments[name] = tried(name, base, old)
+        moments[name] = tried(name, old)
     shutil.rmtree(base / "index")
     shutil.copytree(old, base / "index")
-    local_record.commit(base / "index", read_manifest(base / "index"), base / "pictures")
+    _own(base / "index")
     update.update(base / "index", encoders=StandIn())  # something for gc to remove
-    shutil.rmtree(old)
-    shutil.copytree(base / "index", old)
-    moments["gc"] = tried("gc", base, old)
-    sys.stdout.write(json.dumps({"moments": moments, "torch": "torch" in sys.modules}))
+    shutil.copytree(base / "index", new := folder / "new")
+    moments["gc"] = tried("gc", new)
+    with standin_hub.in_place_of_the_hub(folder / "hub") as hub:
+        publish.publish(old, REPO)
+        pull = {"work": lambda: remote.pull(REPO, base / "index"), "caches": [folder / "hub"]}
+        moments["pull"] = tried("pull", None, **pull)
+        shutil.copytree(base / "index", pulled := folder / "pulled")
+        moments["publish"] = published(new, hub, folder / "told", at_random)
+        moments["pull of a change"] = tried("pull", pulled, **pull)
+    return moments
+
+
+def published(out: Path, hub: standin_hub.Hub, told: Path, at_random: int) -> list[int]:
+    """Kill the publishing of a newer state before each of its requests: the repository stays a whole index."""
+    start, local = {name: dict(commits) for name, commits in hub.repos.items()}, state(out)
+    commits = hub.repos[REPO]
+
+    def reset() -> None:
+        commits.clear()
+        commits.update(start[REPO])
+        hub.stored.clear()
+
+    def remote_state() -> str:
+        files = hub.files(REPO)
+        manifest = json.loads(files["manifest.json"])
+        for name, facts in manifest["files"].items():
+            assert hashlib.sha256(files[name]).hexdigest() == facts["sha256"], f"a mixture: {name}"
+        return str(manifest["digest"])
+
+    def work() -> object:
+        return publish.publish(out, REPO)
+
+    before, started = remote_state(), time.monotonic()
+    assert child(work, lambda: None, told) == 0, told.read_text()
+    seconds, after, random = time.monotonic() - started, remote_state(), np.random.default_rng(7)
+
+    def killed(begin: Callable[[], None]) -> bool:
+        reset()
+        status = child(work, begin, told)
+        if status == 0:
+            return False
+        assert status == -signal.SIGKILL, told.read_text()
+        assert remote_state() in {before, after} and state(out) == local
+        assert child(work, lambda: None, told) == 0, told.read_text()
+        assert remote_state() == after
+        return True
+
+    moments = next(number - 1 for number in count(1) if not killed(killer(out, number, False)))
+    return [moments, sum(killed(clock(seconds * random.random())) for _ in range(at_random))]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    told = main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    sys.stdout.write(json.dumps({"moments": told, "torch": "torch" in sys.modules}))

@@ -4,11 +4,12 @@ import base64
 import hashlib
 import json
 import re
+import sys
 import threading
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -108,6 +109,11 @@ class _Server(ThreadingHTTPServer):
     hub: Hub
     request_queue_size = 64  # all threads of a snapshot's download connect at once
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that was killed in the middle of an answer."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
@@ -205,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         return _json({"transfer": "basic", "objects": objects})
 
     def _lfs_store(self, oid: str) -> Answer:
+        if hashlib.sha256(self.sent).hexdigest() != oid:  # the client was killed in the middle of it
+            raise RefusedError(400, "", "The bytes are not those of the digest.")
         self.hub.stored[oid] = self.sent
         return _json({})
 
@@ -289,18 +297,18 @@ def serve() -> AbstractContextManager[Hub]:
     return closing(Hub())
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
+@contextmanager
+def in_place_of_the_hub(cache: Path) -> Iterator[Hub]:
     """A running stand-in that the Hub's client, here and in processes started from here, takes for the Hub."""
-    with serve() as standin:
-        cache, nap = str(tmp_path / "cache"), SimpleNamespace(sleep=lambda seconds: None)
-        known = {"HF_ENDPOINT": standin.url, "HF_HUB_CACHE": cache, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    with serve() as standin, pytest.MonkeyPatch.context() as patch:
+        folder, nap = str(cache), SimpleNamespace(sleep=lambda seconds: None)
+        known = {"HF_ENDPOINT": standin.url, "HF_HUB_CACHE": folder, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
         for name, value in {**known, "HF_TOKEN": "hf_dummy", "NO_PROXY": "127.0.0.1"}.items():
-            monkeypatch.setenv(name, value)
+            patch.setenv(name, value)
         client = {  # which read its environment when it was imported
             "constants.ENDPOINT": standin.url,
             "constants.HUGGINGFACE_CO_URL_TEMPLATE": standin.url + "/{repo_id}/resolve/{revision}/{filename}",
-            "constants.HF_HUB_CACHE": cache,
+            "constants.HF_HUB_CACHE": folder,
             "constants.HF_HUB_OFFLINE": False,
             "constants.HF_HUB_DISABLE_XET": True,  # else it uploads by hf_xet, whatever the Hub answers
             "constants.DOWNLOAD_CHUNK_SIZE": 16_384,  # of its 10 MB, what has come of one is lost with the connection
@@ -310,6 +318,13 @@ def hub(tmp_path, monkeypatch):
             "file_download.time": nap,
         }
         for name, constant in client.items():
-            monkeypatch.setattr(f"huggingface_hub.{name}", constant)
+            patch.setattr(f"huggingface_hub.{name}", constant)
         close_session()
+        yield standin
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A stand-in in the place of the Hub."""
+    with in_place_of_the_hub(tmp_path / "cache") as standin:
         yield standin

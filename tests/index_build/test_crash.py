@@ -20,13 +20,15 @@ def run(*command, **environment):
     )
 
 
-def test_every_operation_killed_before_each_of_its_file_operations(tmp_path):
+def test_every_operation_killed_before_each_of_its_file_operations_and_requests(tmp_path):
     done = run("-m", "tests.kill_points", tmp_path, TQDM_DISABLE="1")
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert not told["torch"]
-    assert set(told["moments"]) == {"build", "rebuild", "update", "add", "remove", "gc"}
-    assert all(told["moments"].values()) and sum(told["moments"].values()) >= 40
+    moments = {name: before_changes for name, (before_changes, _) in told["moments"].items()}
+    changes = {"build", "rebuild", "update", "add", "remove", "gc"}
+    assert set(moments) == changes | {"publish", "pull", "pull of a change"}
+    assert all(moments.values()) and sum(moments.values()) >= 40
 
 
 CHILD = """

@@ -1,7 +1,7 @@
 """Indexes that a stranger made to do harm, each derived from a valid one, changed, and signed again by its maker.
 
-The valid index comes from the product's own writer and its keys and columns are read from it, so that the attacks follow
-every change of the format.
+The valid index comes from the product's own writer and its keys are read from it, so that the attacks follow every
+change of the format.
 """
 
 from collections.abc import Callable

@@ -18,20 +18,23 @@ from index_build import pipeline
 from index_build.sources import Metadata
 from tests import kill_points
 
-PICTURES, SHARD = 40, 32  # enough for the scan in half precision, and for two shards
+PICTURES, SHARD = 34, 32  # enough for a scan in half precision and for two shards; no large table
 
 
-def make_valid(base: Path) -> Path:
-    """An index of 40 pictures with heads, captions, objects and a rejected file; beside it "pictures"."""
+def make_valid(base: Path, *, portable: bool = True) -> Path:
+    """An index of 34 pictures with heads, captions, objects and a rejected file; beside it "pictures"."""
     folder, out = base / "pictures", base / "index"
     for seed in range(PICTURES):
         kill_points.picture(folder / f"{seed:02}.png", seed)
     (folder / "99-broken.png").write_bytes(b"junk")
     things = (Object(-1, (2.0, 3.0, 20.0, 18.0), "1 2 3", "disc", "disc-7", "red disc", "drawn"),)
-    notes = {f"{seed:02}.png": Metadata(f"picture {seed}", "drawn", "CC0-1.0", things) for seed in range(0, 40, 3)}
+    notes = {
+        f"{seed:02}.png": Metadata(f"picture {seed}", "drawn", "CC0-1.0", things) for seed in range(0, PICTURES, 3)
+    }
     usual, pipeline.SHARD_SIZE = pipeline.SHARD_SIZE, SHARD
     try:
-        pipeline.build(pipeline.Plan(folder, out, "stand-in", heads=True, metadata=notes), kill_points.StandIn())
+        plan = pipeline.Plan(folder, out, "stand-in", heads=True, metadata=notes, portable=portable)
+        pipeline.build(plan, kill_points.StandIn())
     finally:
         pipeline.SHARD_SIZE = usual
     return out
@@ -89,14 +92,14 @@ class Draft:
 
     def tensors(self, kind: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Replace a file of tensors."""
-        header, data = {}, b""
-        codes = {"float16": "F16", "float32": "F32", "int8": "I8", "float64": "F64"}
-        for name, array in arrays.items():
-            end = len(data) + array.nbytes
-            offsets = [len(data), end]
-            header[name] = {"dtype": codes[array.dtype.name], "shape": array.shape, "data_offsets": offsets}
-            data += array.tobytes()
-        self.replace(kind, tensor_file(header, data))
+        self.replace(kind, tensor_bytes(arrays))
+
+    def add(self, suffix: str, data: bytes) -> str:
+        """Write a file more, under the name that the format gives it, which is returned."""
+        name = hashlib.sha256(data).hexdigest()[:32] + suffix
+        (self.folder / name).write_bytes(data)
+        self.manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest()}
+        return name
 
     def sign(self) -> None:
         """Write the manifest with its digest; one that was replaced by something else stays."""
@@ -113,3 +116,14 @@ def tensor_file(header: object, data: bytes = b"", length: int | None = None) ->
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     text += b" " * (0 if isinstance(header, bytes) else -len(text) % 8)
     return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+def tensor_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A safetensors file of any arrays."""
+    header, data = {}, b""
+    codes = {"float16": "F16", "float32": "F32", "float64": "F64", "int8": "I8", "int32": "I32", "uint16": "U16"}
+    for name, array in arrays.items():
+        end = len(data) + array.nbytes
+        header[name] = {"dtype": codes[array.dtype.name], "shape": array.shape, "data_offsets": [len(data), end]}
+        data += array.tobytes()
+    return tensor_file(header, data)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .draft import Draft, tensor_file
+from .draft import Draft, tensor_bytes, tensor_file
 
 Attack = Callable[[Draft], None]
 WIDTH = 48  # of the stand-in's vectors
@@ -58,9 +58,30 @@ def _rows_without_columns(rows: int) -> Attack:
     return attack
 
 
+def _regions(**tensors: np.ndarray) -> Attack:
+    """Two regions an image, with other tensors in their file."""
+
+    def attack(draft: Draft) -> None:
+        names = []
+        for count in (32, 2):
+            made = {
+                "vectors": np.resize(_ones(), (2 * count, WIDTH)),
+                "boxes": np.tile(np.array([0, 0, 65_535, 65_535], np.uint16), (2 * count, 1)),
+                "starts": np.arange(0, 2 * count + 1, 2, dtype=np.int32),
+            } | tensors
+            names.append(draft.add("-regions.safetensors", tensor_bytes(made)))
+        draft.manifest["regions"] = {"recipe": "crops", "shards": names}
+
+    return attack
+
+
+def _starts(*values: int) -> Attack:
+    return _regions(starts=np.resize(np.array(values, np.int32), 33))
+
+
 def _sparse(draft: Draft) -> None:
-    """A file that is a hole of 256 MB behind a header: it costs nothing to send, and as much to read."""
-    rows = 2**27 // WIDTH
+    """A file that is a hole of 64 MB behind a header: it costs nothing to send, and as much to read."""
+    rows = 2**25 // WIDTH
     data = tensor_file(
         {"vectors": {"dtype": "F16", "shape": (rows, WIDTH), "data_offsets": (0, rows * WIDTH * 2)}},
         bytes(rows * WIDTH * 2),
@@ -85,13 +106,15 @@ ATTACKS: dict[str, Attack] = {
     "header as a list": _bytes("vectors", tensor_file([1])),
     "header that is deep": _bytes("vectors", tensor_file(DEEP)),
     "header of 100 MB of blanks": lambda draft: draft.replace("vectors", tensor_file(b"{}" + b" " * 100_000_000)),
-    "header of 100 MB of lists": lambda draft: draft.replace("vectors", tensor_file(b'{"a":[' + b"[]," * 33_000_000 + b"1]}")),
+    "header of 50 MB of lists": lambda draft: draft.replace(
+        "vectors", tensor_file(b'{"a":[' + b"[]," * 16_000_000 + b"1]}")),
     "header with a long key": lambda draft: draft.replace("vectors", tensor_file(b'{"' + b"a" * 50_000_000 + b'":1}')),
     "header of half a character": _bytes("vectors", tensor_file({"\ud800": 1})),
     "a tensor twice": _bytes("vectors", tensor_file(b'{"vectors": 1, "vectors": 2}')),
     "no vectors": _bytes("vectors", tensor_file({})),
     "vectors as null": _bytes("vectors", tensor_file({"vectors": None})),
-    "thousands of tensors": _bytes("vectors", tensor_file({f"v{i}": {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]} for i in range(50_000)})),
+    "thousands of tensors": _bytes("vectors", tensor_file(
+        {f"v{i}": {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]} for i in range(50_000)})),
     "unknown dtype": _header("vectors", dtype="I64"),
     "dtype as a list": _header("vectors", dtype=["F16"]),
     "dtype of other bytes": _header("vectors", dtype="F32"),
@@ -111,7 +134,7 @@ ATTACKS: dict[str, Attack] = {
     "zero columns": _header("vectors", shape=(32, 0), data_offsets=(0, 0)),
     "zero rows": _header("vectors", shape=(0, WIDTH), data_offsets=(0, 0)),
     "2**40 rows of no column": _rows_without_columns(2**40),
-    "40 rows of no column": _rows_without_columns(40),
+    "34 rows of no column": _rows_without_columns(34),
     "offsets beyond the file": _header("vectors", data_offsets=(10**9, 10**9 + END)),
     "offsets before the file": _header("vectors", data_offsets=(-END, 0)),
     "offsets in the header": _header("vectors", data_offsets=(-40, END - 40)),
@@ -126,7 +149,8 @@ ATTACKS: dict[str, Attack] = {
     "bytes behind the tensors": _header("vectors", data=bytes(END + 100_000)),
     "misaligned": _misaligned,
     "a row of NaN": _vectors(_row(np.nan)),
-    "one NaN": lambda draft: draft.tensors("vectors", {"vectors": np.where(np.arange(32 * WIDTH).reshape(32, WIDTH) == 777, np.float16(np.nan), _ones())}),
+    "one NaN": _vectors(
+        np.where(np.arange(32 * WIDTH).reshape(32, WIDTH) == 777, np.float16(np.nan), _ones())),
     "a row of Inf": _vectors(_row(np.inf)),
     "a row of -Inf": _vectors(_row(-np.inf)),
     "a row of zeros": _vectors(_row(0.0)),
@@ -138,6 +162,19 @@ ATTACKS: dict[str, Attack] = {
     "another width": _vectors(np.eye(32, 40, dtype=np.float16)),
     "another number of rows": _vectors(_ones(33)),
     "a hole": _sparse,
+    "regions": _regions(),
+    "regions of NaN": _regions(vectors=np.full((64, WIDTH), np.nan, np.float16)),
+    "regions of another width": _regions(vectors=np.ones((64, 3), np.float16)),
+    "regions without vectors": _regions(vectors=np.ones((0, WIDTH), np.float16)),
+    "regions in one dimension": _regions(vectors=np.ones(64, np.float16)),
+    "regions of boxes that are swapped": _regions(boxes=np.tile(np.array([9, 9, 1, 1], np.uint16), (64, 1))),
+    "regions of three corners": _regions(boxes=np.ones((64, 3), np.uint16)),
+    "regions of boxes of fractions": _regions(boxes=np.full((64, 4), np.nan, np.float32)),
+    "regions that start below zero": _starts(-1, 2, 4),
+    "regions that start beyond the end": _starts(0, 2**31 - 1),
+    "regions that start again": _starts(0, 2, 4, 2),
+    "regions without a start": _regions(starts=np.zeros(0, np.int32)),
+    "regions of no image": _starts(0),
     "heads of other rows": _heads((31, 2, 4), (31, 8)),
     "heads of another shape": _heads((32, 3, 5), (32, 9)),
     "heads without heads": _heads((32, 0, 4), (32, 8)),
@@ -150,8 +187,9 @@ ATTACKS: dict[str, Attack] = {
     "heads without residual": lambda draft: draft.tensors("heads", {"z": np.ones((32, 2, 4), np.float16)}),
     "vectors as heads": lambda draft: draft.space.update(heads=draft.space["shards"]),
     "heads as vectors": lambda draft: draft.space.update(shards=draft.space["heads"]),
-    "rejected of 100 MB": lambda draft: draft.replace("rejected", b'{"file": "' + b"a" * 100_000_000 + b'", "reason": "x"}\n'),
-    "rejected of 10 million lines": lambda draft: draft.replace("rejected", b"{}\n" * 10_000_000),
+    "rejected of 100 MB": lambda draft: draft.replace(
+        "rejected", b'{"file": "' + b"a" * 100_000_000 + b'", "reason": "x"}\n'),
+    "rejected of 5 million lines": lambda draft: draft.replace("rejected", b"{}\n" * 5_000_000),
     "rejected that is no JSON": _bytes("rejected", b"file: reason\n"),
     "rejected that is no text": _bytes("rejected", b"\xff\xfe\0\0"),
     "rejected that is deep": _bytes("rejected", DEEP + b"\n"),

@@ -6,6 +6,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,10 @@ def _link(kind: str, target: str) -> Attack:
             draft.manifest["files"][path.name]["sha256"] = hashlib.sha256(aim.read_bytes()).hexdigest()
 
     return attack
+
+
+def _of(draft: Draft, kind: str) -> Path:
+    return draft.path(kind)
 
 
 def _pipe(path: Callable[[Draft], Path]) -> Attack:
@@ -137,13 +142,21 @@ def _others(draft: Draft) -> None:
 
 
 KINDS = ("manifest", "items", "objects", "rejected", "vectors", "heads")
-TARGETS = {"endless zeros": "/dev/zero", "the passwords": "/etc/passwd", "the memory": "/proc/self/mem",
-           "itself": "../index/self", "nowhere": "nowhere", "a folder": "/etc", "a pipe": "../private/pipe", "the terminal": "/dev/tty"}  # fmt: skip
+TARGETS = {
+    "endless zeros": "/dev/zero",
+    "the passwords": "/etc/passwd",
+    "the memory": "/proc/self/mem",
+    "itself": "../index/self",
+    "nowhere": "nowhere",
+    "a folder": "/etc",
+    "a pipe": "../private/pipe",
+    "the terminal": "/dev/tty",
+}
 ATTACKS: dict[str, Attack] = {
     **{f"{kind} is a link to {name}": _link(kind, target) for kind in ("manifest", "items", "vectors", "rejected")
        for name, target in TARGETS.items()},
     **{f"{kind} is a link to endless zeros": _link(kind, "/dev/zero") for kind in ("objects", "heads")},
-    **{f"{kind} is a pipe": _pipe(lambda draft, kind=kind: draft.path(kind)) for kind in KINDS},
+    **{f"{kind} is a pipe": _pipe(partial(_of, kind=kind)) for kind in KINDS},
     **{f"{kind} is a folder": _folder(kind) for kind in KINDS},
     **{f"{kind} lies outside": _moved(kind) for kind in KINDS},
     "thumb is a pipe": _pipe(Draft.thumb),

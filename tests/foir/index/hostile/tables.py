@@ -96,7 +96,9 @@ def _many(rows: int, columns: int = 0) -> Attack:
         def change(table: pa.Table) -> pa.Table:
             one = table.slice(0, 1)
             arrays = [pa.repeat(one[name][0], rows) for name in one.column_names]
-            return set_column(pa.table(arrays, schema=one.schema), "id", pa.array(np.arange(rows)))
+            return set_column(
+                pa.table(dict(zip(one.column_names, arrays, strict=True))), "id", pa.array(np.arange(rows))
+            )
 
         draft.table("items", change)
         if columns:
@@ -113,21 +115,23 @@ def _objects(rows: int) -> Attack:
     return lambda draft: draft.table("objects", change)
 
 
-def _box(*corners: float) -> Attack:
+def _box(*corners: float | None) -> Attack:
+    """The box of the first object, in columns of its own."""
+
     def change(table: pa.Table) -> pa.Table:
-        for name, corner in zip(BOX, corners, strict=True):
-            table = first(name, corner)(table)
+        for name, value in zip(BOX, corners, strict=True):
+            table = first(name, value)(table)
         return table
 
     return lambda draft: draft.table("objects", change)
 
 
 def _boxes_as(values: Sequence[Any], kind: pa.DataType | None = None) -> Attack:
-    """Boxes as the lists of format 1."""
+    """Boxes in a list, as in format 1."""
 
     def change(table: pa.Table) -> pa.Table:
         boxes = pa.array([values] * len(table), kind or pa.list_(pa.float32()))
-        return table.drop_columns(BOX).append_column("box", boxes)
+        return table.drop_columns(list(BOX)).append_column("box", boxes)
 
     return lambda draft: draft.table("objects", change, store_schema=False)
 
@@ -161,12 +165,8 @@ def _flipped(seed: int, kind: str = "items") -> Attack:
 def _wide(draft: Draft) -> None:
     draft.table(
         "items",
-        lambda table: (
-            table.append_column("x", table["id"])
-            if False
-            else pa.table(
-                {**{name: table[name] for name in table.column_names}, **{f"c{i}": table["id"] for i in range(5000)}}
-            )
+        lambda table: pa.table(
+            {**{name: table[name] for name in table.column_names}, **{f"c{i}": table["id"] for i in range(3000)}}
         ),
     )
 
@@ -186,20 +186,48 @@ def _empty_groups(draft: Draft) -> None:
     """Thousands of groups of rows without rows."""
     table, sink = pq.read_table(draft.path("items")), pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema) as writer:
-        for _ in range(20_000):
+        for _ in range(2000):
             writer.write_table(table.slice(0, 0))
         writer.write_table(table)
     draft.replace("items", sink.getvalue().to_pybytes())
 
 
-TEXTS = {"half a character": None, "NUL": "a\0b", "an escape": "\x1b]0;owned\x07\x1b[2J\r\n", "a script": "<script>1</script>",
-         "another direction": "\u202egnp.exe", "nothing": ""}  # fmt: skip
-NAMES = {"above": "../private/secret.png", "far above": "../" * 40 + "etc/passwd", "absolute": "/etc/passwd", "NUL": "a\0.png",
-         "nothing": "", "a point": ".", "two points": "..", "a device": "/dev/zero", "an escape": "\x1b[2J.png", "a line": "a\nb.png",
-         "backslashes": "..\\..\\x", "a drive": "C:\\x.png", "an address": "http://127.0.0.1/x"}  # fmt: skip
-THUMBS = {"a path": "../../private/secret", "an absolute path": "/etc/passwd", "short": "ab", "nothing": "", "upper case": "A" * 64,
-          "no hex": "g" * 64, "long": "a" * 65, "NUL": "\0" * 64, "points": ".." + "/" * 62, "a line": "a" * 64 + "\n",
-          "other digits": "\uff11" * 64}  # fmt: skip
+TEXTS = {
+    "half a character": None,
+    "NUL": "a\0b",
+    "an escape": "\x1b]0;owned\x07\x1b[2J\r\n",
+    "a script": "<script>1</script>",
+    "another direction": "\u202egnp.exe",
+    "nothing": " ",
+}
+NAMES = {
+    "above": "../private/secret.png",
+    "far above": "../" * 40 + "etc/passwd",
+    "absolute": "/etc/passwd",
+    "NUL": "a\0.png",
+    "nothing": "",
+    "a point": ".",
+    "two points": "..",
+    "a device": "/dev/zero",
+    "an escape": "\x1b[2J.png",
+    "a line": "a\nb.png",
+    "backslashes": "..\\..\\x",
+    "a drive": "C:\\x.png",
+    "an address": "http://127.0.0.1/x",
+}
+THUMBS = {
+    "a path": "../../private/secret",
+    "an absolute path": "/etc/passwd",
+    "short": "ab",
+    "nothing": "",
+    "upper case": "A" * 64,
+    "no hex": "g" * 64,
+    "long": "a" * 65,
+    "NUL": "\0" * 64,
+    "points": ".." + "/" * 62,
+    "a line": "a" * 64 + "\n",
+    "other digits": "\uff11" * 64,
+}
 SIDES = {"0": 0, "negative": -1, "the largest": 2**31 - 1}
 ATTACKS: dict[str, Attack] = {
     "items that are nothing": _bytes("items", b""),
@@ -214,10 +242,10 @@ ATTACKS: dict[str, Attack] = {
     **{f"objects of flipped bits {seed}": _flipped(seed, "objects") for seed in range(6)},
     "no rows": lambda draft: draft.table("items", lambda table: table.slice(0, 0)),
     "a row too few": lambda draft: draft.table("items", lambda table: table.slice(1)),
-    "5 million rows": _many(5_000_000),
-    "5 million rows and vectors": _many(5_000_000, 1),
-    "20,000 empty groups": _empty_groups,
-    "5,000 columns": _wide,
+    "2 million rows": _many(2_000_000),
+    "200,000 rows and vectors": _many(200_000, 1),
+    "2,000 empty groups": _empty_groups,
+    "3,000 columns": _wide,
     "a column in 90 lists": _deep_type,
     "captions of 2 GB in 3 kB": _burst(20_000, 100_000),
     "names of 2 GB in 3 kB": _burst(20_000, 100_000, name="file"),
@@ -227,16 +255,18 @@ ATTACKS: dict[str, Attack] = {
     "a caption of 100 MB": lambda draft: draft.table("items", first("caption", "x" * 100_000_000)),
     "a file name of 100 MB": lambda draft: draft.table("items", first("file", "x" * 100_000_000)),
     "a source of 1 MB": _first("items", "source", "x" * 1_000_000),
-    **{f"caption with {name}": _first("items", "caption", text) if text is not None else _raw_text("items", "caption", HALF)
+    **{f"caption with {name}": _first("items", "caption", text) if text else _raw_text("items", "caption", HALF)
        for name, text in TEXTS.items()},
     **{f"no UTF-8 in {name}": _raw_text("items", name, b"\xff\xfe") for name in ("file", "source", "licence", "thumb")},
     "no UTF-8 in names of objects": _raw_text("objects", "name", HALF),
     **{f"file is {name}": _first("items", "file", text) for name, text in NAMES.items()},
     "one file for all": _column("items", "file", lambda rows: ["a.png"] * rows),
     **{f"thumb is {name}": _first("items", "thumb", text) for name, text in THUMBS.items()},
-    **{f"{side} is {name}": _first("items", side, value) for side in ("width", "height") for name, value in SIDES.items()},
+    **{f"{side} is {name}": _first("items", side, value) for side in ("width", "height")
+       for name, value in SIDES.items()},
     "all sides the largest": _column("items", "width", lambda rows: pa.array([2**31 - 1] * rows, pa.int32())),
-    **{f"no {name}": _without("items", name) for name in ("id", "file", "width", "thumb", "caption", "modified")},
+    **{f"no {name}": _without("items", name)
+       for name in ("id", "file", "width", "thumb", "caption", "modified", "content")},
     **{f"{name} is null": _first("items", name, None) for name in ("id", "file", "width", "height", "thumb")},
     "ids twice": _first("items", "id", 1),
     "an id below zero": _first("items", "id", -5),
@@ -256,6 +286,14 @@ ATTACKS: dict[str, Attack] = {
     "widths as fractions": _column("items", "width", lambda rows: [float("inf")] * rows),
     **{f"{name} is {value}": _first("items", name, value) for name in ("bytes", "modified")
        for value in (-(2**63), -1, 2**63 - 1)},
+    **{f"{name} is {value}": _first("items", name, value) for name in
+       ("taken", "taken_offset", "rating", "time") for value in (-(2**31), 2**31 - 1)},
+    "the end of time": _first("items", "taken", 2**63 - 1),
+    "time is NaN": _first("items", "time", float("nan")),
+    "time is Inf": _first("items", "time", float("inf")),
+    "keywords at length": _first("items", "keywords", "a\n" * 1_000_000),
+    "content that is no hash": _first("items", "content", "../../etc/passwd"),
+    "taken from half a character": _raw_text("items", "taken_from", HALF),
     "2 million objects": _objects(2_000_000),
     "20,000 objects of one image": _objects(20_000),
     "an object of no image": _first("objects", "item", 10**12),
@@ -269,10 +307,11 @@ ATTACKS: dict[str, Attack] = {
     "a box swapped": _box(20, 18, 2, 3),
     "a box of nothing": _box(5, 5, 5, 5),
     "a box of the largest numbers": _box(-3e38, -3e38, 3e38, 3e38),
+    "a box with null": _box(1.0, None, 3.0, 4.0),
     "boxes of three numbers": _boxes_as([1.0, 2.0, 3.0]),
     "boxes of a thousand numbers": _boxes_as([1.0] * 1000),
     "boxes of nothing": _boxes_as([]),
-    "boxes with null": _boxes_as([1.0, None, 3.0, 4.0]),
+    "boxes in lists with null": _boxes_as([1.0, None, 3.0, 4.0]),
     "boxes of texts": _boxes_as(["1", "2", "3", "4"], pa.list_(pa.string())),
     "boxes of lists": _boxes_as([[1.0], [2.0], [3.0], [4.0]], pa.list_(pa.list_(pa.float32()))),
     "a mask of a huge run": _first("objects", "mask", f"0 {10**30}"),
@@ -282,7 +321,7 @@ ATTACKS: dict[str, Attack] = {
     "a name of an object of 100 MB": lambda draft: draft.table("objects", first("name", "x" * 100_000_000)),
     "a category of nothing": _first("objects", "category", ""),
     **{f"no {name} of objects": _without("objects", name) for name in ("item", "x0", "category", "name", "mask")},
-    **{f"{name} of objects is null": _first("objects", name, None) for name in ("item", "y1", "category", "name")},
+    **{f"{name} of objects is null": _first("objects", name, None) for name in ("item", "category", "name")},
     "objects as texts": _column("objects", "item", lambda rows: ["0"] * rows),
     "categories as numbers": _column("objects", "category", lambda rows: list(range(rows))),
 }  # fmt: skip
