@@ -63,6 +63,8 @@ def read_items(folder: Path, name: str, rows: int) -> pa.Table:
     sides = np.stack([width, height]).astype(np.int64)
     if sides.min() < 1 or sides.max() > MAX_SIDE or sides.prod(0).max() > MAX_PIXELS:
         raise ValueError("an image without pixels, or with too many")
+    if pc.all(pc.is_finite(table["time"])).as_py() is False:
+        raise ValueError("a time that is no number")
     _check_hashes(table)
     return table
 

@@ -1,23 +1,20 @@
 """Mutated image files through the reader of the page: each gives a photo or one sentence.
 
-The suite tries the same examples each time. FOIR_FUZZ_SECONDS=600 tries random ones for so long.
+See tests/fuzz/__init__.py for a longer run.
 """
 
 import io
-import os
-import time
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from foir import decoders
 from foir.errors import BadImage
 from tests.conftest import scene
+from tests.fuzz import examples
 from tests.hostile_images import jpeg_of_scans, save, tiff_of_frames
-
-SECONDS = float(os.environ.get("FOIR_FUZZ_SECONDS", "0"))
 
 small = scene(3, (60, 44))
 pages = {"save_all": True, "append_images": [scene(4, (60, 44))]}
@@ -85,12 +82,9 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(
-    max_examples=700, derandomize=not SECONDS, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-)
+@examples(700)
 @given(mutated())
-def read_or_refuse(data: bytes) -> None:
-    """Read a file as the page does."""
+def test_every_mutated_file_gives_a_photo_or_a_sentence(data):
     try:
         photo = decoders.read(data, max_pixels=10**6, deadline=20.0)
     except BadImage as error:
@@ -102,10 +96,3 @@ def read_or_refuse(data: bytes) -> None:
         assert photo.alpha is None or (photo.alpha.mode, photo.alpha.size) == ("L", photo.size)
         assert photo.orientation in range(1, 9)
         photo.image.save(io.BytesIO(), "JPEG")
-
-
-def test_every_mutated_file_gives_a_photo_or_a_sentence():
-    end = time.monotonic() + SECONDS
-    read_or_refuse()
-    while time.monotonic() < end:
-        read_or_refuse()
