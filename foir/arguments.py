@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields
 from functools import cache, wraps
 from numbers import Integral, Real
@@ -89,6 +89,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, str) and value in inner
     if hint in _NUMBERS:
         return isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool)
+    if hint is bool:
+        return isinstance(value, bool | np.bool_)
     if origin is None:
         return isinstance(value, NoneType if hint is None else hint)
     if issubclass(origin, Mapping):
@@ -101,7 +103,7 @@ def _fits(value: Any, hint: Any) -> bool:
 def _fit_sequence(value: Any, origin: Any, inner: tuple[Any, ...]) -> bool:
     if isinstance(value, np.ndarray) and value.ndim:
         value = value.tolist()
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+    if not isinstance(value, Sequence if origin is tuple else Sequence | Set) or isinstance(value, str | bytes):
         return False
     if origin is tuple and inner[-1] is not Ellipsis:
         return len(value) == len(inner) and all(map(_fits, value, inner))

@@ -16,6 +16,7 @@ from foir import decoders
 from foir.errors import BadImage
 from foir.index import Item, Object
 from foir.index.format import digest
+from foir.index.tables import MAX_CHARACTERS
 
 from .encoding import Preprocess
 from .sources import SourceImage
@@ -81,6 +82,8 @@ def _decode(source: SourceImage, preprocess: Preprocess, write_thumbnail: Callab
     name = printable_name(source.name)
     if name != source.name:
         raise BadImage(f"{name} has a name that is not UTF-8: rename the file.")
+    if len(name) > MAX_CHARACTERS["file"] or "\0" in name:
+        raise BadImage(f"{name[:100]} has a name that is too long, or holds a null character.")
     size, modified = _file_stamp(source.data)
     photo = decoders.read(source.data)
     known = source.metadata

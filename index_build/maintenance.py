@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
 from tqdm import tqdm
 
 from foir.errors import BadIndex
-from foir.index import Index, local_record
+from foir.index import OBJECTS, Index, local_record
 from foir.index.digest_cache import forget
 from foir.index.format import is_thumb_intact, thumb_name, verify_file
 from foir.index.gc import remove_unused
@@ -52,18 +53,25 @@ def _find_damage(folder: Path, manifest: Manifest) -> list[str]:
         return []  # the database keeps its rows intact; opening the index counted them
     for digest in tqdm(sorted(index.thumbs()), "thumbnails", unit="file"):
         if not is_thumb_intact(folder, digest):
-            how = f"foir index update {folder} --check repairs it" if index.root else f"remove it, then {repair}"
+            check = f"foir index update {shlex.quote(str(folder))} --check repairs it"
+            how = check if index.root else f"remove it, then {repair}"
             damage.append(f"The thumbnail {thumb_name(digest)} is missing or damaged: {how}.")
     return damage
 
 
 def _repair(folder: Path, manifest: Manifest) -> str:
     """What repairs a damaged file of an index."""
+    out = shlex.quote(str(folder))
     if manifest.origin is not None:
-        return f"foir index pull {manifest.origin} --out {folder} fetches it again"
-    root = local_record.root_of(folder, manifest) or "FOLDER"
-    encoder = manifest.spaces["image"].encoder
-    return f"foir index build {root} --out {folder} --encoder {encoder} builds the index again"
+        return f"foir index pull {manifest.origin} --out {out} fetches it again"
+    root = local_record.root_of(folder, manifest)
+    image, text = manifest.spaces["image"], manifest.spaces.get("text")
+    options = ["--encoder", image.encoder]
+    options += ["--heads"] if image.heads else []
+    options += ["--text", text.encoder] if text is not None and text.encoder != image.encoder else []
+    options += ["--objects", "mao"] if OBJECTS in manifest.spaces else []
+    source = "FOLDER" if root is None else shlex.quote(str(root))
+    return f"foir index build {source} --out {out} {shlex.join(options)} builds the index again"
 
 
 def gc(folder: Path) -> int:

@@ -30,15 +30,25 @@ def begin(out: Path, uri: str) -> Store:
     Raises:
         Unavailable: Milvus does not answer.
     """
-    record = local_record.read(out)
+    record, current = local_record.read(out), _current(out)
     unfinished, created = record.get(SENDING), record.get(CREATED, [])
-    if unfinished is not None and unfinished == _current(out):
+    if unfinished is not None and unfinished == current:
         created = [*created, unfinished]  # the build was killed after the manifest named it
     elif unfinished is not None:
         _drop([unfinished])
+    if current not in created:
+        created = []  # the index that was here was moved, and its rows with it: they are no longer ours to drop
     sending = {"uri": uri, "collection": f"foir_{uuid4().hex}"}
     local_record.write(out, record | {CREATED: created, SENDING: sending})
     return Store(**sending)
+
+
+def finish(out: Path) -> None:
+    """Note that the manifest in place names the collection that was filled."""
+    record = local_record.read(out)
+    if SENDING in record:
+        created = [*record.get(CREATED, []), record.pop(SENDING)]
+        local_record.write(out, record | {CREATED: created})
 
 
 def drop_unused(out: Path) -> None:

@@ -23,6 +23,7 @@ from . import milvus_collections
 PREFIX = "milvus:"
 INSERT_ROWS = 500  # of one request
 MAX_TEXT = 16384  # bytes of a text, four for each character that `foir.index.tables` allows
+MAX_ORIGINS = 1000  # sources and licences that the manifest counts, the most frequent
 REQUIRED = ("file", "width", "height", "thumb")
 # Characters of JSON that the objects of a row may take, and how many objects surely fit without their masks.
 MAX_OBJECT_JSON, MAX_OBJECTS = 60_000, 200
@@ -48,6 +49,10 @@ class MilvusStore:
     def keep(self, out: Path, manifest: Manifest) -> Manifest:
         """Send the rows; the manifest names their collection; see `index_build.store.Store.keep`."""
         return send_rows(Index.of(out, manifest), milvus_collections.begin(out, self.uri))
+
+    def finish(self, out: Path) -> None:
+        """Record that the collection is in use; see `index_build.store.Store.finish`."""
+        milvus_collections.finish(out)
 
 
 def parse_store(address: str) -> str:
@@ -162,7 +167,7 @@ def _manifest(index: Index, store: Store) -> Manifest:
         count=len(index),
         bytes=index.bytes,
         next_id=index.manifest.next_id,
-        origins=tuple(index.source_counts()),
+        origins=tuple(index.source_counts()[:MAX_ORIGINS]),
         rejected=rejected,
         files={rejected: index.manifest.files[rejected]},
         spaces=spaces,

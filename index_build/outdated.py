@@ -2,25 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from foir.index import Index, Item
+from foir import decoders, images
+from foir.errors import BadImage
+from foir.index import Index, Item, writer
 from foir.index.format import digest, is_thumb_intact
 
+from . import pipeline
 
-def outdated(
-    index: Index, items: Sequence[Item], root: Path, names: Sequence[str], *, check: bool = False
-) -> list[tuple[int, str]]:
+
+def refreshed(index: Index, root: Path, names: Collection[str], *, check: bool = False) -> list[Item]:
+    """The items of an index, with the current size and time where a file still has the bytes that were indexed.
+
+    A file that was copied or touched is read once, and need not be encoded again. Where the index holds no facts of a
+    file, since it was published or is of format 1, the file counts as the indexed one.
+
+    Args:
+        index: The index.
+        root: Its folder.
+        names: The files to look at.
+        check: Read all of them, whatever their size and time say, and write damaged thumbnails again.
+    """
+    wanted = set(names)
+    return [_refresh(index, root / item.file, item, check) if item.file in wanted else item for item in index.items()]
+
+
+def _refresh(index: Index, path: Path, item: Item, check: bool) -> Item:
+    try:
+        stat = path.stat()
+        stamps = stat.st_size, stat.st_mtime_ns
+        is_stamped = stamps == (item.bytes, item.modified)
+        if is_stamped and not check:
+            return item
+        content = digest(path)
+        is_unknown = item.content is None and (item.bytes is None or is_stamped)
+        if content != item.content and not is_unknown:
+            return replace(item, modified=None)  # it differs, also where size and time are the old ones
+        thumb = item.thumb
+        if check and not is_thumb_intact(index.folder, thumb):
+            photo = decoders.read(path)
+            thumb = writer.write_thumb(index.folder, images.thumbnail(photo.image, pipeline.Plan.thumb_side))
+            writer.sync_thumbs(index.folder, [thumb])
+    except (OSError, BadImage):
+        return replace(item, modified=None)  # reading it again rejects it with the reason
+    return replace(item, bytes=stamps[0], modified=stamps[1], content=content, thumb=thumb)
+
+
+def outdated(index: Index, items: Sequence[Item], root: Path, names: Sequence[str]) -> list[tuple[int, str]]:
     """(id, name) of the changed files, then of the new ones, which get ids that were never used before."""
     known = {item.file: item for item in items}
-    old = [(name, known[name]) for name in names if name in known]
-    changed = [
-        (item.id, name)
-        for name, item in old
-        if _differs(root / name, item) or (check and _is_damaged(index, root / name, item))
-    ]
+    changed = [(known[name].id, name) for name in names if name in known and _differs(root / name, known[name])]
     new = [name for name in names if name not in known]
     return [*changed, *zip(count(next_unused_id(index, items)), new, strict=False)]
 
@@ -37,11 +72,3 @@ def _differs(path: Path, item: Item) -> bool:
     except OSError:
         return True  # reading it again rejects it with the reason
     return (item.bytes, item.modified) != (stat.st_size, stat.st_mtime_ns)
-
-
-def _is_damaged(index: Index, path: Path, item: Item) -> bool:
-    """Whether a file's bytes are not those that were encoded, or its thumbnail is damaged."""
-    try:
-        return digest(path) != item.content or not is_thumb_intact(index.folder, item.thumb)
-    except OSError:
-        return True

@@ -98,6 +98,7 @@ def build(plan: Plan, encoders: SpaceEncoders | None = None) -> BuildResult:
             plan, executor.records, shards, rejected=rejected, next_id=count, keeps_stamps=root is not None
         )
         local_record.commit(plan.out, store.keep(plan.out, manifest), root)
+        store.finish(plan.out)
         shutil.rmtree(plan.out / PARTIAL)
         remove_unused(plan.out)
     return BuildResult(len(shards.items), rejected, shards.resumed)

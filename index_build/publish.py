@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -78,7 +78,9 @@ def _public_manifest(index: Index, stage: Path, *, keep_paths: bool) -> Manifest
     for name in old.used_files - {old.items, old.objects, old.rejected}:
         (stage / name).symlink_to((index.folder / name).resolve())
     items = [_public_item(item, keep_paths=keep_paths) for item in index.items()]
-    objects = [known for item in items for known in index.objects(item.id)]
+    objects = [
+        replace(known, source=_public_source(known.source)) for item in items for known in index.objects(item.id)
+    ]
     rejected = index.rejected() if keep_paths else []
     return writer.build_manifest(stage, old.spaces, items, rejected, objects, next_id=old.next_id, regions=old.regions)
 

@@ -25,6 +25,9 @@ class Store(Protocol):
             Unavailable: The store does not accept them.
         """
 
+    def finish(self, out: Path) -> None:
+        """Called once the manifest is in place."""
+
 
 class FileStore:
     """Keeps the rows in the files of the index."""
@@ -32,3 +35,6 @@ class FileStore:
     def keep(self, out: Path, manifest: Manifest) -> Manifest:
         """The same manifest; see `Store.keep`."""
         return manifest
+
+    def finish(self, out: Path) -> None:
+        """Nothing is left to do."""

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
-from foir.errors import Unavailable
+from foir.errors import BadIndex, Unavailable
 from foir.index import Index, Item, Object, local_record, writer
 from foir.index.lock import exclusive_lock
+from foir.index.manifest import Manifest
 
 from . import pipeline
 from .encoding import SpaceEncoders, load_index_encoders
 from .local_executor import LocalExecutor
-from .outdated import next_unused_id, outdated
+from .outdated import next_unused_id, outdated, refreshed
 from .shard_rewrite import KeptRows, group_shards, keep_rows, merge_shards
 from .shards import PARTIAL, ShardSet, write_shards
 from .sources.folder import list_images, printable_name, split_files
@@ -105,15 +106,15 @@ def update(
         files, unlisted = list_images(base, out)
         if not files:
             raise Unavailable(f"The folder {base} holds no images now: if its disk is not mounted, mount it first.")
-        items = index.items()
-        names = {item.file for item in items}
-        if root is not None:
+        names = {item.file for item in index.items()}
+        if base != index.root:
             if names.isdisjoint(files):
                 raise Unavailable(f"The folder {base} holds none of the images of the index {out}.")
             local_record.commit(out, index.manifest, base)
+        items = refreshed(index, base, files, check=check)
         missing = names - set(files)
         removed = {name for name in missing if not any(_contains(entry["file"], name) for entry in unlisted)}
-        changes = _Changes(removed, outdated(index, items, base, files, check=check), (), unlisted)
+        changes = _Changes(removed, outdated(index, items, base, files), (), unlisted)
         return _apply(index, items, changes, _Encoding(base, device, dtype, encoders))
 
 
@@ -153,7 +154,7 @@ def add(
             unlisted_here |= {entry["file"]: entry for entry in unlisted if _contains(requested, entry["file"])}
         tried = {*map(printable_name, names), *unlisted_here}
         rejected = [entry for entry in index.rejected() if entry["file"] not in tried]
-        items = index.items()
+        items = refreshed(index, root, names)
         changes = _Changes(set(), outdated(index, items, root, list(names)), rejected, list(unlisted_here.values()))
         return _apply(index, items, changes, _Encoding(root, device, dtype, encoders))
 
@@ -184,6 +185,8 @@ def remove(out: Path, names: Sequence[str]) -> UpdateResult:
 
 def _apply(index: Index, items: Sequence[Item], changes: _Changes, encoding: _Encoding | None = None) -> UpdateResult:
     """Drop and encode images, and publish the new state if it differs from the old one."""
+    if index.regions is not None:
+        raise BadIndex(f"The index {index.folder} has regions, which this foir cannot change: build it again.")
     old, requested = {item.file for item in items}, [name for _, name in changes.files]
     dropped = changes.removed | set(requested)
     shards = list(keep_rows(index, items, dropped))
@@ -201,9 +204,11 @@ def _apply(index: Index, items: Sequence[Item], changes: _Changes, encoding: _En
         raise Unavailable(f"No image of the index {index.folder} would be left: delete its folder instead.")
     rejected = sorted([*changes.rejected, *result.rejected], key=itemgetter("file"))
     rejected_before = sorted(index.rejected(), key=itemgetter("file"))
-    if result.added or result.reencoded or result.removed or rejected != rejected_before:
+    has_news = result.added or result.reencoded or result.removed or items != index.items()
+    if has_news or rejected != rejected_before:
         next_id = max([next_unused_id(index, items), *(item.id + 1 for item in encoded.items)])
-        _publish(index, shards, rejected, [*objects, *encoded.objects], next_id)
+        manifest = _write(index, shards, rejected, [*objects, *encoded.objects], next_id)
+        local_record.commit(index.folder, manifest, encoding.root if encoding else index.root)
     for record in encoded.records:  # those of a killed build stay, for it to resume
         record.unlink()
     with suppress(OSError):
@@ -211,14 +216,14 @@ def _apply(index: Index, items: Sequence[Item], changes: _Changes, encoding: _En
     return result
 
 
-def _publish(
+def _write(
     index: Index,
     shards: Sequence[KeptRows],
     rejected: Sequence[dict[str, str]],
     objects: Sequence[Object],
     next_id: int,
-) -> None:
-    """Write the shards where they changed, and replace the manifest."""
+) -> Manifest:
+    """Write the tables, and the shards where they changed."""
     merged = [merge_shards(index.folder, group) for group in group_shards(shards, pipeline.SHARD_SIZE)]
     spaces = {
         name: facts.model_copy(
@@ -230,8 +235,7 @@ def _publish(
         for name, facts in index.manifest.spaces.items()
     }
     items, old = [item for shard in shards for item in shard.items], index.manifest
-    manifest = writer.build_manifest(index.folder, spaces, items, rejected, objects, next_id=next_id, previous=old)
-    local_record.commit(index.folder, manifest, local_record.root_of(index.folder, old))
+    return writer.build_manifest(index.folder, spaces, items, rejected, objects, next_id=next_id, previous=old)
 
 
 def _root(index: Index, root: Path | None) -> Path:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -207,11 +207,11 @@ class Trial:
         assert tree(self.out) == self.whole, (self.name, where)
         return True
 
-    def at_every_change(self) -> int:
-        """Kill it at every moment; returns how many there were."""
+    def at_changes(self, every: int) -> int:
+        """Kill it at every so many of its moments; returns how many there were."""
         moments = 0
         for torn in (False, True):
-            for number in count(1):
+            for number in count(1, every):
                 if not self.killed(killer(self.out, number, torn), number):
                     break
                 moments += 1
@@ -234,8 +234,8 @@ def clock(seconds: float) -> Callable[[], None]:
     return start
 
 
-def main(folder: Path, at_random: int = 0) -> dict[str, list[int]]:
-    """The number of moments of each operation, and of random times, at which it was killed."""
+def main(folder: Path, at_random: int = 0, every: int = 1) -> dict[str, list[int]]:
+    """The number of moments of each operation (of every so many), and of random times, at which it was killed."""
     pipeline.SHARD_SIZE = 4
     decoders.read = images.read  # type: ignore[assignment]  # each child would start decoders of its own
     os.fsync = lambda fd: None  # what a killed process wrote is not lost; see tests/reliability/power_cut.py
@@ -245,7 +245,7 @@ def main(folder: Path, at_random: int = 0) -> dict[str, list[int]]:
 
     def tried(name: str, start: Path | None, **more: Any) -> list[int]:
         trial = Trial(name, base, start, **more)
-        return [trial.at_every_change(), trial.at_random(at_random)]
+        return [trial.at_changes(every), trial.at_random(at_random)]
 
     moments = {"build": tried("build", None)}
     shutil.copytree(base / "index", old)
@@ -263,12 +263,12 @@ def main(folder: Path, at_random: int = 0) -> dict[str, list[int]]:
         pull = {"work": lambda: remote.pull(REPO, base / "index"), "caches": [folder / "hub"]}
         moments["pull"] = tried("pull", None, **pull)
         shutil.copytree(base / "index", pulled := folder / "pulled")
-        moments["publish"] = published(new, hub, folder / "told", at_random)
+        moments["publish"] = published(new, hub, folder / "told", at_random, every)
         moments["pull of a change"] = tried("pull", pulled, **pull)
     return moments
 
 
-def published(out: Path, hub: standin_hub.Hub, told: Path, at_random: int) -> list[int]:
+def published(out: Path, hub: standin_hub.Hub, told: Path, at_random: int, every: int) -> list[int]:
     """Kill the publishing of a newer state before each of its requests: the repository stays a whole index."""
     start, local = {name: dict(commits) for name, commits in hub.repos.items()}, state(out)
     commits = hub.repos[REPO]
@@ -303,7 +303,7 @@ def published(out: Path, hub: standin_hub.Hub, told: Path, at_random: int) -> li
         assert remote_state() == after
         return True
 
-    moments = next(number - 1 for number in count(1) if not killed(killer(out, number, False)))
+    moments = sum(1 for _ in takewhile(lambda number: killed(killer(out, number, False)), count(1, every)))
     return [moments, sum(killed(clock(seconds * random.random())) for _ in range(at_random))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 import gradio as gr
@@ -28,10 +29,10 @@ class CheckedBlocks(gr.Blocks):
         self.default_config.fns = _Events(self.default_config.fns)
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Run an event; all data of events are mappings, none of which names a file."""
+        """Run an event; its data is a mapping, none of which names a file, or a number of a control of Gradio's."""
         event = kwargs.get("event_data")
         data = None if event is None else event._data
-        if data is not None and (not isinstance(data, Mapping) or "path" in data):
+        if not isinstance(data, Mapping | int | float | NoneType) or (isinstance(data, Mapping) and "path" in data):
             raise gr.Error(UNFIT, print_exception=False)
         return await super().process_api(*args, **kwargs)
 

@@ -42,6 +42,8 @@ class FairQueue(Queue):
         client = client_of(request.scope)
         if not (self._has_room(client, _size(body)) and self._buckets.take(client, 1)):
             return False, BUSY, "queue_full"
+        for key in _turn_keys(client):
+            self._turns.setdefault(key, self._turn)  # who is new comes after those who wait already
         answer = await super().push(body, request, username)
         if body.session_hash:
             self._pages.put(body.session_hash, None, client)
@@ -70,7 +72,7 @@ class FairQueue(Queue):
         batch = super().get_events()
         for event in batch[0] if batch else ():
             self._turn += 1
-            self._turns.update(dict.fromkeys(_turn_keys(event), self._turn))
+            self._turns.update(dict.fromkeys(_turn_keys(_client(event)), self._turn))
         return batch
 
     async def process_events(self, events: list[Event], batch: bool, begin_time: float, fn: Any) -> None:
@@ -113,7 +115,7 @@ class FairQueue(Queue):
         return True
 
     def _last_turns(self, event: Event) -> list[int]:
-        return [self._turns.get(key, 0) for key in _turn_keys(event)]
+        return [self._turns.get(key, 0) for key in _turn_keys(_client(event))]
 
     def _answer_busy(self, event: Event) -> None:
         output = error_payload(gr.Error(BUSY, title="That took too long", print_exception=False), False)
@@ -135,8 +137,7 @@ def _client(event: Event) -> Client:
     return client_of(event.request.scope)
 
 
-def _turn_keys(event: Event) -> list[tuple[str, Client]]:
-    client = _client(event)
+def _turn_keys(client: Client) -> list[tuple[str, Client]]:
     return [("address", client.groups["address"]), ("client", client)]
 
 

@@ -33,6 +33,7 @@ class Proxies:
     def __contains__(self, address: str) -> bool:
         try:
             peer = ipaddress.ip_address(address)
+            peer = getattr(peer, "ipv4_mapped", None) or peer
         except ValueError:
             return self.is_space
         return self.is_space or any(peer in network for network in self._networks)

@@ -14,7 +14,7 @@ MAX_BODY = 32_000_000  # bytes of a request; an uploaded image may have 20 milli
 FORM_BYTES = 100_000  # of an upload around its file
 PICTURE_CALLS = {"call/search", "call/caption", "call/feedback"}  # endpoints that take images, as base64 in JSON
 UPLOAD, EVENT, MCP = "upload", "queue/join", "mcp"  # the first is a form, which Gradio reads while it comes
-ROUTES = PICTURE_CALLS | {"call/search_text", "call/collections", UPLOAD, EVENT, "cancel", "reset"}
+ROUTES = PICTURE_CALLS | {"call/search_text", "call/collections", UPLOAD, EVENT, "run/predict", "cancel", "reset"}
 
 
 def takes_body(route: str) -> bool:

@@ -17,12 +17,13 @@ from foir.app.proxies import Proxies
 from foir.app.request_body import body_limit, checked_body, takes_body
 
 API = "/gradio_api/"
+MAX_HELD = 1_000_000_000  # bytes of all bodies that arrive at a time
 READING = ("GET", "HEAD", "OPTIONS")
 FORWARDED = ("x-forwarded-host", "x-forwarded-proto")  # what links of the page are made of
 
 
 class RequestGuard:
-    """Refuses cross-site requests, unknown host names and bodies that are too large or too deep.
+    """Refuses cross-site requests, unknown host names, and bodies that say they are too large.
 
     Gradio checks origins on localhost only. Programs send no origin and pass. Navigation from another site passes too,
     as in the frame that shows a Space. Unknown host names are refused because any site can let its own name resolve to
@@ -46,11 +47,6 @@ class RequestGuard:
             await send(message)
 
         refusal = self._refusal(scope)
-        if refusal is None and scope["method"] not in READING:
-            try:
-                receive = await checked_body(receive, _api_route(scope["path"]))
-            except HTTPException as error:
-                refusal = PlainTextResponse(error.detail, error.status_code)
         self._forget_forwarded(scope)
         await (refusal or self.app)(scope, receive, send_headers)
 
@@ -91,6 +87,31 @@ class RequestGuard:
             is_sound = value in ("http", "https") if name.endswith("proto") else self._is_known(value)
             if name in headers and not (is_sound and peer in self.proxies):
                 headers[name] = ""
+
+
+class BodyGuard:
+    """Checks bodies before anything parses them; see `foir.app.request_body`. It holds them whole, so it comes late."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app, self._held = app, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http" or scope["method"] in READING:
+            return await self.app(scope, receive, send)
+        route = _api_route(scope["path"])
+        stated = Headers(scope=scope).get("content-length", "")
+        size = int(stated) if stated.isdecimal() else body_limit(route)
+        if self._held + size > MAX_HELD:
+            return await PlainTextResponse("The server is busy: try again in a moment.", 503)(scope, receive, send)
+        self._held += size
+        try:
+            receive = await checked_body(receive, route)
+        except HTTPException as error:
+            return await PlainTextResponse(error.detail, error.status_code)(scope, receive, send)
+        finally:
+            self._held -= size
+        await self.app(scope, receive, send)
 
 
 def response_headers() -> dict[str, str]:

@@ -22,7 +22,7 @@ from foir.app.fairness import ByteQuota
 from foir.app.layout import build, read_asset
 from foir.app.pictures import UPLOAD_BYTES
 from foir.app.proxies import Proxies
-from foir.app.request_guard import RequestGuard
+from foir.app.request_guard import BodyGuard, RequestGuard
 from foir.app.uploads import Uploads
 from foir.errors import BadPrompt, FoirError
 
@@ -42,6 +42,7 @@ def launch(collections: Collections) -> gr.Blocks:
         Middleware(ProxyHeadersMiddleware, trusted_hosts=Proxies().networks),  # what follows sees the visitor's address
         Middleware(Clients),
         Middleware(ByteQuota),
+        Middleware(BodyGuard),
     ]
     blocks.launch(
         theme=gr.themes.Default(

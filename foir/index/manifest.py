@@ -122,8 +122,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     data, raw = _read(folder), None
     try:
-        small = len(data) <= MANIFEST_BYTES and data.count(b"[") + data.count(b"{") <= MAX_NESTED
-        raw = json.loads(data) if small else None
+        raw = json.loads(data) if _is_small(data) else None
         intact = isinstance(raw, dict) and raw.get("digest") == manifest_digest(raw)
     except (ValueError, RecursionError) as error:
         raise BadIndex(f"The manifest of {folder} is damaged: rebuild the index.") from error
@@ -151,6 +150,10 @@ def _read(folder: Path) -> bytes:
         raise Unavailable(describe_os_error(f"The index {folder} cannot be read", error)) from error
 
 
+def _is_small(data: bytes) -> bool:
+    return len(data) <= MANIFEST_BYTES and data.count(b"[") + data.count(b"{") <= MAX_NESTED
+
+
 def _upgraded(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A manifest of format 1 under the keys of format 2."""
     names = {"probe": "reference_feature", "way": "recipe"}
@@ -166,6 +169,8 @@ def signed(manifest: Manifest) -> tuple[Manifest, bytes]:
     stored = current.model_dump(mode="json", exclude_defaults=True, exclude={"digest"})
     digest = manifest_digest(stored)
     data = json.dumps({**stored, "digest": digest}, indent=1).encode()
+    if not _is_small(data):
+        raise BadIndex("The index has too many files for its manifest: build several smaller ones.")
     return current.model_copy(update={"digest": digest}), data
 
 

@@ -249,7 +249,8 @@ def _trusted_store(folder: Path, manifest: Manifest) -> Store:
     stored = manifest.store
     if stored is None:
         raise BadIndex(f"The rows of the index {folder} are kept in files, not in Milvus.")
-    if stored.uri != os.environ.get("MILVUS_URI") and not local_record.is_own(folder, manifest):
+    named = os.environ.get("MILVUS_URI", "").rstrip("/")
+    if stored.uri.rstrip("/") != named and not local_record.is_own(folder, manifest):
         raise BadIndex(
             f"The index {folder} keeps its rows in {stored.uri!r}, which this machine did not set up: "
             "if you trust that address, set MILVUS_URI to it."

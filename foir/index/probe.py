@@ -6,6 +6,7 @@ takes more than the limit is refused memory and ends; nobody else is harmed.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,11 +21,15 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
+_COMMAND = """import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from foir.index.probe import main
+main(*sys.argv[2:])
+"""
 SMALL = 2**14  # bytes; Zstandard makes at most 2^15 times as many of them: half a gigabyte
 MEMORY = 3 * 2**30  # address space for the libraries and a page of a table
 ROW_MEMORY = 2**15  # for each image
-SECONDS = 120
-SOURCE = Path(__file__).parents[2]
+SECONDS, ROWS_A_SECOND = 120, 20_000
 
 
 def probe_tables(folder: Path, items: str, objects: str | None, rows: int) -> None:
@@ -36,11 +41,13 @@ def probe_tables(folder: Path, items: str, objects: str | None, rows: int) -> No
     names = [name for name in (items, objects) if name is not None]
     if all((folder / name).stat().st_size <= SMALL and tables.is_flat(folder, name) for name in names):
         return
-    command = [sys.executable, "-m", __name__, str(folder.resolve()), items, objects or "", str(rows)]
-    paths = [str(SOURCE), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    paths = json.dumps([*sys.path, str(Path(__file__).resolve().parents[2])])
+    # Not as a module: Python would look for modules in the current folder, which may be the stranger's.
+    command = [sys.executable, "-P", "-c", _COMMAND, paths, str(folder.resolve()), items, objects or "", str(rows)]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread would take addresses
+    seconds = SECONDS + rows / ROWS_A_SECOND
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=SECONDS)  # noqa: S603
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=seconds)  # noqa: S603
     except subprocess.TimeoutExpired as error:
         raise BadIndex(f"The tables of the index {folder} take too long to read.") from error
     if done.returncode:
@@ -55,7 +62,3 @@ def main(folder: str, items: str, objects: str, rows: str) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     tables.read_items(Path(folder), items, int(rows))
     tables.read_objects(Path(folder), objects or None, int(rows))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -95,7 +95,9 @@ class Index:
                 items = tables.read_items(folder, manifest.items, *rows)
                 objects = tables.read_objects(folder, manifest.objects, len(items))
                 rejected = tables.read_rejected(folder, manifest.rejected)
-            return cls(folder, manifest, items, objects, rejected, by_name, regions)
+            index = cls(folder, manifest, items, objects, rejected, by_name, regions)
+            _ = index.root  # now: later updates replace the record
+            return index
         except FoirError:
             raise
         except FileNotFoundError as error:  # removed since it was verified

@@ -35,8 +35,9 @@ MAX_CHARACTERS = {
     "instance": 1024,
     "name": 1024,
 }
-ROW_BYTES, SPARE_BYTES = 2**13, 2**26  # of text a row of a table, on average, and for all
-OBJECT_BYTES = 2**16  # of text for the objects of an image, on average
+CUT = MAX_CHARACTERS.keys() - {"file", "thumb", "content", "mask"}  # longer texts are cut
+ROW_BYTES, SPARE_BYTES = 2**14, 2**26  # of text a row of a table, on average, and for all
+EXPANSION = 32  # bytes of text for a byte of the file, beyond those
 REJECTED_BYTES, MAX_REJECTED = 2**25, 100_000
 CODECS = {"ZSTD", "UNCOMPRESSED"}
 HASH = r"^[0-9a-f]{64}$"
@@ -53,7 +54,7 @@ def read_items(folder: Path, name: str, rows: int) -> pa.Table:
     count = file.metadata.num_rows
     if count != rows:
         raise BadIndex(f"The index {folder} has {count} items but {rows} vectors.")
-    table = _read(file, ITEM_SCHEMA, rows * ROW_BYTES)
+    table = _read(file, ITEM_SCHEMA, rows * ROW_BYTES + _size(folder, name) * EXPANSION)
     if any(table[column].null_count for column in REQUIRED_ITEM_COLUMNS):
         raise ValueError("images without a required value")
     ids, width, height = (table[column].to_numpy() for column in ("id", "width", "height"))
@@ -82,7 +83,8 @@ def read_objects(folder: Path, name: str | None, images: int) -> pa.Table:
     if file.metadata.num_rows > MAX_OBJECTS_PER_IMAGE * (images + 1):
         raise ValueError("too many objects")
     is_old = "box" in file.schema_arrow.names
-    table = _read(file, OBJECT_SCHEMA_1 if is_old else OBJECT_SCHEMA, images * OBJECT_BYTES)
+    schema = OBJECT_SCHEMA_1 if is_old else OBJECT_SCHEMA
+    table = _read(file, schema, file.metadata.num_rows * ROW_BYTES + _size(folder, name) * EXPANSION)
     if is_old:
         table = _with_corners(table)
     if any(table[column].null_count for column in REQUIRED_OBJECT_COLUMNS):
@@ -130,13 +132,20 @@ def read_rejected(folder: Path, name: str) -> list[dict[str, str]]:
 
 
 def as_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table whose texts are cut to what a reader accepts."""
+    """Rows as a table whose texts are what a reader accepts: short enough, and without null characters."""
     table = pa.Table.from_pylist(rows, schema=schema)
     for place, column in enumerate(schema):
-        if column.name in MAX_CHARACTERS and column.name not in ("file", "mask"):
-            cut = pc.utf8_slice_codeunits(table[column.name], 0, MAX_CHARACTERS[column.name])
-            table = table.set_column(place, column, cut)
+        if column.name in CUT:
+            whole = pc.replace_substring(table[column.name], "\0", "")
+            table = table.set_column(place, column, _cut(whole, column.name))
+        elif column.name == "mask":
+            fits = pc.less_equal(pc.utf8_length(table["mask"]), MAX_CHARACTERS["mask"])
+            table = table.set_column(place, column, pc.if_else(fits, table["mask"], None))
     return table
+
+
+def _cut(texts: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
+    return pc.utf8_slice_codeunits(texts, 0, MAX_CHARACTERS[name])
 
 
 def _open(folder: Path, name: str) -> pq.ParquetFile:
@@ -172,11 +181,20 @@ def _read(file: pq.ParquetFile, schema: pa.Schema, text_bytes: int) -> pa.Table:
             continue
         column = table[field.name]
         if pa.types.is_dictionary(column.type):
+            if field.name in CUT:  # indexes of early versions have longer ones
+                column = pa.chunked_array(
+                    [pa.DictionaryArray.from_arrays(c.indices, _cut(c.dictionary, field.name)) for c in column.chunks],
+                    column.type,
+                )
             remaining -= _text_bytes(column, MAX_CHARACTERS[field.name])
             if remaining < 0:
                 raise ValueError("too much text")
         columns.append(column.cast(field.type))
     return pa.table(columns, schema=schema)
+
+
+def _size(folder: Path, name: str) -> int:
+    return (folder / name).stat().st_size
 
 
 def _columns(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,15 @@ def build_manifest(
         ids = items["id"].to_numpy() if isinstance(items, pa.Table) else [item.id for item in items]
         next_id = 1 + int(max(ids, default=-1))
     items_name = _write(folder, _parquet(items, ITEM_SCHEMA), "-items.parquet")
-    objects_name = _write(folder, _parquet(objects, OBJECT_SCHEMA), "-objects.parquet") if objects else None
+    sound = list(_sound(objects))
+    objects_name = _write(folder, _parquet(sound, OBJECT_SCHEMA), "-objects.parquet") if sound else None
     rejected_name = _write(folder, _rejected(rejected), "-rejected.jsonl")
+    try:  # what a reader would refuse must not replace an index
+        tables.read_items(folder, items_name, len(items))
+        tables.read_objects(folder, objects_name, len(items))
+        tables.read_rejected(folder, rejected_name)
+    except ValueError as error:
+        raise BadIndex(f"The index {folder} cannot be written: its tables would have {error}.") from error
     shards = [name for space in spaces.values() for name in (*space.shards, *space.heads)]
     shards += regions.shards if regions else ()
     known = previous.files if previous else {}
@@ -183,10 +191,25 @@ def _write(folder: Path, data: bytes, suffix: str) -> str:
 
 def _rejected(entries: Sequence[Mapping[str, str]]) -> bytes:
     """The list of files that were left out, no longer than a reader accepts."""
-    listed = list(entries[: tables.MAX_REJECTED])
-    if len(entries) > len(listed):
-        listed.append({"file": "", "reason": f"{len(entries) - len(listed)} more files were left out."})
-    return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in listed).encode()
+    lines, room = [], tables.REJECTED_BYTES - 1000
+    for entry in entries[: tables.MAX_REJECTED]:
+        lines.append(json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n")
+        room -= len(lines[-1])
+        if room < 0:
+            lines.pop()
+            break
+    if len(entries) > len(lines):
+        more = {"file": "", "reason": f"{len(entries) - len(lines)} more files were left out."}
+        lines.append(json.dumps(more).encode() + b"\n")
+    return b"".join(lines)
+
+
+def _sound(objects: Iterable[Object]) -> Iterator[Object]:
+    """Objects with sorted corners, without those whose box is none."""
+    for known in objects:
+        x0, y0, x1, y1 = known.box
+        if all(map(math.isfinite, known.box)):
+            yield replace(known, box=(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)))
 
 
 def _parquet(rows: Sequence[Item] | Sequence[Object] | pa.Table, schema: pa.Schema) -> bytes:

@@ -15,7 +15,7 @@ from foir.app.collections import Collections
 from foir.app.controller import Controller
 from foir.app.json_body import MAX_DEPTH, check_json
 from foir.app.request_body import ROUTES
-from foir.app.request_guard import RequestGuard
+from foir.app.request_guard import BodyGuard, RequestGuard
 from foir.app.sessions import Settings
 from tests.conftest import speaking_searcher
 from tests.fuzz import examples, json_values, scalars, texts
@@ -99,7 +99,7 @@ def test_the_guard_answers_every_request(headers, method, path, bodies):
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "headers": [(b"host", b"localhost"), *headers]}
-    call = RequestGuard(app)(scope, receive, send)
+    call = RequestGuard(BodyGuard(app))(scope, receive, send)
     with pytest.raises(StopIteration):  # nothing waits, so it needs no event loop, which a browser test may hold
         call.send(None)
     assert sent[0]["status"] in (200, 400, 403, 404, 413)

@@ -8,11 +8,11 @@ from PIL import Image
 from foir import BadIndex, Index
 from foir.index import format as index_format
 from foir.index import writer
-from index_build import outdated, shard_rewrite
+from index_build import shard_rewrite
 from index_build.maintenance import find_damage
 from index_build.update import UpdateResult, add, remove, update
 from tests.conftest import scene
-from tests.index_build.conftest import file_of
+from tests.index_build.conftest import by_name, file_of
 
 pytestmark = pytest.mark.usefixtures("small_and_apart")
 
@@ -107,18 +107,30 @@ def test_check_notices_other_bytes_under_the_same_size_and_time_and_repairs_thum
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert path.stat().st_size == stat.st_size and update(out) == UpdateResult()
     assert update(out, check=True).reencoded == ("a/01.png",)
-    damaged = index.item(3)
+    damaged = next(item for item in index.items() if item.caption)
     index.thumb(damaged).write_bytes(b"rot")
     (damage,) = find_damage(out)
     assert f"foir index update {out} --check repairs it" in damage
-    assert update(out, check=True).reencoded == (damaged.file,)
+    assert update(out, check=True) == UpdateResult()
     check(out)
+    assert by_name(out)[damaged.file] == damaged and Index.open(out).objects(damaged.id)
 
 
-def test_an_index_without_hashes_of_files_is_encoded_again_by_a_check(out, pictures, monkeypatch):
-    monkeypatch.setattr("index_build.decoding._content", lambda data: None)
+def test_files_that_were_copied_or_touched_are_read_but_not_encoded_again(out, pictures, check, no_encoder):
+    before = Index.open(out)
+    for path in pictures.rglob("*.png"):
+        os.utime(path)
+    assert update(out) == UpdateResult()
+    after = check(out)
+    assert [item.caption for item in after.items()] == [item.caption for item in before.items()]
+    assert after.manifest.files.keys() - before.manifest.files.keys() == {after.manifest.items}
+
+
+def test_where_an_index_holds_no_hash_of_a_file_a_check_takes_it(out, pictures, monkeypatch):
     scene(20).save(pictures / "new.png")
-    assert add(out, [pictures / "new.png"]).added == ("new.png",)
-    monkeypatch.undo()
-    assert update(out, check=True).reencoded == ("new.png",)
-    assert outdated.outdated(Index.open(out), Index.open(out).items(), pictures, ["new.png"], check=True) == []
+    with monkeypatch.context() as patch:
+        patch.setattr("index_build.decoding._content", lambda data: None)
+        assert add(out, [pictures / "new.png"]).added == ("new.png",)
+    assert by_name(out)["new.png"].content is None
+    assert update(out, check=True) == UpdateResult()
+    assert by_name(out)["new.png"].content == index_format.digest(pictures / "new.png")

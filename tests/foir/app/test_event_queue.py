@@ -101,6 +101,19 @@ def test_who_was_served_longest_ago_is_next(queue):
     assert apart(main) == [ANN, FAR, BOB, FAR, home, ANN, BOB, ANN]
 
 
+def test_new_sessions_do_not_overtake_who_waits(queue):
+    async def main():
+        await push(queue, BOB)
+        first = served(queue)
+        await push(queue, BOB)
+        for number in range(3):
+            await push(queue, Client(BOB.address, f"fresh {number}"))
+        return first + served(queue)[:2]
+
+    first, second, _ = apart(main)
+    assert first == second == BOB
+
+
 def test_a_client_that_comes_too_often_is_refused_for_a_while(queue, monkeypatch):
     monkeypatch.setattr(queue._buckets, "take", lambda client, amount: client != ANN)
 

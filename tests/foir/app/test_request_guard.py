@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from foir.app import json_body
 from foir.app.request_body import MAX_BODY, SMALL_BODY
-from foir.app.request_guard import RequestGuard
+from foir.app.request_guard import BodyGuard, RequestGuard
 
 JOIN, SEARCH, TEXT = "/gradio_api/queue/join", "/gradio_api/call/search", "/gradio_api/call/search_text"
 MCP, UPLOAD, RESET = "/gradio_api/mcp/", "/gradio_api/upload", "/gradio_api/reset"
@@ -31,7 +31,7 @@ def ask(app, method="GET", path="/", peer="127.0.0.1", **how):
     """The answer of a guarded app; asked on a thread of its own: other tests' browser keeps a loop on this one."""
 
     async def asking():
-        transport = httpx.ASGITransport(RequestGuard(ExceptionMiddleware(app)), client=(peer, 1))
+        transport = httpx.ASGITransport(RequestGuard(BodyGuard(ExceptionMiddleware(app))), client=(peer, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.request(method, path, **how)
 
@@ -205,15 +205,6 @@ def test_a_websocket_is_closed():
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "X"])
 def test_only_what_the_page_needs_of_gradio_is_called(method):
-    for path in (
-        "/",
-        "/login",
-        "run/search",
-        "api/predict",
-        "call/v2/search",
-        "call/x",
-        "component_server",
-        "vibe-edit",
-    ):
+    for path in ("/", "/login", "run/search", "api/predict", "call/x", "component_server", "vibe-edit"):
         path = path if path.startswith("/") else f"/gradio_api/{path}"
         assert ask(echo, method, path).status_code == 404

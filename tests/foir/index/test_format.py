@@ -10,7 +10,7 @@ import pytest
 
 from foir import BadIndex, Index
 from foir.app.collections import SAMPLE
-from foir.index import Item, Object, local_record, writer
+from foir.index import Item, Object, local_record, probe, writer
 from foir.index.format import BOX, ITEM_SCHEMA, MANIFEST, OBJECT_SCHEMA, OBJECT_SCHEMA_1, digest
 from foir.index.manifest import Manifest, RegionFacts, SpaceFacts, manifest_digest, read_manifest
 from tests.conftest import adopt
@@ -90,13 +90,14 @@ def test_regions_that_do_not_fit_are_refused(tmp_path, case):
         Index.open(write(folder, regions=regions(folder, **REGIONS[case])))
 
 
-def as_format_1(folder):
+def as_format_1(folder, caption=None):
     """Write an index as foir 0.1 did: `probe` and `way`, boxes as lists, fewer columns, a root."""
     old = read_manifest(folder)
     table = pq.read_table(folder / old.objects)
     boxes = pa.array(np.stack([table[corner] for corner in BOX], 1).tolist(), OBJECT_SCHEMA_1.field("box").type)
     table = table.drop_columns(BOX).append_column("box", boxes)
     items = pq.read_table(folder / old.items).select(ITEM_SCHEMA.names[:10])
+    items = items.set_column(4, "caption", pa.array([caption] * len(items), pa.string()))
     names = []
     for kind, changed in (("items", items), ("objects", table)):
         sink = pa.BufferOutputStream()
@@ -135,3 +136,51 @@ def test_texts_are_cut_to_what_a_reader_accepts(tmp_path):
     item = Item(0, "a.png", 1, 1, "ä" * 10_000, None, None, "0" * 64)
     others = [Item(id, f"{id}.png", 1, 1, None, None, None, "0" * 64) for id in (1, 2)]
     assert Index.open(write(tmp_path / "index", [item, *others])).item(0).caption == "ä" * 4096
+
+
+def test_what_a_writer_is_given_is_what_a_reader_accepts(tmp_path):
+    """Texts with null characters, swapped and endless boxes, huge masks, ten million names that were left out."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    space = SpaceFacts(
+        encoder="toy",
+        revision="1",
+        reference_feature=tuple(np.eye(DIM)[0]),
+        shards=(writer.write_vectors(folder, vectors(3)),),
+    )
+    items = [Item(id, f"{id}.png", 160, 120, "\0 \u4e00" * 4000, "a\0b", None, f"{id:064x}") for id in range(3)]
+    objects = [
+        Object(0, (30.0, 40.0, 1.0, 2.0), "1 " * 2**20, "disc", None, "a\0b", None),
+        Object(0, (float("nan"), 0.0, 1.0, 1.0), None, "disc", None, "disc", None),
+    ]
+    rejected = [{"file": "\u4e00" * 100, "reason": "It is damaged."}] * 110_000
+    local_record.commit(folder, writer.build_manifest(folder, {"image": space}, items, rejected, objects), None)
+    index = Index.open(folder)
+    (known,) = index.objects(0)
+    assert (known.box, known.mask, known.name) == ((1.0, 2.0, 30.0, 40.0), None, "ab")
+    assert index.item(0).source == "ab" and len(index.item(0).caption or "") == 4096
+    assert index.rejected()[-1]["reason"].endswith("more files were left out.")
+
+
+def test_tables_that_no_reader_takes_replace_no_index(tmp_path):
+    folder = write(tmp_path / "index")
+    before = (folder / MANIFEST).read_bytes()
+    with pytest.raises(BadIndex, match="cannot be written"):
+        write(folder, [Item(0, "a.png", 2**15, 2**15, None, None, None, "0" * 64)] * 3)
+    assert (folder / MANIFEST).read_bytes() == before and len(Index.open(folder)) == 3
+
+
+def test_captions_of_format_1_that_are_longer_are_cut(tmp_path):
+    folder = write(tmp_path / "index")
+    as_format_1(folder, caption="long " * 2000)
+    assert len(Index.open(folder).item(0).caption or "") == 4096
+
+
+def test_a_strangers_tables_are_not_read_with_the_modules_of_the_current_folder(tmp_path, monkeypatch):
+    items = [Item(id, f"{id}.png", 160, 120, f"{id}" * 3000, None, None, f"{id:064x}") for id in range(3)]
+    folder = write(tmp_path / "index", items)
+    (folder / "numpy.py").write_text("import pathlib; pathlib.Path('ran').touch()")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(probe, "SMALL", 0)
+    probe.probe_tables(folder, str(Index.open(folder).manifest.items), None, 3)
+    assert not (folder / "ran").exists()

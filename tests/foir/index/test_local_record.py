@@ -61,6 +61,23 @@ def test_a_moved_index_is_told_its_folder_once(index, tmp_path):
     assert update(moved).added == () and Index.open(moved).root == (tmp_path / "pictures").resolve()
 
 
+def test_an_index_of_format_1_with_changes_keeps_its_folder_once_it_is_named(index, tmp_path):
+    raw = json.loads((index / MANIFEST).read_text())
+    space = raw["spaces"]["image"]
+    space |= {"probe": space.pop("reference_feature"), "way": ""}
+    signed_again(index, spaces=raw["spaces"], format=1)
+    scene(9).save(tmp_path / "pictures" / "new.png")
+    assert update(index, root=tmp_path / "pictures").added == ("new.png",)
+    scene(10).save(tmp_path / "pictures" / "newer.png")
+    assert update(index).added == ("newer.png",) and Index.open(index).root is not None
+
+
+def test_a_folder_that_is_known_may_lose_all_its_old_images(index, tmp_path):
+    for number in range(3):
+        (tmp_path / "pictures" / f"{number:02}.png").rename(tmp_path / "pictures" / f"renamed {number}.png")
+    assert len(update(index, root=tmp_path / "pictures").added) == 3
+
+
 def test_a_folder_with_none_of_the_images_is_refused_before_all_are_dropped(index, tmp_path):
     adopt(index, None)
     other = tmp_path / "other"
