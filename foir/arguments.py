@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import fields
 from functools import cache, wraps
 from numbers import Integral, Real
@@ -95,7 +95,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, NoneType if hint is None else hint)
     if issubclass(origin, Mapping):
         return isinstance(value, Mapping) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
-    if issubclass(origin, Sequence):
+    if issubclass(origin, Sequence) or origin is Collection:
         return _fit_sequence(value, origin, inner)
     return isinstance(value, origin)
 
@@ -103,7 +103,7 @@ def _fits(value: Any, hint: Any) -> bool:
 def _fit_sequence(value: Any, origin: Any, inner: tuple[Any, ...]) -> bool:
     if isinstance(value, np.ndarray) and value.ndim:
         value = value.tolist()
-    if not isinstance(value, Sequence if origin is tuple else Sequence | Set) or isinstance(value, str | bytes):
+    if not isinstance(value, Sequence | Set if origin is Collection else Sequence) or isinstance(value, str | bytes):
         return False
     if origin is tuple and inner[-1] is not Ellipsis:
         return len(value) == len(inner) and all(map(_fits, value, inner))
@@ -116,7 +116,7 @@ def _describe(hint: Any) -> str:
         return " or ".join(map(repr, inner))
     if origin in (Union, UnionType):
         return " or ".join(map(_describe, inner))
-    if origin is not None and issubclass(origin, Sequence) and inner:
+    if origin is not None and issubclass(origin, Collection) and not issubclass(origin, Mapping) and inner:
         count = len(inner) if origin is tuple and inner[-1] is not Ellipsis else ""
         return f"a list of {count} {_describe(inner[0]).removeprefix('a ')}s".replace("  ", " ").replace(
             "texts", "text"

@@ -32,6 +32,9 @@ def commit(folder: Path, manifest: Manifest, root: Path | None) -> None:
         folder: The index.
         manifest: Of files that are in place.
         root: The folder of the images, if the index follows one.
+
+    Raises:
+        Unavailable: What is recorded of the index cannot be changed. Where nothing is, that is only a warning.
     """
     replaced = []
     with suppress(BadIndex):
@@ -43,6 +46,8 @@ def commit(folder: Path, manifest: Manifest, root: Path | None) -> None:
     try:
         write(folder, record)  # first: a kill between the two steps leaves both manifests known
     except Unavailable as error:
+        if own:
+            raise  # else a full disk would cost an index its folder
         warnings.warn(f"{error} Until then the index does not know its folder.", stacklevel=2)
     writer.write_manifest(folder, manifest)
 

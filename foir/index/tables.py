@@ -181,7 +181,7 @@ def _read(file: pq.ParquetFile, schema: pa.Schema, text_bytes: int) -> pa.Table:
             continue
         column = table[field.name]
         if pa.types.is_dictionary(column.type):
-            if field.name in CUT:  # indexes of early versions have longer ones
+            if schema is ITEM_SCHEMA and field.name in CUT:  # early versions did not cut captions
                 column = pa.chunked_array(
                     [pa.DictionaryArray.from_arrays(c.indices, _cut(c.dictionary, field.name)) for c in column.chunks],
                     column.type,

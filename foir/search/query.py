@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,8 @@ class Feedback:
         rule: One of `foir.ranking.feedback.feedback_rules()`.
     """
 
-    liked: Sequence[int] = ()
-    disliked: Sequence[int] = ()
+    liked: Collection[int] = ()
+    disliked: Collection[int] = ()
     rule: str = "nn_ratio"
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ class Query:
     patch_rule: str = "any"
     window: int = 3
     feedback: Feedback = field(default_factory=Feedback)
-    exclude: Sequence[int] = ()
+    exclude: Collection[int] = ()
     filters: Mapping[str, str | int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

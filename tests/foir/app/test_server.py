@@ -352,3 +352,8 @@ def test_who_comes_when_the_queue_is_full_is_asked_to_try_again(served, monkeypa
 def test_many_at_once_lose_nothing(served):
     told = load.crowd(served.address, 8, 3.0, pictures=12)
     assert told.errors == [] and told.refused == 0 and len(told.seconds) >= 8
+
+
+def test_an_endpoint_that_is_called_by_name_refuses_arguments_that_it_does_not_have(served):
+    answer = httpx.post(f"{served.address}/gradio_api/call/v2/search_text", json={"data": [1]})
+    assert answer.status_code == 400 and "other arguments" in answer.text

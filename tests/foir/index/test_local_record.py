@@ -123,3 +123,11 @@ def test_no_database_of_a_strangers_is_made_or_asked(index, tmp_path, monkeypatc
     with pytest.raises(BadIndex, match="MILVUS_URI"):
         open_index(stranger)
     assert asked == [] and not victim.exists()
+
+
+def test_a_state_folder_that_is_full_costs_no_index_its_folder(index, tmp_path, monkeypatch):
+    scene(9).save(tmp_path / "pictures" / "new.png")
+    with monkeypatch.context() as patch, pytest.raises(Unavailable, match="XDG_STATE_HOME"):
+        patch.setattr(local_record, "write", lambda *args: (_ for _ in ()).throw(Unavailable("Set XDG_STATE_HOME.")))
+        update(index)
+    assert Index.open(index).root is not None and update(index).added == ("new.png",)
