@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from foir.errors import BadIndex, Unavailable
+from foir.errors import BadIndex, Unavailable, describe_os_error
 from foir.index import writer
 from foir.index.manifest import Manifest, read_manifest, signed
 
@@ -84,8 +84,10 @@ def write(folder: Path, record: Mapping[str, Any]) -> None:
         path = _path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         writer.atomic_write(path, json.dumps(record).encode())
-    except (OSError, RuntimeError) as error:
-        raise Unavailable(f"The state of {folder} cannot be recorded: {error}. Set XDG_STATE_HOME.") from error
+    except OSError as error:
+        raise Unavailable(describe_os_error(f"{folder} cannot be recorded in XDG_STATE_HOME", error)) from error
+    except RuntimeError as error:
+        raise Unavailable(f"{folder} cannot be recorded: this user has no home, so set XDG_STATE_HOME.") from error
 
 
 def _path(folder: Path) -> Path:
