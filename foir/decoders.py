@@ -9,12 +9,14 @@ they neither copy threads nor import the caller's script.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, LifoQueue
 from threading import Event, Timer
@@ -58,7 +60,8 @@ def read(
         Unavailable: All processes are busy, or none can be started.
     """
     name, data = images.fetch(source, max_bytes)
-    return _pool.decode(data, name, max_pixels, deadline)
+    photo = _pool.decode(data, name, max_pixels, deadline)
+    return replace(photo, content=hashlib.sha256(data).hexdigest())
 
 
 class DecoderPool:

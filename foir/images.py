@@ -7,11 +7,12 @@ limits of time and memory.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +52,14 @@ class Photo:
         orientation: EXIF orientation (1-8) of the file; 1 if it was upright.
         notes: What a user should know, one short sentence each ("Only the first frame is used.").
         alpha: Transparency of the file, 8 bit, upright; None if every pixel is opaque.
+        content: SHA-256 of the bytes that were decoded, in hexadecimal.
     """
 
     image: Image.Image
     orientation: int = 1
     notes: tuple[str, ...] = ()
     alpha: Image.Image | None = None
+    content: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -77,7 +80,7 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
         BadImage: The file is missing, empty, too large, truncated, damaged or of another kind.
     """
     name, data = fetch(source, max_bytes)
-    return decode(data, name, max_pixels)
+    return replace(decode(data, name, max_pixels), content=hashlib.sha256(data).hexdigest())
 
 
 def fetch(source: Path | str | bytes, max_bytes: int) -> tuple[str, bytes]:

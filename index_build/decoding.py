@@ -15,7 +15,6 @@ from PIL import Image
 from foir import decoders
 from foir.errors import BadImage
 from foir.index import Item, Object
-from foir.index.format import digest
 from foir.index.tables import MAX_CHARACTERS
 
 from .encoding import Preprocess
@@ -98,17 +97,9 @@ def _decode(source: SourceImage, preprocess: Preprocess, write_thumbnail: Callab
         thumb=write_thumbnail(photo.image),
         bytes=size,
         modified=modified,
-        content=_content(source.data),
+        content=None if isinstance(source.data, bytes) else photo.content,
     )
     return DecodedImage(item, known.objects, preprocess(photo.image, known.objects))
-
-
-def _content(data: Path | bytes) -> str | None:
-    """SHA-256 of a file; None of other images, which no update compares."""
-    try:
-        return None if isinstance(data, bytes) else digest(data)
-    except OSError:
-        return None
 
 
 def _file_stamp(data: Path | bytes) -> tuple[int | None, int | None]:

@@ -45,6 +45,8 @@ def _refresh(index: Index, path: Path, item: Item, check: bool) -> Item:
         thumb = item.thumb
         if check and not is_thumb_intact(index.folder, thumb):
             photo = decoders.read(path)
+            if photo.content != content:
+                return replace(item, modified=None)
             thumb = writer.write_thumb(index.folder, images.thumbnail(photo.image, pipeline.Plan.thumb_side))
             writer.sync_thumbs(index.folder, [thumb])
     except (OSError, BadImage):

@@ -1,11 +1,12 @@
 """Bytes that a disk lost after they were verified: never signed, never copied, and found by those who look."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
-from foir import BadIndex, Index
+from foir import BadIndex, Index, images
 from foir.index import format as index_format
 from foir.index import writer
 from index_build import shard_rewrite
@@ -129,7 +130,7 @@ def test_files_that_were_copied_or_touched_are_read_but_not_encoded_again(out, p
 def test_where_an_index_holds_no_hash_of_a_file_a_check_takes_it(out, pictures, monkeypatch):
     scene(20).save(pictures / "new.png")
     with monkeypatch.context() as patch:
-        patch.setattr("index_build.decoding._content", lambda data: None)
+        patch.setattr("foir.decoders.read", lambda path, **options: replace(images.read(path), content=None))
         assert add(out, [pictures / "new.png"]).added == ("new.png",)
     assert by_name(out)["new.png"].content is None
     assert update(out, check=True) == UpdateResult()
