@@ -11,12 +11,12 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from PIL import Image
 
 from foir import images
+from foir.child_process import limit_memory
 from foir.errors import BadImage
 
 MEMORY = 3 * 2**30  # bytes of addresses; an image of 80 million pixels takes up to 2.3 GB
@@ -25,7 +25,7 @@ STRIP_PIXELS = 2**16
 
 def main() -> None:
     """Answer requests until standard input is closed, as it is when the parent ends, however it ends."""
-    limit_memory()
+    limit_memory(MEMORY)
     requests = sys.stdin.buffer
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
@@ -64,14 +64,3 @@ def strips(image: Image.Image) -> Iterator[Image.Image]:
     rows = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield image.crop((0, top, image.width, min(top + rows, image.height)))
-
-
-def limit_memory() -> None:
-    """Limit the addresses of this process, and write no core dumps, where the system has such limits."""
-    with suppress(ModuleNotFoundError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        limit = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

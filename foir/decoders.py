@@ -27,6 +27,7 @@ import pyarrow as pa
 from PIL import Image
 
 from foir import images
+from foir.child_process import python_command
 from foir.errors import BadImage, Unavailable
 from foir.images import MAX_BYTES, MAX_PIXELS, Photo
 
@@ -41,7 +42,7 @@ _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(128 * 2**20),
 }
-_COMMAND = "import sys; sys.path[:] = sys.argv[1:]; from foir.decoder_process import main; main()"
+_COMMAND = "from foir.decoder_process import main; main()"
 
 
 def read(
@@ -109,7 +110,7 @@ class _Decoder:
     def __init__(self) -> None:
         """Start the process and wait until it is ready."""
         self._is_idle = False
-        command = [sys.executable, "-P", "-c", _COMMAND, *sys.path, str(Path(__file__).resolve().parents[1])]
+        command = python_command(_COMMAND)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and no shell
                 command,

@@ -6,26 +6,15 @@ takes more than the limit is refused memory and ends; nobody else is harmed.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 
+from foir.child_process import limit_memory, python_command
 from foir.errors import BadIndex
 from foir.index import tables
 
-try:
-    import resource
-except ImportError:  # Windows has no such limit
-    resource = None  # type: ignore[assignment]
-
-_COMMAND = """import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from foir.index.probe import main
-main(*sys.argv[2:])
-"""
+_CODE = "import sys; from foir.index.probe import main; main(*sys.argv[1:])"
 SMALL = 2**14  # bytes; Zstandard makes at most 2^15 times as many of them: half a gigabyte
 MEMORY = 3 * 2**30  # address space for the libraries and a page of a table
 ROW_MEMORY = 2**15  # for each image
@@ -41,9 +30,7 @@ def probe_tables(folder: Path, items: str, objects: str | None, rows: int) -> No
     names = [name for name in (items, objects) if name is not None]
     if all((folder / name).stat().st_size <= SMALL and tables.is_flat(folder, name) for name in names):
         return
-    paths = json.dumps([*sys.path, str(Path(__file__).resolve().parents[2])])
-    # Not as a module: Python would look for modules in the current folder, which may be the stranger's.
-    command = [sys.executable, "-P", "-c", _COMMAND, paths, str(folder.resolve()), items, objects or "", str(rows)]
+    command = python_command(_CODE, str(folder.resolve()), items, objects or "", str(rows))
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread would take addresses
     seconds = SECONDS + rows / ROWS_A_SECOND
     try:
@@ -56,9 +43,6 @@ def probe_tables(folder: Path, items: str, objects: str | None, rows: int) -> No
 
 def main(folder: str, items: str, objects: str, rows: str) -> None:
     """Read the tables as `Index.open` will."""
-    if resource is not None:
-        limit = MEMORY + int(rows) * ROW_MEMORY
-        with suppress(ValueError, OSError):  # macOS may not know this limit
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    limit_memory(MEMORY + int(rows) * ROW_MEMORY)
     tables.read_items(Path(folder), items, int(rows))
     tables.read_objects(Path(folder), objects or None, int(rows))

@@ -24,7 +24,6 @@ ROOT = Path(__file__).parents[2]
 # A decoder that does what the bytes of an "image" say.
 SAYS = """
 import sys
-sys.path[:] = sys.argv[1:]
 from foir import decoder_process, images
 real = images.decode
 def decode(data, name, max_pixels):

@@ -12,7 +12,6 @@ from tests.kill_points import StandIn
 
 CRASHES = """
 import os, sys
-sys.path[:] = sys.argv[1:]
 from foir import decoder_process, images
 real = images.decode
 images.decode = lambda data, *more: os.abort() if data == b"crash" else real(data, *more)
