@@ -46,6 +46,16 @@ def value(paper: str, table: str, dataset: str, encoder: str, names: tuple[str, 
     return next((number for number in values if number is not None), None)
 
 
+def fact(dataset: str, name: str) -> float | None:
+    """A number that a paper states of a data set itself, as "n_query_images"; None where it states none."""
+    found = (
+        number
+        for (_, _, printed, *rest, metric), number in all_values().items()
+        if printed == DATASETS.get(dataset) and metric == name and not any(rest)
+    )
+    return next(found, None)
+
+
 @cache
 def all_values() -> dict[_Key, float]:
     """Every published value, by paper, table, data set, backbone, size, method, variant and metric."""

@@ -23,3 +23,22 @@ def test_published_values_stand_only_beside_what_the_paper_measured():
 )
 def test_published_numbers_are_found(dataset, encoder, names, value):
     assert published.value("mao", "SoIR README", dataset, encoder, names, "mAP") == value
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "value"),
+    [
+        ("coco", "n_query_images", 5000),
+        ("voc", "n_db_images", 16551),
+        ("visual_genome", "n_categories", 100),
+        ("permir", "n_gallery", 450),
+        ("voxdet", "test scenes", 24),
+    ],
+)
+def test_sizes_that_the_papers_state_are_found(dataset, name, value):
+    assert published.fact(dataset, name) == value
+
+
+def test_no_size_is_stated_of_other_data_sets():
+    assert published.fact("coco_small", "n_query_images") is None
+    assert published.fact("voc", "n_gallery") is None
