@@ -1,4 +1,4 @@
-"""`python -m eval list | run EXPERIMENT | report | bench NAME`."""
+"""`python -m eval list | preflight [TABLE ...] | reproduce [TABLE ...] | run EXPERIMENT | report | bench NAME`."""
 
 from __future__ import annotations
 
@@ -58,9 +58,26 @@ def _parser(prog: str) -> Parser:
     )  # fmt: skip
     report.add_argument("--results", type=path, default=RESULTS, metavar="FOLDER", help="the folder of `run`")
     report.set_defaults(run=_report)
+    _add_tables(commands.add_parser(
+        "preflight", help="say what the papers' tables need and what is missing", epilog=f"{example} phs-table1"
+    )).set_defaults(run=_preflight)  # fmt: skip
+    reproduce = _add_tables(commands.add_parser(
+        "reproduce", help="run what is ready of the papers' tables, resume, and write one report",
+        epilog=f"{example} phs-table1 --device cuda",
+    ))  # fmt: skip
+    reproduce.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    reproduce.add_argument("--random", action="store_true", help="random weights of the true architecture")
+    reproduce.set_defaults(run=_reproduce)
     bench = commands.add_parser("bench", help="run one benchmark", epilog=f"{example} reprompt")
     bench.add_argument("name", choices=BENCHMARKS)
     bench.set_defaults(run=_bench)
+    return parser
+
+
+def _add_tables(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """What `preflight` and `reproduce` share."""
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="experiments; all of the papers' if left out")
+    parser.add_argument("--results", type=path, default=RESULTS, metavar="FOLDER", help="cells and caches of all runs")
     return parser
 
 
@@ -80,15 +97,13 @@ def _list(args: argparse.Namespace) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from .experiments import registry
-    from .experiments.specs import RunContext, file_stem
+    from .experiments.specs import RunContext
     from .report import results
 
     experiment = registry().get(args.experiment)
     if experiment is None:
         raise Unavailable(f"There is no experiment {args.experiment!r}; python -m eval list names them.")
     context = RunContext(args.device, args.dtype, not args.random, args.limit, args.results, args.adapter)
-    variant = [args.limit, "random" if args.random else None, "trained" if args.adapter else None]
-    suffix = "".join(f"-{word}" for word in variant if word)
     cells: list[results.Cell] = []
     results.check_writable(args.results / "cells")
     if args.json is not None:
@@ -97,8 +112,7 @@ def _run(args: argparse.Namespace) -> None:
     for dataset in (args.dataset,) if args.dataset else experiment.datasets or (NO_DATA,):
         for encoder in (args.encoder,) if args.encoder else experiment.encoders:
             measured = experiment.run(dataset, encoder, context)
-            stem = file_stem(experiment.name, dataset, encoder)
-            results.write(measured, args.results / "cells" / f"{stem}{suffix}.json")
+            results.write(measured, context.cells_path(experiment.name, dataset, encoder))
             cells += measured
     write()
     write_lines(results.table(cells))
@@ -110,6 +124,23 @@ def _report(args: argparse.Namespace) -> None:
     from .report.report import report
 
     write(f"{report(args.results)} written")
+
+
+def _preflight(args: argparse.Namespace) -> None:
+    from .preflight import plan, summary
+
+    runs = plan.plan(args.tables, args.results)
+    needs = plan.all_needs(runs, args.results)
+    write_lines("\n".join(summary.lines(runs, needs, args.results)))
+    if needs:
+        raise Unavailable(f"{len(needs)} things are missing: the list above says what gets each.")
+
+
+def _reproduce(args: argparse.Namespace) -> None:
+    from .experiments.specs import RunContext
+    from .reproduce import reproduce
+
+    reproduce(args.tables, RunContext(args.device, pretrained=not args.random, results=args.results))
 
 
 def _bench(args: argparse.Namespace) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import logging
 import resource
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from foir import encoders, images
+from foir import encoders, image_text, images
 from foir.encoders.base import Encoder, Features
+from foir.errors import Unavailable
 from foir.index import Space
 from foir.methods import intervene
 from foir.patches import rasterise
@@ -88,6 +94,60 @@ def operations(call: Callable[[], object]) -> float:
     with FlopCounterMode(display=False) as counter:
         call()
     return float(counter.get_total_flops())
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What a model costs, whatever its weights.
+
+    Attributes:
+        parameters: Their number; 0 where it is not known.
+        operations: Floating-point operations of one image; 0 where they are not known.
+        cached: Numbers that the features and head cache of one image hold.
+        blocks: Blocks of the image tower; 0 where it is no encoder.
+    """
+
+    parameters: int = 0
+    operations: float = 0
+    cached: int = 0
+    blocks: int = 0
+
+
+@cache
+def model_shape(name: str) -> ModelShape:
+    """Count a model on PyTorch's "meta" device, where tensors have shapes and no data."""
+    entry = image_text.models().get(name)
+    try:
+        with torch.device("meta"), _quiet():
+            if entry is not None and entry.standalone:
+                model: Any = entry.build(name, None, "meta", "float32", False)
+                image = Image.new("RGB", (8, 8))
+                return ModelShape(_parameters(model.model), operations(lambda: model.encode_images([image])))
+            spec = encoders.encoder_spec(name)
+            encoder = spec.build(spec, name, None, False).to("meta", torch.float32)
+    except Unavailable:  # it has no untrained form
+        if entry is not None and entry.standalone:
+            return ModelShape(entry.parameters)
+        encoder = encoders.load(name, device="cpu")
+    pixels = torch.empty(1, 3, encoder.size, encoder.size, device=encoder.device)
+    features: list[Features] = []
+    total = operations(lambda: features.append(encoder.finish(encoder.prefix(pixels))))
+    cached = sum(tensor.numel() for tensor in (features[0].vectors, features[0].z, features[0].residual))
+    return ModelShape(_parameters(encoder.module), total, cached, len(encoder.layers))
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without open_clip's warning that weights are random."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def decode_ms() -> float:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
 from foir.errors import Unavailable
 
-from .base import LOADERS
+from .base import LAYOUTS, LOADERS, Layout
 
 _Kind = TypeVar("_Kind")
 
@@ -19,6 +19,12 @@ def names(kind: type[Any]) -> tuple[str, ...]:
     """Names of all data sets of a kind."""
     _import_modules()
     return tuple(name for name, (registered, _) in LOADERS.items() if registered is kind)
+
+
+def layouts() -> Mapping[str, Layout]:
+    """What each data set consists of, by name."""
+    _import_modules()
+    return LAYOUTS
 
 
 def load(name: str, kind: type[_Kind]) -> _Kind:

@@ -16,13 +16,37 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.playroom import compose
 
-from .base import ClassificationDataset, ImageLoader, image_file, register, require
+from .base import ClassificationDataset, Download, ImageLoader, image_file, register, require
 
 CIFAR, STL = 32, 96  # sides in pixels
 SINGLE = 300  # scenes with one object each
 
 
-@register("cifar10", ClassificationDataset)
+def _archive(folder: str, files: tuple[str, ...], address: str) -> Download:
+    """An archive that unpacks to a folder in FOIR_DATA."""
+    return Download(
+        tuple(f"{folder}/{file}" for file in files), f"Download {address} and unpack it in FOIR_DATA ({folder}/)."
+    )
+
+
+CIFAR10 = _archive(
+    "cifar-10-batches-bin", ("test_batch.bin", "batches.meta.txt"),
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+)  # fmt: skip
+CIFAR100 = _archive(
+    "cifar-100-binary", ("test.bin", "fine_label_names.txt"), "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
+)
+STL10 = _archive(
+    "stl10_binary", ("test_X.bin", "test_y.bin", "class_names.txt"),
+    "https://cs.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+)  # fmt: skip
+TINY = _archive(
+    "tiny-imagenet-200", ("val/val_annotations.txt", "val/images/*.JPEG"),
+    "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+)  # fmt: skip
+
+
+@register("cifar10", ClassificationDataset, CIFAR10, sizes={"images": 10_000})
 def cifar10() -> ClassificationDataset:
     """10,000 test images of ten classes."""
     folder = require(hub.data_folder() / "cifar-10-batches-bin", "CIFAR-10, binary version")
@@ -31,7 +55,7 @@ def cifar10() -> ClassificationDataset:
     return ClassificationDataset("cifar10", _planar(rows[:, 1:], CIFAR), rows[:, 0].astype(int), names)
 
 
-@register("cifar100", ClassificationDataset)
+@register("cifar100", ClassificationDataset, CIFAR100, sizes={"images": 10_000})
 def cifar100() -> ClassificationDataset:
     """10,000 test images of a hundred fine classes."""
     folder = require(hub.data_folder() / "cifar-100-binary", "CIFAR-100, binary version")
@@ -40,7 +64,7 @@ def cifar100() -> ClassificationDataset:
     return ClassificationDataset("cifar100", _planar(rows[:, 2:], CIFAR), rows[:, 1].astype(int), names)
 
 
-@register("stl10", ClassificationDataset)
+@register("stl10", ClassificationDataset, STL10, sizes={"images": 8000})
 def stl10() -> ClassificationDataset:
     """8,000 test images of ten classes; the pixels are stored column by column."""
     folder = require(hub.data_folder() / "stl10_binary", "STL-10, binary version")
@@ -50,7 +74,7 @@ def stl10() -> ClassificationDataset:
     return ClassificationDataset("stl10", _planar(upright, STL), labels, _lines(folder / "class_names.txt"))
 
 
-@register("tiny-imagenet", ClassificationDataset)
+@register("tiny-imagenet", ClassificationDataset, TINY, sizes={"images": 10_000})
 def tiny_imagenet() -> ClassificationDataset:
     """10,000 validation images of 200 classes."""
     folder = require(hub.data_folder() / "tiny-imagenet-200", "Tiny-ImageNet (tiny-imagenet-200)") / "val"

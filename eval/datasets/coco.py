@@ -16,10 +16,20 @@ import numpy as np
 from foir import hub
 from foir.prompts import Prompt
 
-from .base import Dataset, ImageLoader, Query, corners, image_file, multi_hot, register, require
+from .base import Dataset, Download, ImageLoader, Query, corners, image_file, multi_hot, register, require
+
+IMAGES = Download(
+    ("coco/train2017/*.jpg", "coco/val2017/*.jpg"),
+    "Download train2017.zip (18 GB) and val2017.zip (1 GB) from https://cocodataset.org/#download and unpack them into "
+    "FOIR_DATA/coco.",
+)
+ANNOTATIONS = Download(
+    ("coco/annotations/instances_train2017.json", "coco/annotations/instances_val2017.json"),
+    "Download annotations_trainval2017.zip from https://cocodataset.org/#download and unpack it into FOIR_DATA/coco.",
+)
 
 
-@register("coco", Dataset)
+@register("coco", Dataset, IMAGES, ANNOTATIONS, sizes={"boxes": 36_335})
 def coco() -> Dataset:
     """Every annotated box of val2017 is a query; crowds are dropped."""
     folder = require(

@@ -17,15 +17,28 @@ from foir.errors import Unavailable
 from foir.masks import as_corners
 from foir.prompts import Prompt
 
-from .base import Dataset, ImageLoader, Query, multi_hot, register
+from .base import Dataset, Download, ImageLoader, Query, multi_hot, register
 
 if TYPE_CHECKING:
     import datasets
 
 REPOSITORY = "detection-datasets/coco"
+TABLES = Download((), f"hf download {REPOSITORY} --repo-type dataset", repository=REPOSITORY)
 
 
-@register("coco_hub", Dataset)
+def _count() -> dict[str, int]:
+    """Rows by the files' own counts; loading them would copy all images."""
+    from pyarrow import parquet
+
+    folder = hub.download_tables(REPOSITORY) / "data"
+    splits = {"query images": "val", "gallery": "train"}
+    return {
+        name: sum(parquet.read_metadata(path).num_rows for path in folder.glob(f"{split}-*.parquet"))
+        for name, split in splits.items()
+    }
+
+
+@register("coco_hub", Dataset, TABLES, sizes={"query images": 4952, "gallery": 117_266, "boxes": 36_781}, count=_count)
 def coco_hub() -> Dataset:
     """Every box of the `val` files is a query; the images of the `train` files are the gallery."""
     folder = hub.download_tables(REPOSITORY) / "data"

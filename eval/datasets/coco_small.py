@@ -7,11 +7,20 @@ import json
 from foir import hub
 from foir.prompts import Box
 
-from .base import CaptionedDataset, Dataset, corners, register, require
+from .base import CaptionedDataset, Dataset, Download, corners, register, require
 from .coco import box_queries, category_columns, image_files, image_labels, read_annotations
 
+PHOTOS = Download(
+    ("coco_small/images/*.jpg", "coco_small/instances.json"),
+    "This set is local: put photos, and boxes in COCO's format, into FOIR_DATA/coco_small (images/, instances.json).",
+)
+CAPTIONS = Download(
+    ("coco_small/captions.json",),
+    "This set is local: put captions in COCO's format to FOIR_DATA/coco_small/captions.json.",
+)
 
-@register("coco_small", Dataset)
+
+@register("coco_small", Dataset, PHOTOS)
 def coco_small() -> Dataset:
     """Boxes in COCO format without crowds; queries only for categories that at least two photos show."""
     folder = require(hub.data_folder() / "coco_small", "coco_small (images/ and instances.json)")
@@ -25,7 +34,7 @@ def coco_small() -> Dataset:
     return Dataset("coco_small", loaders, labels, queries, loaders, names, leave_one_out=True)
 
 
-@register("coco-small-captions", CaptionedDataset)
+@register("coco-small-captions", CaptionedDataset, PHOTOS, CAPTIONS)
 def coco_small_captions() -> CaptionedDataset:
     """The photos of coco_small that have captions, and the boxes of their objects."""
     folder = require(hub.data_folder() / "coco_small", "coco_small (images/, instances.json and captions.json)")

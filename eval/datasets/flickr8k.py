@@ -7,10 +7,20 @@ import numpy as np
 from foir import hub
 from foir.mini.training.data import Photos
 
-from .base import CaptionedDataset, CaptionedImages, image_file, register, require
+from .base import CaptionedDataset, CaptionedImages, Download, image_file, register, require
+
+PHOTOS = Download(
+    (
+        "flickr8k/images/*.jpg",
+        "flickr8k/captions.txt",
+        *(f"flickr8k/Flickr_8k.{split}Images.txt" for split in ("train", "dev", "test")),
+    ),
+    "Ask for Flickr8k at https://forms.illinois.edu/sec/1713398 and put images/, the official lists, and captions.txt "
+    "(image,caption) into FOIR_DATA/flickr8k.",
+)
 
 
-@register("flickr8k", CaptionedDataset)
+@register("flickr8k", CaptionedDataset, PHOTOS, sizes={"images": 1000})
 def flickr8k() -> CaptionedDataset:
     """The test photos that are present (1,000 in all), with five captions each."""
     photos = Photos.read(require(hub.data_folder() / "flickr8k", "Flickr8k"))

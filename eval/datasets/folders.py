@@ -5,12 +5,15 @@ from __future__ import annotations
 from foir import hub, images
 from foir.prompts import Prompt
 
-from .base import Dataset, Query, image_file, multi_hot, register, require
+from .base import Dataset, Download, Query, image_file, multi_hot, register, require
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
-@register("folders", Dataset)
+CLASSES = Download(("folders/*/*",), "Put a folder of images for each class into FOIR_DATA/folders.")
+
+
+@register("folders", Dataset, CLASSES)
 def folders() -> Dataset:
     """FOIR_DATA/folders/CLASS/*.jpg, leave-one-out; the image of a class with a single image is no query."""
     folder = require(hub.data_folder() / "folders", "A folder of folders, each with the images of one class,")

@@ -12,9 +12,14 @@ from foir.errors import Unavailable
 from foir.prompts import Box
 from foir.small_objects.crops import DetectedObject, crop_around
 
-from .base import InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
+from .base import Download, InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
 
 SUBSETS = ("INSTRE-S1", "INSTRE-S2")  # one object on each image
+IMAGES = Download(
+    tuple(f"INSTRE/{subset}/*/*.{suffix}" for subset in SUBSETS for suffix in ("jpg", "txt")),
+    "Download INSTRE from http://123.57.42.89/instre/home.html and unpack INSTRE-S1 and INSTRE-S2 into "
+    "FOIR_DATA/INSTRE.",
+)
 
 
 def _build(name: str, largest: float) -> InstanceDataset:
@@ -65,4 +70,4 @@ def _query_image(path: Path, box: Box) -> Image.Image:
 
 
 for _name, _largest in (("instre-xs", 0.15), ("instre-xxs", 0.05)):
-    register(_name, InstanceDataset)(partial(_build, _name, _largest))
+    register(_name, InstanceDataset, IMAGES)(partial(_build, _name, _largest))

@@ -21,7 +21,7 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Box
 
-from .base import Boxes, CaptionedDataset, corners, image_file, register, require
+from .base import Boxes, CaptionedDataset, Download, corners, image_file, register, require
 
 MIN_SCORE = 0.3  # of a detection; the paper does not state its threshold
 _BoxesByName = Mapping[str, Boxes]
@@ -158,8 +158,64 @@ def _json(path: Path, description: str) -> Any:
         raise Unavailable(f"{path} is damaged: restore it.") from error
 
 
-for _name, _source in (("flickr30k", FLICKR), ("coco-5k", COCO)):  # test images, five captions each
-    register(_name, CaptionedDataset)(partial(_load, _name, _source))
-    register(f"{_name}-val", CaptionedDataset)(partial(_load, f"{_name}-val", _source, split="val"))
-for _name, _source in (("flickr-fg", FLICKR), ("coco-fg", COCO)):
-    register(_name, CaptionedDataset)(partial(_load, _name, _source, finer=True))
+_FINER = "from https://github.com/cwj1412/MSCOCO-Flikcr30K_FG"
+_DETECTIONS = "Detect the objects with any detector and write them as COCO results ([{image_id, bbox, score}])"
+
+
+def _downloads(source: _Source, images: Download, entities: Download) -> tuple[Download, ...]:
+    """What the usual test split needs; `finer captions` come on top."""
+    folder = source.folder
+    return (
+        Download(
+            (f"{folder}/{source.splits}",),
+            "Download https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip and unpack "
+            f"{source.splits} into FOIR_DATA/{folder}.",
+        ),
+        images,
+        entities,
+        Download(
+            (f"{folder}/{source.detections}",),
+            f"{_DETECTIONS} to FOIR_DATA/{folder}/{source.detections}.",
+            rows="detected boxes",
+        ),
+    )
+
+
+_FLICKR = _downloads(
+    FLICKR,
+    Download(
+        ("flickr30k/flickr30k-images/*.jpg",),
+        "Ask for the images of Flickr30K by the form on https://shannon.cs.illinois.edu/DenotationGraph/ and unpack "
+        "them into FOIR_DATA/flickr30k/flickr30k-images.",
+    ),
+    Download(
+        ("flickr30k/flickr30k_entities/Annotations/*.xml",),
+        "git clone https://github.com/BryanPlummer/flickr30k_entities into FOIR_DATA/flickr30k and unpack its "
+        "annotations.zip there.",
+    ),
+)
+_COCO = _downloads(
+    COCO,
+    Download(
+        ("coco/val2014/*.jpg",),
+        "Download val2014.zip (6 GB) from https://cocodataset.org/#download and unpack it into FOIR_DATA/coco.",
+    ),
+    Download(
+        ("coco/coco_entities_release.json",),
+        "Download coco_entities_release.json by the link on https://github.com/aimagelab/show-control-and-tell into "
+        "FOIR_DATA/coco.",
+    ),
+)
+for _name, _finer, _source, _files, _size in (
+    ("flickr30k", "flickr-fg", FLICKR, _FLICKR, 1000), ("coco-5k", "coco-fg", COCO, _COCO, 5000),
+):  # fmt: skip
+    _captions_file = Download(
+        (f"{_source.folder}/{_source.finer.partition('_ann')[0].removesuffix('.json')}*.json",),
+        f"Copy {_source.finer} {_FINER} into FOIR_DATA/{_source.folder}.",
+    )
+    _val = {"images": 1014 if _source is FLICKR else _size}
+    register(_name, CaptionedDataset, *_files, sizes={"images": _size})(partial(_load, _name, _source))
+    register(f"{_name}-val", CaptionedDataset, *_files, sizes=_val)(
+        partial(_load, f"{_name}-val", _source, split="val")
+    )
+    register(_finer, CaptionedDataset, *_files, _captions_file)(partial(_load, _finer, _source, finer=True))

@@ -16,7 +16,7 @@ from foir.errors import Unavailable
 from foir.prompts import bounds
 from foir.small_objects.crops import DetectedObject, crop_around
 
-from .base import InstanceDataset, InstanceQuery, Scene, image_file, register, require
+from .base import Download, InstanceDataset, InstanceQuery, Scene, image_file, register, require
 
 FRAMES = 3  # of each video; its object is the first of each frame's masks
 # All that a pickled array of masks needs; any other global in the file is refused and never run.
@@ -28,7 +28,14 @@ SAFE_GLOBALS = {
 }
 
 
-@register("permir", InstanceDataset)
+VIDEOS = Download(
+    ("PerMIRS/*/0.jpg", "PerMIRS/*/masks.npz.npy"),
+    "Download BURST from https://github.com/Ali2500/BURST-benchmark and cut PerMIRS out of it with "
+    "PerMIRS/permirs_gen_dataset.py of https://github.com/dvirsamuel/PDM into FOIR_DATA/PerMIRS.",
+)
+
+
+@register("permir", InstanceDataset, VIDEOS)
 def permir() -> InstanceDataset:
     """All frames are the gallery, the query's own included, as the published counts imply (150 queries, 450 images)."""
     folder = require(hub.data_folder() / "PerMIRS", "PerMiR (PerMIRS/VIDEO/{0,1,2}.jpg, masks.npz.npy)")

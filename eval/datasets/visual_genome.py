@@ -15,7 +15,7 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Prompt
 
-from .base import Dataset, ImageLoader, Query, corners, image_file, multi_hot, register, require
+from .base import Dataset, Download, ImageLoader, Query, corners, image_file, multi_hot, register, require
 
 CATEGORIES = 100
 FOLDERS = ("VG_100K", "VG_100K_2")
@@ -25,7 +25,24 @@ DESCRIPTION = (
 )
 
 
-@register("visual_genome", Dataset)
+IMAGES = Download(
+    tuple(f"visual_genome/{folder}/*.jpg" for folder in FOLDERS),
+    "Download images.zip (9 GB) and images2.zip (5 GB) from "
+    "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html and unpack them into FOIR_DATA/visual_genome.",
+)
+OBJECTS = Download(
+    ("visual_genome/objects.json", "visual_genome/object_alias.txt"),
+    "Download the objects (objects.json.zip, version 1.4) and object_alias.txt from "
+    "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html into FOIR_DATA/visual_genome and unpack them.",
+)
+LISTS = Download(
+    tuple(f"visual_genome/{split}_list_500.txt" for split in ("train", "test")),
+    "Copy train_list_500.txt and test_list_500.txt from data/VG of https://github.com/HCPLab-SYSU/SSGRL into "
+    "FOIR_DATA/visual_genome.",
+)
+
+
+@register("visual_genome", Dataset, IMAGES, OBJECTS, LISTS)
 def visual_genome() -> Dataset:
     """Aliases are merged, the 100 names with most boxes kept, query images without any of them dropped."""
     folder = require(hub.data_folder() / "visual_genome", DESCRIPTION)

@@ -10,7 +10,7 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Prompt
 
-from .base import Dataset, ImageLoader, Query, image_file, multi_hot, register, require
+from .base import Dataset, Download, ImageLoader, Query, image_file, multi_hot, register, require
 
 CATEGORIES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -18,7 +18,20 @@ CATEGORIES = (
 )  # fmt: skip
 
 
-@register("voc", Dataset)
+def _year(year: str, splits: tuple[str, ...], archives: str) -> Download:
+    """The files of one challenge."""
+    parts = (*(f"ImageSets/Main/{split}.txt" for split in splits), "Annotations/*.xml", "JPEGImages/*.jpg")
+    page = f"http://host.robots.ox.ac.uk/pascal/VOC/{year.lower()}/"
+    return Download(
+        tuple(f"VOCdevkit/{year}/{part}" for part in parts), f"Download {archives} from {page} and unpack in FOIR_DATA."
+    )
+
+
+VOC2007 = _year("VOC2007", ("trainval", "test"), "VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar")
+VOC2012 = _year("VOC2012", ("trainval",), "VOCtrainval_11-May-2012.tar")
+
+
+@register("voc", Dataset, VOC2007, VOC2012, sizes={"boxes": 14_976})
 def voc() -> Dataset:
     """Every annotated box of test2007 is a query, the difficult ones too (PHS paper)."""
     folder = require(

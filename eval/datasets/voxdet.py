@@ -13,12 +13,22 @@ from foir.errors import Unavailable
 from foir.prompts import bounds
 from foir.small_objects.crops import DetectedObject, crop_around
 
-from .base import InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
+from .base import Download, InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
 
 SUFFIXES = {".jpg", ".png"}
 
 
-@register("voxdet", InstanceDataset)
+ROBOTOOLS = Download(
+    (
+        "VoxDet/RoboTools/test/scene_gt_coco_all.json",
+        *(f"VoxDet/RoboTools/test_video/*/{part}/*" for part in ("rgb", "mask")),
+    ),
+    "Download RoboTools by the link on https://github.com/Jaraxxus-Me/VoxDet and unpack it as "
+    "FOIR_DATA/VoxDet/RoboTools.",
+)
+
+
+@register("voxdet", InstanceDataset, ROBOTOOLS)
 def voxdet() -> InstanceDataset:
     """Every frame of a test video is a query; the paper does not state how many of them it uses."""
     folder = require(hub.data_folder() / "VoxDet" / "RoboTools", "VoxDet's RoboTools (test/, test_video/)")

@@ -87,6 +87,11 @@ class RunContext:
         """The number of query images out of those available."""
         return available if self.limit is None else min(self.limit, available)
 
+    def cells_path(self, *names: str) -> Path:
+        """The file with the cells of an experiment, a data set and an encoder, by their names."""
+        variant = (self.limit, "" if self.pretrained else "random", "trained" if self.adapter else "")
+        return self.results / "cells" / f"{file_stem(*names)}{''.join(f'-{word}' for word in variant if word)}.json"
+
     @property
     def model_options(self) -> dict[str, Any]:
         """How models are loaded."""

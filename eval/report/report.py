@@ -19,11 +19,12 @@ COLUMNS = (
 DIFFERENCE = " minus "
 
 
-def report(folder: Path) -> Path:
+def report(folder: Path, not_run: Sequence[tuple[str, ...]] = ()) -> Path:
     """Write `report.md`, `report.json` and a chart for each experiment with more than one number.
 
     Args:
         folder: Results folder of `python -m eval run`, with its cells under `cells/`.
+        not_run: What should have been measured too: table, data set, encoder, reason.
 
     Returns:
         The Markdown file.
@@ -36,6 +37,8 @@ def report(folder: Path) -> Path:
     for name, measured in by_experiment.items():
         if measured:
             lines += _section(folder, name, measured)
+    if not_run:
+        lines += ["## Not run", "", *markdown_table(("table", "data set", "encoder", "reason"), not_run), ""]
     write(cells, folder / "report.json")
     path = folder / "report.md"
     with os_errors(f"The report {path} cannot be written"):

@@ -47,7 +47,7 @@ def create_model(model_name: str, tag: str | None) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         try:
-            return open_clip.create_model(model_name, pretrained=tag)
+            return open_clip.create_model(model_name, pretrained=tag, device=torch.get_default_device())
         except (OSError, RuntimeError, ValueError) as error:
             if MISFIT in str(error):
                 reason = textwrap.shorten(str(error).partition(MISFIT)[2], 200, placeholder=" ...")

@@ -136,7 +136,7 @@ class Blip2Captions(_Blip2):
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
-@register_model("blip2", standalone=True)
+@register_model("blip2", standalone=True, weights=RETRIEVAL_REPO)
 def build(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> ImageTextModel:
     """Load the retrieval model. With random weights it has no text side.
 
@@ -153,7 +153,7 @@ def build(name: str, revision: str | None, device: str, dtype: str, pretrained: 
     return Blip2Images(name, "random", model.to(device, getattr(torch, dtype)), None)
 
 
-@register_model("blip2-captions", standalone=True)
+@register_model("blip2-captions", standalone=True, weights=CAPTION_REPO)
 def build_captions(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> ImageTextModel:
     """Load the captioning model.
 

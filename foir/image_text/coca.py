@@ -99,7 +99,7 @@ class Coca(ImageTextModel):
         return views.replace_modules(self.model, {"visual": views.PrecomputedTokens(pool)})
 
 
-@register_model("coca", standalone=True)
+@register_model("coca", standalone=True, weights=f"openclip:{MODEL}/{TAG}")
 def build(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> ImageTextModel:
     """Load CoCa ViT-L/14, fine-tuned on COCO captions.
 

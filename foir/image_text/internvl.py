@@ -85,7 +85,7 @@ class InternVL(ImageTextModel):
         return TextFeatures.from_embeddings(embeddings, truncated, MAX_TOKENS)
 
 
-@register_model("internvl-g", standalone=True)
+@register_model("internvl-g", standalone=True, weights=REPOSITORY, parameters=14_000_000_000, brings_code=True)
 def build(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> ImageTextModel:
     """Load InternVL-G.
 

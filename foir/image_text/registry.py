@@ -20,21 +20,34 @@ _Build = Callable[..., ImageTextModel]
 
 @dataclass(frozen=True)
 class _Entry:
+    """A model; see `register_model`."""
+
     build: _Build
     standalone: bool
+    weights: str
+    parameters: int
+    brings_code: bool
 
 
 _registry: dict[str, _Entry] = {}
 
 
-def register_model(name: str, *, standalone: bool = False) -> Callable[[_Build], _Build]:
-    """Register a function `(encoder)` that adds a text side to the encoder of the same name.
+def register_model(
+    name: str, *, standalone: bool = False, weights: str = "", parameters: int = 0, brings_code: bool = False
+) -> Callable[[_Build], _Build]:
+    """Register a function that builds a model.
 
-    A `standalone` model has no encoder; its function is `(name, revision, device, dtype, pretrained)`.
+    Args:
+        name: Registry name.
+        standalone: The model has no encoder, and the function is `(name, revision, device, dtype, pretrained)`. If
+            False, the function is `(encoder)` and adds a text side to the encoder of the same name.
+        weights: Of a standalone model: a Hub repository, or "openclip:MODEL/TAG".
+        parameters: Their number, where there is no untrained form to count them on.
+        brings_code: The model's code comes with its weights, so a commit has to be named.
     """
 
     def register(build: _Build) -> _Build:
-        _registry[name] = _Entry(build, standalone)
+        _registry[name] = _Entry(build, standalone, weights, parameters, brings_code)
         return build
 
     return register

@@ -1,0 +1,1 @@
+"""What the papers' tables need, and what of it is here: data, weights, disk, memory, time."""
