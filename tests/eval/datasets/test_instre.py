@@ -5,14 +5,17 @@ from eval.datasets.base import InstanceDataset
 from tests.conftest import scene
 
 
-def test_instre_keeps_what_is_small(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
-    kind = tmp_path / "INSTRE" / "INSTRE-S1" / "01a_mug"
+def write_instre(root, subset="INSTRE-S1"):
+    kind = root / "INSTRE" / subset / "01a_mug"
     kind.mkdir(parents=True)
     for number, side in enumerate((10, 12, 35, 30, 60, 8)):  # of 100 x 100: 1, 1.4, 12, 9, 36 and 0.6 %
         scene(number, (100, 100)).save(kind / f"{number:03}.jpg")
         (kind / f"{number:03}.txt").write_text(f"5 6 {side} {side}\n")
     scene(9).save(kind / "999.jpg")  # nothing is known of it
+
+
+def test_instre_keeps_what_is_small(root):
+    write_instre(root)
     wider = datasets.load("instre-xs", InstanceDataset)
     assert (len(wider.scenes), len(wider.queries)) == (3, 2)
     smallest = datasets.load("instre-xxs", InstanceDataset)
