@@ -20,6 +20,7 @@ from .weights import HubState
 
 FACTS = {  # what the papers call these numbers
     "query images": "n_query_images", "gallery": "n_db_images", "queries": "n_query", "scenes": "n_gallery",
+    "images": "n_images",
 }  # fmt: skip
 _Pictures = Mapping[str, Iterable[Callable[[], Any]]]  # loaders of images, by their part in a data set
 
@@ -75,14 +76,15 @@ def data_state(name: str, hub_state: HubState) -> DataState:
     if layout.count is not None:
         local = hub_state.cached_tables(layout.downloads[0].repository)
         return DataState(name, tuple(needs), layout.count() if local else {}, official)
+    sources = " ".join(dict.fromkeys(download.source for download in layout.downloads if not download.rows))
     try:
         data = LOADERS[name][1]()
     except Unavailable as error:
-        return DataState(name, (*needs, Need("data", f"{name} is not readable", str(error))), official=official)
+        needs.append(Need("data", f"{name}: {error}", sources))
+        return DataState(name, tuple(needs), official=official)
     counts = {part: len(list(loaders)) for part, loaders in _pictures(data).items()}
     if hasattr(data, "query_images"):
         counts["boxes"] = len(data.queries)
-    sources = " ".join(d.source for d in layout.downloads if any("*" in pattern for pattern in d.files))
     for part, loaders in _pictures(data).items():
         if absent := sum(not _is_there(load) for load in loaders):
             needs.append(Need("data", f"{name}: {absent:,} of {counts[part]:,} {part} have no file", sources))

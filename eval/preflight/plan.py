@@ -15,7 +15,7 @@ from ..experiments.specs import ExperimentSpec
 from .data import DataState, data_state
 from .machine import Work, disk_needs, gpu_needs, work
 from .needs import Need
-from .weights import HubState, detector_needs, model_needs, revision
+from .weights import DETECTED, HubState, detector_needs, model_needs, revision
 
 PAPERS = (phs, qpert, mao, itae)
 NONE = "none"  # in place of a data set or an encoder
@@ -111,15 +111,15 @@ def _runs(
 ) -> list[Run]:  # fmt: skip
     """The run with the encoder as it is, and with the fine-tuned one if a row asks for it."""
     rows = getattr(experiment, "rows", ())
-    detected = any(row.options.get("boxes") == "detected" for row in rows)
-    needs = [need for need in (data.missing if data else ()) if detected or not need.rows]
+    kinds = {f"{row.options['boxes']} boxes" for row in rows if "boxes" in row.options}
+    needs = [need for need in (data.missing if data else ()) if not need.rows or need.rows in kinds]
     commit = "random"
     if encoder != NONE:
         needs += gpu_needs(encoder)
         if hub_state is not None:
             needs += model_needs(encoder, hub_state)
             commit = revision(encoder, hub_state)
-        if hub_state is not None and detected and experiment.data_kind is InstanceDataset:
+        if hub_state is not None and DETECTED in kinds and experiment.data_kind is InstanceDataset:
             needs += detector_needs(encoder, hub_state)
     estimate = work(experiment, dataset, encoder, data.sizes if data else {})
     run = Run(experiment, dataset, encoder, data, tuple(needs), estimate, commit)

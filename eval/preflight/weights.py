@@ -17,6 +17,7 @@ from .needs import Need
 
 TIMEOUT = 5.0  # seconds that the Hub has for its first answer
 CHECKPOINTS = ("*.safetensors", "*pytorch_model*.bin")  # in the order in which foir prefers them
+DETECTED = "detected boxes"  # rows
 FINE = ("cached", "reachable")
 
 
@@ -86,11 +87,11 @@ def detector_needs(name: str, state: HubState) -> list[Need]:
     if name == "mini":
         return []
     sam = os.environ.get("FOIR_SAM") or DEFAULT_SAM
-    needs = _repository_needs("detector", OWL, state, "detected boxes")
+    needs = _repository_needs("detector", OWL, state, DETECTED)
     if sam.endswith((".pth", ".pt")):
         source = "Set FOIR_SAM to a checkpoint of segment-anything or a repository on the Hub."
-        return needs if Path(sam).exists() else [*needs, Need("detector", sam, source, "detected boxes")]
-    return needs + _repository_needs("detector", sam, state, "detected boxes")
+        return needs if Path(sam).exists() else [*needs, Need("detector", sam, source, DETECTED)]
+    return needs + _repository_needs("detector", sam, state, DETECTED)
 
 
 def revision(name: str, state: HubState) -> str:
