@@ -181,6 +181,12 @@ class _Handler(BaseHTTPRequestHandler):
         state = {"private": repo in self.hub.private, "gated": "auto" if repo in self.hub.gated else False}
         return _json({"id": repo, "sha": commit, **state, "siblings": [{"rfilename": path} for path in files]})
 
+    def _check(self, repo: str) -> Answer:
+        self.hub.find(repo)
+        if repo in self.hub.gated:
+            raise RefusedError(403, "GatedRepo", f"Access to {repo} is restricted.")
+        return _json({})
+
     def _tree(self, repo: str, revision: str, folder: str) -> Answer:
         root, entries = PurePosixPath(folder), dict[PurePosixPath, dict[str, Any]]()
         for name, data in self.hub.files(repo, revision).items():
@@ -267,6 +273,7 @@ ROUTES = (
     ("GET POST", f"/api/whoami-v2|/api/validate-yaml|{_LFS}/verify", _Handler._agree),
     ("POST", "/api/repos/create", _Handler._create),
     ("GET", f"{_API}(?:/revision{_REVISION})?", _Handler._info),
+    ("GET", f"{_API}/auth-check", _Handler._check),
     ("GET", f"{_API}/tree{_REVISION}(?:/(?P<folder>.+))?", _Handler._tree),
     ("POST", f"{_API}/preupload{_REVISION}", _Handler._preupload),
     ("POST", rf"{_GIT}\.git/info/lfs/objects/batch", _Handler._lfs_batch),

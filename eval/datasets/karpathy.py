@@ -195,7 +195,10 @@ def _downloads(source: _Source, images: str, entities: Download) -> tuple[Downlo
     )
 
 
-_ENTITIES = "git clone https://github.com/BryanPlummer/flickr30k_entities in FOIR_DATA/flickr30k and unpack its annotations.zip."
+_ENTITIES = (
+    "Clone https://github.com/BryanPlummer/flickr30k_entities into FOIR_DATA/flickr30k and unpack annotations.zip in "
+    "its folder."
+)
 _FLICKR = _downloads(
     FLICKR,
     "Ask for the images of Flickr30K by the form on https://shannon.cs.illinois.edu/DenotationGraph/ and unpack them "

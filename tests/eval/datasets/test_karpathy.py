@@ -120,9 +120,8 @@ def test_a_damaged_annotation_is_named(flickr):
         datasets.load("flickr30k", CaptionedDataset)
 
 
-def test_coco_by_karpathys_split(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
-    folder = tmp_path / "coco"
+def write_coco(root):
+    folder = root / "coco"
     (folder / "val2014").mkdir(parents=True)
     names = ["COCO_val2014_000000000007", "COCO_val2014_000000000008"]
     entries = []
@@ -134,6 +133,11 @@ def test_coco_by_karpathys_split(tmp_path, monkeypatch):
     boxes = {"cat": [[0.9, [1.0, 2.0, 11.0, 12.0]]], "mat": [[0.5, [0.0, 0.0, 60.0, 40.0]]]}
     notes = {"7": {"a [cat] on a mat": {"detections": boxes}, "a cat": {"detections": {"cat": boxes["cat"]}}}}
     (folder / "coco_entities_release.json").write_text(json.dumps(notes))
+    return folder, names
+
+
+def test_coco_by_karpathys_split(root, monkeypatch):
+    folder, names = write_coco(root)
     data = datasets.load("coco-5k", CaptionedDataset)
     assert data.boxes["annotated"] == (((1, 2, 11, 12), (0, 0, 60, 40)), ())
     assert data.size_boxes == "detected" and "detected" not in data.boxes
