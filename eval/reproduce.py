@@ -14,7 +14,6 @@ from .report import results
 from .report.report import report
 
 INTERRUPTED = "interrupted"
-OPTIONAL = ("detected", "mentioned")  # boxes that a data set may lack
 
 
 def reproduce(names: Sequence[str], context: RunContext) -> None:
@@ -71,5 +70,8 @@ def _is_finished(run: Run, context: RunContext) -> bool:
     now = {"encoder": run.revision, "data": run.data.digest if run.data else ""}
     measured = [cell for cell in cells if cell.status == "ok"]
     stale = any(now.get(key) not in ("", None, value) for cell in measured for key, value in cell.revisions.items())
-    lacking = any(cell.status == "not_run" and cell.options.get("boxes") in OPTIONAL for cell in cells)
-    return not stale and not (lacking and not run.missing)
+    lacking = any(
+        cell.status == "not_run" and "boxes" in cell.options and cell.options.get("trained", False) == bool(run.adapter)
+        for cell in cells
+    )
+    return not stale and not (lacking and context.pretrained and not run.missing)

@@ -55,6 +55,9 @@ class Dataset:
         shared_gallery: Name of the data set with the same gallery images, whose cached features serve this one too.
         sentences: A sentence that describes each query image; empty where there are none.
         category_words: Everyday names of what is in each category; the category's name if left out.
+        note: What a reader of its numbers must know.
+        orientation: A paper's data set of the same classes. Its numbers are shown for orientation: the order of the
+            methods can be compared, their values cannot.
     """
 
     name: str
@@ -67,6 +70,8 @@ class Dataset:
     shared_gallery: str = ""
     sentences: tuple[str, ...] = ()
     category_words: tuple[tuple[str, ...], ...] = ()
+    note: str = ""
+    orientation: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -131,14 +136,14 @@ class Scene:
     Attributes:
         load: Returns the image.
         objects: Returns its annotated objects.
-        instances: Names of the instances on it.
-        groups: What results are split by ("size", "objects"), and this scene's value.
+        areas: The instances on it: the share of the image that each covers, None where it is not annotated.
+        count: Number of annotated objects, instances among them.
     """
 
     load: ImageLoader
     objects: Callable[[], tuple[DetectedObject, ...]]
-    instances: frozenset[str]
-    groups: Mapping[str, str] = field(default_factory=dict)
+    areas: Mapping[str, float | None]
+    count: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,16 +162,18 @@ class InstanceDataset:
         name: Registry name.
         scenes: The gallery.
         queries: Each has at least one relevant scene.
+        has_masks: Whether the annotated objects have masks beside their boxes.
     """
 
     name: str
     scenes: tuple[Scene, ...]
     queries: tuple[InstanceQuery, ...]
+    has_masks: bool = True
 
     @cached_property
     def digest(self) -> str:
         """Digest of the gallery's annotations."""
-        facts = repr([(sorted(scene.instances), sorted(scene.groups.items())) for scene in self.scenes]).encode()
+        facts = repr([(sorted(scene.areas.items()), scene.count) for scene in self.scenes]).encode()
         return hashlib.sha256(facts).hexdigest()[:16]
 
 
@@ -234,6 +241,12 @@ def image_file(path: Path) -> ImageLoader:
 
 def _read_image(path: Path) -> Image.Image:
     return images.read(path).image
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file as it is stored; only its header is read."""
+    with Image.open(path, formats=images.FORMATS) as image:
+        return image.size
 
 
 def require(path: Path, description: str) -> Path:

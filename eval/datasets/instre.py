@@ -12,7 +12,7 @@ from foir.errors import Unavailable
 from foir.prompts import Box
 from foir.small_objects.crops import DetectedObject, crop_around
 
-from .base import Download, InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
+from .base import Download, InstanceDataset, InstanceQuery, Scene, corners, image_file, image_size, register, require
 
 SUBSETS = ("INSTRE-S1", "INSTRE-S2")  # one object on each image
 IMAGES = Download(
@@ -41,10 +41,10 @@ def _build(name: str, largest: float) -> InstanceDataset:
             if number % 2:
                 queries.append(InstanceQuery(partial(_query_image, path, box), instance))
             else:
-                scenes.append(Scene(image_file(path), partial(_objects, box), frozenset([instance])))
+                scenes.append(Scene(image_file(path), partial(_objects, box), {instance: _share(path, box)}, 1))
     if not queries:
         raise Unavailable(f"No instance in {folder} has two images on which it is small enough.")
-    return InstanceDataset(name, tuple(scenes), tuple(queries))
+    return InstanceDataset(name, tuple(scenes), tuple(queries), has_masks=False)
 
 
 def _box(path: Path) -> Box | None:
@@ -56,8 +56,7 @@ def _box(path: Path) -> Box | None:
 
 
 def _share(path: Path, box: Box) -> float:
-    with Image.open(path, formats=images.FORMATS) as image:  # reads the header only
-        width, height = image.size
+    width, height = image_size(path)
     return (box[2] - box[0]) * (box[3] - box[1]) / (width * height)
 
 

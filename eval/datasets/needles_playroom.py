@@ -32,9 +32,9 @@ def _build(name: str, size: tuple[int, int], count: int = INSTANCES, *, dev: boo
         for j, share in enumerate(SHARES):
             objects = COUNTS[(3 * i + 5 * j) % len(COUNTS)]
             scene = partial(_scene, seed + len(SHARES) * i + j, size, objects - 1, sprite, share)
-            groups = {"size": f"{100 * share:g} %", "objects": str(objects)}
-            codes = {item.sprite.code for item in scene().objects} if dev else {sprite.code}
-            scenes.append(Scene(partial(_image, scene), partial(_objects, scene), frozenset(codes), groups))
+            areas: dict[str, float | None] = dict.fromkeys(item.sprite.code for item in scene().objects) if dev else {}
+            areas[sprite.code] = share
+            scenes.append(Scene(partial(_image, scene), partial(_objects, scene), areas, objects))
         for j in range(QUERIES):
             number = seed + len(chosen) * len(SHARES) + QUERIES * i + j
             queries.append(InstanceQuery(partial(_query_image, number, sprite), sprite.code))

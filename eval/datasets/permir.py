@@ -43,7 +43,12 @@ def permir() -> InstanceDataset:
     if not videos:
         raise Unavailable(f"There is no video in {folder}.")
     scenes = tuple(
-        Scene(image_file(video / f"{frame}.jpg"), partial(_objects, video, frame), frozenset([video.name]))
+        Scene(
+            image_file(video / f"{frame}.jpg"),
+            partial(_objects, video, frame),
+            {video.name: None},
+            sum(bool(mask.any()) for mask in _masks(video)[frame].values()),
+        )
         for video in videos
         for frame in range(FRAMES)
     )

@@ -2,41 +2,38 @@
 
 The query is the plain feature of an image of the instance alone (GeM's for GeM). mAP covers the whole gallery: the
 average precision of a query is the mean of the precisions at each of its relevant scenes, divided by their number (MaO
-spec, section 6). For one group of scenes, relevant scenes of other groups are ignored.
+spec, section 6). Results are also split by the instance's area on a scene and by the number of objects there: for one
+such group, relevant scenes of the others are ignored.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
 from foir.encoders.base import Encoder
 from foir.errors import Unavailable
 from foir.small_objects import detect, finetune
-from foir.small_objects.crops import DetectedObject
-from foir.small_objects.detect import Detector
 from foir.small_objects.embed import embed_images
 from foir.terminal import write
 
-from ..datasets.base import InstanceDataset, InstanceQuery, Scene
+from ..datasets.base import InstanceDataset, InstanceQuery
 from ..metrics.retrieval import Mean, image_mean
 from ..report import published
 from ..report.results import Cell
-from .representations import REPRESENTATIONS, Pool, cache_key, gem
-from .results_cache import ResultsCache
+from .representations import REPRESENTATIONS, Pool, gem
+from .scene_vectors import BoxMasks, ObjectSources, scene_vectors
 from .specs import ExperimentSpec, Row, RunContext
 
 BOXES = ("annotated", "detected")
-CHUNK = 16  # scenes; a killed run loses at most one chunk
-ROW_OPTIONS = ("boxes", "trained")  # options that representations do not know
-_Vectors = tuple[np.ndarray, np.ndarray]  # vectors [n, dim], and the scene of each
+BATCH = 16  # query images
+AREAS = (0.0075, 0.015, 0.03, 0.1)  # limits between groups, as shares of the image
+COUNTS = (1, 2, 3, 4, 5, 6, 7, 10, 15, 25)  # the smallest number of objects of each group
+OTHER_COUNT = {"annotated": "detections", "detected": "objects"}  # the count that rows of these boxes are not split by
+_Groups = dict[tuple[str, str], np.ndarray]  # option and value, and which pairs count, bool [queries, scenes]
 
 
 @dataclass(frozen=True)
@@ -60,30 +57,25 @@ class InstanceRetrieval(ExperimentSpec):
         encoder: Encoder = super().load_model(name, context)
         return encoder if context.adapter is None else finetune.load_adapter(encoder, context.adapter)
 
-    def load_detector(self, encoder: Encoder, context: RunContext) -> Detector:
-        """Load the object detector, on the encoder without an adapter.
-
-        Raises:
-            Unavailable: The encoder has no detector.
-        """
-        return detect.load(encoder if context.adapter is None else super().load_model(encoder.name, context))
-
     def measure(self, data: InstanceDataset, encoder: Encoder, context: RunContext) -> list[Cell]:
         """The mAP of each row, overall and by group; `limit` queries. Intervals are over instances.
 
         With an adapter only the rows of a fine-tuned encoder are measured, otherwise only the others. Rows of detected
-        boxes are not measured where the detector cannot be loaded.
+        boxes are not measured where the detector cannot be loaded, nor those of annotated boxes where nothing makes the
+        masks that the data set lacks.
         """
         queries = data.queries[: context.limit]
-        detector, rows = self._runnable(encoder, context)
+        sources, rows = self._runnable(data, encoder, context)
         started = time.perf_counter()
-        scenes = _scene_vectors(data, encoder, detector, rows, context.cache)
+        scenes = scene_vectors(data, encoder, sources, rows, context.cache)
         builder = self.cells(data, encoder, started)
         vectors = _query_vectors(encoder, queries, {_pool(row) for row in rows})
-        relevant = np.array([[query.instance in scene.instances for scene in data.scenes] for query in queries])
+        relevant = np.array([[query.instance in scene.areas for scene in data.scenes] for query in queries])
         instances = np.unique([query.instance for query in queries], return_inverse=True)[1]
         cells: list[Cell] = []
         bases: dict[tuple[str, str], dict[str, Mean]] = {}
+        detected = [item.objects for row, item in scenes.items() if row.options.get("boxes") == "detected"]
+        groups = _groups(data, queries, detected[0] if detected else None)
         for row in self.rows:
             cell = builder.using(method=row.method, options=row.options)
             reference = published_value(self, row, data.name, encoder.name)
@@ -92,12 +84,11 @@ class InstanceRetrieval(ExperimentSpec):
                     status = "not_run" if row.method in REPRESENTATIONS else "published_only"
                     cells.append(cell.missing("mAP", reference, status))
                 continue
-            scene_vectors, owner = scenes[row]
-            scores = _best_scores(vectors[_pool(row)] @ scene_vectors.T, owner, len(data.scenes))
-            for (name, group), inside in _groups(data).items():
+            scores = _best_scores(vectors[_pool(row)] @ scenes[row].vectors.T, scenes[row].owner, len(data.scenes))
+            for (name, group), inside in groups.items():
                 counted = relevant & inside
                 used = counted.any(1)
-                if not used.any():
+                if not used.any() or name == OTHER_COUNT.get(row.options.get("boxes", "")):
                     continue
                 values = _average_precisions(scores[used], counted[used], (relevant & ~inside)[used])
                 mean = image_mean(values, instances[used])
@@ -109,68 +100,28 @@ class InstanceRetrieval(ExperimentSpec):
                     compared.setdefault(row.method, mean)
         return cells
 
-    def _runnable(self, encoder: Encoder, context: RunContext) -> tuple[Detector | None, list[Row]]:
-        """The detector if a row needs it, and the rows that can be measured."""
+    def _runnable(
+        self, data: InstanceDataset, encoder: Encoder, context: RunContext
+    ) -> tuple[ObjectSources, list[Row]]:
+        """Where objects come from, as far as rows need it, and the rows that can be measured."""
         trained = context.adapter is not None
         rows = [
             row for row in self.rows if row.method in REPRESENTATIONS and row.options.get("trained", False) == trained
         ]
-        if not any(row.options.get("boxes") == "detected" for row in rows):
-            return None, rows
-        try:
-            return self.load_detector(encoder, context), rows
-        except Unavailable as error:
-            write(f"{error} Rows of detected boxes are not run.")
-            return None, [row for row in rows if row.options.get("boxes") != "detected"]
-
-
-def _scene_vectors(
-    data: InstanceDataset, encoder: Encoder, detector: Detector | None, rows: Sequence[Row], cache: ResultsCache
-) -> dict[Row, _Vectors]:
-    """The vectors that represent the scenes, by row; rows share loaded images and detected objects."""
-    key = [data.name, data.digest, encoder.name, encoder.revision, str(encoder.dtype)]
-    chunks: dict[Row, list[_Vectors]] = {row: [] for row in rows}
-    for start in tqdm(range(0, len(data.scenes), CHUNK), unit="chunk", desc="scenes"):
-        chunk = _Chunk(data.scenes[start : start + CHUNK], detector)
-        for row in rows:
-            boxes = row.options.get("boxes", "")
-            options = {name: value for name, value in row.options.items() if name not in ROW_OPTIONS}
-            detector_name = detector.name if detector is not None and boxes == "detected" else ""
-            row_key = [*key, start, row.method, cache_key(row.method, options), boxes, detector_name]
-            arrays = cache.get(row_key, partial(chunk.vectors, encoder, row.method, boxes, options))
-            owner = np.repeat(np.arange(start, start + len(arrays["counts"])), arrays["counts"])
-            chunks[row].append((arrays["vectors"], owner))
-    return {row: (np.concatenate([v for v, _ in parts]), np.concatenate([o for _, o in parts]))
-            for row, parts in chunks.items()}  # fmt: skip
-
-
-@dataclass
-class _Chunk:
-    """Scenes whose images are loaded, and whose objects are detected, at most once."""
-
-    scenes: Sequence[Scene]
-    detector: Detector | None
-    _images: list[Image.Image] = field(default_factory=list)
-    _objects: dict[str, list[Sequence[DetectedObject]]] = field(default_factory=dict)
-
-    def vectors(self, encoder: Encoder, method: str, boxes: str, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The vectors of all scenes, and how many each has."""
-        if not self._images:
-            self._images = [scene.load() for scene in self.scenes]
-        scenes = list(zip(self._images, self._scene_objects(boxes), strict=True))
-        vectors = REPRESENTATIONS[method](encoder, scenes, options)
-        counts = np.array([len(scene) for scene in vectors])
-        return {"vectors": np.concatenate([scene.float().cpu().numpy() for scene in vectors]), "counts": counts}
-
-    def _scene_objects(self, boxes: str) -> list[Sequence[DetectedObject]]:
-        if boxes not in self._objects:
-            if boxes == "annotated":
-                self._objects[boxes] = [scene.objects() for scene in self.scenes]
-            elif boxes == "detected" and self.detector is not None:
-                self._objects[boxes] = [self.detector(image) for image in self._images]
-            else:
-                self._objects[boxes] = [()] * len(self._images)
-        return self._objects[boxes]
+        plain = super().load_model(encoder.name, context) if trained else encoder
+        sources = ObjectSources()
+        loaders: dict[str, Callable[[], ObjectSources]] = {
+            "detected": lambda: ObjectSources(detect.load(plain), sources.masks),
+            "annotated": lambda: ObjectSources(sources.detector, None if data.has_masks else BoxMasks.load(plain)),
+        }
+        for boxes, load in loaders.items():
+            if any(row.options.get("boxes") == boxes for row in rows):
+                try:
+                    sources = load()
+                except Unavailable as error:
+                    write(f"{error} Rows of {boxes} boxes are not run.")
+                    rows = [row for row in rows if row.options.get("boxes") != boxes]
+        return sources, rows
 
 
 def _pool(row: Row) -> Pool:
@@ -182,8 +133,8 @@ def _query_vectors(
     encoder: Encoder, queries: Sequence[InstanceQuery], pools: Collection[Pool]
 ) -> dict[Pool, np.ndarray]:
     batches: dict[Pool, list[np.ndarray]] = {pool: [] for pool in pools}
-    for start in range(0, len(queries), CHUNK):
-        images = [query.load() for query in queries[start : start + CHUNK]]
+    for start in range(0, len(queries), BATCH):
+        images = [query.load() for query in queries[start : start + BATCH]]
         for pool, arrays in batches.items():
             arrays.append(pool(encoder, images).float().cpu().numpy())
     return {pool: np.concatenate(arrays) for pool, arrays in batches.items()}
@@ -207,11 +158,19 @@ def _average_precisions(scores: np.ndarray, relevant: np.ndarray, ignored: np.nd
     return np.array(values)
 
 
-def _groups(data: InstanceDataset) -> dict[tuple[str, str], np.ndarray]:
-    """Which scenes count, bool [scenes]: all, and those of each group."""
-    groups = {("", ""): np.ones(len(data.scenes), bool)}
-    for group in dict.fromkeys(item for scene in data.scenes for item in scene.groups.items()):
-        groups[group] = np.array([group in scene.groups.items() for scene in data.scenes])
+def _groups(data: InstanceDataset, queries: Sequence[InstanceQuery], detections: np.ndarray | None) -> _Groups:
+    """All pairs of query and scene, then those of each area of the instance, and of each number of objects."""
+    areas = np.array([[scene.areas.get(query.instance) or np.nan for scene in data.scenes] for query in queries])
+    groups = {("", ""): np.ones(areas.shape, bool)}
+    for low, high in zip((0.0, *AREAS), (*AREAS, 1.0), strict=True):
+        groups["size", f"{100 * low:g} to {100 * high:g} %"] = (areas >= low) & (areas < high)
+    numbers = {"objects": np.array([scene.count for scene in data.scenes])}
+    if detections is not None:
+        numbers["detections"] = detections
+    for name, counts in numbers.items():
+        for low, above in zip(COUNTS, (*COUNTS[1:], np.inf), strict=True):
+            label = f"{low}+" if np.isinf(above) else str(low) if above == low + 1 else f"{low} to {above - 1:.0f}"
+            groups[name, label] = np.broadcast_to((counts >= low) & (counts < above), areas.shape)
     return groups
 
 
@@ -250,10 +209,8 @@ EXPERIMENTS = (
             Row("mean", {"boxes": "annotated"}),
             *(
                 Row("mao", {"boxes": "annotated", "alpha": alpha, "steps": steps})
-                for alpha in (0.1, 0.3, 1.0, 3.0)
-                for steps in (20, 40)
+                for alpha, steps in ((0.03, 80), (0.1, 80), (0.3, 80), (1.0, 80), (0.3, 40))
             ),
-            Row("mao", {"boxes": "annotated"}),
         ),
     ),
     InstanceRetrieval(

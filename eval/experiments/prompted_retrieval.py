@@ -23,6 +23,7 @@ from ..metrics.retrieval import Mean, average_precision, category_mean, image_me
 from ..report import published
 from ..report.results import Cell
 from .gallery import cache_key, encode_gallery
+from .paper_order import order_cells
 from .query_features import NumberedQueries, RowFeatures, query_features, select_queries
 from .results_cache import ResultsCache
 from .specs import ExperimentSpec, Row, RunContext
@@ -59,7 +60,11 @@ class PromptedRetrieval(ExperimentSpec):
     def measure(self, data: Dataset, encoder: Encoder, context: RunContext) -> list[Cell]:
         """See `ExperimentSpec`."""
         best = perfect_precision(data, self.k)
-        write(f"{data.name}: {len(data.gallery)} images, perfect ranking MP@{self.k} = {best:.1f} %.")
+        size = f"{data.name}: {len(data.gallery)} images"
+        write(f"{size}, perfect ranking MP@{self.k} = {best:.1f} %. {data.note}".rstrip())
+        scored = sorted({query.category for query in data.queries})
+        if len(scored) < len(data.categories):
+            write(f"Scored: {', '.join(data.categories[category] for category in scored)}.")
         queries = sorted(select_queries(data, context.limit), key=lambda numbered: numbered[1].image)
         rows = [row for row in self.rows if _can_run(row, encoder, [query for _, query in queries])]
         values = _query_values(self, data, encoder, context.cache, rows, queries)
@@ -69,6 +74,7 @@ class PromptedRetrieval(ExperimentSpec):
         builder = self.cells(data, encoder).with_data_revision(data.digest)
         cells: list[Cell] = []
         bases: dict[tuple[str, str], Mean] = {}
+        means: dict[str, dict[Row, Mean]] = {}
         for row in self.rows:
             for name, (group, inside) in product(self.metrics, groups.items()):
                 options = {**row.options, **row.prompt_options} | ({"objects": group} if group else {})
@@ -86,6 +92,11 @@ class PromptedRetrieval(ExperimentSpec):
                 baselines = {first.method: bases[metric, group]} if row != first and first in rows else {}
                 cells += cell.compared(metric, mean, baselines, reference)
                 bases.setdefault((metric, group), mean)
+                if not group:
+                    means.setdefault(metric, {})[row] = mean
+        if data.orientation:
+            for metric, rows_means in means.items():
+                cells += order_cells(rows_means, self.table, metric, data.orientation, self.encoders, builder)
         return cells
 
 

@@ -58,16 +58,31 @@ def rank(
 
 
 def nearest(blocks: Iterable[np.ndarray], queries: np.ndarray, k: int, device: str) -> np.ndarray:
-    """Rows with the largest dot products, int [n, <= k], over consecutive blocks [rows, dim] of the gallery."""
+    """Rows with the largest dot products, int [n, <= k], over consecutive blocks [rows, dim] of the gallery.
+
+    Equal products are in row order, whichever of them a device's own top-k would choose.
+    """
     vectors = torch.from_numpy(queries).to(device)
     scores, rows = vectors.new_empty(len(vectors), 0), torch.empty(len(vectors), 0, dtype=torch.long, device=device)
     start = 0
     for block in blocks:
         similarity = vectors @ torch.from_numpy(np.asarray(block, np.float32)).to(device).T
-        best = similarity.topk(min(k, similarity.shape[1]), -1)
-        scores, rows = _merge(torch.cat([scores, best.values], 1), torch.cat([rows, best.indices + start], 1), k)
+        values, columns = _top(similarity, min(k, similarity.shape[1]))
+        scores, rows = _merge(torch.cat([scores, values], 1), torch.cat([rows, columns + start], 1), k)
         start += len(block)
     return rows.cpu().numpy()
+
+
+def _top(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest values of each row and their columns; of values equal to the least of them, the first columns."""
+    values, columns = similarity.topk(k, -1)
+    least = values[:, -1:]
+    for row in (similarity >= least).sum(-1).gt(k).nonzero().flatten().tolist():
+        above = (similarity[row] > least[row]).nonzero().flatten()
+        equal = (similarity[row] == least[row]).nonzero().flatten()
+        columns[row] = torch.cat([above, equal[: k - len(above)]])
+        values[row] = similarity[row, columns[row]]
+    return values, columns
 
 
 def _merge(scores: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:

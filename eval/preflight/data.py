@@ -34,6 +34,7 @@ class DataState:
         counts: Images that are here, by "gallery", "query images", "images", "scenes" or "queries", and "boxes".
         official: The same numbers of the whole data set, where they are known.
         digest: Of its annotations; empty where they were not read.
+        has_masks: Whether its objects come with masks, where that matters.
     """
 
     name: str
@@ -41,6 +42,7 @@ class DataState:
     counts: Mapping[str, int] = field(default_factory=dict)
     official: Mapping[str, int] = field(default_factory=dict)
     digest: str = ""
+    has_masks: bool = True
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -88,7 +90,9 @@ def data_state(name: str, hub_state: HubState) -> DataState:
     for part, loaders in _pictures(data).items():
         if absent := sum(not _is_there(load) for load in loaders):
             needs.append(Need("data", f"{name}: {absent:,} of {counts[part]:,} {part} have no file", sources))
-    return DataState(name, tuple(needs), counts, official, getattr(data, "digest", ""))
+    return DataState(
+        name, tuple(needs), counts, official, getattr(data, "digest", ""), getattr(data, "has_masks", True)
+    )
 
 
 def _missing(download: Download, hub_state: HubState) -> list[Need]:

@@ -15,7 +15,7 @@ from ..experiments.specs import ExperimentSpec
 from .data import DataState, data_state
 from .machine import Work, disk_needs, gpu_needs, work
 from .needs import Need
-from .weights import DETECTED, HubState, detector_needs, model_needs, revision
+from .weights import HubState, detector_needs, model_needs, revision
 
 PAPERS = (phs, qpert, mao, itae)
 NONE = "none"  # in place of a data set or an encoder
@@ -97,7 +97,8 @@ def plan(names: Sequence[str], results: Path, *, pretrained: bool = True) -> lis
 
 def all_needs(runs: Iterable[Run], results: Path) -> list[Need]:
     """All that the runs lack, each once."""
-    return list(dict.fromkeys([need for run in runs for need in run.missing] + disk_needs(results, stored(runs))))
+    needs = [need for run in runs for need in run.missing] + disk_needs(results, stored(runs))
+    return list({(need.what, need.source): need for need in reversed(needs)}.values())[::-1]
 
 
 def stored(runs: Iterable[Run]) -> int:
@@ -119,8 +120,8 @@ def _runs(
         if hub_state is not None:
             needs += model_needs(encoder, hub_state)
             commit = revision(encoder, hub_state)
-        if hub_state is not None and DETECTED in kinds and experiment.data_kind is InstanceDataset:
-            needs += detector_needs(encoder, hub_state)
+        if hub_state is not None and kinds and experiment.data_kind is InstanceDataset:
+            needs += detector_needs(encoder, hub_state, has_masks=data is None or data.has_masks)
     estimate = work(experiment, dataset, encoder, data.sizes if data else {})
     run = Run(experiment, dataset, encoder, data, tuple(needs), estimate, commit)
     if hub_state is None or not any(row.options.get("trained") for row in rows):

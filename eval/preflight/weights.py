@@ -82,16 +82,17 @@ def model_needs(name: str, state: HubState) -> list[Need]:
     return needs
 
 
-def detector_needs(name: str, state: HubState) -> list[Need]:
-    """What the detector of a model's rows of detected boxes still needs."""
+def detector_needs(name: str, state: HubState, *, has_masks: bool = True) -> list[Need]:
+    """What the rows of detected objects still need: a detector and SAM; SAM also makes masks that a data set lacks."""
     if name == "mini":
         return []
     sam = os.environ.get("FOIR_SAM") or DEFAULT_SAM
+    rows = DETECTED if has_masks else f"annotated boxes and {DETECTED}"
     needs = _repository_needs("detector", OWL, state, DETECTED)
     if sam.endswith((".pth", ".pt")):
         source = "Set FOIR_SAM to a checkpoint of segment-anything or a repository on the Hub."
-        return needs if Path(sam).exists() else [*needs, Need("detector", sam, source, DETECTED)]
-    return needs + _repository_needs("detector", sam, state, DETECTED)
+        return needs if Path(sam).exists() else [*needs, Need("detector", sam, source, rows)]
+    return needs + _repository_needs("detector", sam, state, rows)
 
 
 def revision(name: str, state: HubState) -> str:

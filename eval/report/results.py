@@ -101,7 +101,7 @@ class CellBuilder:
 
 
 ESCAPED_PIPE = r"\|"  # "foveal|phs" would end its column
-COLUMNS = ("data set", "encoder", "method", "options", "metric", "value", "95 % interval", "n")
+COLUMNS = ("data set", "encoder", "method", "options", "metric", "value", "95 % interval", "published", "n")
 
 
 def check_writable(folder: Path) -> None:
@@ -152,7 +152,7 @@ def table(cells: Sequence[Cell]) -> str:
     """Markdown with one line for each cell."""
     rows = [
         (cell.dataset, cell.encoder, cell.method, format_options(cell.options), cell.metric, *format_value(cell),
-         str(cell.n))
+         "" if cell.published is None else f"{cell.published:.1f}", str(cell.n))
         for cell in cells
     ]  # fmt: skip
     return "\n".join(markdown_table(COLUMNS, rows))

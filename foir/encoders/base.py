@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-from foir.encoders.block import BlockModules, LastBlock, Map, identity
+from foir.encoders.block import BlockModules, LastBlock, Map, full_precision, identity
 from foir.encoders.intervention import PLAIN, HeadGate, Intervention
 
 KEPT_BLOCKS = 4  # last blocks that can run again; Foveal Attention, the deepest method, re-runs four
@@ -189,9 +189,13 @@ class Encoder:
         """From CLS tokens after the last block [n, d] to unit vectors, float32 [n, dim]."""
         return F.normalize(self.project(self.norm(cls)).float(), dim=-1)
 
+    def raw_feature(self, tokens: Tensor) -> Tensor:
+        """From the last block's output [B, T, d] to features of the model's own length, [B, dim]; differentiable."""
+        return self.project(self.norm(tokens[:, 0]))
+
     def pooled_feature(self, tokens: Tensor) -> Tensor:
         """From the last block's output [B, T, d] to unit vectors, float32 [B, dim]; differentiable."""
-        return self._feature(tokens[:, 0])
+        return F.normalize(self.raw_feature(tokens).float(), dim=-1)
 
     @torch.inference_mode()
     def patch_features(self, prefix: Prefix) -> Tensor:
@@ -229,10 +233,12 @@ class Encoder:
 
     def _finish(self, block: LastBlock, steps: Sequence[Intervention]) -> Features:
         attention = self._cls_attention(steps, 0)(block)
-        if len(block.tokens) == 1:  # many prompts on one picture share its values
-            z = torch.einsum("nht,htd->nhd", attention, block.values[0])
+        values = full_precision(block.values)
+        if len(values) == 1:  # many prompts on one picture share its values
+            z = torch.einsum("nht,htd->nhd", attention, values[0])
         else:
-            z = torch.einsum("nht,nhtd->nhd", attention, block.values)
+            z = torch.einsum("nht,nhtd->nhd", attention, values)
+        z = z.to(block.values.dtype)
         gates = [step.heads and step.heads(block.at(i), attention[i]) for i, step in enumerate(steps)]
         residual = block.residual.expand(len(steps), -1)
         if not any(gates):

@@ -64,7 +64,8 @@ class BlockModules:
         z = F.scaled_dot_product_attention(q, k, v)
         if cls_attention is not None:
             row = cls_attention(LastBlock(self, x, k, v, _cls_logits(q, k)))
-            z = torch.cat([row.unsqueeze(-2) @ v, z[..., 1:, :]], dim=-2)
+            cls = (row.unsqueeze(-2) @ full_precision(v)).to(v.dtype)
+            z = torch.cat([cls, z[..., 1:, :]], dim=-2)
         return self.tail(z.transpose(-3, -2), x)
 
     def tail(self, z: Tensor, residual: Tensor, channels: Tensor | None = None) -> Tensor:
@@ -93,7 +94,8 @@ class LastBlock:
         tokens: The block's input, [B, T, d]; CLS first, then registers, then patches row by row.
         keys: [B, h, T, d_k].
         values: [B, h, T, d_k].
-        logits: The CLS row's scaled dot products before softmax, [B, h, T].
+        logits: The CLS row's scaled dot products before softmax, [B, h, T]; float32 in every dtype of the model, for
+            the heads that a prompt selects hang on small differences.
         first_patch: Column of the first patch token: 1 + number of registers.
     """
 
@@ -127,5 +129,11 @@ class LastBlock:
         return LastBlock(self.layer, tokens, keys, values, logits, self.first_patch)
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """In float32, or in float64 where the encoder computes in it."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def _cls_logits(q: Tensor, k: Tensor) -> Tensor:
-    return (q[..., :1, :] @ k.transpose(-1, -2)).squeeze(-2) / math.sqrt(q.shape[-1])
+    q, k = full_precision(q[..., :1, :]), full_precision(k)
+    return (q @ k.transpose(-1, -2)).squeeze(-2) / math.sqrt(q.shape[-1])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.encoders.base import Encoder, Features, Prefix
 from foir.encoders.block import Map, identity
@@ -30,9 +29,9 @@ class PatchPooledEncoder(Encoder):
         """Every token is a patch."""
         return 0
 
-    def pooled_feature(self, tokens: Tensor) -> Tensor:
-        """See `Encoder.pooled_feature`."""
-        return F.normalize(self.pool(self.norm(tokens)).float(), dim=-1)
+    def raw_feature(self, tokens: Tensor) -> Tensor:
+        """See `Encoder.raw_feature`."""
+        return self.pool(self.norm(tokens))
 
     @torch.inference_mode()
     def finish(self, prefix: Prefix, interventions: Sequence[Intervention] = (PLAIN,)) -> Features:

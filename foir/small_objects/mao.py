@@ -1,8 +1,8 @@
 """Multi-object attention optimisation (MaO): one vector whose relevance maps cover all objects of an image.
 
 v* = argmax_v sum_i IoU(E_i(v), m_i) + alpha <v, v_i> over the crops i of an image (MaO paper): E_i is the
-LeGrad map of crop i for v, m_i its object's mask, v_i its plain vector. AdamW updates the raw vector, which is
-normalised in every evaluation.
+LeGrad map of crop i for v, m_i its object's mask, v_i its plain vector. AdamW starts from the mean of the features as
+they leave the model, whose length (37 for `mini`) makes its rate a small step, and v is normalised in every evaluation.
 """
 
 from __future__ import annotations
@@ -83,8 +83,9 @@ def optimise(crops: CropFeatures, masks: Tensor, owner: Tensor, mode: Mode = MOD
     if not bool(masks.flatten(1).any(1).all()):
         raise BadPrompt("An object has an empty mask: leave it out.")
     targets = Targets.of(masks.to(crops.vectors), crops.grid)
-    start = mean_vector(crops.vectors, _groups(owner, mode))
-    raw = start.clone().requires_grad_(True)
+    raw = _group_means(crops.vectors * crops.lengths, _groups(owner, mode))
+    start = F.normalize(raw, dim=-1)
+    raw.requires_grad_(True)
     adam = torch.optim.AdamW([raw], lr=mode.rate, weight_decay=0.0)
     for _ in range(mode.steps):
         adam.zero_grad()
@@ -108,6 +109,12 @@ def _groups(owner: Tensor, mode: Mode) -> Tensor:
 
 
 def mean_vector(vectors: Tensor, owner: Tensor) -> Tensor:
-    """The unit mean of each image's unit vectors, [P, dim]: the start of Stage B, and a baseline."""
-    sums = vectors.new_zeros(int(owner.max()) + 1, vectors.shape[1]).index_add(0, owner, vectors)
-    return F.normalize(sums, dim=-1)
+    """The unit mean of each image's unit vectors, [P, dim]: what Stage A trains, and a baseline of Stage B."""
+    return F.normalize(_group_means(vectors, owner), dim=-1)
+
+
+def _group_means(vectors: Tensor, owner: Tensor) -> Tensor:
+    """The mean of each group's vectors, [P, dim]."""
+    count = int(owner.max()) + 1
+    sums = vectors.new_zeros(count, vectors.shape[1]).index_add(0, owner, vectors)
+    return sums / owner.bincount(minlength=count)[:, None]

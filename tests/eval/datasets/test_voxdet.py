@@ -37,7 +37,8 @@ def test_voxdet(tmp_path, monkeypatch):
         datasets.load("voxdet", InstanceDataset)
     write_voxdet(tmp_path)
     data = datasets.load("voxdet", InstanceDataset)
-    assert [set(one.instances) for one in data.scenes] == [{"1"}, {"2"}]
+    assert [one.areas for one in data.scenes] == [{"1": 0.04}, {"2": 0.04}]
     assert [query.instance for query in data.queries] == ["1", "2"]  # what is on no scene cannot be found
+    assert data.scenes[0].count == 1 and not data.has_masks
     assert data.scenes[0].objects()[0].box == (10, 20, 40, 60)
     assert data.queries[0].load().size == (20, 20)

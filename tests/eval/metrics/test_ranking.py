@@ -29,3 +29,11 @@ def test_equal_scores_come_in_row_order():
     same = np.ones((9, 2), np.float32)
     blocks = [same[:4], same[4:]]
     assert ranking.nearest(blocks, same[:1], 9, "cpu").tolist() == [list(range(9))]
+
+
+def test_of_equal_scores_at_the_limit_the_first_rows_are_taken_on_every_device():
+    """A device's own top-k takes any of them: 500 copies of one image, below two better ones."""
+    gallery = np.full((500, 2), 0.5, np.float32)
+    gallery[300], gallery[20] = 0.7, 0.6
+    query = np.ones((2, 2), np.float32)
+    assert ranking.nearest([gallery[:250], gallery[250:]], query, 5, "cpu").tolist() == [[300, 20, 0, 1, 2]] * 2

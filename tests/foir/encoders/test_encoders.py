@@ -212,6 +212,18 @@ def test_half_precision_points_the_same_way(toy, photo, dtype):
     assert half.features(photo, [PLAIN]).vectors.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_heads_are_selected_by_is_float32_in_every_dtype(dtype, photo):
+    """The logits of halved queries and keys are not rounded again; rounding them changes the heads."""
+    half = encoders.load("toy", device="cpu", dtype=dtype)
+    prefix = half.prefix(half.pixels([photo]))
+    block = prefix.block
+    logits = (block.queries[:, :, 0, None].double() @ block.keys.double().transpose(-1, -2)).squeeze(-2) / 8**0.5
+    attention = half.finish(prefix).attention
+    assert block.logits.dtype == attention.dtype == torch.float32
+    torch.testing.assert_close(attention.double(), logits.softmax(-1), rtol=1e-5, atol=1e-7)
+
+
 def test_hidden_pixels_are_zero_after_normalisation(toy):
     image = scene(0).convert("RGBA")
     image.putalpha(0)

@@ -13,6 +13,13 @@ from tests.conftest import scene
 from tests.foir.encoders.test_encoders import FAMILIES, small_siglip
 
 
+def pool(encoder, tokens):
+    """As the released code: the feature of the mean token, or without a CLS token the mean of the normed tokens."""
+    if encoder.first_patch == 0:
+        return encoder.norm(tokens).mean(1)
+    return encoder.project(encoder.norm(tokens.mean(1)))
+
+
 def autograd_maps(encoder, pixels, vectors):
     """Spec, section 4, step by step: the gradient of <u, f> with respect to the last block's attention itself."""
     layer = encoder.layers[-1]
@@ -21,7 +28,7 @@ def autograd_maps(encoder, pixels, vectors):
     q, k, v = map(layer.split, layer.qkv(layer.norm1(x)))
     attention = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1).requires_grad_(True)
     with torch.enable_grad():
-        pooled = encoder.project(encoder.norm(layer.tail((attention @ v).transpose(1, 2), x).mean(1)))
+        pooled = pool(encoder, layer.tail((attention @ v).transpose(1, 2), x))
         similarity = (normalize(pooled, dim=-1) * vectors).sum()
         (gradient,) = torch.autograd.grad(similarity, attention)
     columns = gradient.relu().mean((1, 2))[:, prefix.block.first_patch :]
@@ -39,8 +46,19 @@ def test_maps_in_bfloat16_are_those_of_float32_but_for_rounding(toy):
     assert mao.optimise(rounded, masks, torch.tensor([0])).isfinite().all()
 
 
-def test_maps_of_siglip_keep_every_column():
-    encoder = siglip.wrap(small_siglip(), "t", "r")
+@pytest.fixture(scope="module")
+def siglip_encoder():
+    """With a last norm that is not trivial: its scale differs from channel to channel."""
+    model = small_siglip()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        model.post_layernorm.weight.copy_(1 + torch.randn(48, generator=generator) / 2)
+        model.post_layernorm.bias.copy_(torch.randn(48, generator=generator) / 3)
+    return siglip.wrap(model, "t", "r")
+
+
+def test_maps_of_siglip_keep_every_column_and_follow_the_mean_of_norms(siglip_encoder):
+    encoder = siglip_encoder
     pixels = encoder.pixels([scene(i) for i in range(2)])
     crops, vectors = legrad.encode_crops(encoder, pixels), some_vectors(2, 48)
     expected = autograd_maps(encoder, pixels, vectors)
@@ -72,21 +90,23 @@ def test_maps_of_mini(photo):
     torch.testing.assert_close(crops.maps(crops.vectors), expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
 
 
-def test_gradients_pass_through_the_maps_as_through_autograd(toy):
-    pixels = toy.pixels([scene(0)])
-    crops = legrad.encode_crops(toy, pixels)
-    layer, block = toy.layers[-1], toy.prefix(pixels).block
+@pytest.mark.parametrize("name", ["toy", "siglip_encoder"])
+def test_gradients_pass_through_the_maps_as_through_autograd(name, request):
+    encoder = request.getfixturevalue(name)
+    pixels = encoder.pixels([scene(0)])
+    crops = legrad.encode_crops(encoder, pixels)
+    layer, block = encoder.layers[-1], encoder.prefix(pixels).block
     x = block.tokens.clone()
     q, k, v = map(layer.split, layer.qkv(layer.norm1(x)))
     attention = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1).requires_grad_(True)
-    weights = torch.rand(1, *toy.grid)
+    weights = torch.rand(1, *encoder.grid)
     gradients = []
     for slow in (True, False):
         u = some_vectors(1, 48).requires_grad_(True)
         if slow:
-            pooled = toy.project(toy.norm(layer.tail((attention @ v).transpose(1, 2), x).mean(1)))
+            pooled = pool(encoder, layer.tail((attention @ v).transpose(1, 2), x))
             (g,) = torch.autograd.grad((normalize(pooled, dim=-1) * u).sum(), attention, create_graph=True)
-            maps = g.relu().mean((1, 2))[:, block.first_patch :].view(1, *toy.grid)
+            maps = g.relu().mean((1, 2))[:, block.first_patch :].view(1, *encoder.grid)
         else:
             maps = crops.maps(u)
         gradients.append(torch.autograd.grad((maps * weights).sum(), u)[0])
