@@ -80,6 +80,7 @@ def _add_tables(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """What `preflight` and `reproduce` share."""
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="experiments; all of the papers' if left out")
     parser.add_argument("--results", type=path, default=RESULTS, metavar="FOLDER", help="cells and caches of all runs")
+    parser.add_argument("--revision", metavar="COMMIT", help="of the weights that bring code: internvl-g")
     return parser
 
 
@@ -143,7 +144,7 @@ def _report(args: argparse.Namespace) -> None:
 def _preflight(args: argparse.Namespace) -> None:
     from .preflight import plan, summary
 
-    runs = plan.plan(args.tables, args.results)
+    runs = plan.plan(args.tables, args.results, revision=args.revision)
     needs = plan.all_needs(runs, args.results)
     write_lines("\n".join(summary.lines(runs, needs, args.results)))
     if needs:
@@ -154,7 +155,8 @@ def _reproduce(args: argparse.Namespace) -> None:
     from .experiments.specs import RunContext
     from .reproduce import reproduce
 
-    reproduce(args.tables, RunContext(args.device, pretrained=not args.random, results=args.results))
+    context = RunContext(args.device, pretrained=not args.random, results=args.results, revision=args.revision)
+    reproduce(args.tables, context)
 
 
 def _bench(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from foir.terminal import write
 
 from .experiments.specs import RunContext
 from .preflight.plan import Run, plan
+from .preflight.weights import brings_code
 from .report import results
 from .report.report import report
 
@@ -27,12 +28,13 @@ def reproduce(names: Sequence[str], context: RunContext) -> None:
         Unavailable: A table is unknown, or something did not run; the report says what and why.
     """
     results.check_writable(context.results / "cells")
-    runs = plan(names, context.results, pretrained=context.pretrained)
+    runs = plan(names, context.results, pretrained=context.pretrained, revision=context.revision)
     reasons: list[str] = []
     try:
         for number, run in enumerate(runs, 1):
             write(f"{number} of {len(runs)}: {run.table} on {run.dataset} with {run.encoder}")
-            reasons.append(_measure(run, replace(context, adapter=run.adapter)))
+            revision = context.revision if brings_code(run.encoder) else None
+            reasons.append(_measure(run, replace(context, adapter=run.adapter, revision=revision)))
             if reasons[-1]:
                 write(f"Not run: {reasons[-1]}")
     except KeyboardInterrupt:

@@ -12,10 +12,11 @@ from foir.errors import Unavailable
 from ..datasets.base import InstanceDataset
 from ..experiments import itae, mao, phs, qpert, registry
 from ..experiments.specs import ExperimentSpec
+from . import weights
 from .data import DataState, data_state
 from .machine import Work, disk_needs, gpu_needs, work
 from .needs import Need
-from .weights import HubState, detector_needs, model_needs, revision
+from .weights import HubState, detector_needs, model_needs
 
 PAPERS = (phs, qpert, mao, itae)
 NONE = "none"  # in place of a data set or an encoder
@@ -31,6 +32,7 @@ class Run:
         missing: What is not here.
         work: What it costs.
         revision: The encoder's; empty where it is not known before it is loaded.
+        weights: Where the encoder's weights are, in one line; empty for random ones.
         adapter: The file with fine-tuned rows, where the run measures the fine-tuned encoder.
     """
 
@@ -41,6 +43,7 @@ class Run:
     missing: tuple[Need, ...]
     work: Work
     revision: str = ""
+    weights: str = ""
     adapter: Path | None = None
 
     @property
@@ -76,15 +79,16 @@ def tables(names: Sequence[str]) -> list[ExperimentSpec]:
     return [registry()[name] for name in names]
 
 
-def plan(names: Sequence[str], results: Path, *, pretrained: bool = True) -> list[Run]:
+def plan(names: Sequence[str], results: Path, *, pretrained: bool = True, revision: str | None = None) -> list[Run]:
     """Every run of some tables.
 
     Args:
         names: See `tables`.
         results: Folder of the results; adapters are looked for in its folder "adapters".
         pretrained: False where random weights will do.
+        revision: Commit of the weights that bring code.
     """
-    hub_state = HubState()
+    hub_state = HubState(revision)
     data = cache(partial(data_state, hub_state=hub_state))
     runs = []
     for experiment in tables(names):
@@ -114,16 +118,16 @@ def _runs(
     rows = getattr(experiment, "rows", ())
     kinds = {f"{row.options['boxes']} boxes" for row in rows if "boxes" in row.options}
     needs = [need for need in (data.missing if data else ()) if not need.rows or need.rows in kinds]
-    commit = "random"
+    commit, where = "random", ""
     if encoder != NONE:
         needs += gpu_needs(encoder)
         if hub_state is not None:
             needs += model_needs(encoder, hub_state)
-            commit = revision(encoder, hub_state)
+            commit, where = weights.revision(encoder, hub_state), weights.describe(encoder, hub_state)
         if hub_state is not None and kinds and experiment.data_kind is InstanceDataset:
             needs += detector_needs(encoder, hub_state, has_masks=data is None or data.has_masks)
     estimate = work(experiment, dataset, encoder, data.sizes if data else {})
-    run = Run(experiment, dataset, encoder, data, tuple(needs), estimate, commit)
+    run = Run(experiment, dataset, encoder, data, tuple(needs), estimate, commit, where)
     if hub_state is None or not any(row.options.get("trained") for row in rows):
         return [run]
     adapter = results / "adapters" / f"{encoder}.safetensors"
@@ -131,4 +135,4 @@ def _runs(
     command = f"python -m foir.small_objects.finetune --encoder {encoder} --data {'voxdet' if voxdet else 'playroom'}"
     source = (f"{OWID}, then: " if voxdet else "") + f"{command} --out {adapter}"
     lacks = [] if adapter.exists() else [Need("adapter", str(adapter), source)]
-    return [run, Run(experiment, dataset, encoder, data, (*needs, *lacks), estimate, "", adapter)]
+    return [run, Run(experiment, dataset, encoder, data, (*needs, *lacks), estimate, "", where, adapter)]

@@ -26,11 +26,15 @@ def lines(runs: Sequence[Run], needs: Sequence[Need], results: Path) -> list[str
         f"- {need.what}: {need.source}" + (f" (for the rows of {need.rows})" if need.rows else "") for need in needs
     ]
     states = dict.fromkeys(str(run.data) for run in runs if run.data is not None)
+    weights = dict.fromkeys(run.weights for run in runs if run.weights)
     return [
         *markdown_table(COLUMNS, rows),
         "",
         f"Data sets, in FOIR_DATA={hub.data_folder()}:",
         *(f"- {state}" for state in states),
+        "",
+        "Weights:",
+        *(f"- {line}" for line in weights),
         "",
         *_machine_lines(runs, results),
         "",

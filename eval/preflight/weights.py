@@ -24,9 +24,9 @@ FINE = ("cached", "reachable")
 class HubState:
     """What of the Hub is in the local cache and what can be fetched. The network is given up after one failure."""
 
-    def __init__(self) -> None:
-        """Nothing is asked yet."""
-        self.offline = False
+    def __init__(self, code_commit: str | None = None) -> None:
+        """Nothing is asked yet; `code_commit` is the one that the user names for weights that bring code."""
+        self.code_commit, self.offline = code_commit, False
         self.weights, self.tables = cache(self._weights), cache(self._tables)
 
     def commit(self, repo: str) -> str:
@@ -72,13 +72,10 @@ def model_needs(name: str, state: HubState) -> list[Need]:
     repo = repository(name)
     if not repo:
         return [] if name.startswith("openclip") else _package_needs(name)
-    entry = image_text.models().get(name)
     needs = _repository_needs("weights", repo, state)
-    if entry is not None and entry.brings_code and os.environ.get("FOIR_REMOTE_CODE") != "1":
-        source = (
-            f"Read the code on https://huggingface.co/{repo}, set FOIR_REMOTE_CODE=1 and name its --revision COMMIT."
-        )
-        needs.append(Need("weights", f"the leave to run the code of {repo}", source))
+    if brings_code(name) and (os.environ.get("FOIR_REMOTE_CODE") != "1" or state.code_commit is None):
+        source = f"Read it on https://huggingface.co/{repo}, set FOIR_REMOTE_CODE=1 and pass --revision COMMIT."
+        needs.append(Need("weights", f"leave to run the code of {repo}", source))
     return needs
 
 
@@ -93,6 +90,19 @@ def detector_needs(name: str, state: HubState, *, has_masks: bool = True) -> lis
         source = "Set FOIR_SAM to a checkpoint of segment-anything or a repository on the Hub."
         return needs if Path(sam).exists() else [*needs, Need("detector", sam, source, rows)]
     return needs + _repository_needs("detector", sam, state, rows)
+
+
+def brings_code(name: str) -> bool:
+    """Whether a model's code comes with its weights."""
+    entry = image_text.models().get(name)
+    return entry is not None and entry.brings_code
+
+
+def describe(name: str, state: HubState) -> str:
+    """Where a model's weights are, in one line."""
+    repo = repository(name)
+    found = state.weights(repo) if repo else "in its package"
+    return f"{name}: {repo or name}, {'fetched when they are first used' if found == 'reachable' else found}"
 
 
 def revision(name: str, state: HubState) -> str:

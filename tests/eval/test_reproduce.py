@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from eval import cli as command
-from eval.experiments import registry
+from eval.experiments import phs, registry
 from eval.experiments.prompted_retrieval import PromptedRetrieval
 from tests.eval.datasets.test_voc import voc
 
@@ -16,9 +16,11 @@ __all__ = ["voc"]
 @pytest.fixture
 def measured(voc, root, monkeypatch):
     """PHS Table 1 on a miniature VOC with two toys; the encoders that were measured, and what each does first."""
-    table = replace(registry()["phs-table1"], datasets=("voc",), encoders=("toy", "toy-words"), k=1)
+    table = replace(phs.TABLE1, datasets=("voc",), encoders=("toy", "toy-words"), k=1)
     monkeypatch.setitem(registry(), "phs-table1", table)
-    names, first, measure = [], {}, PromptedRetrieval.measure
+    names: list[str] = []
+    first: dict[str, BaseException] = {}
+    measure = PromptedRetrieval.measure
 
     def counted(self, data, encoder, context):
         if encoder.name in first:

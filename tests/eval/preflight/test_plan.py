@@ -6,7 +6,7 @@ from eval import cli as command
 from eval.preflight import plan, weights
 from foir.segment.loader import DEFAULT_SAM
 from foir.small_objects.detect import OWL
-from tests.eval.preflight.conftest import cache_weights
+from tests.eval.preflight.conftest import COMMIT, cache_weights
 
 ENCODERS = sorted({name for spec in plan.tables(()) for name in spec.encoders if name != plan.NONE})
 
@@ -49,10 +49,11 @@ def test_an_empty_machine_lacks_everything_and_is_told_what_gets_it(empty_machin
 
 
 def test_a_machine_with_everything_is_ready(all_weights, capsys):
-    assert command.main(["preflight", "--results", str(all_weights / "results")]) == 0
+    assert command.main(["preflight", "--results", str(all_weights / "results"), "--revision", COMMIT]) == 0
     out, _ = capsys.readouterr()
     table = [line for line in out.splitlines() if line.startswith("| ")][1:]
     assert all(line.split(" | ")[3] == "ready" for line in table)
+    assert "- coca: laion/mscoco_finetuned_CoCa-ViT-L-14-laion2B-s13B-b90k, cached" in out
     assert "Everything is here" in out and "a part, its numbers are not the paper's" in out
     for name in ("phs-table1", "phs-figA5", "qpert-table4", "mao-main-siglip-base (fine-tuned)", "itae-table"):
         assert any(line.startswith(f"| {name} |") for line in table)

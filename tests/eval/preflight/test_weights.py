@@ -56,7 +56,8 @@ def test_code_of_its_own_needs_leave(empty_machine, monkeypatch):
     (need,) = model_needs("internvl-g", HubState())
     assert "FOIR_REMOTE_CODE=1" in need.source and "--revision COMMIT" in need.source
     monkeypatch.setenv("FOIR_REMOTE_CODE", "1")
-    assert model_needs("internvl-g", HubState()) == []
+    assert model_needs("internvl-g", HubState())  # no commit is named
+    assert model_needs("internvl-g", HubState(COMMIT)) == []
 
 
 def test_sam_may_be_a_file(empty_machine, monkeypatch):
