@@ -40,7 +40,9 @@ def reproduce(names: Sequence[str], context: RunContext) -> None:
     except KeyboardInterrupt:
         reasons += [INTERRUPTED] * (len(runs) - len(reasons))
     left = [(run.table, run.dataset, run.encoder, reason) for run, reason in zip(runs, reasons, strict=True) if reason]
-    write(f"{report(context.results, left)} written")
+    notes = list(dict.fromkeys(str(run.data) for run in runs if run.data and run.data.is_part))
+    random = [] if context.pretrained else ["All weights are random."]
+    write(f"{report(context.results, left, [*random, *notes])} written")
     if left:
         raise Unavailable(
             f"{len(left)} of {len(runs)} runs are not complete, see the end of the report: what is finished is kept; "
@@ -65,8 +67,9 @@ def _measure(run: Run, context: RunContext) -> str:
 
 def _is_finished(run: Run, context: RunContext) -> bool:
     """Whether the cells are written, are of this encoder and data, and no row of theirs has become ready since."""
+    path = context.cells_path(run.experiment.name, run.dataset, run.encoder)
     try:
-        cells = results.read(context.cells_path(run.experiment.name, run.dataset, run.encoder))
+        cells, written = results.read(path), path.stat().st_mtime
     except (OSError, ValueError, TypeError):  # none, or of another version
         return False
     now = {"encoder": run.revision, "data": run.data.digest if run.data else ""}
@@ -76,4 +79,5 @@ def _is_finished(run: Run, context: RunContext) -> bool:
         cell.status == "not_run" and "boxes" in cell.options and cell.options.get("trained", False) == bool(run.adapter)
         for cell in cells
     )
+    stale = stale or (run.data is not None and run.data.changed > written)
     return not stale and not (lacking and context.pretrained and not run.missing)

@@ -13,7 +13,7 @@ from foir import hub
 from foir.errors import Unavailable
 
 from .. import datasets
-from ..datasets.base import LOADERS, Download
+from ..datasets.base import LOADERS, Download, Layout
 from ..report import published
 from .needs import Need
 from .weights import HubState
@@ -34,6 +34,7 @@ class DataState:
         counts: Images that are here, by "gallery", "query images", "images", "scenes" or "queries", and "boxes".
         official: The same numbers of the whole data set, where they are known.
         digest: Of its annotations; empty where they were not read.
+        changed: When the newest of its annotation files changed, in seconds since 1970.
         has_masks: Whether its objects come with masks, where that matters.
     """
 
@@ -42,6 +43,7 @@ class DataState:
     counts: Mapping[str, int] = field(default_factory=dict)
     official: Mapping[str, int] = field(default_factory=dict)
     digest: str = ""
+    changed: float = 0.0
     has_masks: bool = True
 
     @property
@@ -49,16 +51,21 @@ class DataState:
         """Its numbers: counted if it is here, else those of the whole data set."""
         return self.counts or self.official
 
+    @property
+    def is_part(self) -> bool:
+        """Whether it is smaller, or larger, than the whole data set."""
+        return any(count != self.official.get(name, count) for name, count in self.counts.items())
+
     def __str__(self) -> str:
         """One line."""
         if any(not need.rows for need in self.missing):
             return f"{self.name}: missing"
-        if not self.counts:
-            return f"{self.name}: ready"
-        parts = {name: self.official.get(name, count) for name, count in self.counts.items()}
-        counts = (f"{n:,} {k}" if parts[k] == n else f"{n:,} of {parts[k]:,} {k}" for k, n in self.counts.items())
-        note = ": a part, its numbers are not the paper's" if parts != dict(self.counts) else ""
-        return f"{self.name}: ready, {', '.join(counts)}{note}"
+        counts = [
+            f"{n:,} {k}" if self.official.get(k, n) == n else f"{n:,} of {self.official[k]:,} {k}"
+            for k, n in self.counts.items()
+        ]
+        note = ": a part, its numbers are not the paper's" if self.is_part else ""
+        return f"{self.name}: {', '.join(['ready', *counts])}{note}"
 
 
 def data_state(name: str, hub_state: HubState) -> DataState:
@@ -90,9 +97,8 @@ def data_state(name: str, hub_state: HubState) -> DataState:
     for part, loaders in _pictures(data).items():
         if absent := sum(not _is_there(load) for load in loaders):
             needs.append(Need("data", f"{name}: {absent:,} of {counts[part]:,} {part} have no file", sources))
-    return DataState(
-        name, tuple(needs), counts, official, getattr(data, "digest", ""), getattr(data, "has_masks", True)
-    )
+    digest, has_masks = getattr(data, "digest", ""), getattr(data, "has_masks", True)
+    return DataState(name, tuple(needs), counts, official, digest, _changed(layout), has_masks)
 
 
 def _missing(download: Download, hub_state: HubState) -> list[Need]:
@@ -103,6 +109,12 @@ def _missing(download: Download, hub_state: HubState) -> list[Need]:
     folder = hub.data_folder()
     absent = [pattern for pattern in download.files if next(folder.glob(pattern), None) is None]
     return [Need("data", ", ".join(absent), download.source, download.rows)] if absent else []
+
+
+def _changed(layout: Layout) -> float:
+    """When the newest single file of a layout changed."""
+    files = (hub.data_folder() / file for download in layout.downloads for file in download.files if "*" not in file)
+    return max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
 
 
 def _pictures(data: Any) -> _Pictures:

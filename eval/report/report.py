@@ -19,12 +19,13 @@ COLUMNS = (
 DIFFERENCE = " minus "
 
 
-def report(folder: Path, not_run: Sequence[tuple[str, ...]] = ()) -> Path:
+def report(folder: Path, not_run: Sequence[tuple[str, ...]] = (), notes: Sequence[str] = ()) -> Path:
     """Write `report.md`, `report.json` and a chart for each experiment with more than one number.
 
     Args:
         folder: Results folder of `python -m eval run`, with its cells under `cells/`.
         not_run: What should have been measured too: table, data set, encoder, reason.
+        notes: What a reader should know first.
 
     Returns:
         The Markdown file.
@@ -33,7 +34,7 @@ def report(folder: Path, not_run: Sequence[tuple[str, ...]] = ()) -> Path:
     by_experiment: dict[str, list[Cell]] = {name: [] for name in registry()}
     for cell in cells:
         by_experiment.setdefault(cell.experiment, []).append(cell)
-    lines = ["# What was measured", ""]
+    lines = ["# What was measured", "", *(f"- {note}" for note in notes), *([""] if notes else [])]
     for name, measured in by_experiment.items():
         if measured:
             lines += _section(folder, name, measured)

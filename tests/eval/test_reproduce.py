@@ -1,6 +1,7 @@
 """`reproduce`: what is ready runs, is resumed and reported; what is not is reported with its reason."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -42,6 +43,7 @@ def test_what_is_finished_survives_an_interruption(measured, root, capsys):
     assert reproduce(root, "phs-table1") == 1
     assert "1 of 2 runs are not complete" in capsys.readouterr().err
     report = root / "results" / "report.md"
+    assert "- voc: ready, 1 of 4,952 query images, " in report.read_text()
     assert "| voc | toy | phs |" in report.read_text()
     assert "| phs-table1 | voc | toy-words | interrupted |" in report.read_text()
     assert reproduce(root, "phs-table1") == 0
@@ -69,15 +71,18 @@ def test_what_is_missing_is_in_the_report(measured, root, capsys):
     assert measured[0] == [] and "phs-fig3" in text
 
 
-@pytest.mark.parametrize("change", ["encoder", "data", "cells"])
+@pytest.mark.parametrize("change", ["revision", "data", "annotation file", "cells"])
 def test_a_run_is_measured_again_when_what_it_measured_has_changed(measured, root, change):
     assert reproduce(root, "phs-table1") == 0
     path = root / "results" / "cells" / "phs-table1-voc-toy.json"
-    if change == "cells":
+    listing = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Main" / "trainval.txt"
+    if change == "annotation file":
+        os.utime(listing, (0, path.stat().st_mtime + 10))
+    elif change == "cells":
         path.write_text("[{")
     elif change == "data":
-        listing = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Main" / "trainval.txt"
         listing.write_text(listing.read_text() * 2)
+        os.utime(listing, (0, 0))  # told by the annotations alone
     else:
         cells = json.loads(path.read_text())
         path.write_text(json.dumps([{**cell, "revisions": {**cell["revisions"], "data": "another"}} for cell in cells]))

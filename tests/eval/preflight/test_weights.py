@@ -5,7 +5,7 @@ import json
 import pytest
 
 from eval.preflight.weights import HubState, detector_needs, model_needs, repository, revision
-from foir import Unavailable
+from foir import Unavailable, image_text
 from tests.eval.preflight.conftest import COMMIT, cache_weights
 from tests.standin_hub import hub
 
@@ -28,6 +28,10 @@ DINOV2, INTERNVL = "facebook/dinov2-with-registers-small", "OpenGVLab/InternVL-1
 )
 def test_every_family_names_its_repository(name, repo):
     assert repository(name) == repo
+
+
+def test_every_standalone_model_names_its_weights():
+    assert all(repository(name) for name, entry in image_text.models().items() if entry.standalone)
 
 
 def test_absent_weights_come_with_their_command(empty_machine):
