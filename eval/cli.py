@@ -1,4 +1,4 @@
-"""`python -m eval list | run EXPERIMENT | report | bench NAME`."""
+"""`python -m eval list | run EXPERIMENT | report | bench NAME | detect`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from foir.errors import Unavailable
 from foir.terminal import Parser, path, run_command, write, write_lines
@@ -61,7 +62,20 @@ def _parser(prog: str) -> Parser:
     bench = commands.add_parser("bench", help="run one benchmark", epilog=f"{example} reprompt")
     bench.add_argument("name", choices=BENCHMARKS)
     bench.set_defaults(run=_bench)
+    _add_detect(commands)
     return parser
+
+
+def _add_detect(commands: Any) -> None:
+    detect = commands.add_parser(
+        "detect", help="write a detector's boxes for the rows of Q-Pert with detected objects",
+        epilog="Example: %(prog)s --model facebook/detr-resnet-50 --dataset flickr30k",
+    )  # fmt: skip
+    detect.add_argument("--model", required=True, help="a transformers object detector on the Hub, owner/name")
+    detect.add_argument("--dataset", required=True, help="flickr30k, flickr30k-val, coco-5k or coco-5k-val")
+    detect.add_argument("--revision", help="commit, tag or branch of the detector")
+    detect.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    detect.set_defaults(run=_detect)
 
 
 def _count(text: str) -> int:
@@ -115,3 +129,9 @@ def _report(args: argparse.Namespace) -> None:
 def _bench(args: argparse.Namespace) -> None:
     module, function = BENCHMARKS[args.name]
     write_lines(getattr(importlib.import_module(f".benchmarks.{module}", __package__), function)())
+
+
+def _detect(args: argparse.Namespace) -> None:
+    from .detect import detect
+
+    write(f"{detect(args.model, args.dataset, args.revision, args.device)} written")

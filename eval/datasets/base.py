@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -217,6 +218,18 @@ def require(path: Path, description: str) -> Path:
             f"{description} is not at {path}: put it there, or set FOIR_DATA to the folder that holds it."
         )
     return path
+
+
+def read_json(path: Path, description: str) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        Unavailable: It is missing or damaged; the message says what to put there.
+    """
+    try:
+        return json.loads(require(path, description).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Unavailable(f"{path} is damaged: restore it.") from error
 
 
 def corners(box: Sequence[float]) -> Box:

@@ -2,15 +2,17 @@
 
 Files (F is FOIR_DATA/flickr30k, C is FOIR_DATA/coco):
 - F/dataset_flickr30k.json, F/flickr30k-images/; C/dataset_coco.json, C/val2014/: images and captions of the splits;
-- F/flickr30k_entities/Annotations/*.xml: Flickr30K Entities; C/coco_entities_release.json: COCO Entities;
-- F/Flickr30K_FG.json, C/MSCOCO_FG_ann.json: finer captions (MSCOCO-FG and Flickr30K-FG, SIGIR 2023), {name: captions};
-- F/detections.json, C/detections_val2014.json: a detector's boxes as COCO results, [{image_id, bbox, score}]; optional.
+- F/flickr30k_entities/{Annotations/*.xml,Sentences/*.txt}: Flickr30K Entities; C/coco_entities_release.json: COCO
+  Entities. Without Sentences/ no row can use the "mentioned" boxes;
+- F/Flickr30K_FG_ann.json, C/MSCOCO_FG_ann.json: finer captions, see `fine_captions`;
+- F/detections.json, C/detections_val2014.json: a detector's boxes, see `detections`; optional.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,9 +23,12 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Box
 
-from .base import Boxes, CaptionedDataset, corners, image_file, register, require
+from .base import Boxes, CaptionedDataset, image_file, read_json, register, require
+from .detections import image_number, read_detections
+from .fine_captions import fine_captions
 
-MIN_SCORE = 0.3  # of a detection; the paper does not state its threshold
+PHRASE = re.compile(r"\[/EN#(\d+)/")  # begins a phrase of Flickr30K Entities: [/EN#ID/TYPE words]
+FINE_IMAGES = {"flickr-fg": 1000, "coco-fg": 5000}  # the paper's 5,000 and 25,000 pairs, five captions each
 _BoxesByName = Mapping[str, Boxes]
 
 
@@ -35,9 +40,9 @@ class _Source:
         folder: Under FOIR_DATA.
         splits: Karpathy's file.
         images: Folder of the images; empty where the splits' `filepath` names it.
-        finer: File of the finer captions.
+        finer: The stem of the finer captions' files.
         detections: File of a detector's boxes.
-        annotated: Returns the Entities' boxes of images by name.
+        entities: Returns the Entities' boxes of images by name, for each kind of boxes.
         size_boxes: The boxes that define object sizes: the paper uses Entities for Flickr30K, detections for COCO.
     """
 
@@ -46,75 +51,112 @@ class _Source:
     images: str
     finer: str
     detections: str
-    annotated: Callable[[Path, Sequence[str]], _BoxesByName]
+    entities: Callable[[Path, Sequence[str]], Mapping[str, _BoxesByName]]
     size_boxes: str
 
 
-def flickr_boxes(folder: Path, names: Sequence[str]) -> _BoxesByName:
-    """Flickr30K Entities: XML with corners that count from 1; an object without a box ("scene") has none."""
-    boxes = {}
+def flickr_boxes(folder: Path, names: Sequence[str]) -> Mapping[str, _BoxesByName]:
+    """Flickr30K Entities: all "annotated" boxes, and with Sentences/ those that a sentence "mentioned".
+
+    The XML's corners count from 1 and are reduced by 1, as the official parser and Q-Pert's released code do; so the
+    width is xmax - xmin. An object without a box ("scene") has none.
+    """
+    entities = folder / "flickr30k_entities"
+    has_sentences = (entities / "Sentences").exists()
+    annotated, mentioned = {}, {}
     for name in names:
-        path = folder / "flickr30k_entities" / "Annotations" / f"{name}.xml"
-        require(path, "An annotation of Flickr30K Entities")
+        path = require(entities / "Annotations" / f"{name}.xml", "An annotation of Flickr30K Entities")
         try:
-            root = ElementTree.parse(path).getroot()  # noqa: S314 - see above
-            boxes[name] = tuple(_inclusive_corners(box) for box in root.iter("bndbox"))
+            objects = list(ElementTree.parse(path).getroot().iter("object"))  # noqa: S314 - see above
+            boxes = [(_phrases(thing), _corners(box)) for thing in objects for box in thing.iter("bndbox")]
         except (ElementTree.ParseError, ValueError) as error:
             raise Unavailable(f"The annotation {path} is damaged: restore it.") from error
-    return boxes
+        annotated[name] = tuple(box for _, box in boxes)
+        if has_sentences:
+            path = require(entities / "Sentences" / f"{name}.txt", "A file of sentences of Flickr30K Entities")
+            said = set(PHRASE.findall(path.read_text(encoding="utf-8", errors="replace")))
+            mentioned[name] = tuple(box for phrases, box in boxes if phrases & said)
+    return {"annotated": annotated} | ({"mentioned": mentioned} if has_sentences else {})
 
 
-def coco_boxes(folder: Path, names: Sequence[str]) -> _BoxesByName:
-    """COCO Entities: {image id: {caption: {"detections": {noun: [[score or class, [x0, y0, x1, y1]], ...]}}}}."""
-    data = _json(folder / "coco_entities_release.json", "COCO Entities (coco_entities_release.json)")
+def coco_boxes(folder: Path, names: Sequence[str]) -> Mapping[str, _BoxesByName]:
+    """COCO Entities: {image id: {caption: {"detections": {noun: [[score or class, [x0, y0, x1, y1]], ...]}}}}.
+
+    Every box belongs to a noun of a caption, so there is no other kind.
+    """
+    data = read_json(folder / "coco_entities_release.json", "COCO Entities (coco_entities_release.json)")
     boxes = {}
     for name in names:
-        captions = data.get(_number(name), {})  # five images of the test split have none
+        captions = data.get(image_number(name), {})  # five images of the test split have none
         detections = [
             pair for caption in captions.values() for pairs in caption["detections"].values() for pair in pairs
         ]
         unique = dict.fromkeys(tuple(map(float, box)) for _, box in detections)  # several captions share a box
         boxes[name] = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in unique)
-    return boxes
+    return {"annotated": boxes}
 
 
 FLICKR = _Source(
-    "flickr30k", "dataset_flickr30k.json", "flickr30k-images", "Flickr30K_FG.json", "detections.json", flickr_boxes,
+    "flickr30k", "dataset_flickr30k.json", "flickr30k-images", "Flickr30K_FG", "detections.json", flickr_boxes,
     "annotated",
 )  # fmt: skip
-COCO = _Source("coco", "dataset_coco.json", "", "MSCOCO_FG_ann.json", "detections_val2014.json", coco_boxes, "detected")
+COCO = _Source("coco", "dataset_coco.json", "", "MSCOCO_FG", "detections_val2014.json", coco_boxes, "detected")
+
+
+def photos(name: str) -> tuple[Path, dict[str, Path]]:
+    """The file of a detector's boxes of a data set, and its photos by name.
+
+    Raises:
+        Unavailable: It is none of `SPLITS`, or its split is missing or damaged.
+    """
+    if name not in SPLITS:
+        raise Unavailable(f"Detections belong to one of {', '.join(SPLITS)}, not to {name!r}.")
+    source, split = SPLITS[name]
+    with _damage(name, source):
+        entries = _entries(source, split)
+        return _folder(source) / source.detections, {stem: _path(source, entry) for stem, entry in entries.items()}
 
 
 def _load(name: str, source: _Source, split: str = "test", *, finer: bool = False) -> CaptionedDataset:
     """The test photos, or those of the validation split, with the usual or with finer captions."""
-    try:
+    with _damage(name, source):
         return _build(name, source, split, finer)
+
+
+@contextmanager
+def _damage(name: str, source: _Source) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        folder = hub.data_folder() / source.folder
-        raise Unavailable(f"An annotation file of {name} in {folder} is damaged: {error!r}.") from error
+        raise Unavailable(f"An annotation file of {name} in {_folder(source)} is damaged: {error!r}.") from error
 
 
 def _build(name: str, source: _Source, split: str, finer: bool) -> CaptionedDataset:
-    folder = hub.data_folder() / source.folder
-    images = _json(folder / source.splits, f"Karpathy's split {source.splits}")["images"]
-    entries = [entry for entry in images if entry["split"] == split]
-    names = [Path(entry["filename"]).stem for entry in entries]
-    captions = {name: _captions(entry) for name, entry in zip(names, entries, strict=True)}
+    folder, entries = _folder(source), _entries(source, split)
+    captions = {stem: _captions(entry) for stem, entry in entries.items()}
     if finer:
-        refined = _json(folder / source.finer, f"The finer captions {source.finer}")
-        names = [name for name in names if name in refined]
-        captions = {name: tuple(refined[name]) for name in names}
-    paths = {Path(entry["filename"]).stem: _path(folder, source, entry) for entry in entries}
-    boxes = {"annotated": source.annotated(folder, names)}
+        captions = fine_captions(folder, source.finer, list(entries), FINE_IMAGES[name])
+    names = list(captions)
+    boxes = dict(source.entities(folder, names))
     if (folder / source.detections).exists():
-        boxes["detected"] = _detected_boxes(folder / source.detections, names)
+        boxes["detected"] = read_detections(folder / source.detections, names)
     return CaptionedDataset(
         name,
-        tuple(image_file(paths[name]) for name in names),
-        tuple(captions[name] for name in names),
-        boxes={kind: tuple(by_name[name] for name in names) for kind, by_name in boxes.items()},
+        tuple(image_file(_path(source, entries[stem])) for stem in names),
+        tuple(captions.values()),
+        boxes={kind: tuple(by_name[stem] for stem in names) for kind, by_name in boxes.items()},
         size_boxes=source.size_boxes,
     )
+
+
+def _folder(source: _Source) -> Path:
+    return hub.data_folder() / source.folder
+
+
+def _entries(source: _Source, split: str) -> dict[str, Mapping[str, Any]]:
+    """The entries of a split, by the photo's name."""
+    images = read_json(_folder(source) / source.splits, f"Karpathy's split {source.splits}")["images"]
+    return {Path(entry["filename"]).stem: entry for entry in images if entry["split"] == split}
 
 
 def _captions(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -122,44 +164,27 @@ def _captions(entry: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sentence["raw"].strip() for sentence in entry["sentences"][:5])
 
 
-def _path(folder: Path, source: _Source, entry: Mapping[str, Any]) -> Path:
-    return folder / (source.images or entry["filepath"]) / entry["filename"]
+def _path(source: _Source, entry: Mapping[str, Any]) -> Path:
+    return _folder(source) / (source.images or entry["filepath"]) / entry["filename"]
 
 
-def _inclusive_corners(box: ElementTree.Element) -> Box:
-    x0, y0, x1, y1 = (float(box.findtext(corner) or "") for corner in ("xmin", "ymin", "xmax", "ymax"))
-    return x0 - 1, y0 - 1, x1, y1  # the last pixel belongs to the box
+def _phrases(thing: ElementTree.Element) -> set[str]:
+    """The phrases that an object belongs to."""
+    return {str(name.text) for name in thing.iter("name")}
 
 
-def _detected_boxes(path: Path, names: Sequence[str]) -> _BoxesByName:
-    """A detector's confident boxes; `image_id` is a file's name or the number in it."""
-    by_id = {_number(name): name for name in names} | {name: name for name in names}
-    boxes: dict[str, list[Box]] = {name: [] for name in names}
-    matched = False
-    for detection in _json(path, "A detector's boxes"):
-        name = by_id.get(str(detection["image_id"]))
-        matched = matched or name is not None
-        if name is not None and detection["score"] >= MIN_SCORE:
-            boxes[name].append(corners(detection["bbox"]))
-    if not matched:
-        raise Unavailable(f"None of the boxes in {path} is on an image of this split.")
-    return {name: tuple(image_boxes) for name, image_boxes in boxes.items()}
+def _corners(box: ElementTree.Element) -> Box:
+    x0, y0, x1, y1 = (float(box.findtext(corner) or "") - 1 for corner in ("xmin", "ymin", "xmax", "ymax"))
+    return x0, y0, x1, y1
 
 
-def _number(name: str) -> str:
-    """The number of an image: COCO_val2014_000000000007 is 7."""
-    return name.rpartition("_")[2].lstrip("0")
-
-
-def _json(path: Path, description: str) -> Any:
-    try:
-        return json.loads(require(path, description).read_text())
-    except ValueError as error:
-        raise Unavailable(f"{path} is damaged: restore it.") from error
-
-
-for _name, _source in (("flickr30k", FLICKR), ("coco-5k", COCO)):  # test images, five captions each
-    register(_name, CaptionedDataset)(partial(_load, _name, _source))
-    register(f"{_name}-val", CaptionedDataset)(partial(_load, f"{_name}-val", _source, split="val"))
+SPLITS = {  # test images, and those of the validation split, five captions each
+    "flickr30k": (FLICKR, "test"),
+    "flickr30k-val": (FLICKR, "val"),
+    "coco-5k": (COCO, "test"),
+    "coco-5k-val": (COCO, "val"),
+}
+for _name, (_source, _split) in SPLITS.items():
+    register(_name, CaptionedDataset)(partial(_load, _name, _source, _split))
 for _name, _source in (("flickr-fg", FLICKR), ("coco-fg", COCO)):
     register(_name, CaptionedDataset)(partial(_load, _name, _source, finer=True))

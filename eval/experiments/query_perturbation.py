@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from foir.image_text import ImageTextModel
+from foir.perturbation.query_perturbation import MODES
 
 from ..datasets.base import CaptionedDataset
 from ..metrics.recall import harmonic_mean, size_bins
@@ -32,8 +33,9 @@ class QueryPerturbation(ImageTextSpec):
 
     Attributes:
         rows: `method` is "plain", "qpert", "oes" (object embeddings), or another paper's, whose numbers are copied;
-            options: "boxes" ("annotated" or "detected"), "theta", "strength", "weight", "mode". Theta and strength
-            default to the model's.
+            options: "boxes" ("annotated", "mentioned" or "detected"), "theta", "strength", "weight", "mode". Theta and
+            strength default to the model's. Cells of the mode "legacy" say that it depends on the arbitrary signs of
+            eigenvectors, and have no published value beside them.
         ks: Depths of recall.
         tables: Their numbers in the paper.
         best_of_grid: Report the row with the best mR@1 from texts to images: the rows are a grid of hyper-parameters.
@@ -63,7 +65,8 @@ class QueryPerturbation(ImageTextSpec):
         bases: dict[tuple[str, ...], Mean] = {}
         for row in self.rows:
             for direction in ("t2i", "i2t"):
-                cell = builder.using(method=row.method, options={**row.options, "direction": direction})
+                options = {**row.options, **_note(row), "direction": direction}
+                cell = builder.using(method=row.method, options=options)
                 if row not in ranks:
                     cells += _missing(self, row, cell)
                     continue
@@ -83,6 +86,12 @@ class QueryPerturbation(ImageTextSpec):
 
 def _can_run(row: Row, data: CaptionedDataset) -> bool:
     return row.method == "plain" or (row.method in METHODS and row.options["boxes"] in data.boxes)
+
+
+def _note(row: Row) -> dict[str, str]:
+    """What a reader of the row must know of its mode."""
+    note = MODES[row.options.get("mode", "paper")].note
+    return {"note": note} if note else {}
 
 
 def _means(
@@ -121,8 +130,8 @@ def _missing(experiment: QueryPerturbation, row: Row, cell: CellBuilder) -> Iter
 def published_value(
     experiment: QueryPerturbation, row: Row, cell: CellBuilder, metric: str, group: Mapping[str, Any]
 ) -> float | None:
-    """The paper's value of a row in the direction of `cell`; None where it has none."""
-    if row.published is None or group.get("bin", SMALL) != SMALL:
+    """The paper's value of a row in the direction of `cell`; None where it has none, and for a mode with a note."""
+    if row.published is None or _note(row) or group.get("bin", SMALL) != SMALL:
         return None
     name, variant = row.published
     direction = str(cell.options["direction"])

@@ -1,11 +1,13 @@
 """BLIP-2: 32 learned queries attend to the image in the six cross-attentions of the Q-Former, which Q-Pert perturbs.
 
 `blip2` scores images against texts (contrastive, and a matching head for the best); `blip2-captions` passes the queries
-to a language model. They are two checkpoints with two image encoders.
+to a language model. They are two checkpoints with two image encoders. `blip2-raw` is `blip2` without its caption
+processor.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +27,7 @@ from foir.pretrained import load_pretrained
 
 RETRIEVAL_REPO, CAPTION_REPO = "Salesforce/blip2-itm-vit-g-coco", "Salesforce/blip2-opt-2.7b-coco"
 MAX_TOKENS = 35  # of a text, as in the paper
+MAX_WORDS = 50  # of a text, as in LAVIS
 MAX_NEW_TOKENS, BEAMS = 30, 5  # of a caption
 
 
@@ -87,7 +90,15 @@ class Blip2Images(_Blip2):
 
 
 class Blip2Retrieval(Blip2Images):
-    """A transformers Blip2ForImageTextRetrieval with its tokenizer."""
+    """A transformers Blip2ForImageTextRetrieval with its tokenizer.
+
+    Attributes:
+        raw: Texts are read as they are, not through `process_caption`.
+    """
+
+    def __init__(self, name: str, revision: str, model: Any, tokenizer: Any, *, raw: bool = False) -> None:
+        super().__init__(name, revision, model, tokenizer)
+        self.raw = raw
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> TextFeatures:
@@ -113,7 +124,8 @@ class Blip2Retrieval(Blip2Images):
         return _in_dtype_of(self.model.itm_head, states[:, : queries.shape[1]]).mean(1)[:, 1]
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[Any, list[bool]]:
-        batch, truncated = tokenize(self.tokenizer, texts, MAX_TOKENS)
+        processed = texts if self.raw else [process_caption(text) for text in texts]
+        batch, truncated = tokenize(self.tokenizer, processed, MAX_TOKENS)
         return batch.to(self.device), truncated
 
 
@@ -136,6 +148,16 @@ class Blip2Captions(_Blip2):
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
+def process_caption(text: str) -> str:
+    """A text as BLIP-2 was trained and measured on texts: LAVIS' caption processor, with its default of no prompt.
+
+    Lower case, the signs . ! " ( ) * # : ; ~ dropped, white space collapsed, at most `MAX_WORDS` words.
+    """
+    spaced = re.sub(r"\s{2,}", " ", re.sub(r"[.!\"()*#:;~]", " ", text.lower()))
+    return " ".join(spaced.rstrip("\n").strip(" ").split(" ")[:MAX_WORDS])
+
+
+@register_model("blip2-raw", standalone=True)
 @register_model("blip2", standalone=True)
 def build(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> ImageTextModel:
     """Load the retrieval model. With random weights it has no text side.
@@ -146,7 +168,8 @@ def build(name: str, revision: str | None, device: str, dtype: str, pretrained: 
     from transformers import Blip2Config, Blip2ForImageTextRetrieval
 
     if pretrained:
-        return Blip2Retrieval(name, *_load(Blip2ForImageTextRetrieval, RETRIEVAL_REPO, revision, device, dtype))
+        loaded = _load(Blip2ForImageTextRetrieval, RETRIEVAL_REPO, revision, device, dtype)
+        return Blip2Retrieval(name, *loaded, raw=name == "blip2-raw")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model: Any = Blip2ForImageTextRetrieval(retrieval_config(Blip2Config))

@@ -41,7 +41,9 @@ class Mode:
         rows: Rows of the eigenvector matrix are taken for its leading eigenvectors.
         mean: Objects are averaged instead of summed.
         negative: The weight "1-S" is -S.
-        orthogonal: The part of the query outside the subspace is scaled.
+        orthogonal: The query is its part outside the subspace, (I - P) q, for every weight and every strength but
+            0; the mean of these parts where the image has several objects.
+        note: What a reader of results must know; empty where there is nothing to say.
     """
 
     soft: bool = False
@@ -50,13 +52,20 @@ class Mode:
     mean: bool = False
     negative: bool = False
     orthogonal: bool = False
+    note: str = ""
 
 
+# "legacy" is the released code, which takes rows of an eigenvector matrix for eigenvectors. Nothing fixes the signs of
+# eigenvectors (nor their rotation where eigenvalues are equal), so what it projects on differs between machines.
+# "orthogonal" is the supplement's OrQ-Pert; how it combines several objects is not published.
 MODES = {
     "paper": Mode(),
-    "legacy": Mode(soft=True, strict=True, rows=True, mean=True, negative=True),  # the released code
-    "orthogonal": Mode(orthogonal=True),  # the paper's OrQ-Pert
-}
+    "legacy": Mode(
+        soft=True, strict=True, rows=True, mean=True, negative=True,
+        note="depends on the arbitrary signs of eigenvectors",
+    ),
+    "orthogonal": Mode(orthogonal=True),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +115,7 @@ class Perturbation:
     Attributes:
         objects: The objects to emphasise.
         bases: For each cross-attention the result of `key_subspaces`.
-        mode: One of `MODES`, in which the bases were computed.
+        mode: One of `MODES`, in which the bases were computed; "legacy" depends on the arbitrary signs of eigenvectors.
         strength: The paper's w; 0 changes nothing.
         weight: One of `WEIGHTS`.
     """
@@ -128,7 +137,7 @@ class Perturbation:
             keys: Of each cross-attention, [B, h, tokens, D].
             objects: The objects to emphasise.
             theta: See `key_subspaces`.
-            mode: One of `MODES`.
+            mode: One of `MODES`; "legacy" depends on the arbitrary signs of eigenvectors.
             strength: The paper's w.
             weight: One of `WEIGHTS`.
 
@@ -174,7 +183,7 @@ def key_subspaces(keys: Tensor, objects: Objects, theta: float, mode: str = "pap
         keys: After the key projection, before scores, [B, h, tokens, D]; layers can be stacked along h.
         objects: The objects to emphasise.
         theta: Largest energy share of the kept directions, 0..1.
-        mode: One of `MODES`.
+        mode: One of `MODES`; "legacy" depends on the arbitrary signs of eigenvectors.
     """
     variant = _mode(mode)
     if not len(objects.shares):
@@ -195,7 +204,7 @@ def perturb_queries(
         objects: The same objects.
         strength: The paper's w.
         weight: One of `WEIGHTS`.
-        mode: One of `MODES`.
+        mode: One of `MODES`; "legacy" depends on the arbitrary signs of eigenvectors.
 
     Raises:
         BadPrompt: Unknown weight or mode.
@@ -204,12 +213,11 @@ def perturb_queries(
     if strength == 0 or not len(objects.shares):
         return queries
     weights = -objects.shares if variant.negative and weight == "1-S" else weight_function(objects.shares)
-    alpha = strength * weights
-    if variant.mean:
+    alpha = -torch.ones_like(objects.shares) if variant.orthogonal else strength * weights
+    if variant.mean or variant.orthogonal:
         alpha = alpha / torch.bincount(objects.images, minlength=len(queries))[objects.images]
-    selected = queries[objects.images].float()
-    inside = selected @ bases @ bases.transpose(-1, -2)
-    change = alpha[:, None, None, None] * (selected - inside if variant.orthogonal else inside)
+    inside = queries[objects.images].float() @ bases @ bases.transpose(-1, -2)
+    change = alpha[:, None, None, None] * inside
     return (queries.float().index_add(0, objects.images, change)).to(queries.dtype)
 
 

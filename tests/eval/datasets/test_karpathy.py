@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from eval import datasets
+from eval.datasets import karpathy
 from eval.datasets.base import CaptionedDataset
-from foir import Unavailable
+from eval.metrics.recall import size_bins
+from foir import Unavailable, hub
 from tests.conftest import scene
 
 SIZE = (60, 40)
@@ -31,13 +34,14 @@ def flickr(tmp_path, monkeypatch):
         entries.append({"filename": f"{number}.jpg", "split": split, "sentences": sentences})
     (folder / "dataset_flickr30k.json").write_text(json.dumps({"images": entries}))
     (folder / "Flickr30K_FG.json").write_text(json.dumps({"11": ["fine 0", "fine 1"], "13": ["fine 2"]}))
+    monkeypatch.setitem(karpathy.FINE_IMAGES, "flickr-fg", 2)
     return folder
 
 
 def test_flickr30k_by_karpathys_split(flickr):
     data = datasets.load("flickr30k", CaptionedDataset)
     assert data.captions[1] == tuple(f"picture 13 said {i}." for i in range(5))
-    assert data.boxes == {"annotated": (((0, 0, 30, 20),),) * 2} and data.size_boxes == "annotated"
+    assert data.boxes == {"annotated": (((0, 0, 29, 19),),) * 2} and data.size_boxes == "annotated"
     assert data.images[0]().size == SIZE
     assert datasets.load("flickr30k-val", CaptionedDataset).captions[0][0] == "picture 12 said 0."
     assert datasets.load("flickr-fg", CaptionedDataset).captions == (("fine 0", "fine 1"), ("fine 2",))
@@ -48,6 +52,62 @@ def test_flickr30k_by_karpathys_split(flickr):
     ]
     (flickr / "detections.json").write_text(json.dumps(notes))
     assert datasets.load("flickr30k", CaptionedDataset).boxes["detected"] == ((), ((1, 2, 11, 7),))
+
+
+def test_the_papers_number_of_photos_has_finer_captions(flickr, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("FOIR_DATA", str(flickr.parent))
+    with pytest.raises(Unavailable, match="Only 2 of the 1000 photos of the paper have finer captions"):
+        datasets.load("flickr-fg", CaptionedDataset)
+    assert karpathy.FINE_IMAGES == {"flickr-fg": 1000, "coco-fg": 5000}
+
+
+OBJECT = "<object>{names}<bndbox><xmin>{0}</xmin><ymin>1</ymin><xmax>{1}</xmax><ymax>41</ymax></bndbox></object>"
+
+
+def test_areas_are_those_of_the_released_code(flickr):
+    """(xmax - xmin) * (ymax - ymin) of the file's own numbers: 5 columns are in the first bin, 6 in the second."""
+    annotations = flickr / "flickr30k_entities" / "Annotations"
+    for name, last in (("11", 6), ("13", 7)):
+        annotated = f"<annotation>{OBJECT.format(1, last, names='<name>1</name>')}</annotation>"
+        (annotations / f"{name}.xml").write_text(annotated)
+    data = datasets.load("flickr30k", CaptionedDataset)
+    assert size_bins(data.boxes["annotated"], [SIZE] * 2).tolist() == [0, 1]
+
+
+def test_boxes_that_no_sentence_mentions_can_be_left_out(flickr):
+    entities = flickr / "flickr30k_entities"
+    assert "mentioned" not in datasets.load("flickr30k", CaptionedDataset).boxes
+    (entities / "Sentences").mkdir()
+    things = [(1, 10, (7,)), (11, 20, (8,)), (21, 30, (9, 7)), (31, 40, (77,)), (41, 50, (0,))]
+    objects = "".join(
+        OBJECT.format(first, last, names="".join(f"<name>{i}</name>" for i in ids)) for first, last, ids in things
+    )
+    said = "[/EN#7/people A man] and [/EN#0/notvisual each other] .\nOn [/EN#177/scene/other a street] .\n"
+    for name in ("11", "13"):
+        (entities / "Annotations" / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
+        (entities / "Sentences" / f"{name}.txt").write_text(said if name == "11" else "Nobody .\n")
+    boxes = datasets.load("flickr30k", CaptionedDataset).boxes
+    assert [x0 for x0, *_ in boxes["annotated"][0]] == [0, 10, 20, 30, 40]
+    assert [[x0 for x0, *_ in one] for one in boxes["mentioned"]] == [[0, 20, 40], []]
+    (entities / "Sentences" / "13.txt").unlink()
+    with pytest.raises(Unavailable, match=r"sentences of Flickr30K Entities.*13\.txt"):
+        datasets.load("flickr30k", CaptionedDataset)
+
+
+@pytest.mark.parametrize("kind", ["annotated", "mentioned"])
+def test_the_papers_smallest_bin_holds_75_texts(kind):
+    """Its values are multiples of 1/75: fifteen photos, five texts each. Needs the official files."""
+    folder = hub.data_folder() / "flickr30k"
+    needed = ("dataset_flickr30k.json", "flickr30k-images", "flickr30k_entities/Annotations")
+    needed += ("flickr30k_entities/Sentences",) if kind == "mentioned" else ()
+    if missing := [name for name in needed if not (folder / name).exists()]:
+        pytest.skip(f"Flickr30K's {', '.join(missing)} are not in {folder}")
+    data = datasets.load("flickr30k", CaptionedDataset)
+    assert (len(data.images), len(data.texts)) == (1000, 5000)
+    bins = size_bins(data.boxes[kind], [load().size for load in data.images])
+    assert int((bins[data.text_images] == 0).sum()) == 75
+    assert len(np.unique(bins)) == 10
 
 
 def test_a_damaged_annotation_is_named(flickr):
@@ -86,7 +146,8 @@ def test_coco_by_karpathys_split(tmp_path, monkeypatch):
     with pytest.raises(Unavailable, match="is damaged"):
         datasets.load("coco-5k", CaptionedDataset)
     (folder / "detections_val2014.json").unlink()
-    (folder / "MSCOCO_FG_ann.json").write_text(json.dumps({names[1]: ["fine"]}))
+    (folder / "MSCOCO_FG_ann.json").write_text(json.dumps({f"{names[1]}.jpg": ["fine"]}))
+    monkeypatch.setitem(karpathy.FINE_IMAGES, "coco-fg", 1)
     assert datasets.load("coco-fg", CaptionedDataset).captions == (("fine",),)
 
 

@@ -61,6 +61,13 @@ def test_the_runner_says_what_slow_code_says(captioned, speaking):
     assert any(c.metric == "R@1 minus plain" and c.method == "oes" for c in cells)
 
 
+def test_every_number_of_the_released_codes_mode_says_what_it_depends_on(captioned, speaking):
+    rows = (ROWS[0], Row("qpert", {"boxes": "annotated", "mode": "legacy", "strength": 1.0}))
+    cells = replace(TABLE, rows=rows, ks=(1,)).measure(captioned, speaking, RunContext())
+    notes = {(c.method, c.options.get("note")) for c in cells}
+    assert notes == {("plain", None), ("qpert", "depends on the arbitrary signs of eigenvectors")}
+
+
 def test_a_grid_names_its_best(captioned, speaking):
     grid = replace(TABLE, rows=ROWS[:3], ks=(1,), best_of_grid=True)
     cells = grid.measure(captioned, speaking, RunContext())

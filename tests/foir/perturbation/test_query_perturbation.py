@@ -43,38 +43,70 @@ def test_projectors_are_those_of_the_singular_vectors(made, theta):
             assert float(found[m, h].trace()) == pytest.approx(p, abs=1e-4)
 
 
-def literal(keys, queries, objects, theta, strength, weight, mode):
-    """One number after the other, as the paper and the notes on its released code say it."""
+def literal(keys, queries, objects, theta, strength, weight):
+    """One number after the other, as the paper says it, in float64."""
     out = queries.numpy().astype(np.float64).copy()
     for picture in range(B):
         on = [m for m in range(len(objects.shares)) if objects.images[m] == picture]
         for h in range(H):
             change = np.zeros((N, D))
             for m in on:
-                cover = objects.coverage[m].numpy()
-                soft = cover if MODES[mode].soft else (cover > 0).astype(float)
-                own = keys[picture, h].numpy() * soft[:, None]
-                values, vectors = np.linalg.eigh(own.T @ own)
-                values, vectors = values[::-1], vectors[:, ::-1]
-                share = np.cumsum(values) / values.sum()
-                p = max(1, int((share < theta if MODES[mode].strict else share <= theta).sum()))
-                projector = vectors[:p].T @ vectors[:p] if MODES[mode].rows else vectors[:, :p] @ vectors[:, :p].T
+                projector = own_projector(keys, objects, m, h, theta)
                 area = float(objects.shares[m])
                 g = {"1": 1.0, "S": area, "1-S": 1 - area, "S-0.5": area - 0.5, "0.5-S": 0.5 - area}[weight]
-                g = -area if mode == "legacy" and weight == "1-S" else g
                 for n in range(N):
-                    part = projector @ out[picture, h, n]
-                    change[n] += strength * g * (out[picture, h, n] - part if mode == "orthogonal" else part)
-            out[picture, h] += change / (len(on) if MODES[mode].mean and on else 1)
+                    change[n] += strength * g * (projector @ out[picture, h, n])
+            out[picture, h] += change
     return out
 
 
-@pytest.mark.parametrize("mode", ["paper", "orthogonal"])
+def own_projector(keys, objects, m, h, theta):
+    """P of object m in head h, float64 [D, D]."""
+    covered = (objects.coverage[m].numpy() > 0).astype(float)
+    own = keys[objects.images[m], h].numpy().astype(np.float64) * covered[:, None]
+    values, vectors = np.linalg.eigh(own.T @ own)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    p = max(1, int((np.cumsum(values) / values.sum() <= theta).sum()))
+    return vectors[:, :p] @ vectors[:, :p].T
+
+
 @pytest.mark.parametrize("weight", WEIGHTS)
-def test_it_is_what_the_paper_says(made, weight, mode):
+def test_it_is_what_the_paper_says(made, weight):
     keys, queries, objects = made
-    got = perturb_queries(queries, key_subspaces(keys, objects, 0.9, mode), objects, 4.0, weight, mode)
-    np.testing.assert_allclose(got, literal(keys, queries, objects, 0.9, 4.0, weight, mode), atol=2e-4)
+    got = perturb_queries(queries, key_subspaces(keys, objects, 0.9), objects, 4.0, weight)
+    np.testing.assert_allclose(got, literal(keys, queries, objects, 0.9, 4.0, weight), atol=2e-4)
+
+
+@pytest.mark.parametrize(("strength", "weight"), [(1.0, "1"), (8.0, "S"), (0.2, "0.5-S")])
+def test_orthogonal_is_the_query_outside_the_subspace(made, strength, weight):
+    """ "The projected query into an orthogonal complement of K-subspace instead of our perturbed query": no alpha."""
+    keys, queries, objects = made
+    bases = key_subspaces(keys, objects, 0.9, "orthogonal")
+    got = perturb_queries(queries, bases, objects, strength, weight, "orthogonal").numpy()
+    expected = queries.numpy().astype(np.float64)
+    outside = np.eye(D) - [[own_projector(keys, objects, m, h, 0.9) for h in range(H)] for m in range(3)]
+    expected[2] = np.einsum("hij,hnj->hni", outside[2], expected[2])  # its only object
+    expected[0] = np.einsum("hij,hnj->hni", (outside[0] + outside[1]) / 2, expected[0])
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    inside = torch.from_numpy(got[2]) @ bases[2]
+    assert inside.abs().max() < 1e-4  # nothing of the query is left in the object's subspace
+
+
+def test_only_the_mode_that_depends_on_signs_says_so():
+    assert [name for name, mode in MODES.items() if "signs of eigenvectors" in mode.note] == ["legacy"]
+    assert all(variant.note for variant in MODES.values() if variant.rows)
+
+
+def test_legacy_depends_on_the_signs_of_eigenvectors(made, monkeypatch):
+    """Each sign of an eigenvector is as right as the other; what the paper's mode projects on does not change."""
+    keys, _, objects = made
+    before = {mode: projectors(key_subspaces(keys, objects, 0.9, mode)) for mode in ("paper", "legacy")}
+    eigh = torch.linalg.eigh
+    signs = torch.tensor([1.0, -1, 1, 1, -1, -1, 1, -1])
+    monkeypatch.setattr(torch.linalg, "eigh", lambda gram: (eigh(gram)[0], eigh(gram)[1] * signs))
+    after = {mode: projectors(key_subspaces(keys, objects, 0.9, mode)) for mode in ("paper", "legacy")}
+    torch.testing.assert_close(after["paper"], before["paper"], atol=1e-5, rtol=0)
+    assert (after["legacy"] - before["legacy"]).abs().max() > 0.1
 
 
 def test_legacy_loses_the_keys_subspace(made):
