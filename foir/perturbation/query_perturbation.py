@@ -41,8 +41,8 @@ class Mode:
         rows: Rows of the eigenvector matrix are taken for its leading eigenvectors.
         mean: Objects are averaged instead of summed.
         negative: The weight "1-S" is -S.
-        orthogonal: The query is its part outside the subspace, (I - P) q, whatever strength and weight; the mean of
-            these parts where the image has several objects.
+        orthogonal: The query is its part outside the subspace, (I - P) q, for every weight and every strength but
+            0; the mean of these parts where the image has several objects.
         note: What a reader of results must know; empty where there is nothing to say.
     """
 

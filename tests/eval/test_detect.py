@@ -1,6 +1,7 @@
 """The exporter of a detector's boxes, with small random weights of real architectures."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,19 +15,20 @@ from foir import Unavailable, hub
 from tests.eval.datasets.test_karpathy import SIZE, flickr
 
 __all__ = ["flickr"]
+LABELS: dict[str, Any] = {"num_labels": 5}
 
 
 def small_rtdetr():
     """RT-DETR with a small ResNet: three levels of features, one layer each of encoder and decoder."""
     from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig
 
+    backbone_options: dict[str, Any] = {"out_features": ["stage2", "stage3", "stage4"]}
     backbone = RTDetrResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], layer_type="basic",
-        out_features=["stage2", "stage3", "stage4"],
+        embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], layer_type="basic", **backbone_options,
     )  # fmt: skip
     return RTDetrForObjectDetection(
         RTDetrConfig(
-            backbone_config=backbone, encoder_in_channels=[8, 8, 8], encoder_hidden_dim=16, d_model=16, num_labels=5,
+            backbone_config=backbone, encoder_in_channels=[8, 8, 8], encoder_hidden_dim=16, d_model=16, **LABELS,
             decoder_in_channels=[16, 16, 16], decoder_layers=1, encoder_layers=1, encoder_attention_heads=2,
             decoder_attention_heads=2, decoder_ffn_dim=16, encoder_ffn_dim=16, num_queries=6, num_denoising=0,
         )
@@ -40,7 +42,7 @@ def small_yolos():
     return YolosForObjectDetection(
         YolosConfig(
             hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=[64, 96],
-            patch_size=16, num_detection_tokens=7, num_labels=5, use_mid_position_embeddings=False,
+            patch_size=16, num_detection_tokens=7, **LABELS, use_mid_position_embeddings=False,
         )
     )  # fmt: skip
 

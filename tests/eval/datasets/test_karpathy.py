@@ -99,8 +99,8 @@ def test_boxes_that_no_sentence_mentions_can_be_left_out(flickr):
 def test_the_papers_smallest_bin_holds_75_texts(kind):
     """Its values are multiples of 1/75: fifteen photos, five texts each. Needs the official files."""
     folder = hub.data_folder() / "flickr30k"
-    needed = ("dataset_flickr30k.json", "flickr30k-images", "flickr30k_entities/Annotations")
-    needed += ("flickr30k_entities/Sentences",) if kind == "mentioned" else ()
+    needed = ["dataset_flickr30k.json", "flickr30k-images", "flickr30k_entities/Annotations"]
+    needed += ["flickr30k_entities/Sentences"] if kind == "mentioned" else []
     if missing := [name for name in needed if not (folder / name).exists()]:
         pytest.skip(f"Flickr30K's {', '.join(missing)} are not in {folder}")
     data = datasets.load("flickr30k", CaptionedDataset)
