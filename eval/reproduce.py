@@ -79,5 +79,6 @@ def _is_finished(run: Run, context: RunContext) -> bool:
         cell.status == "not_run" and "boxes" in cell.options and cell.options.get("trained", False) == bool(run.adapter)
         for cell in cells
     )
-    stale = stale or (run.data is not None and run.data.changed > written)
+    adapted = run.adapter.stat().st_mtime if run.adapter else 0.0
+    stale = stale or max(adapted, run.data.changed if run.data else 0.0) > written
     return not stale and not (lacking and context.pretrained and not run.missing)

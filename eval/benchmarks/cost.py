@@ -127,9 +127,10 @@ def model_shape(name: str) -> ModelShape:
             spec = encoders.encoder_spec(name)
             encoder = spec.build(spec, name, None, False).to("meta", torch.float32)
     except Unavailable:  # it has no untrained form
-        if entry is not None and entry.standalone:
-            return ModelShape(entry.parameters)
-        encoder = encoders.load(name, device="cpu")
+        try:
+            encoder = encoders.load(name, device="cpu")
+        except Unavailable:
+            return ModelShape(entry.parameters if entry is not None else 0)
     pixels = torch.empty(1, 3, encoder.size, encoder.size, device=encoder.device)
     features: list[Features] = []
     total = operations(lambda: features.append(encoder.finish(encoder.prefix(pixels))))

@@ -201,12 +201,12 @@ class Layout:
     Attributes:
         downloads: Its files; none for one that is made here.
         sizes: Official numbers that no paper's table states: "gallery", "query images", "images", "boxes".
-        count: Counts its images where loading it would copy them.
+        count: Counts its images in the folder of its repository, where loading it would copy them.
     """
 
     downloads: tuple[Download, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
-    count: Callable[[], dict[str, int]] | None = None
+    count: Callable[[Path], dict[str, int]] | None = None
 
 
 _Kind = TypeVar("_Kind")

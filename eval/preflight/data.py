@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foir import hub
-from foir.errors import Unavailable
+from foir.errors import FoirError, Unavailable
 
 from .. import datasets
 from ..datasets.base import LOADERS, Download, Layout
@@ -83,13 +83,15 @@ def data_state(name: str, hub_state: HubState) -> DataState:
     if any(not need.rows for need in needs) or not layout.downloads:
         return DataState(name, tuple(needs), official=official)
     if layout.count is not None:
-        local = hub_state.cached_tables(layout.downloads[0].repository)
-        return DataState(name, tuple(needs), layout.count() if local else {}, official)
+        folder = hub_state.cached_tables(layout.downloads[0].repository)
+        return DataState(name, tuple(needs), {} if folder is None else layout.count(folder), official)
     sources = " ".join(dict.fromkeys(download.source for download in layout.downloads if not download.rows))
     try:
         data = LOADERS[name][1]()
-    except Unavailable as error:
-        needs.append(Need("data", f"{name}: {error}", sources))
+    except Exception as error:  # whatever is wrong with a file, the other data sets are checked too
+        known = isinstance(error, FoirError)
+        reason = str(error) if known else f"its files cannot be read ({type(error).__name__}: {error})"
+        needs.append(Need("data", f"{name}: {reason}", sources))
         return DataState(name, tuple(needs), official=official)
     counts = {part: len(list(loaders)) for part, loaders in _pictures(data).items()}
     if hasattr(data, "query_images"):

@@ -65,7 +65,7 @@ def work(experiment: ExperimentSpec, dataset: str, encoder: str, sizes: Mapping[
 
 @cache
 def _share(row: Row, blocks: int) -> float:
-    """What a prompt of a row costs, as a share of encoding an image; one row of tokens in the last block is left out."""
+    """What a prompt of a row costs, as a share of encoding an image; the CLS token in the last block is left out."""
     step = intervene(row.method, Prompt.box(0, 0, 1, 1), PatchMask.everything((1, 1), (1, 1)), row.options)
     return 1.0 if step.pixels is not None else (step.depth - 1) / blocks
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from foir import encoders, image_text
 from foir.errors import Unavailable
-from foir.hub import REPOSITORY
+from foir.hub import COMMIT, REPOSITORY
 from foir.segment.loader import DEFAULT_SAM
 from foir.small_objects.detect import OWL
 
@@ -34,10 +34,10 @@ class HubState:
         folder = _snapshot(repo, "model")
         return folder.name if folder is not None and _is_complete(folder) else ""
 
-    def cached_tables(self, repo: str) -> bool:
-        """Whether the cache has parquet files of a data set."""
+    def cached_tables(self, repo: str) -> Path | None:
+        """The folder of a data set in the cache, if it holds parquet files."""
         folder = _snapshot(repo, "dataset")
-        return folder is not None and any(path.exists() for path in folder.rglob("*.parquet"))
+        return folder if folder is not None and any(path.exists() for path in folder.rglob("*.parquet")) else None
 
     def _weights(self, repo: str) -> str:
         """See `_ask`."""
@@ -86,7 +86,7 @@ def detector_needs(name: str, state: HubState, *, has_masks: bool = True) -> lis
     sam = os.environ.get("FOIR_SAM") or DEFAULT_SAM
     rows = DETECTED if has_masks else f"annotated boxes and {DETECTED}"
     needs = _repository_needs("detector", OWL, state, DETECTED)
-    if sam.endswith((".pth", ".pt")):
+    if sam.endswith((".pth", ".pt")) or not REPOSITORY.fullmatch(sam):
         source = "Set FOIR_SAM to a checkpoint of segment-anything or a repository on the Hub."
         return needs if Path(sam).exists() else [*needs, Need("detector", sam, source, rows)]
     return needs + _repository_needs("detector", sam, state, rows)
@@ -110,6 +110,9 @@ def revision(name: str, state: HubState) -> str:
     entry = image_text.models().get(name)
     if entry is not None and entry.weights.startswith("openclip"):
         return entry.weights.rpartition("/")[2]
+    if brings_code(name):
+        named = state.code_commit or ""
+        return named if COMMIT.fullmatch(named) else ""
     repo = repository(name)
     return state.commit(repo) if repo and not name.startswith("openclip") else ""
 

@@ -8,6 +8,7 @@ import pytest
 
 from eval import cli as command
 from eval.experiments import phs, registry
+from eval.experiments.instance_retrieval import InstanceRetrieval
 from eval.experiments.prompted_retrieval import PromptedRetrieval
 from tests.eval.datasets.test_voc import voc
 
@@ -88,3 +89,16 @@ def test_a_run_is_measured_again_when_what_it_measured_has_changed(measured, roo
         path.write_text(json.dumps([{**cell, "revisions": {**cell["revisions"], "data": "another"}} for cell in cells]))
     assert reproduce(root, "phs-table1") == 0
     assert measured[0].count("toy") == 2
+
+
+def test_fine_tuned_rows_run_with_their_adapter(root, monkeypatch, capsys):
+    adapter = root / "results" / "adapters" / "mini.safetensors"
+    runs = []
+    monkeypatch.setattr(InstanceRetrieval, "run", lambda self, data, encoder, context: runs.append(context) or [])
+    assert reproduce(root, "needles-playroom") == 1
+    assert [context.adapter for context in runs] == [None]
+    assert "mini.safetensors" in capsys.readouterr().out
+    adapter.parent.mkdir()
+    adapter.write_bytes(b"")
+    assert reproduce(root, "needles-playroom") == 0
+    assert [context.adapter for context in runs] == [None, adapter]  # the first is finished

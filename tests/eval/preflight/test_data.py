@@ -67,6 +67,12 @@ def test_damaged_annotations_are_told_by_the_loader(layouts):
     assert "000001.xml is missing or damaged" in need.what
 
 
+def test_annotations_of_another_form_are_one_line(layouts):
+    (layouts / "coco/annotations/instances_val2017.json").write_text('{"images": 7}')
+    (need,) = data_state("coco", HubState()).missing
+    assert need.what.startswith("coco: ") and "cocodataset.org" in need.source
+
+
 def test_no_image_is_opened(layouts, monkeypatch):
     monkeypatch.setattr("foir.images.read", lambda *args: pytest.fail("it decodes"))
     assert all(data_state(name, HubState()).missing == () for name in ("coco", "voc", "visual_genome", "permir"))

@@ -62,6 +62,7 @@ def test_code_of_its_own_needs_leave(empty_machine, monkeypatch):
     monkeypatch.setenv("FOIR_REMOTE_CODE", "1")
     assert model_needs("internvl-g", HubState())  # no commit is named
     assert model_needs("internvl-g", HubState(COMMIT)) == []
+    assert (revision("internvl-g", HubState(COMMIT)), revision("internvl-g", HubState("main"))) == (COMMIT, "")
 
 
 def test_sam_may_be_a_file(empty_machine, monkeypatch):
