@@ -94,7 +94,12 @@ def test_a_run_is_measured_again_when_what_it_measured_has_changed(measured, roo
 def test_fine_tuned_rows_run_with_their_adapter(root, monkeypatch, capsys):
     adapter = root / "results" / "adapters" / "mini.safetensors"
     runs = []
-    monkeypatch.setattr(InstanceRetrieval, "run", lambda self, data, encoder, context: runs.append(context) or [])
+
+    def run(self, data, encoder, context):
+        runs.append(context)
+        return []
+
+    monkeypatch.setattr(InstanceRetrieval, "run", run)
     assert reproduce(root, "needles-playroom") == 1
     assert [context.adapter for context in runs] == [None]
     assert "mini.safetensors" in capsys.readouterr().out
