@@ -98,8 +98,8 @@ def build(name: str, revision: str | None, device: str, dtype: str, pretrained: 
     """
     if os.environ.get("FOIR_REMOTE_CODE") != "1" or revision is None or not pretrained:
         raise Unavailable(
-            f"{REPOSITORY} brings code of its own: read it, then set FOIR_REMOTE_CODE=1 and name the commit you read as "
-            "the revision."
+            f"{REPOSITORY} brings code of its own: read it, then set FOIR_REMOTE_CODE=1 and name the commit you read "
+            "as the revision."
         )
     folder, commit = hub.download_weights(REPOSITORY, revision, code=True)
     try:
