@@ -60,6 +60,7 @@ class RunContext:
         limit: Number of query images; None for all. The gallery is always whole.
         results: Folder of caches and figures.
         adapter: Fine-tuned rows from `foir.small_objects.finetune`.
+        revision: Commit, tag or branch of the weights; None for the newest.
     """
 
     device: str = "auto"
@@ -68,6 +69,7 @@ class RunContext:
     limit: int | None = None
     results: Path = Path("results")
     adapter: Path | None = None
+    revision: str | None = None
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -90,7 +92,7 @@ class RunContext:
     @property
     def model_options(self) -> dict[str, Any]:
         """How models are loaded."""
-        return {"device": self.device, "dtype": self.dtype, "pretrained": self.pretrained}
+        return {"revision": self.revision, "device": self.device, "dtype": self.dtype, "pretrained": self.pretrained}
 
 
 @dataclass(frozen=True)
