@@ -44,6 +44,7 @@ def _parser(prog: str) -> Parser:
     )
     run.add_argument("experiment", help=f"a name from {prog} list")
     run.add_argument("--encoder", help="replaces the experiment's encoders")
+    run.add_argument("--revision", metavar="COMMIT", help="of the weights of --encoder")
     run.add_argument("--dataset", help="replaces the experiment's data sets")
     run.add_argument("--limit", type=_count, metavar="N", help="only N query images, on the whole gallery")
     run.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
@@ -118,7 +119,11 @@ def _run(args: argparse.Namespace) -> None:
     experiment = registry().get(args.experiment)
     if experiment is None:
         raise Unavailable(f"There is no experiment {args.experiment!r}; python -m eval list names them.")
-    context = RunContext(args.device, args.dtype, not args.random, args.limit, args.results, args.adapter)
+    if args.revision is not None and not args.encoder:
+        raise Unavailable("A --revision is of one model's weights: name that model with --encoder.")
+    context = RunContext(
+        args.device, args.dtype, not args.random, args.limit, args.results, args.adapter, args.revision
+    )
     cells: list[results.Cell] = []
     results.check_writable(args.results / "cells")
     if args.json is not None:

@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from foir.errors import BadPrompt
-from foir.prompts import Prompt, Stroke, axis_span, bounds
+from foir.prompts import XY, Prompt, Stroke, axis_span, bounds
+
+Crop = tuple[slice, slice]  # rows and columns of an image's pixels
 
 STROKE_SIDE = 1024  # longest side strokes are drawn at, pixels
 RULES = ("any", "majority", "center")
@@ -22,7 +24,7 @@ class PatchMask:
 
     Attributes:
         patches: bool [rows, cols] on the encoder's grid; never empty.
-        pixels: bool [H, W] on the image; never empty.
+        pixels: bool [H, W] on the part of the image under the grid, which is all of it for most models; never empty.
     """
 
     patches: np.ndarray
@@ -45,8 +47,9 @@ class PatchMask:
 
 
 def rasterise(
-    prompt: Prompt, size: tuple[int, int], grid: tuple[int, int], *, rule: str = "any", window: int = 3
-) -> PatchMask:
+    prompt: Prompt, size: tuple[int, int], grid: tuple[int, int], *, rule: str = "any", window: int = 3,
+    crop: Crop | None = None,
+) -> PatchMask:  # fmt: skip
     """Turn a prompt into patches.
 
     Boxes, strokes and masks select patches by `rule`: `any` (touched by at least one pixel of the region), `majority`
@@ -56,17 +59,21 @@ def rasterise(
     Args:
         prompt: A prompt that went through `Prompt.fit`.
         size: Width and height of the image in pixels.
-        grid: Rows and columns of the encoder's patch grid; the whole image is resized onto it.
+        grid: Rows and columns of the encoder's patch grid; the image, or the crop of it, is resized onto it.
         rule: One of `RULES`.
         window: Odd side of a point's window in patches.
+        crop: The part of the image that the encoder sees; all of it if left out.
 
     Raises:
-        BadPrompt: An unknown rule or an even window.
+        BadPrompt: An unknown rule, an even window, or a prompt that lies outside the crop.
     """
     check_rule(rule, window)
-    area = _draw(prompt, size)
+    area, points = _draw(prompt, size), prompt.points
+    if crop is not None:
+        area, points = _cropped(area, points, crop)
+        size = area.shape[1], area.shape[0]
     patches = _select(area, grid, rule) if area.any() else np.zeros(grid, bool)
-    for x, y in prompt.points:
+    for x, y in points:
         rows, cols = _window(y, size[1], grid[0], window), _window(x, size[0], grid[1], window)
         patches[rows, cols] = True
         area[_pixel_span(rows, size[1], grid[0]), _pixel_span(cols, size[0], grid[1])] = True
@@ -98,6 +105,22 @@ def _draw(prompt: Prompt, size: tuple[int, int]) -> np.ndarray:
         if not area.any():
             raise BadPrompt(f"The stroke passes beside the picture of {size[0]} x {size[1]} pixels.")
     return area
+
+
+def _cropped(area: np.ndarray, points: tuple[XY, ...], crop: Crop) -> tuple[np.ndarray, tuple[XY, ...]]:
+    """What of an area and of points lies inside a crop, in its pixels."""
+    rows, cols = crop
+    area = area[crop]
+    points = tuple(
+        (x - cols.start, y - rows.start)
+        for x, y in points
+        if cols.start <= x < cols.stop and rows.start <= y < rows.stop
+    )
+    if not (area.any() or points):
+        raise BadPrompt(
+            "The model sees the middle of this picture only, and what is pointed at lies outside: point nearer to it."
+        )
+    return area, points
 
 
 def _draw_strokes(strokes: tuple[Stroke, ...], size: tuple[int, int]) -> np.ndarray:

@@ -56,6 +56,34 @@ def load_pretrained(
     return model
 
 
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of the weights in a folder, by name; their bytes are read when they are used.
+
+    Args:
+        folder: See `foir.hub.download_weights`.
+
+    Raises:
+        Unavailable: A file cannot be read.
+    """
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    tensors: dict[str, Tensor] = {}
+    shards = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    for shard in shards:
+        try:
+            if shard.suffix == ".safetensors":
+                tensors |= load_file(shard)
+            else:
+                tensors |= torch.load(shard, map_location="cpu", weights_only=True, mmap=True)
+        except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError) as error:
+            raise Unavailable(f"The weights {shard} cannot be read: delete the file to fetch it again.") from error
+    return tensors
+
+
 def copy_tensors(targets: Mapping[str, Tensor], state: Mapping[str, Tensor], failure: str, remedy: str) -> None:
     """Copy the tensors of a file into those of a model, which have the same names and shapes.
 

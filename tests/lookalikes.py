@@ -108,12 +108,17 @@ class _LayerCross(nn.Module):
 
 
 class _Layer(nn.Module):
+    """A QLLaMA layer without self-attention; like rotary positions its table is computed, and in no file."""
+
     def __init__(self, width: int, vision: int, heads: int, cross: bool) -> None:
         super().__init__()
+        self.cos_cached: torch.Tensor
+        self.register_buffer("cos_cached", torch.arange(80.0)[:, None].expand(80, width).cos(), persistent=False)
         self.cross_attn = _LayerCross(width, vision, heads) if cross else None
         self.mlp = nn.Sequential(_Norm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, x, vision):
+        x = x + 0.1 * self.cos_cached[: x.shape[1]].to(x.dtype)
         if self.cross_attn is not None and vision is not None:
             x = x + self.cross_attn(x, vision)
         return x + self.mlp(x)
@@ -155,7 +160,7 @@ class _Vision(nn.Module):
         self.embeddings.class_embedding = nn.Parameter(torch.zeros(1, 1, width))
         self.mix = nn.Linear(width, width)
 
-    def forward(self, pixel_values):
+    def forward(self, pixel_values, output_hidden_states=None, return_dict=None):
         patches = self.embeddings.patch_embedding(pixel_values).flatten(2).mT
         tokens = torch.cat([self.embeddings.class_embedding.expand(len(patches), -1, -1), patches], 1)
         return (tokens + torch.tanh(self.mix(tokens)),)
@@ -167,6 +172,9 @@ class InternVLike(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.config = SimpleNamespace(vision_config=SimpleNamespace(image_size=56, patch_size=14))
+        self.add_parts()
+
+    def add_parts(self: Any) -> None:
         self.vision_model = _Vision(24)
         self.qllama: Any = nn.Module()
         self.qllama.model = nn.Module()

@@ -92,6 +92,7 @@ class CaptionedDataset:
         training: Returns images and captions that a model may have been trained on; for baselines.
         boxes: The boxes of the objects on each image, by source: "annotated" or "detected".
         size_boxes: The source of `boxes` that defines the size of an image's largest object.
+        detector: What found the "detected" boxes.
     """
 
     name: str
@@ -100,6 +101,7 @@ class CaptionedDataset:
     training: Callable[[], CaptionedImages] | None = None
     boxes: Mapping[str, tuple[Boxes, ...]] = field(default_factory=dict)
     size_boxes: str = "annotated"
+    detector: str = ""
 
     @property
     def texts(self) -> list[str]:

@@ -30,23 +30,24 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def read_detections(path: Path, names: Sequence[str]) -> Mapping[str, Boxes]:
-    """The boxes of each photo with a score of at least `MIN_SCORE`.
+def read_detections(path: Path, names: Sequence[str]) -> tuple[Mapping[str, Boxes], str]:
+    """The boxes of each photo with a score of at least `MIN_SCORE`, and their detector ("unnamed" if none is named).
 
     Raises:
         Unavailable: The file is missing or damaged, or has no box on any of these photos.
     """
     by_id = {image_number(name): name for name in names} | {name: name for name in names}
     boxes: dict[str, list[Box]] = {name: [] for name in names}
-    matched = False
+    matched, detectors = False, set[str]()
     for detection in read_entries(path):
+        detectors.add(str(detection.get("detector", "unnamed")))
         name = by_id.get(str(detection["image_id"]))
         matched = matched or name is not None
         if name is not None and detection["score"] >= MIN_SCORE:
             boxes[name].append(corners(detection["bbox"]))
     if not matched:
         raise Unavailable(f"None of the boxes in {path} is on an image of this split.")
-    return {name: tuple(image_boxes) for name, image_boxes in boxes.items()}
+    return {name: tuple(image_boxes) for name, image_boxes in boxes.items()}, ", ".join(sorted(detectors))
 
 
 def image_number(name: str) -> str:

@@ -137,15 +137,16 @@ def _build(name: str, source: _Source, split: str, finer: bool) -> CaptionedData
     if finer:
         captions = fine_captions(folder, source.finer, list(entries), FINE_IMAGES[name])
     names = list(captions)
-    boxes = dict(source.entities(folder, names))
+    boxes, detector = dict(source.entities(folder, names)), ""
     if (folder / source.detections).exists():
-        boxes["detected"] = read_detections(folder / source.detections, names)
+        boxes["detected"], detector = read_detections(folder / source.detections, names)
     return CaptionedDataset(
         name,
         tuple(image_file(_path(source, entries[stem])) for stem in names),
         tuple(captions.values()),
         boxes={kind: tuple(by_name[stem] for stem in names) for kind, by_name in boxes.items()},
         size_boxes=source.size_boxes,
+        detector=detector,
     )
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from foir.image_text import ImageTextModel
 from foir.mini.captioner import tokens
-from foir.patches import rasterise
+from foir.terminal import write
 
 from ..datasets.base import Dataset, Query
 from ..metrics.retrieval import Mean, image_mean
@@ -68,19 +68,24 @@ class CaptionSteering(ImageTextSpec):
 def _captions(
     data: Dataset, model: ImageTextModel, queries: Sequence[Query], strengths: Sequence[float]
 ) -> dict[float, list[str]]:
-    """A caption for each query, by strength."""
+    """A caption for each query, by strength; what the model does not see steers nothing."""
     caption = require_caption(model)
     captions: dict[float, list[str]] = {strength: [] for strength in strengths}
+    unseen = 0
     by_image = [list(group) for _, group in groupby(queries, lambda query: query.image)]
     for group in tqdm(by_image, desc="captions"):
         image = data.query_images[group[0].image]()
         encoded = model.encode_images([image])
         whole = caption(encoded)[0]
         for query in group:
-            region = rasterise(query.prompt.fit(image.size), image.size, model.grid)
-            perturbation = model.perturbation(encoded, [[region]])
+            regions = model.visible_regions([query.prompt], image.size)
+            unseen += not regions
+            perturbation = model.perturbation(encoded, [regions])
             for strength, lines in captions.items():
-                lines.append(caption(encoded, replace(perturbation, strength=strength))[0] if strength else whole)
+                is_steered = strength and regions
+                lines.append(caption(encoded, replace(perturbation, strength=strength))[0] if is_steered else whole)
+    if unseen:
+        write(f"prompts outside what {model.name} sees of their images: {unseen}, captioned without them")
     return captions
 
 

@@ -65,7 +65,7 @@ class QueryPerturbation(ImageTextSpec):
         bases: dict[tuple[str, ...], Mean] = {}
         for row in self.rows:
             for direction in ("t2i", "i2t"):
-                options = {**row.options, **_note(row), "direction": direction}
+                options = {**row.options, **_note(row), **_detector(row, data), "direction": direction}
                 cell = builder.using(method=row.method, options=options)
                 if row not in ranks:
                     cells += _missing(self, row, cell)
@@ -92,6 +92,11 @@ def _note(row: Row) -> dict[str, str]:
     """What a reader of the row must know of its mode."""
     note = MODES[row.options.get("mode", "paper")].note
     return {"note": note} if note else {}
+
+
+def _detector(row: Row, data: CaptionedDataset) -> dict[str, str]:
+    """The detector beside the row's values: the paper's is CO-DINO."""
+    return {"detector": data.detector} if row.options.get("boxes") == "detected" and data.detector else {}
 
 
 def _means(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,9 +13,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from foir.image_text import ImageTextModel, Match
-from foir.patches import PatchMask, rasterise
+from foir.patches import PatchMask
 from foir.perturbation.query_perturbation import Perturbation
 from foir.prompts import Prompt
+from foir.terminal import write
 
 from ..datasets.base import CaptionedDataset
 from ..metrics.recall import image_ranks, max_similarity, text_ranks
@@ -38,12 +40,14 @@ class Batch:
         tokens: From `ImageTextModel.encode_images`.
         sizes: Size of each image.
         perturbations: Perturbations of the batch by what their subspaces depend on; rows share them.
+        skipped: Number of the batch's boxes, by their kind, that the model does not see; known once they are used.
     """
 
     start: int
     tokens: Tensor
     sizes: Sizes
     perturbations: dict[tuple[Any, ...], Perturbation] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
 
     def single(self, i: int) -> Batch:
         """Image `i` of the batch alone."""
@@ -66,25 +70,30 @@ def rank_rows(
     """
     ranks: dict[Row, Ranks] = {}
     sizes: Sizes = []
+    skipped: dict[str, int] = {}
     owner = data.text_images
     group_size = max(1, int(MEMORY / (4 * len(texts) * len(data.images))))
     for first in range(0, len(rows), group_size):
         group = rows[first : first + group_size]
-        scores, sizes = _scores(data, model, group, texts)
+        scores, sizes, unseen = _scores(data, model, group, texts)
+        skipped |= unseen
         matched = match_scores(data, model, group, scores)
         for row in group:
             by_text, by_image = matched(row)
             ranks[row] = text_ranks(by_text, owner), image_ranks(by_image, owner)
             del scores[row]
+    for kind, count in skipped.items():
+        write(f"boxes ({kind}) outside what {model.name} sees of their images: {count}, skipped")
     return ranks, sizes
 
 
 def _scores(
     data: CaptionedDataset, model: ImageTextModel, rows: Sequence[Row], texts: np.ndarray
-) -> tuple[dict[Row, np.ndarray], Sizes]:
-    """Similarities of each row, float32 [texts, images], and the images' sizes."""
+) -> tuple[dict[Row, np.ndarray], Sizes, dict[str, int]]:
+    """Similarities of each row, float32 [texts, images], the images' sizes, and numbers of skipped boxes by kind."""
     scores = {row: np.zeros((len(texts), len(data.images)), np.float32) for row in rows}
     sizes: list[tuple[int, int]] = []
+    skipped: Counter[str] = Counter()
     for batch in _batches(data, model):
         sizes += batch.sizes
         plain = max_similarity(texts, model.image_vectors(batch.tokens).cpu().numpy())
@@ -94,11 +103,12 @@ def _scores(
                 vectors = model.image_vectors(batch.tokens, perturb(model, data, row, batch))
                 similarity = max_similarity(texts, vectors.cpu().numpy())
             elif row.method == "oes":
-                singles = [batch.single(i) for i in range(len(batch.sizes))]
-                objects = [object_vectors(model, one.tokens, regions(model, data, row, one)[0]) for one in singles]
+                found = regions(model, data, row, batch)
+                objects = [object_vectors(model, batch.tokens[[i]], some) for i, some in enumerate(found)]
                 similarity = plain + np.stack([_max_object_similarity(texts, vectors) for vectors in objects], 1)
             matrix[:, batch.start : batch.start + len(batch.sizes)] = similarity
-    return scores, sizes
+        skipped.update(batch.skipped)
+    return scores, sizes, dict(+skipped)
 
 
 def _max_object_similarity(texts: np.ndarray, objects: np.ndarray) -> np.ndarray:
@@ -198,9 +208,10 @@ def _batches(data: CaptionedDataset, model: ImageTextModel) -> Iterator[Batch]:
 
 
 def regions(model: ImageTextModel, data: CaptionedDataset, row: Row, batch: Batch) -> list[list[PatchMask]]:
-    """The objects of each image of a batch, on the model's grid."""
-    boxes = data.boxes[row.options["boxes"]]
-    return [
-        [rasterise(Prompt.box(*box).fit(size), size, model.grid) for box in boxes[batch.start + i]]
-        for i, size in enumerate(batch.sizes)
-    ]
+    """The objects of each image of a batch, on the model's grid; `batch.skipped` counts those that are not on it."""
+    kind = row.options["boxes"]
+    boxes = data.boxes[kind][batch.start : batch.start + len(batch.sizes)]
+    prompts = [[Prompt.box(*box) for box in image_boxes] for image_boxes in boxes]
+    found = [model.visible_regions(some, size) for some, size in zip(prompts, batch.sizes, strict=True)]
+    batch.skipped[kind] = sum(map(len, boxes)) - sum(map(len, found))
+    return found

@@ -221,7 +221,7 @@ class Controller:
         return [None if patches is None else explain.result_heat(encoder, region, patches) for patches in features]
 
     def captions(self, session: Session, strength: float) -> dict[str, str]:
-        """Captions of the whole image and of the marked object; empty where no model writes captions.
+        """Captions of the whole image and of the marked object; empty where the model cannot write them.
 
         Args:
             session: The session.
@@ -231,7 +231,7 @@ class Controller:
         if searcher.captioner is not None or "text" in self.index.spaces:
             whole = searcher.caption(session.image)
             if session.prompt is not None and strength:
-                with suppress(Unavailable):  # some models write captions but cannot be steered
+                with suppress(Unavailable, BadPrompt):  # a model that cannot be steered, or does not see the object
                     strength *= (searcher.captioner or searcher.image_text).strength
                     marked = searcher.caption(session.image, session.prompt, strength=strength)
         return {"whole": whole or "", "marked": marked or ""}

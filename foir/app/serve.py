@@ -58,7 +58,7 @@ def _parser(prog: str) -> Parser:
         help="folder of an index, or hf://datasets/USER/NAME (default: FOIR_INDEX, else the sample)",
     )
     parser.add_argument("--index", nargs="+", type=not_empty, default=[], metavar="INDEX", help="the same as INDEX")
-    parser.add_argument("--captions", metavar="MODEL", help="captioning model, such as blip2-captions or coca")
+    parser.add_argument("--captions", metavar="MODEL", help="captioning model: blip2-captions, coca or coca-squash")
     return parser
 
 

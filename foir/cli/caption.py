@@ -20,7 +20,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("image", metavar="IMAGE", type=path)
     add_prompt_options(parser)
     parser.add_argument("--strength", metavar="S", type=float, help="how far the sentence is steered; 0: not at all")
-    parser.add_argument("--model", default="mini", help="mini (default), blip2-captions or coca")
+    parser.add_argument("--model", default="mini", help="mini (default), blip2-captions, coca or coca-squash")
     parser.add_argument("--revision", metavar="COMMIT", help="of the model's weights")
     parser.set_defaults(run=run)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from foir.encoders.base import Encoder
     from foir.images import Photo
-    from foir.patches import PatchMask
+    from foir.patches import Crop, PatchMask
     from foir.perturbation.query_perturbation import Perturbation
     from foir.prompts import Prompt
 
@@ -81,6 +82,33 @@ class ImageTextModel:
         """Encode RGB images to tokens [B, first_patch + rows * cols, d]; the expensive step."""
         raise NotImplementedError
 
+    def crop(self, size: tuple[int, int]) -> Crop | None:
+        """The part of an image of this (width, height) that `encode_images` resizes onto the grid; None for all."""
+        return None
+
+    def region(self, prompt: Prompt, size: tuple[int, int], *, orientation: int = 1) -> PatchMask:
+        """A prompt on this model's grid.
+
+        Args:
+            prompt: What is pointed at.
+            size: Width and height of the image.
+            orientation: See `Prompt.fit`.
+
+        Raises:
+            BadPrompt: The prompt does not fit the image, or lies outside what the model sees of it.
+        """
+        from foir.patches import rasterise
+
+        return rasterise(prompt.fit(size, orientation=orientation), size, self.grid, crop=self.crop(size))
+
+    def visible_regions(self, prompts: Iterable[Prompt], size: tuple[int, int]) -> list[PatchMask]:
+        """Prompts on this model's grid, without those that `region` refuses."""
+        found = []
+        for prompt in prompts:
+            with suppress(BadPrompt):
+                found.append(self.region(prompt, size))
+        return found
+
     def image_vectors(self, tokens: Tensor, perturbation: Perturbation | None = None) -> Tensor:
         """Unit vectors [B, q, dim] of tokens; an image's score for a text is the largest of its q dot products.
 
@@ -110,7 +138,7 @@ class ImageTextModel:
 
         Args:
             tokens: From `encode_images`.
-            regions: For each row of tokens the objects on it, on this model's grid.
+            regions: For each row of tokens the objects on it, from `region` or `visible_regions`.
             options: See `foir.perturbation.query_perturbation.Perturbation.from_keys`.
 
         Raises:
@@ -135,18 +163,16 @@ class ImageTextModel:
             strength: Strength of the emphasis, 0 for none; the model's default if left out.
 
         Raises:
-            BadPrompt: The prompt does not fit the photo.
+            BadPrompt: See `region`.
             Unavailable: The model writes no captions, or has no cross-attention.
         """
-        from foir.patches import rasterise
-
         if self.caption is None:
             raise Unavailable(f"{self.name} writes no captions.")
         if strength is not None and (prompt is None or not 0 <= strength < math.inf):
             raise BadPrompt("A strength is 0 or more, and needs something that is pointed at.")
         if prompt is None:
             return self.caption(tokens)[0]
-        region = rasterise(prompt.fit(photo.size, orientation=photo.orientation), photo.size, self.grid)
+        region = self.region(prompt, photo.size, orientation=photo.orientation)
         options = {} if strength is None else {"strength": strength}
         return self.caption(tokens, self.perturbation(tokens, [[region]], **options))[0]
 

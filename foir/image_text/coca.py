@@ -1,6 +1,8 @@
 """CoCa of open_clip: 256 learned queries pool the image in one cross-attention, which Q-Pert perturbs.
 
-The first pooled vector is compared with texts; captions are generated from all of them.
+The first pooled vector is compared with texts; captions are generated from all of them. Pictures are prepared as in
+open_clip's own evaluation: the shorter side is resized, and the middle square is cut out. `coca-squash` resizes both
+sides to the square and sees all of the picture, distorted.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.encoders import openclip
-from foir.encoders.clip import MEAN, STD
 from foir.errors import Unavailable
-from foir.image_text.base import ImageTextModel, TextFeatures, preprocess_batch
+from foir.image_text.base import ImageTextModel, TextFeatures
 from foir.image_text.registry import register_model
+from foir.patches import Crop
 from foir.perturbation import beam_search, views
 from foir.perturbation.query_perturbation import Perturbation
+from foir.prompts import axis_span
 
 MODEL, TAG = "coca_ViT-L-14", "mscoco_finetuned_laion2B-s13B-b90k"
 MAX_WORDS = 30  # of a caption
@@ -31,25 +34,49 @@ class Coca(ImageTextModel):
 
     strength = 0.6  # the middle of the paper's grid; its choice is not published
 
-    def __init__(self, model: Any, tokenizer: Any, revision: str) -> None:
-        """Wrap a model.
+    def __init__(self, model: Any, tokenizer: Any, revision: str, *, squash: bool = False) -> None:
+        """Wrap a model; `squash` resizes whole pictures to the square, whatever their shape.
 
         Raises:
-            Unavailable: It has no single attentional pooler.
+            Unavailable: It has no single attentional pooler, or pads pictures.
         """
+        import open_clip
+        from open_clip import transform
+
         self.visual = visual = model.visual
         if visual.attn_pool is None or visual.attn_pool_contrastive is not None or not visual.output_tokens:
             raise Unavailable("This model has no single attentional pooler, so it cannot be steered as CoCa.")
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
-        super().__init__("coca", revision, str(visual.conv1.weight.device), visual.grid_size)
+        preprocessing = {"resize_mode": "shortest", **open_clip.get_model_preprocess_cfg(model)}
+        if squash:
+            preprocessing["resize_mode"] = "squash"
+        if preprocessing["resize_mode"] == "longest":
+            raise Unavailable("This model pads pictures to a square, and foir knows no patches of a border.")
+        self.squash = preprocessing["resize_mode"] == "squash"
+        self.preprocess = transform.image_transform_v2(transform.PreprocessCfg(**preprocessing), is_train=False)
+        name = "coca-squash" if squash else "coca"
+        super().__init__(name, revision, str(visual.conv1.weight.device), visual.grid_size)
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """See `ImageTextModel`."""
-        visual = self.visual
-        mean, std = getattr(visual, "image_mean", None) or MEAN, getattr(visual, "image_std", None) or STD
-        pixels = preprocess_batch(images, visual.image_size[0], mean, std, visual.conv1.weight)
+        visual, weight = self.visual, self.visual.conv1.weight
+        pixels = torch.stack([self.preprocess(image) for image in images]).to(weight.device, weight.dtype)
         return visual.transformer(visual._embeds(pixels))
+
+    def crop(self, size: tuple[int, int]) -> Crop | None:
+        """See `ImageTextModel`; to whole pixels, those on the border included."""
+        if self.squash:
+            return None
+        cols, rows = (self._visible_span(length, min(size)) for length in size)
+        return rows, cols
+
+    def _visible_span(self, length: int, shorter: int) -> slice:
+        """The pixels of a side that are left when the shorter side is resized to the input's and the middle cut out."""
+        side = self.visual.image_size[0]
+        resized = int(side * length / shorter)  # as torchvision rounds, here and below
+        start = round((resized - side) / 2)
+        return axis_span(start * length / resized, (start + side) * length / resized, length)
 
     @torch.inference_mode()
     def attention_keys(self, tokens: Tensor) -> tuple[Tensor, ...]:
@@ -100,6 +127,7 @@ class Coca(ImageTextModel):
 
 
 @register_model("coca", standalone=True, weights=f"openclip:{MODEL}/{TAG}")
+@register_model("coca-squash", standalone=True, weights=f"openclip:{MODEL}/{TAG}")
 def build(name: str, revision: str | None, device: str, dtype: str, pretrained: bool) -> ImageTextModel:
     """Load CoCa ViT-L/14, fine-tuned on COCO captions.
 
@@ -111,7 +139,8 @@ def build(name: str, revision: str | None, device: str, dtype: str, pretrained: 
     if revision is not None:
         raise Unavailable("open_clip names its weights by tag: leave the revision out.")
     model = openclip.create_model(MODEL, TAG if pretrained else None).to(device, getattr(torch, dtype))
-    return Coca(model, open_clip.get_tokenizer(MODEL), TAG if pretrained else "random")
+    revision = TAG if pretrained else "random"
+    return Coca(model, open_clip.get_tokenizer(MODEL), revision, squash=name == "coca-squash")
 
 
 def _pool_tokens(visual: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:

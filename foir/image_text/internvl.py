@@ -1,13 +1,15 @@
 """InternVL-G (14B, 224 px): 96 queries attend to the image in every second layer of QLLaMA, one more when pooling.
 
 The model's code comes with its weights and runs on this machine, so it is loaded only with FOIR_REMOTE_CODE=1 and at a
-pinned commit. The real model has not been run here; the code is tested on a small model of the same structure.
+pinned commit.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,11 +23,12 @@ from foir.image_text.base import ImageTextModel, TextFeatures, preprocess_batch,
 from foir.image_text.registry import register_model
 from foir.perturbation import views
 from foir.perturbation.query_perturbation import Perturbation
-from foir.pretrained import load_pretrained
+from foir.pretrained import copy_tensors, read_tensors
 
 REPOSITORY = "OpenGVLab/InternVL-14B-224px"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FREQUENCIES = ("*rotary_emb.inv_freq",)  # computed, saved by some versions of the library
+FREQUENCIES = "rotary_emb.inv_freq"  # ends the names of tensors that are computed, and saved by some versions
+PACKAGES = "peft einops timm sentencepiece protobuf"  # what the model's code and vocabulary import
 PROMPT, MAX_TOKENS = "summarize:", 80  # prefix of every text in training, and length of a text
 
 
@@ -51,7 +54,8 @@ class InternVL(ImageTextModel):
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """See `ImageTextModel`."""
-        return self.model.vision_model(preprocess_batch(images, self.size, MEAN, STD, self.weight))[0]
+        pixels = preprocess_batch(images, self.size, MEAN, STD, self.weight)
+        return self.model.vision_model(pixel_values=pixels, output_hidden_states=False, return_dict=True)[0]
 
     @torch.inference_mode()
     def attention_keys(self, tokens: Tensor) -> tuple[Tensor, ...]:
@@ -94,16 +98,55 @@ def build(name: str, revision: str | None, device: str, dtype: str, pretrained: 
     """
     if os.environ.get("FOIR_REMOTE_CODE") != "1" or revision is None or not pretrained:
         raise Unavailable(
-            f"{REPOSITORY} brings code of its own: read it, then set FOIR_REMOTE_CODE=1 and name the commit you read."
+            f"{REPOSITORY} brings code of its own: read it, then set FOIR_REMOTE_CODE=1 and name the commit you read "
+            "as the revision."
         )
-    from transformers import AutoModel, AutoTokenizer
-
     folder, commit = hub.download_weights(REPOSITORY, revision, code=True)
-    options = {"optional": FREQUENCIES, "ignored": FREQUENCIES, "dtype": getattr(torch, dtype)}
-    model = load_pretrained(AutoModel, folder, trust_remote_code=True, **options).to(device)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True, use_fast=False, add_eos_token=True)
-    tokenizer.pad_token_id = 0  # encode_text takes every other id for a word
-    return InternVL(model, tokenizer, commit)
+    try:
+        model, tokenizer = _load_model(folder, getattr(torch, dtype)), _load_tokenizer(folder)
+    except Unavailable:
+        raise
+    except Exception as error:  # foreign code raises what it likes
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+        raise Unavailable(
+            f"The code of {REPOSITORY} at {commit} does not run here ({reason}): install what it needs (pip install "
+            f"{PACKAGES}), or name another commit."
+        ) from error
+    return InternVL(model.to(device), tokenizer, commit)
+
+
+def _load_model(folder: Path, dtype: torch.dtype) -> Any:
+    """The model with its weights, on the CPU.
+
+    `from_pretrained` fails, because the model's code never calls `post_init`. With that call it would return garbage:
+    it builds a model without memory, and the tables of rotary positions, which no file holds, stay uninitialised.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    auto_model: Any = AutoModel
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    model = auto_model.from_config(config, trust_remote_code=True, dtype=dtype)
+    failure = f"The weights in {folder} do not fit {type(model).__name__}"
+    remedy = "delete the folder to fetch them again"
+    copy_tensors(_saved(model.state_dict()), _saved(read_tensors(folder)), failure, remedy)
+    return model
+
+
+def _saved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(FREQUENCIES)}
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of the released evaluation; transformers 5 would leave out the start and pad on the left.
+
+    `encode_text` takes ids above 0 for words, and reads the vector at their number: the padding is 0, behind them.
+    """
+    from transformers import AutoTokenizer
+
+    ends = {"add_bos_token": True, "add_eos_token": True}
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True, use_fast=False, **ends)
+    tokenizer.pad_token_id, tokenizer.padding_side = 0, "right"
+    return tokenizer
 
 
 def _perturbed_attention(attention: Any, transform: views.QueryTransform) -> Any:

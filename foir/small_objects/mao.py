@@ -50,8 +50,8 @@ class Mode:
 
     @property
     def as_dict(self) -> dict[str, Any]:
-        """The fields as JSON values, kept in manifests and results."""
-        return {**asdict(self), "overlap": self.overlap.__name__}
+        """The fields as JSON values, kept in manifests and results; "start" tells them from foir 0.1's unit start."""
+        return {**asdict(self), "overlap": self.overlap.__name__, "start": "raw"}
 
 
 MODES = {

@@ -10,13 +10,14 @@ import pytest
 
 from eval import cli as command
 from eval.datasets import base
-from eval.datasets.base import Dataset, Query
+from eval.datasets.base import CaptionedDataset, Dataset, Query
 from eval.experiments import registry
 from eval.experiments.results_cache import ResultsCache
 from eval.report import results
 from foir import Unavailable
 from foir.prompts import Prompt
 from tests.conftest import scene
+from tests.foir.image_text import internvl_repository
 
 
 @pytest.mark.parametrize("words", [["run", "nothing"], ["run", "coco-small", "--dataset", "imagenet"]])
@@ -58,6 +59,24 @@ def test_what_runs_is_kept_for_the_report(tmp_path, monkeypatch, capsys):
     assert command.main([words[0], "phs-figA4", *words[2:]]) == 0
     assert (tmp_path / "phs-figA4-small-toy.png").exists()
     assert "drawn" in capsys.readouterr().out
+
+
+def test_a_revision_is_of_one_model(tmp_path, capsys):
+    words = ["run", "qpert-table4", "--revision", "0" * 40, "--results", str(tmp_path)]
+    assert command.main(words) == 1
+    assert capsys.readouterr().err == "eval: A --revision is of one model's weights: name that model with --encoder.\n"
+
+
+def test_a_model_that_needs_a_commit_is_reached(tmp_path, monkeypatch, captioned):
+    """InternVL-G's repository with small random weights, in two rows of its table."""
+    monkeypatch.setitem(base.LOADERS, "made", (CaptionedDataset, lambda: captioned))
+    words = ["run", "qpert-table4", "--encoder", "internvl-g", "--dataset", "made", "--device", "cpu"]
+    with internvl_repository.cached(tmp_path / "hub"):
+        words += ["--revision", internvl_repository.COMMIT, "--results", str(tmp_path)]
+        assert command.main([*words, "--json", str(tmp_path / "one.json")]) == 0
+    cells = results.read(tmp_path / "one.json")
+    assert {cell.method for cell in cells} == {"plain", "qpert"}
+    assert {cell.revisions["encoder"] for cell in cells} == {internvl_repository.COMMIT}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Prompts onto patch grids, against a literal reference in whole numbers."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -340,3 +341,27 @@ def test_everything_is_every_patch_and_every_pixel():
     assert region.pixels.all()
     assert region.size == (9, 7)
     assert region.box == (0, 0, 9, 7)
+
+
+@pytest.mark.parametrize("crop", [(slice(0, 120), slice(20, 140)), (slice(30, 90), slice(0, 160))])
+def test_a_crop_is_a_picture_of_its_own(crop):
+    """Whatever lies inside it is where it would be on the cut picture."""
+    left, top = crop[1].start, crop[0].start
+    size = (crop[1].stop - left, crop[0].stop - top)
+    mask = np.zeros((120, 160), bool)
+    mask[50:60, 100:111] = True
+    whole = Prompt(((50, 40), (1, 1)), ((0, 0, 45, 60),), (Stroke(((60, 45), (90, 80)), 6),), mask).fit(SIZE)
+    region = rasterise(whole, SIZE, (4, 4), crop=crop)
+    flat = rasterise(replace(whole, points=()), SIZE, (4, 4)).pixels
+    points = tuple((x - left, y - top) for x, y in whole.points if x >= left and y >= top)
+    cut = rasterise(Prompt(points, mask=flat[crop]).fit(size), size, (4, 4))
+    assert np.array_equal(region.patches, cut.patches) and np.array_equal(region.pixels, cut.pixels)
+    assert region.size == size
+
+
+def test_what_lies_outside_a_crop_is_refused():
+    crop = (slice(0, 120), slice(40, 120))
+    for prompt in (Prompt.box(0, 0, 40, 120), Prompt.point(39.9, 5), Prompt.box(120, 0, 160, 120)):
+        with pytest.raises(BadPrompt, match="point nearer"):
+            rasterise(prompt.fit(SIZE), SIZE, (4, 4), crop=crop)
+    assert rasterise(Prompt.box(0, 0, 40.1, 120).fit(SIZE), SIZE, (4, 4), crop=crop).patches[:, 0].all()

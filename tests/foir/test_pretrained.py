@@ -26,7 +26,7 @@ from transformers import (
 from foir import Unavailable, encoders, hub
 from foir.encoders import openclip
 from foir.image_text import blip2, clip
-from foir.pretrained import load_pretrained
+from foir.pretrained import load_pretrained, read_tensors
 from foir.segment import sam
 from foir.small_objects import detect
 from tests import lookalikes
@@ -173,3 +173,17 @@ def test_open_clips_weights_are_refused_by_the_names_of_their_tensors(tmp_path, 
         openclip.create_model("tiny", str(tmp_path / "part.pt"))
     with pytest.raises(Unavailable, match="cannot be fetched"):
         openclip.create_model("tiny", str(tmp_path / "absent.pt"))
+
+
+def test_tensors_are_read_from_every_shard_of_either_kind(tmp_path):
+    made = {"a": torch.ones(2), "b": torch.zeros(3, dtype=torch.bfloat16)}
+    for number, (name, tensor) in enumerate(made.items()):
+        torch.save({name: tensor}, tmp_path / f"pytorch_model-{number}.bin")
+    found = read_tensors(tmp_path)
+    assert found.keys() == made.keys() and all(torch.equal(found[name], made[name]) for name in made)
+    save_file({"c": torch.ones(1)}, tmp_path / "model.safetensors")
+    assert read_tensors(tmp_path).keys() == {"c"}
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "pytorch_model-0.bin").write_bytes(b"torn")
+    with pytest.raises(Unavailable, match="pytorch_model-0.bin cannot be read"):
+        read_tensors(tmp_path)

@@ -13,7 +13,7 @@ from tests.conftest import scene, with_members
 from tests.eval.experiments.test_query_perturbation import value_of
 
 
-def test_a_caption_that_follows_the_finger_is_counted(speaking):
+def test_a_caption_that_follows_the_finger_is_counted(speaking, capsys):
     def caption(tokens, pull=None):
         if pull is None:
             return ["a cup and a horse"]
@@ -33,5 +33,9 @@ def test_a_caption_that_follows_the_finger_is_counted(speaking):
     assert value_of(cells, "qpert", "says", strength=2) == 100
     assert value_of(cells, "qpert", "says what is not there minus unpointed", strength=2) == -100
     assert value_of(cells, "qpert", "CIDEr", strength=2) is not None
+    half = with_members(speaking, caption=caption, crop=lambda size: (slice(0, 120), slice(60, 160)))
+    cells = CaptionSteering("made", "made", (), (), (2,)).measure(data, half, RunContext())
+    assert value_of(cells, "qpert", "says", strength=2) == 50  # nothing steers towards what the model does not see
+    assert "prompts outside what toy-words sees of their images: 1," in capsys.readouterr().out
     with pytest.raises(Unavailable, match="writes no captions"):
         CaptionSteering("made", "made", (), (), (0,)).measure(data, with_members(speaking, caption=None), RunContext())

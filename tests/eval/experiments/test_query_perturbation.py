@@ -68,6 +68,14 @@ def test_every_number_of_the_released_codes_mode_says_what_it_depends_on(caption
     assert notes == {("plain", None), ("qpert", "depends on the arbitrary signs of eigenvectors")}
 
 
+def test_numbers_with_detected_boxes_name_the_detector(captioned, speaking):
+    """The paper's is CO-DINO; a reader must see which one is ours."""
+    boxes = {**captioned.boxes, "detected": captioned.boxes["annotated"]}
+    data = replace(captioned, boxes=boxes, detector="owner/detr@abc")
+    cells = replace(TABLE, rows=(ROWS[0], ROWS[4]), ks=(1,)).measure(data, speaking, RunContext())
+    assert {(c.method, c.options.get("detector")) for c in cells} == {("plain", None), ("qpert", "owner/detr@abc")}
+
+
 def test_a_grid_names_its_best(captioned, speaking):
     grid = replace(TABLE, rows=ROWS[:3], ks=(1,), best_of_grid=True)
     cells = grid.measure(captioned, speaking, RunContext())

@@ -1,5 +1,7 @@
 """Object embeddings and the matching head against slow readings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,3 +48,25 @@ def test_the_matching_head_ranks_the_shortlist_again(captioned, speaking, monkey
                 near = (s[t] > s[t, p]).sum() < 3, (s[:, p] > s[t, p]).sum() < 3
                 assert by_text[t, p] == pytest.approx(final if near[0] else text_ranking.OUTSIDE, abs=1e-4)
                 assert by_picture[t, p] == pytest.approx(final if near[1] else text_ranking.OUTSIDE, abs=1e-4)
+
+
+def test_boxes_that_the_model_does_not_see_are_skipped_and_counted(captioned, speaking, capsys):
+    """Of a model that sees the middle: an object there counts as ever, one outside as if it were not annotated."""
+    cut = with_members(speaking, crop=lambda size: (slice(0, 120), slice(60, 160)))
+    texts = speaking.encode_texts(captioned.texts).vectors
+    rows = (Row("plain"), *(replace(row, options={**row.options, "boxes": "annotated"}) for row in ROWS[1:4]))
+    ranks, _ = text_ranking.rank_rows(captioned, cut, rows, texts)
+    said = "boxes (annotated) outside what toy-words sees of their images: 7, skipped"
+    assert said in capsys.readouterr().out.splitlines()
+    inside = tuple(tuple(box for box in boxes if box[2] > 60) for boxes in captioned.boxes["annotated"])
+    without, _ = text_ranking.rank_rows(replace(captioned, boxes={"annotated": inside}), cut, rows, texts)
+    assert "skipped" not in capsys.readouterr().out
+    for row in rows:
+        assert all(np.array_equal(a, b) for a, b in zip(ranks[row], without[row], strict=True))
+
+
+def test_a_box_outside_its_picture_is_skipped_too(captioned, speaking, capsys):
+    boxes = ((500.0, 500.0, 600.0, 600.0), *captioned.boxes["annotated"][0])
+    strayed = replace(captioned, boxes={"annotated": (boxes, *captioned.boxes["annotated"][1:])})
+    text_ranking.rank_rows(strayed, speaking, ROWS[:4], speaking.encode_texts(captioned.texts).vectors)
+    assert ": 1, skipped" in capsys.readouterr().out

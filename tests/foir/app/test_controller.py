@@ -17,7 +17,7 @@ from foir.app.sessions import Settings
 from foir.index import Object
 from index_build.pipeline import Plan, build
 from index_build.sources import Metadata
-from tests.conftest import draw, scene
+from tests.conftest import draw, scene, with_members
 
 PHS = Settings("phs", 2)
 
@@ -276,6 +276,9 @@ def test_another_model_can_write_the_captions(page):
         assert page.captions(opened, 1)["whole"] == "picture of 1"
         marked = page.point(opened, {"points": [[40, 40]]}, opened.token, PHS).session
         assert page.captions(marked, 2)["marked"] == "picture of 1, 1 pulled by 2"
+        blind = with_members(page._searcher.result().captioner, crop=lambda size: (slice(0, 120), slice(60, 160)))
+        page._searcher.result().captioner = blind
+        assert page.captions(marked, 2) == {"whole": "picture of 1", "marked": ""}
     finally:
         page._searcher.result().captioner = None
 

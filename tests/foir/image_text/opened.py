@@ -1,11 +1,14 @@
 """Small models with random weights, opened as image-text models; prompts and pixels for them."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import torch
 
-from foir import Prompt
+from foir import Prompt, image_text
 from foir.image_text import blip2, coca, internvl
-from foir.patches import rasterise
 from tests import lookalikes
+from tests.foir.image_text import internvl_repository
 
 SIZE = (160, 120)
 TEXTS = ["a dog", "two cats on a mat"]
@@ -32,6 +35,16 @@ def open_internvl():
     return model, opened, [*sites, (model.clip_projector.cross_attn, None, 3)]
 
 
+def open_public_internvl():
+    """InternVL-G's public code as foir loads it; see `internvl_repository`."""
+    with TemporaryDirectory() as folder, internvl_repository.cached(Path(folder), public=True) as model:
+        loaded = image_text.load("internvl-g", revision=internvl_repository.COMMIT, device="cpu")
+    assert isinstance(loaded, internvl.InternVL)
+    loaded.tokenizer = lookalikes.Letters(0)
+    sites = [(layer.cross_attn, layer.cross_attn.q_proj, 4) for layer in model.qllama.model.layers[::2]]
+    return model, loaded, [*sites, (model.clip_projector.cross_attn, None, 16)]
+
+
 class CocaLetters:
     """open_clip's way of calling."""
 
@@ -50,15 +63,20 @@ class CocaLetters:
 
 def regions(model, boxes):
     """The objects of each picture."""
-    return [[rasterise(Prompt.box(*box), SIZE, model.grid) for box in some] for some in boxes]
+    return [[model.region(Prompt.box(*box), SIZE) for box in some] for some in boxes]
 
 
 BOXES = [[(0, 0, 60, 50), (70, 40, 150, 118)], [(20, 20, 100, 100)]]
 
 
 def pixels_of(name, pictures):
+    """As the model's own library prepares them."""
+    from open_clip import image_transform
+
     from foir.encoders.base import preprocess
     from foir.encoders.clip import MEAN, STD
 
+    if name == "coca":
+        return torch.stack([image_transform(56, is_train=False)(picture) for picture in pictures])
     mean, std = (internvl.MEAN, internvl.STD) if name == "internvl" else (MEAN, STD)
     return torch.stack([preprocess(picture, 56, mean, std) for picture in pictures])

@@ -7,6 +7,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.perturbation.query_perturbation import Perturbation
 from tests import lookalikes
+from tests.foir.image_text.internvl_repository import NEEDS_PUBLIC
 from tests.foir.image_text.opened import (
     BOXES,
     TEXTS,
@@ -14,16 +15,24 @@ from tests.foir.image_text.opened import (
     open_blip2,
     open_coca,
     open_internvl,
+    open_public_internvl,
     pixels_of,
     regions,
 )
 
-OPENED = {"blip2": open_blip2, "coca": open_coca, "internvl": open_internvl}
+OPENED = {
+    "blip2": (open_blip2, "blip2"),
+    "coca": (open_coca, "coca"),
+    "internvl": (open_internvl, "internvl"),
+    "internvl-public": (open_public_internvl, "internvl"),
+}
+NEEDS = {"internvl-public": [NEEDS_PUBLIC]}
 
 
-@pytest.fixture(scope="module", params=OPENED)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=NEEDS.get(name, [])) for name in OPENED])
 def opened(request):
-    return (*OPENED[request.param](), request.param)
+    open_model, name = OPENED[request.param]
+    return (*open_model(), name)
 
 
 def library(name, model, pixels):

@@ -14,7 +14,7 @@ def test_code_of_strangers_needs_a_word(monkeypatch):
         image_text.load("internvl-g", device="cpu")
 
 
-@pytest.mark.parametrize("name", ["blip2", "blip2-captions", "coca"])
+@pytest.mark.parametrize("name", ["blip2", "blip2-captions", "coca", "coca-squash"])
 def test_absent_weights_are_one_sentence(name, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(Unavailable, match="connect to the network"):
