@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from foir import images
-from foir.errors import Unavailable
+from foir.errors import BadImage, Unavailable
 from foir.prompts import Box, Prompt
 from foir.small_objects.crops import DetectedObject
 
-ImageLoader = Callable[[], Image.Image]  # returns an upright RGB image
+ImageLoader = Callable[[], Image.Image]  # returns an RGB image
 Boxes = tuple[Box, ...]  # (x0, y0, x1, y1) in pixels
 CaptionedImages = tuple[tuple[ImageLoader, ...], tuple[tuple[str, ...], ...]]  # images, and the captions of each
 
@@ -30,7 +30,8 @@ class Query:
         image: Row of the data set's `query_images`.
         prompt: The box around the object.
         category: Column of the data set's `labels`.
-        mask: Returns the object's mask, bool [H, W]; None where the data set has no masks.
+        mask: Returns the object's mask, bool [H, W], or raises BadPrompt where its annotation is damaged; None where it
+            has none.
     """
 
     image: int
@@ -67,6 +68,14 @@ class Dataset:
     sentences: tuple[str, ...] = ()
     category_words: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What the data set counts, by the names of the published facts."""
+        return {
+            "n_query_images": len(self.query_images), "n_db_images": len(self.gallery),
+            "n_categories": len(self.categories),
+        }  # fmt: skip
+
     @cached_property
     def digest(self) -> str:
         """Digest of the annotations."""
@@ -96,6 +105,11 @@ class CaptionedDataset:
     size_boxes: str = "annotated"
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """See `Dataset.sizes`."""
+        return {"n_images": len(self.images), "n_captions": len(self.texts)}
+
+    @property
     def texts(self) -> list[str]:
         """All captions, those of the first image first."""
         return [text for captions in self.captions for text in captions]
@@ -121,6 +135,11 @@ class ClassificationDataset:
     images: tuple[ImageLoader, ...]
     labels: np.ndarray
     class_names: tuple[str, ...]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """See `Dataset.sizes`."""
+        return {"n_images": len(self.images), "n_classes": len(self.class_names)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,11 +175,19 @@ class InstanceDataset:
         name: Registry name.
         scenes: The gallery.
         queries: Each has at least one relevant scene.
+        oddities: What is odd about its annotations, and how often; all of it is left out.
     """
 
     name: str
     scenes: tuple[Scene, ...]
     queries: tuple[InstanceQuery, ...]
+    oddities: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """See `Dataset.sizes`."""
+        instances = len({query.instance for query in self.queries})
+        return {"n_query": len(self.queries), "n_gallery": len(self.scenes), "test instances": instances}
 
     @cached_property
     def digest(self) -> str:
@@ -170,6 +197,7 @@ class InstanceDataset:
 
 
 _Kind = TypeVar("_Kind")
+_INVERSE = {6: 8, 8: 6}  # the EXIF orientation that turns an upright image back; the others undo themselves
 LOADERS: dict[str, tuple[type[Any], Callable[[], Any]]] = {}  # kind and loader of each data set
 
 
@@ -188,9 +216,28 @@ def register(name: str, kind: type[_Kind]) -> Callable[[Callable[[], _Kind]], Ca
     return add
 
 
-def image_file(path: Path) -> ImageLoader:
-    """A loader of an image file."""
-    return lambda: images.read(path).image
+def image_file(path: Path, size: tuple[int, int] | None = None) -> ImageLoader:
+    """A loader of an image file as it is stored: annotations count its pixels, whatever way EXIF turns them.
+
+    Args:
+        path: The file.
+        size: The width and height that the annotations state; the image is turned upright where only that fits them.
+    """
+    return partial(read_stored, path, size, str(path))
+
+
+def read_stored(source: Path | bytes, size: tuple[int, int] | None, name: str) -> Image.Image:
+    """Read an image as it is stored; see `image_file`.
+
+    Raises:
+        Unavailable: It is damaged; the message calls it `name`.
+    """
+    try:
+        photo = images.read(source)
+    except BadImage as error:
+        raise Unavailable(f"{error} Put {name} back and run the same again: finished parts are kept.") from error
+    stored = images.upright(photo.image, _INVERSE.get(photo.orientation, photo.orientation))
+    return photo.image if size == photo.size != stored.size else stored
 
 
 def require(path: Path, description: str) -> Path:

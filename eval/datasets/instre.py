@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from foir.prompts import Box
 from foir.small_objects.crops import DetectedObject, crop_around
 
 from .base import InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
+from .checks import NO_BOX, is_outside
 
 SUBSETS = ("INSTRE-S1", "INSTRE-S2")  # one object on each image
 
@@ -25,10 +27,11 @@ def _build(name: str, largest: float) -> InstanceDataset:
     folder = require(
         hub.data_folder() / "INSTRE", "INSTRE (INSTRE-S1/CLASS/*.jpg with a .txt of x y width height each)"
     )
-    scenes, queries = [], []
+    scenes, queries, odd = [], [], 0
     for directory in sorted(path for subset in SUBSETS for path in folder.glob(f"{subset}/*") if path.is_dir()):
-        boxes = ((path, _box(path)) for path in sorted(directory.glob("*.jpg")))
-        small = [(path, box) for path, box in boxes if box and _share(path, box) < largest]
+        boxes = [(path, *_annotation(path)) for path in sorted(directory.glob("*.jpg"))]
+        small = [(path, box) for path, box, share in boxes if box and share < largest]
+        odd += sum(box is None for _, box, _ in boxes)
         if len(small) < 2:
             continue
         instance = f"{directory.parent.name}/{directory.name}"
@@ -39,21 +42,22 @@ def _build(name: str, largest: float) -> InstanceDataset:
                 scenes.append(Scene(image_file(path), partial(_objects, box), frozenset([instance])))
     if not queries:
         raise Unavailable(f"No instance in {folder} has two images on which it is small enough.")
-    return InstanceDataset(name, tuple(scenes), tuple(queries))
+    return InstanceDataset(name, tuple(scenes), tuple(queries), {NO_BOX: odd})
 
 
-def _box(path: Path) -> Box | None:
-    """The box in the text file beside an image; None where there is none."""
+def _annotation(path: Path) -> tuple[Box | None, float]:
+    """The box in the text file beside an image, and the share of the image that it covers; None where there is none."""
     try:
-        return corners([float(word) for word in path.with_suffix(".txt").read_text().split()[:4]])
+        with Image.open(path, formats=images.FORMATS) as image:  # reads the header only
+            size = image.size
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        raise Unavailable(f"The image {path} is damaged: restore it.") from error
+    try:
+        box = corners([float(word) for word in path.with_suffix(".txt").read_text().split()[:4]])
     except (OSError, ValueError):
-        return None
-
-
-def _share(path: Path, box: Box) -> float:
-    with Image.open(path, formats=images.FORMATS) as image:  # reads the header only
-        width, height = image.size
-    return (box[2] - box[0]) * (box[3] - box[1]) / (width * height)
+        return None, 0.0
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return (None, 0.0) if is_outside(box, size) or area <= 0 else (box, area / math.prod(size))
 
 
 def _objects(box: Box) -> tuple[DetectedObject, ...]:
@@ -61,7 +65,7 @@ def _objects(box: Box) -> tuple[DetectedObject, ...]:
 
 
 def _query_image(path: Path, box: Box) -> Image.Image:
-    return crop_around(images.read(path).image, box)
+    return crop_around(image_file(path)(), box)
 
 
 for _name, _largest in (("instre-xs", 0.15), ("instre-xxs", 0.05)):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from foir import hub, images
@@ -14,6 +16,7 @@ from foir.prompts import bounds
 from foir.small_objects.crops import DetectedObject, crop_around
 
 from .base import InstanceDataset, InstanceQuery, Scene, corners, image_file, register, require
+from .checks import NO_MASK, OUTSIDE, checked_annotations, image_files, is_outside
 
 SUFFIXES = {".jpg", ".png"}
 
@@ -22,36 +25,47 @@ SUFFIXES = {".jpg", ".png"}
 def voxdet() -> InstanceDataset:
     """Every frame of a test video is a query; the paper does not state how many of them it uses."""
     folder = require(hub.data_folder() / "VoxDet" / "RoboTools", "VoxDet's RoboTools (test/, test_video/)")
-    data = json.loads(require(folder / "test" / "scene_gt_coco_all.json", "VoxDet's annotation file").read_text())
-    annotations: dict[int, list[tuple[int, DetectedObject]]] = {entry["id"]: [] for entry in data["images"]}
-    for annotation in data["annotations"]:
-        detected = DetectedObject(corners(annotation["bbox"]))
-        annotations[annotation["image_id"]].append((annotation["category_id"], detected))
+    text = require(folder / "test" / "scene_gt_coco_all.json", "VoxDet's annotation file").read_bytes()
+    with checked_annotations(folder / "test" / "scene_gt_coco_all.json"):
+        data = json.loads(text)
+        sizes = {entry["id"]: (entry.get("width", math.inf), entry.get("height", math.inf)) for entry in data["images"]}
+        boxes = [(note["image_id"], note["category_id"], corners(note["bbox"])) for note in data["annotations"]]
+        objects: dict[int, list[DetectedObject]] = {number: [] for number in sizes}
+        instances: dict[int, set[str]] = {number: set() for number in sizes}
+        for number, category, box in boxes:
+            instances[number].add(str(category))
+            if not is_outside(box, sizes[number]):
+                objects[number].append(DetectedObject(box))
+        files = image_files([folder / "test" / entry["file_name"] for entry in data["images"]])
     scenes = tuple(
-        Scene(
-            image_file(folder / "test" / entry["file_name"]),
-            partial(_objects, annotations[entry["id"]]),
-            frozenset(str(category) for category, _ in annotations[entry["id"]]),
-        )
-        for entry in data["images"]
+        Scene(load, partial(tuple, found), frozenset(shown))
+        for load, found, shown in zip(files, objects.values(), instances.values(), strict=True)
     )
     present = frozenset().union(*(scene.instances for scene in scenes))
-    queries = [
-        InstanceQuery(partial(_query_image, path), str(int(video.name.rpartition("_")[2])))
+    paths = [
+        (path, str(int(video.name.rpartition("_")[2])))
         for video in sorted((folder / "test_video").iterdir())
         for path in sorted((video / "rgb").glob("*"))
         if path.suffix in SUFFIXES
     ]
-    findable = tuple(query for query in queries if query.instance in present)
-    if not findable:
+    findable = [(path, instance) for path, instance in paths if instance in present]
+    queries = tuple(
+        InstanceQuery(partial(_query_image, path), instance) for path, instance in findable if _mask(path).any()
+    )
+    if not queries:
         raise Unavailable(f"No object of {folder / 'test_video'} is on a scene of {folder / 'test'}.")
-    return InstanceDataset("voxdet", scenes, findable)
-
-
-def _objects(annotations: list[tuple[int, DetectedObject]]) -> tuple[DetectedObject, ...]:
-    return tuple(detected for _, detected in annotations)
+    return InstanceDataset(
+        "voxdet",
+        scenes,
+        queries,
+        {OUTSIDE: len(boxes) - sum(map(len, objects.values())), NO_MASK: len(findable) - len(queries)},
+    )
 
 
 def _query_image(path: Path) -> Image.Image:
+    return crop_around(image_file(path)(), bounds(_mask(path)))
+
+
+def _mask(path: Path) -> np.ndarray:
     mask = images.read_mask(path.parents[1] / "mask" / path.name)
-    return crop_around(images.read(path).image, bounds(mask > mask.max() / 2))
+    return mask > mask.max() / 2

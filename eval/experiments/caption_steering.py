@@ -20,6 +20,7 @@ from ..metrics.retrieval import Mean, image_mean
 from ..report.results import Cell
 from .captioning import TOKENIZER, cider, require_caption
 from .query_features import select_queries
+from .query_prompts import LEFT_OUT, count_oddities, no_query, usable_prompt, write_oddities
 from .specs import ImageTextSpec, RunContext
 
 
@@ -41,8 +42,13 @@ class CaptionSteering(ImageTextSpec):
         """
         queries = [query for _, query in select_queries(data, context.limit)]
         started = time.perf_counter()
-        captions = _captions(data, model, queries, self.strengths)
-        builder = self.cells(data, model, started, n=len(queries)).with_data_revision(data.digest)
+        captions, codes = _captions(data, model, queries, self.strengths)
+        oddities = count_oddities(np.array(codes))
+        write_oddities(data.name, oddities)
+        queries = [query for query, code in zip(queries, codes, strict=True) if code != LEFT_OUT]
+        if not queries:
+            raise no_query(data)
+        builder = self.cells(data, model, started, n=len(queries), oddities=oddities).with_data_revision(data.digest)
         images = np.array([query.image for query in queries])
         words, present = category_words(data), _present_categories(data)
         cells: list[Cell] = []
@@ -67,21 +73,26 @@ class CaptionSteering(ImageTextSpec):
 
 def _captions(
     data: Dataset, model: ImageTextModel, queries: Sequence[Query], strengths: Sequence[float]
-) -> dict[float, list[str]]:
-    """A caption for each query, by strength."""
+) -> tuple[dict[float, list[str]], list[int]]:
+    """A caption for each query that is not left out, by strength; what is odd about each query, see `query_prompts`."""
     caption = require_caption(model)
     captions: dict[float, list[str]] = {strength: [] for strength in strengths}
+    oddities = []
     by_image = [list(group) for _, group in groupby(queries, lambda query: query.image)]
     for group in tqdm(by_image, desc="captions"):
         image = data.query_images[group[0].image]()
         encoded = model.encode_images([image])
         whole = caption(encoded)[0]
         for query in group:
-            region = rasterise(query.prompt.fit(image.size), image.size, model.grid)
+            prompt, oddity = usable_prompt(query.prompt, image.size)
+            oddities.append(oddity)
+            if prompt is None:
+                continue
+            region = rasterise(prompt.fit(image.size), image.size, model.grid)
             perturbation = model.perturbation(encoded, [[region]])
             for strength, lines in captions.items():
                 lines.append(caption(encoded, replace(perturbation, strength=strength))[0] if strength else whole)
-    return captions
+    return captions, oddities
 
 
 def category_words(data: Dataset) -> dict[str, int]:

@@ -17,6 +17,7 @@ from foir.perturbation.query_perturbation import Perturbation
 from foir.prompts import Prompt
 
 from ..datasets.base import CaptionedDataset
+from ..datasets.checks import is_outside
 from ..metrics.recall import image_ranks, max_similarity, text_ranks
 from .specs import Row
 
@@ -201,6 +202,10 @@ def regions(model: ImageTextModel, data: CaptionedDataset, row: Row, batch: Batc
     """The objects of each image of a batch, on the model's grid."""
     boxes = data.boxes[row.options["boxes"]]
     return [
-        [rasterise(Prompt.box(*box).fit(size), size, model.grid) for box in boxes[batch.start + i]]
+        [
+            rasterise(Prompt.box(*box).fit(size), size, model.grid)
+            for box in boxes[batch.start + i]
+            if not is_outside(box, size)
+        ]
         for i, size in enumerate(batch.sizes)
     ]

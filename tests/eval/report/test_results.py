@@ -16,4 +16,4 @@ def test_cells_are_written_as_json_and_as_a_table(made, toy, tmp_path):
     assert read[0]["metric"] == "MP@5"
     lines = results.table(table).splitlines()
     assert len(lines) == len(table) + 2
-    assert {line.replace(r"\|", "").count("|") for line in lines} == {9}
+    assert {line.replace(r"\|", "").count("|") for line in lines} == {10}
