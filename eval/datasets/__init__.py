@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from foir.errors import Unavailable
 
-from .base import LAYOUTS, LOADERS, Layout
+from .registry import LAYOUTS, LOADERS, Layout
 
 _Kind = TypeVar("_Kind")
 

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from foir import images
-from foir.errors import Unavailable
+from foir.errors import BadImage, Unavailable
 from foir.prompts import Box, Prompt
 from foir.small_objects.crops import DetectedObject
 
-ImageLoader = Callable[[], Image.Image]  # returns an upright RGB image
+ImageLoader = Callable[[], Image.Image]  # returns an RGB image
 Boxes = tuple[Box, ...]  # (x0, y0, x1, y1) in pixels
 CaptionedImages = tuple[tuple[ImageLoader, ...], tuple[tuple[str, ...], ...]]  # images, and the captions of each
 
@@ -31,7 +31,8 @@ class Query:
         image: Row of the data set's `query_images`.
         prompt: The box around the object.
         category: Column of the data set's `labels`.
-        mask: Returns the object's mask, bool [H, W]; None where the data set has no masks.
+        mask: Returns the object's mask, bool [H, W], or raises BadPrompt where its annotation is damaged; None where it
+            has none.
     """
 
     image: int
@@ -73,6 +74,14 @@ class Dataset:
     note: str = ""
     orientation: str = ""
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What the data set counts, by the names of the published facts."""
+        return {
+            "n_query_images": len(self.query_images), "n_db_images": len(self.gallery),
+            "n_categories": len(self.categories),
+        }  # fmt: skip
+
     @cached_property
     def digest(self) -> str:
         """Digest of the annotations."""
@@ -104,6 +113,11 @@ class CaptionedDataset:
     detector: str = ""
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """See `Dataset.sizes`."""
+        return {"n_images": len(self.images), "n_captions": len(self.texts)}
+
+    @property
     def texts(self) -> list[str]:
         """All captions, those of the first image first."""
         return [text for captions in self.captions for text in captions]
@@ -129,6 +143,11 @@ class ClassificationDataset:
     images: tuple[ImageLoader, ...]
     labels: np.ndarray
     class_names: tuple[str, ...]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """See `Dataset.sizes`."""
+        return {"n_images": len(self.images), "n_classes": len(self.class_names)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,13 +183,21 @@ class InstanceDataset:
         name: Registry name.
         scenes: The gallery.
         queries: Each has at least one relevant scene.
+        oddities: What is odd about its annotations, and how often; all of it is left out.
         has_masks: Whether the annotated objects have masks beside their boxes.
     """
 
     name: str
     scenes: tuple[Scene, ...]
     queries: tuple[InstanceQuery, ...]
+    oddities: Mapping[str, int] = field(default_factory=dict)
     has_masks: bool = True
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """See `Dataset.sizes`."""
+        instances = len({query.instance for query in self.queries})
+        return {"n_query": len(self.queries), "n_gallery": len(self.scenes), "test instances": instances}
 
     @cached_property
     def digest(self) -> str:
@@ -179,76 +206,44 @@ class InstanceDataset:
         return hashlib.sha256(facts).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class Download:
-    """Files of a data set that are fetched together.
-
-    Attributes:
-        files: What has to be there, under FOIR_DATA; patterns of `Path.glob`.
-        source: The page or the command that gets them, in one sentence.
-        rows: The rows of tables that need them; all where it is empty.
-        repository: The data set repository on the Hub that holds them; then there are no `files`.
-    """
-
-    files: tuple[str, ...]
-    source: str
-    rows: str = ""
-    repository: str = ""
+_INVERSE = {6: 8, 8: 6}  # the EXIF orientation that turns an upright image back; the others undo themselves
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What a data set consists of.
-
-    Attributes:
-        downloads: Its files; none for one that is made here.
-        sizes: Official numbers that no paper's table states: "gallery", "query images", "images", "boxes".
-        count: Counts its images in the folder of its repository, where loading it would copy them.
-    """
-
-    downloads: tuple[Download, ...] = ()
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    count: Callable[[Path], dict[str, int]] | None = None
-
-
-_Kind = TypeVar("_Kind")
-LOADERS: dict[str, tuple[type[Any], Callable[[], Any]]] = {}  # kind and loader of each data set
-LAYOUTS: dict[str, Layout] = {}
-
-
-def register(
-    name: str, kind: type[_Kind], *downloads: Download, **facts: Any
-) -> Callable[[Callable[[], _Kind]], Callable[[], _Kind]]:
-    """Register a function that loads a data set.
+def image_file(path: Path, size: tuple[int, int] | None = None) -> ImageLoader:
+    """A loader of an image file as it is stored: annotations count its pixels, whatever way EXIF turns them.
 
     Args:
-        name: Registry name.
-        kind: `Dataset`, `CaptionedDataset`, `ClassificationDataset` or `InstanceDataset`.
-        downloads: The files that it needs.
-        facts: Other attributes of `Layout`.
+        path: The file.
+        size: The width and height that the annotations state; the image is turned upright where only that fits them.
     """
-
-    def add(loader: Callable[[], _Kind]) -> Callable[[], _Kind]:
-        LOADERS[name] = kind, loader
-        LAYOUTS[name] = Layout(downloads, **facts)
-        return loader
-
-    return add
+    return partial(read_stored, path, size, str(path))
 
 
-def image_file(path: Path) -> ImageLoader:
-    """A loader of an image file."""
-    return partial(_read_image, path)
+def read_stored(source: Path | bytes, size: tuple[int, int] | None, name: str) -> Image.Image:
+    """Read an image as it is stored; see `image_file`.
 
-
-def _read_image(path: Path) -> Image.Image:
-    return images.read(path).image
+    Raises:
+        Unavailable: It is damaged; the message calls it `name`.
+    """
+    try:
+        photo = images.read(source)
+    except BadImage as error:
+        raise Unavailable(f"{error} Put {name} back and run the same again: finished parts are kept.") from error
+    stored = images.upright(photo.image, _INVERSE.get(photo.orientation, photo.orientation))
+    return photo.image if size == photo.size != stored.size else stored
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file as it is stored; only its header is read."""
-    with Image.open(path, formats=images.FORMATS) as image:
-        return image.size
+    """Width and height of an image file as it is stored; only its header is read.
+
+    Raises:
+        Unavailable: It is damaged.
+    """
+    try:
+        with Image.open(path, formats=images.FORMATS) as image:
+            return image.size
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        raise Unavailable(f"The image {path} is damaged: restore it.") from error
 
 
 def require(path: Path, description: str) -> Path:

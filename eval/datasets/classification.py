@@ -16,7 +16,9 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.playroom import compose
 
-from .base import ClassificationDataset, Download, ImageLoader, image_file, register, require
+from .base import ClassificationDataset, ImageLoader, require
+from .checks import checked_annotations, image_files
+from .registry import Download, register
 
 CIFAR, STL = 32, 96  # sides in pixels
 SINGLE = 300  # scenes with one object each
@@ -79,8 +81,9 @@ def tiny_imagenet() -> ClassificationDataset:
     """10,000 validation images of 200 classes."""
     folder = require(hub.data_folder() / "tiny-imagenet-200", "Tiny-ImageNet (tiny-imagenet-200)") / "val"
     lines = [line.split("\t") for line in _lines(folder / "val_annotations.txt")]
-    loaders = tuple(image_file(folder / "images" / line[0]) for line in lines)
-    return _from_class_names("tiny-imagenet", loaders, [line[1] for line in lines])
+    loaders = image_files([folder / "images" / line[0] for line in lines])
+    with checked_annotations(folder / "val_annotations.txt"):
+        return _from_class_names("tiny-imagenet", loaders, [line[1] for line in lines])
 
 
 @register("playroom-single", ClassificationDataset)

@@ -13,11 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from foir import hub
+from foir import hub, masks
+from foir.errors import BadPrompt
 from foir.prompts import Prompt
 
-from .base import Dataset, Download, ImageLoader, Query, corners, image_file, multi_hot, register, require
+from . import checks
+from .base import Dataset, ImageLoader, Query, corners, multi_hot, require
+from .checks import checked_annotations
+from .registry import Download, register
 
+FAR = 10  # sides of the image; pycocotools draws the edges of a polygon, however far they reach
 IMAGES = Download(
     ("coco/train2017/*.jpg", "coco/val2017/*.jpg"),
     "Download train2017.zip (18 GB) and val2017.zip (1 GB) from https://cocodataset.org/#download and unpack them into "
@@ -39,25 +44,28 @@ def coco() -> Dataset:
     val, train = (
         read_annotations(folder / "annotations" / f"instances_{split}2017.json") for split in ("val", "train")
     )
-    columns = category_columns(train)
-    return Dataset(
-        "coco",
-        image_files(folder / "train2017", train["images"]),
-        image_labels(train, columns),
-        box_queries(val, columns),
-        image_files(folder / "val2017", val["images"]),
-        tuple(category["name"] for category in train["categories"]),
-    )
+    with checked_annotations(folder / "annotations"):
+        columns = category_columns(train)
+        return Dataset(
+            "coco",
+            image_files(folder / "train2017", train["images"]),
+            image_labels(train, columns),
+            box_queries(val, columns),
+            image_files(folder / "val2017", val["images"]),
+            tuple(category["name"] for category in train["categories"]),
+        )
 
 
 def read_annotations(path: Path) -> dict[str, Any]:
     """An annotation file without its crowds.
 
     Raises:
-        Unavailable: The file is missing.
+        Unavailable: The file is missing or damaged.
     """
-    data = json.loads(require(path, "A COCO annotation file").read_text())
-    return {**data, "annotations": [a for a in data["annotations"] if not a["iscrowd"]]}
+    text = require(path, "A COCO annotation file").read_bytes()
+    with checked_annotations(path):
+        data = json.loads(text)
+        return {**data, "annotations": [a for a in data["annotations"] if not a["iscrowd"]]}
 
 
 def category_columns(data: Mapping[str, Any]) -> dict[int, int]:
@@ -67,7 +75,8 @@ def category_columns(data: Mapping[str, Any]) -> dict[int, int]:
 
 def image_files(folder: Path, entries: Sequence[Mapping[str, Any]]) -> tuple[ImageLoader, ...]:
     """Loaders of the images of an annotation file, in its order."""
-    return tuple(image_file(folder / entry["file_name"]) for entry in entries)
+    sizes = [(entry["width"], entry["height"]) for entry in entries]
+    return checks.image_files([folder / entry["file_name"] for entry in entries], sizes)
 
 
 def image_labels(data: Mapping[str, Any], columns: Mapping[int, int]) -> np.ndarray:
@@ -92,14 +101,27 @@ def box_queries(data: Mapping[str, Any], columns: Mapping[int, int]) -> tuple[Qu
 
 
 def decode_mask(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """COCO polygons or run lengths on an image of (width, height), as bool [H, W]."""
+    """COCO polygons or run lengths on an image of (width, height), as bool [H, W].
+
+    Polygons of fewer than three points, or with points far outside the image, are left out.
+
+    Raises:
+        BadPrompt: The annotation has another form.
+    """
     from pycocotools import mask
 
     width, height = size
-    if isinstance(segmentation, list):
-        encoded: Any = mask.merge(mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        encoded = mask.frPyObjects(segmentation, height, width)
-    else:
-        encoded = segmentation
-    return np.asarray(mask.decode(encoded), bool)
+    try:
+        if isinstance(segmentation, list):
+            far = FAR * max(size)
+            polygons = [p for p in segmentation if len(p) >= 6 and all(-far <= number <= far for number in p)]
+            if not polygons:
+                return np.zeros((height, width), bool)
+            return np.asarray(mask.decode(mask.merge(mask.frPyObjects(polygons, height, width))), bool)
+        if segmentation["size"] != [height, width]:  # pycocotools would write beyond its memory
+            raise ValueError(segmentation["size"])
+        if isinstance(segmentation["counts"], list):
+            return masks.decode(" ".join(map(str, segmentation["counts"])), size)
+        return np.asarray(mask.decode(segmentation), bool)
+    except Exception as error:  # pycocotools raises bare ones
+        raise BadPrompt("The outline of an object is damaged.") from error

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from foir import hub, images
+from foir import hub
 from foir.errors import Unavailable
 from foir.masks import as_corners
 from foir.prompts import Prompt
 
-from .base import Dataset, Download, ImageLoader, Query, multi_hot, register
+from .base import Dataset, ImageLoader, Query, multi_hot, read_stored
+from .registry import Download, register
 
 if TYPE_CHECKING:
     import datasets
@@ -65,7 +66,10 @@ def _loaders(split: datasets.Dataset) -> tuple[ImageLoader, ...]:
 
 
 def _image(split: datasets.Dataset, row: int) -> Image.Image:
-    return images.read(split[row]["image"]["bytes"]).image
+    entry = split[row]
+    return read_stored(
+        entry["image"]["bytes"], (entry.get("width"), entry.get("height")), f"image {row} of {REPOSITORY}"
+    )
 
 
 def _queries(objects: Sequence[dict[str, Any]]) -> tuple[Query, ...]:

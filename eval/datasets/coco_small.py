@@ -7,8 +7,10 @@ import json
 from foir import hub
 from foir.prompts import Box
 
-from .base import CaptionedDataset, Dataset, Download, corners, register, require
+from .base import CaptionedDataset, Dataset, corners, require
+from .checks import checked_annotations
 from .coco import box_queries, category_columns, image_files, image_labels, read_annotations
+from .registry import Download, register
 
 PHOTOS = Download(
     ("coco_small/images/*.jpg", "coco_small/instances.json"),
@@ -25,12 +27,13 @@ def coco_small() -> Dataset:
     """Boxes in COCO format without crowds; queries only for categories that at least two photos show."""
     folder = require(hub.data_folder() / "coco_small", "coco_small (images/ and instances.json)")
     data = read_annotations(folder / "instances.json")
-    columns = category_columns(data)
-    labels = image_labels(data, columns)
-    findable = labels.sum(0) >= 2
-    loaders = image_files(folder / "images", data["images"])
-    queries = tuple(query for query in box_queries(data, columns) if findable[query.category])
-    names = tuple(category["name"] for category in data["categories"])
+    with checked_annotations(folder / "instances.json"):
+        columns = category_columns(data)
+        labels = image_labels(data, columns)
+        findable = labels.sum(0) >= 2
+        loaders = image_files(folder / "images", data["images"])
+        queries = tuple(query for query in box_queries(data, columns) if findable[query.category])
+        names = tuple(category["name"] for category in data["categories"])
     return Dataset("coco_small", loaders, labels, queries, loaders, names, leave_one_out=True)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from foir import hub
 from foir.mini.training.data import Photos
 
-from .base import CaptionedDataset, CaptionedImages, Download, image_file, register, require
+from .base import CaptionedDataset, CaptionedImages, image_file, require
+from .registry import Download, register
 
 PHOTOS = Download(
     (

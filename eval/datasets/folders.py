@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
 from foir import hub, images
 from foir.prompts import Prompt
 
-from .base import Dataset, Download, Query, image_file, multi_hot, register, require
+from .base import Dataset, Query, multi_hot, require
+from .registry import Download, register
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
@@ -25,10 +31,14 @@ def folders() -> Dataset:
         if path.suffix.lower() in SUFFIXES
     ]
     labels = multi_hot(([category] for _, category in files), len(classes))
-    loaders = tuple(image_file(path) for path, _ in files)
+    loaders = tuple(partial(_upright, path) for path, _ in files)
     queries = tuple(
         Query(row, Prompt.box(0, 0, *images.read(path).size), category)
         for row, (path, category) in enumerate(files)
         if labels[:, category].sum() > 1
     )
     return Dataset("folders", loaders, labels, queries, loaders, tuple(classes), leave_one_out=True)
+
+
+def _upright(path: Path) -> Image.Image:
+    return images.read(path).image  # nothing is annotated, so what viewers show is meant

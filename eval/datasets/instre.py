@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
-from foir import hub, images
+from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Box
 from foir.small_objects.crops import DetectedObject, crop_around
 
-from .base import Download, InstanceDataset, InstanceQuery, Scene, corners, image_file, image_size, register, require
+from .base import InstanceDataset, InstanceQuery, Scene, corners, image_file, image_size, require
+from .checks import NO_BOX, is_outside
+from .registry import Download, register
 
 SUBSETS = ("INSTRE-S1", "INSTRE-S2")  # one object on each image
 IMAGES = Download(
@@ -30,34 +33,33 @@ def _build(name: str, largest: float) -> InstanceDataset:
     folder = require(
         hub.data_folder() / "INSTRE", "INSTRE (INSTRE-S1/CLASS/*.jpg with a .txt of x y width height each)"
     )
-    scenes, queries = [], []
+    scenes, queries, odd = [], [], 0
     for directory in sorted(path for subset in SUBSETS for path in folder.glob(f"{subset}/*") if path.is_dir()):
-        boxes = ((path, _box(path)) for path in sorted(directory.glob("*.jpg")))
-        small = [(path, box) for path, box in boxes if box and _share(path, box) < largest]
+        boxes = [(path, *_annotation(path)) for path in sorted(directory.glob("*.jpg"))]
+        small = [(path, box, share) for path, box, share in boxes if box and share < largest]
+        odd += sum(box is None for _, box, _ in boxes)
         if len(small) < 2:
             continue
         instance = f"{directory.parent.name}/{directory.name}"
-        for number, (path, box) in enumerate(small):
+        for number, (path, box, share) in enumerate(small):
             if number % 2:
                 queries.append(InstanceQuery(partial(_query_image, path, box), instance))
             else:
-                scenes.append(Scene(image_file(path), partial(_objects, box), {instance: _share(path, box)}, 1))
+                scenes.append(Scene(image_file(path), partial(_objects, box), {instance: share}, 1))
     if not queries:
         raise Unavailable(f"No instance in {folder} has two images on which it is small enough.")
-    return InstanceDataset(name, tuple(scenes), tuple(queries), has_masks=False)
+    return InstanceDataset(name, tuple(scenes), tuple(queries), {NO_BOX: odd}, has_masks=False)
 
 
-def _box(path: Path) -> Box | None:
-    """The box in the text file beside an image; None where there is none."""
+def _annotation(path: Path) -> tuple[Box | None, float]:
+    """The box in the text file beside an image, and the share of the image that it covers; None where there is none."""
+    size = image_size(path)
     try:
-        return corners([float(word) for word in path.with_suffix(".txt").read_text().split()[:4]])
+        box = corners([float(word) for word in path.with_suffix(".txt").read_text().split()[:4]])
     except (OSError, ValueError):
-        return None
-
-
-def _share(path: Path, box: Box) -> float:
-    width, height = image_size(path)
-    return (box[2] - box[0]) * (box[3] - box[1]) / (width * height)
+        return None, 0.0
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return (None, 0.0) if is_outside(box, size) or area <= 0 else (box, area / math.prod(size))
 
 
 def _objects(box: Box) -> tuple[DetectedObject, ...]:
@@ -65,7 +67,7 @@ def _objects(box: Box) -> tuple[DetectedObject, ...]:
 
 
 def _query_image(path: Path, box: Box) -> Image.Image:
-    return crop_around(images.read(path).image, box)
+    return crop_around(image_file(path)(), box)
 
 
 for _name, _largest in (("instre-xs", 0.15), ("instre-xxs", 0.05)):

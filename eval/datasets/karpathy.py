@@ -23,9 +23,10 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Box
 
-from .base import Boxes, CaptionedDataset, Download, image_file, read_json, register, require
+from .base import Boxes, CaptionedDataset, image_file, read_json, require
 from .detections import image_number, read_detections
 from .fine_captions import fine_captions
+from .registry import Download, register
 
 PHRASE = re.compile(r"\[/EN#(\d+)/")  # begins a phrase of Flickr30K Entities: [/EN#ID/TYPE words]
 FINE_IMAGES = {"flickr-fg": 1000, "coco-fg": 5000}  # the paper's 5,000 and 25,000 pairs, five captions each

@@ -13,7 +13,8 @@ from foir.playroom import Scene as ComposedScene
 from foir.playroom import Sprite, compose, sprites
 from foir.small_objects.crops import DetectedObject, crop_around
 
-from .base import InstanceDataset, InstanceQuery, Scene, register
+from .base import InstanceDataset, InstanceQuery, Scene
+from .registry import register
 
 SHARES = (0.005, 0.01, 0.02, 0.05)  # area of the instance as a share of the image
 COUNTS = (1, 3, 6, 12, 2, 4, 8, 30)  # objects on a scene, the instance among them

@@ -5,18 +5,21 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from foir import hub, images
+from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import bounds
 from foir.small_objects.crops import DetectedObject, crop_around
 
-from .base import Download, InstanceDataset, InstanceQuery, Scene, image_file, register, require
+from .base import InstanceDataset, InstanceQuery, Scene, image_file, require
+from .checks import NO_MASK, image_files
+from .registry import Download, register
 
 FRAMES = 3  # of each video; its object is the first of each frame's masks
 # All that a pickled array of masks needs; any other global in the file is refused and never run.
@@ -42,18 +45,13 @@ def permir() -> InstanceDataset:
     videos = sorted(path for path in folder.iterdir() if path.is_dir())
     if not videos:
         raise Unavailable(f"There is no video in {folder}.")
+    files = image_files([video / f"{frame}.jpg" for video in videos for frame in range(FRAMES)])
     scenes = tuple(
-        Scene(
-            image_file(video / f"{frame}.jpg"),
-            partial(_objects, video, frame),
-            {video.name: None},
-            sum(bool(mask.any()) for mask in _masks(video)[frame].values()),
-        )
-        for video in videos
-        for frame in range(FRAMES)
+        Scene(load, partial(_objects, video, frame), {video.name: None}, len(_objects(video, frame)))
+        for load, (video, frame) in zip(files, product(videos, range(FRAMES)), strict=True)
     )
-    queries = tuple(InstanceQuery(partial(_query_image, video), video.name) for video in videos)
-    return InstanceDataset("permir", scenes, queries)
+    queries = tuple(InstanceQuery(partial(_query_image, v), v.name) for v in videos if _query_mask(v).any())
+    return InstanceDataset("permir", scenes, queries, {NO_MASK: len(videos) - len(queries)})
 
 
 @lru_cache(maxsize=8)
@@ -69,6 +67,8 @@ def _masks(video: Path) -> list[Mapping[Any, np.ndarray]]:
                 raise ValueError("no objects")
             array = _Unpickler(stream).load()
         frames = list(np.asarray(array).reshape(shape))
+        if len(frames) < FRAMES:
+            raise ValueError("too few frames")
         return [{key: np.asarray(mask, bool) for key, mask in frame.items()} for frame in frames]
     except (OSError, ValueError, EOFError, AttributeError, TypeError, pickle.UnpicklingError) as error:
         raise Unavailable(f"The masks {path} cannot be read.") from error
@@ -86,5 +86,9 @@ def _objects(video: Path, frame: int) -> tuple[DetectedObject, ...]:
 
 
 def _query_image(video: Path) -> Image.Image:
-    mask = next(iter(_masks(video)[0].values()))
-    return crop_around(images.read(video / "0.jpg").image, bounds(mask))
+    return crop_around(image_file(video / "0.jpg")(), bounds(_query_mask(video)))
+
+
+def _query_mask(video: Path) -> np.ndarray:
+    """The mask of the first frame's first object; empty where there is none."""
+    return next(iter(_masks(video)[0].values()), np.zeros((1, 1), bool))

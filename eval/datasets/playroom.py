@@ -12,7 +12,8 @@ from PIL import Image
 from foir.playroom import Sprite, compose, sprites
 from foir.prompts import Box, Prompt
 
-from .base import CaptionedDataset, Dataset, ImageLoader, Query, multi_hot, register
+from .base import CaptionedDataset, Dataset, ImageLoader, Query, multi_hot
+from .registry import register
 
 GALLERY, QUERIES = 600, 200
 SMALL = (0.01, 0.05)  # area of a prompted object as a share of the image

@@ -15,7 +15,9 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Prompt
 
-from .base import Dataset, Download, ImageLoader, Query, corners, image_file, multi_hot, register, require
+from .base import Dataset, ImageLoader, Query, corners, image_file, multi_hot, require
+from .checks import checked_annotations
+from .registry import Download, register
 
 CATEGORIES = 100
 FOLDERS = ("VG_100K", "VG_100K_2")
@@ -47,10 +49,12 @@ def visual_genome() -> Dataset:
     """Aliases are merged, the 100 names with most boxes kept, query images without any of them dropped."""
     folder = require(hub.data_folder() / "visual_genome", DESCRIPTION)
     alias = _aliases(require(folder / "object_alias.txt", DESCRIPTION))
-    objects = {
-        entry["image_id"]: [(name, item) for item in entry["objects"] if (name := _name(item, alias))]
-        for entry in json.loads(require(folder / "objects.json", DESCRIPTION).read_text())
-    }
+    text = require(folder / "objects.json", DESCRIPTION).read_bytes()
+    with checked_annotations(folder / "objects.json"):
+        objects = {
+            entry["image_id"]: [(name, item) for item in entry["objects"] if (name := _name(item, alias))]
+            for entry in json.loads(text)
+        }
     test, train = (
         _image_numbers(require(folder / f"{split}_list_500.txt", DESCRIPTION)) for split in ("test", "train")
     )

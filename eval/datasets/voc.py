@@ -10,7 +10,9 @@ from foir import hub
 from foir.errors import Unavailable
 from foir.prompts import Prompt
 
-from .base import Dataset, Download, ImageLoader, Query, image_file, multi_hot, register, require
+from .base import Dataset, ImageLoader, Query, multi_hot, require
+from .checks import image_files
+from .registry import Download, register
 
 CATEGORIES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -51,7 +53,7 @@ def _annotation_files(year: Path, split: str) -> list[Path]:
 
 
 def _loaders(annotations: Sequence[Path]) -> tuple[ImageLoader, ...]:
-    return tuple(image_file(path.parents[1] / "JPEGImages" / f"{path.stem}.jpg") for path in annotations)
+    return image_files([path.parents[1] / "JPEGImages" / f"{path.stem}.jpg" for path in annotations])
 
 
 def _objects(path: Path) -> list[tuple[int, Prompt]]:

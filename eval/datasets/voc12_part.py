@@ -13,8 +13,9 @@ from typing import Any
 
 from foir import hub
 
-from .base import Dataset, Download, register, require
+from .base import Dataset, require
 from .coco import box_queries, category_columns, image_files, image_labels, read_annotations
+from .registry import Download, register
 
 NOTE = "A class-skewed part of VOC2012, not the paper's VOC."
 SPLITS = {"voc12_part_dev": "012", "voc12_part": "345"}  # digits of each

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from foir import hub, images
@@ -14,7 +16,9 @@ from foir.errors import Unavailable
 from foir.prompts import Box, bounds
 from foir.small_objects.crops import DetectedObject, crop_around
 
-from .base import Download, InstanceDataset, InstanceQuery, Scene, corners, image_file, image_size, register, require
+from .base import ImageLoader, InstanceDataset, InstanceQuery, Scene, corners, image_file, image_size, require
+from .checks import NO_MASK, OUTSIDE, checked_annotations, image_files, is_outside
+from .registry import Download, register
 
 SUFFIXES = {".jpg", ".png"}
 _Annotation = tuple[str, Box]  # instance and box
@@ -34,36 +38,53 @@ ROBOTOOLS = Download(
 def voxdet() -> InstanceDataset:
     """Every frame of a test video is a query; the paper does not state how many of them it uses."""
     folder = require(hub.data_folder() / "VoxDet" / "RoboTools", "VoxDet's RoboTools (test/, test_video/)")
-    data = json.loads(require(folder / "test" / "scene_gt_coco_all.json", "VoxDet's annotation file").read_text())
-    annotations: dict[int, list[_Annotation]] = {entry["id"]: [] for entry in data["images"]}
-    for annotation in data["annotations"]:
-        annotations[annotation["image_id"]].append((str(annotation["category_id"]), corners(annotation["bbox"])))
-    scenes = tuple(_scene(folder / "test" / entry["file_name"], annotations[entry["id"]]) for entry in data["images"])
+    text = require(folder / "test" / "scene_gt_coco_all.json", "VoxDet's annotation file").read_bytes()
+    with checked_annotations(folder / "test" / "scene_gt_coco_all.json"):
+        data = json.loads(text)
+        boxes: dict[int, list[_Annotation]] = {entry["id"]: [] for entry in data["images"]}
+        for note in data["annotations"]:
+            boxes[note["image_id"]].append((str(note["category_id"]), corners(note["bbox"])))
+        paths = [folder / "test" / entry["file_name"] for entry in data["images"]]
+    loaders = image_files(paths)
+    scenes = tuple(map(_scene, loaders, map(image_size, paths), boxes.values()))
     present = {instance for scene in scenes for instance in scene.areas}
-    queries = [
-        InstanceQuery(partial(_query_image, path), str(int(video.name.rpartition("_")[2])))
+    frames = [
+        (path, str(int(video.name.rpartition("_")[2])))
         for video in sorted((folder / "test_video").iterdir())
         for path in sorted((video / "rgb").glob("*"))
         if path.suffix in SUFFIXES
     ]
-    findable = tuple(query for query in queries if query.instance in present)
-    if not findable:
+    findable = [(path, instance) for path, instance in frames if instance in present]
+    queries = tuple(
+        InstanceQuery(partial(_query_image, path), instance) for path, instance in findable if _mask(path).any()
+    )
+    if not queries:
         raise Unavailable(f"No object of {folder / 'test_video'} is on a scene of {folder / 'test'}.")
-    return InstanceDataset("voxdet", scenes, findable, has_masks=False)
+    outside = sum(map(len, boxes.values())) - sum(scene.count for scene in scenes)
+    oddities = {OUTSIDE: outside, NO_MASK: len(findable) - len(queries)}
+    return InstanceDataset("voxdet", scenes, queries, oddities, has_masks=False)
 
 
-def _scene(path: Path, annotations: Sequence[_Annotation]) -> Scene:
-    width, height = image_size(path)
+def _scene(load: ImageLoader, size: tuple[int, int], annotations: Iterable[_Annotation]) -> Scene:
     areas: dict[str, float | None] = {}
-    for instance, (x0, y0, x1, y1) in annotations:
-        areas[instance] = max(areas.get(instance) or 0.0, (x1 - x0) * (y1 - y0) / (width * height))
-    return Scene(image_file(path), partial(_objects, annotations), areas, len(annotations))
+    boxes = []
+    for instance, box in annotations:
+        areas.setdefault(instance, None)
+        if not is_outside(box, size):
+            boxes.append(box)
+            share = (box[2] - box[0]) * (box[3] - box[1]) / math.prod(size)
+            areas[instance] = max(areas[instance] or 0.0, share)
+    return Scene(load, partial(_objects, boxes), areas, len(boxes))
 
 
-def _objects(annotations: Sequence[_Annotation]) -> tuple[DetectedObject, ...]:
-    return tuple(DetectedObject(box) for _, box in annotations)
+def _objects(boxes: Iterable[Box]) -> tuple[DetectedObject, ...]:
+    return tuple(DetectedObject(box) for box in boxes)
 
 
 def _query_image(path: Path) -> Image.Image:
+    return crop_around(image_file(path)(), bounds(_mask(path)))
+
+
+def _mask(path: Path) -> np.ndarray:
     mask = images.read_mask(path.parents[1] / "mask" / path.name)
-    return crop_around(images.read(path).image, bounds(mask > mask.max() / 2))
+    return mask > mask.max() / 2

@@ -20,6 +20,7 @@ from ..metrics.retrieval import Mean, image_mean
 from ..report.results import Cell
 from .captioning import TOKENIZER, cider, require_caption
 from .query_features import select_queries
+from .query_prompts import LEFT_OUT, count_oddities, no_query, usable_prompt, write_oddities
 from .specs import ImageTextSpec, RunContext
 
 
@@ -41,8 +42,13 @@ class CaptionSteering(ImageTextSpec):
         """
         queries = [query for _, query in select_queries(data, context.limit)]
         started = time.perf_counter()
-        captions = _captions(data, model, queries, self.strengths)
-        builder = self.cells(data, model, started, n=len(queries)).with_data_revision(data.digest)
+        captions, codes = _captions(data, model, queries, self.strengths)
+        oddities = count_oddities(np.array(codes))
+        write_oddities(data.name, oddities)
+        queries = [query for query, code in zip(queries, codes, strict=True) if code != LEFT_OUT]
+        if not queries:
+            raise no_query(data)
+        builder = self.cells(data, model, started, n=len(queries), oddities=oddities).with_data_revision(data.digest)
         images = np.array([query.image for query in queries])
         words, present = category_words(data), _present_categories(data)
         cells: list[Cell] = []
@@ -67,18 +73,25 @@ class CaptionSteering(ImageTextSpec):
 
 def _captions(
     data: Dataset, model: ImageTextModel, queries: Sequence[Query], strengths: Sequence[float]
-) -> dict[float, list[str]]:
-    """A caption for each query, by strength; what the model does not see steers nothing."""
+) -> tuple[dict[float, list[str]], list[int]]:
+    """A caption for each query that is not left out, by strength; what is odd about each query, see `query_prompts`.
+
+    What the model does not see of an image steers nothing.
+    """
     caption = require_caption(model)
     captions: dict[float, list[str]] = {strength: [] for strength in strengths}
-    unseen = 0
+    oddities, unseen = [], 0
     by_image = [list(group) for _, group in groupby(queries, lambda query: query.image)]
     for group in tqdm(by_image, desc="captions"):
         image = data.query_images[group[0].image]()
         encoded = model.encode_images([image])
         whole = caption(encoded)[0]
         for query in group:
-            regions = model.visible_regions([query.prompt], image.size)
+            prompt, oddity = usable_prompt(query.prompt, image.size)
+            oddities.append(oddity)
+            if prompt is None:
+                continue
+            regions = model.visible_regions([prompt], image.size)
             unseen += not regions
             perturbation = model.perturbation(encoded, [regions])
             for strength, lines in captions.items():
@@ -86,7 +99,7 @@ def _captions(
                 lines.append(caption(encoded, replace(perturbation, strength=strength))[0] if is_steered else whole)
     if unseen:
         write(f"prompts outside what {model.name} sees of their images: {unseen}, captioned without them")
-    return captions
+    return captions, oddities
 
 
 def category_words(data: Dataset) -> dict[str, int]:

@@ -28,6 +28,7 @@ from ..metrics.retrieval import Mean, image_mean
 from ..report.results import Cell, CellBuilder
 from .gallery import cache_key, encode_gallery
 from .query_features import NumberedQueries, query_features, select_queries
+from .query_prompts import count_oddities, no_query, write_oddities
 from .specs import ImageTextSpec, Row, RunContext
 
 RULE = "nn_ratio"
@@ -58,7 +59,8 @@ class RelevanceFeedback(ImageTextSpec):
         """MAP@R and Recall@K for each row, size and protocol, with the differences from no feedback.
 
         Raises:
-            Unavailable: The model has no image encoder that takes prompts, or the data has no words for its categories.
+            Unavailable: The model has no image encoder that takes prompts, or the data has no words for its categories
+                or no usable query.
         """
         if model.encoder is None:
             raise Unavailable(f"{model.name} has no encoder that takes prompts.")
@@ -67,6 +69,8 @@ class RelevanceFeedback(ImageTextSpec):
         if self.with_text:
             second = {i: choice for i, q in queries if (choice := _second_category(data, i, q)) is not None}
             queries = [(i, q) for i, q in queries if i in second]
+            if not queries:
+                raise Unavailable(f"No gallery image of {data.name} shows a second object beside a query's.")
         shards = encode_gallery(model.encoder, data, context.cache).shards
         relevant = data.labels[:, [query.category for _, query in queries]].T.copy()
         texts: np.ndarray | None = None
@@ -80,13 +84,16 @@ class RelevanceFeedback(ImageTextSpec):
         for row in self.rows:
             first = Row(row.method, {name: value for name, value in row.options.items() if name not in OWN_OPTIONS})
             compute = partial(_query_vectors, data, model.encoder, first, queries)
-            vectors = context.cache.get([*key, first.method, first.options], compute)["vectors"]
+            found = context.cache.get([*key, first.method, first.options], compute)
+            vectors, oddities = found["vectors"], count_oddities(found.get("oddities", np.zeros(0)))
+            if row == self.rows[0]:
+                write_oddities(data.name, oddities)
             if texts is not None and row.options.get("words", True):
                 vectors = vectors + texts
                 vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             rule = row.options.get("rule", RULE)
             scores = user.judge(self, vectors, rule, desc=f"{row.method} {rule}")
-            cells += _row_cells(builder, row, user, scores, len(vectors))
+            cells += _row_cells(builder.using(oddities=oddities), row, user, scores, len(vectors))
         return cells
 
 
@@ -125,6 +132,8 @@ class _User:
         """Search with each vector, judge, rank again, and measure."""
         scores = _Scores(seconds=dict.fromkeys(experiment.sizes, 0.0))
         for i, query in enumerate(tqdm(vectors, desc=desc)):
+            if not np.isfinite(query).all():  # the query is left out
+                continue
             excluded = [int(self.images[i])] if self.leave_one_out else []
             plain = exact.scores(self.shards, query)
             plain[excluded] = -np.inf
@@ -185,11 +194,16 @@ def ranking_metrics(relevant: np.ndarray, ks: Sequence[int]) -> dict[str, float]
 
 
 def _query_vectors(data: Dataset, encoder: Encoder, row: Row, queries: NumberedQueries) -> dict[str, np.ndarray]:
-    """The first search's query vectors, in the order of `queries`."""
-    ordered = sorted(queries, key=lambda numbered: numbered[1].image)
-    features = query_features(data, encoder, [row], ordered)[row]
-    by_number = {ordered[i][0]: vector for i, vector in zip(features.queries, features.vectors, strict=True)}
-    return {"vectors": np.stack([by_number[number] for number, _ in queries])}
+    """The first search's query vectors and the queries' oddities, in the order of `queries`; NaN for one left out."""
+    order = sorted(range(len(queries)), key=lambda i: queries[i][1].image)
+    features = query_features(data, encoder, [row], [queries[i] for i in order])[row]
+    if not features.vectors:
+        raise no_query(data)
+    vectors = np.full((len(queries), len(features.vectors[0])), np.nan, np.float32)
+    vectors[[order[place] for place in features.queries]] = features.vectors
+    oddities = np.zeros(len(queries), int)
+    oddities[order] = features.oddities
+    return {"vectors": vectors, "oddities": oddities}
 
 
 def _second_category(data: Dataset, number: int, query: Query) -> tuple[int, str] | None:

@@ -16,6 +16,7 @@ from foir.search import explain
 from foir.terminal import write
 
 from ..datasets.base import Dataset, Query
+from ..datasets.checks import is_outside
 from ..metrics.ranking import rank
 from ..report.results import Cell
 from .gallery import encode_gallery
@@ -105,6 +106,8 @@ def _suitable_queries(dataset: Dataset, count: int) -> list[tuple[Query, int]]:
         if query.image not in chosen:
             width, height = dataset.query_images[query.image]().size
             x0, y0, x1, y1 = query.prompt.boxes[0]
+            if is_outside(query.prompt.boxes[0], (width, height)):
+                continue
             if SMALL <= (x1 - x0) * (y1 - y0) / (width * height) <= LARGE:
                 chosen[query.image] = query, number
     if not chosen:
@@ -116,7 +119,7 @@ def _features(
     dataset: Dataset, encoder: Encoder, query: Query, number: int, methods: Sequence[str]
 ) -> tuple[Image.Image, PatchMask, Features]:
     image = dataset.query_images[query.image]()
-    ((prompt, mask),) = query_prompts(query, number, image.size, encoder.grid)
+    ((prompt, mask),), _ = query_prompts(query, number, image.size, encoder.grid)
     heads = {"h_on": min(H_ON, encoder.heads)}
     interventions = [intervene(method, prompt, mask, heads if method == "phs" else {}) for method in methods]
     return image, mask, encoder.features(image, interventions)

@@ -21,10 +21,11 @@ from ..datasets.base import Dataset, Query
 from ..metrics.ranking import rank
 from ..metrics.retrieval import Mean, average_precision, category_mean, image_mean, precision
 from ..report import published
-from ..report.results import Cell
+from ..report.results import Cell, CellBuilder
 from .gallery import cache_key, encode_gallery
 from .paper_order import order_cells
 from .query_features import NumberedQueries, RowFeatures, query_features, select_queries
+from .query_prompts import LEFT_OUT, count_oddities, no_query, write_oddities
 from .results_cache import ResultsCache
 from .specs import ExperimentSpec, Row, RunContext
 
@@ -49,6 +50,8 @@ class PromptedRetrieval(ExperimentSpec):
         table: Its number in the PHS paper, if it is one of its tables.
         by: Also split by the number of prompted objects on the query image: "objects" for exactly so many, "at-least"
             for so many or more; "" for no split.
+        group: The part of the split that the paper's numbers are of.
+        best: Report the best number of heads.
     """
 
     rows: tuple[Row, ...]
@@ -56,6 +59,8 @@ class PromptedRetrieval(ExperimentSpec):
     metrics: tuple[str, ...] = ("MP",)
     table: str = ""
     by: str = ""
+    group: str = ""
+    best: bool = False
 
     def measure(self, data: Dataset, encoder: Encoder, context: RunContext) -> list[Cell]:
         """See `ExperimentSpec`."""
@@ -68,8 +73,9 @@ class PromptedRetrieval(ExperimentSpec):
         queries = sorted(select_queries(data, context.limit), key=lambda numbered: numbered[1].image)
         rows = [row for row in self.rows if _can_run(row, encoder, [query for _, query in queries])]
         values = _query_values(self, data, encoder, context.cache, rows, queries)
+        counted = _counted(data, queries, values)
         images, categories = (np.array([getattr(q, name) for _, q in queries]) for name in ("image", "category"))
-        groups = _groups(self.by, data, images)
+        groups = _groups(self.by, data, images, counted)
         first = self.rows[0]
         builder = self.cells(data, encoder).with_data_revision(data.digest)
         cells: list[Cell] = []
@@ -80,15 +86,14 @@ class PromptedRetrieval(ExperimentSpec):
                 options = {**row.options, **row.prompt_options} | ({"objects": group} if group else {})
                 metric = f"{name}@{self.k}"
                 cell = builder.using(method=row.method, options=options, n=int(inside.sum()))
-                reference = row.published and published.value(
-                    "phs", self.table, data.name, encoder.name, row.published, metric
-                )
+                reference = self.published_value(row, data.name, encoder.name, metric, group)
                 if row not in rows:
                     cells.append(cell.missing(metric, reference))
                     continue
                 per_query, average = METRICS[name]
                 mean = average(values[row][per_query][inside], images[inside], categories[inside])
-                cell = cell.using(seconds=round(float(values[row]["seconds"]), 3))
+                oddities = count_oddities(np.where(counted, values[row]["oddities"], LEFT_OUT))
+                cell = cell.using(seconds=round(float(values[row]["seconds"]), 3), oddities=oddities)
                 baselines = {first.method: bases[metric, group]} if row != first and first in rows else {}
                 cells += cell.compared(metric, mean, baselines, reference)
                 bases.setdefault((metric, group), mean)
@@ -97,7 +102,24 @@ class PromptedRetrieval(ExperimentSpec):
         if data.orientation:
             for metric, rows_means in means.items():
                 cells += order_cells(rows_means, self.table, metric, data.orientation, self.encoders, builder)
-        return cells
+        return cells + ([self._best(cells, builder)] if self.best else [])
+
+    def published_value(self, row: Row, dataset: str, encoder: str, metric: str, group: str = "") -> float | None:
+        """The paper's value of a row; None where it has none."""
+        if row.published is None or group != self.group:
+            return None
+        return published.value("phs", self.table, dataset, encoder, row.published, metric)
+
+    def _best(self, cells: Sequence[Cell], builder: CellBuilder) -> Cell:
+        """The number of heads with which PHS does best, the smallest of equals, beside the paper's."""
+        name = f"{self.metrics[0]}@{self.k}"
+        scan = [cell for cell in cells if cell.metric == name and "h_on" in cell.options and cell.value is not None]
+        best = max(scan, key=lambda cell: cell.value or 0.0)
+        theirs = published.value(
+            "phs", "Sec4.9", builder.dataset, builder.encoder, ("PHS", "best h_on in scan"), "h_on"
+        )
+        cell = builder.using(method="phs", unit="heads", n=best.n)
+        return cell.value("best h_on", float(best.options["h_on"]), theirs)
 
 
 def perfect_precision(dataset: Dataset, k: int) -> float:
@@ -109,18 +131,34 @@ def perfect_precision(dataset: Dataset, k: int) -> float:
 
 
 def _can_run(row: Row, encoder: Encoder, queries: Sequence[Query]) -> bool:
-    """Whether the encoder has as many heads as the row keeps, and every query the mask that the row needs."""
-    return row.options.get("h_on", 1) <= encoder.heads and (row.prompt == "box" or all(q.mask for q in queries))
+    """Whether the encoder has as many heads as the row keeps, and the data set the masks that the row needs."""
+    return row.options.get("h_on", 1) <= encoder.heads and (row.prompt == "box" or any(q.mask for q in queries))
 
 
-def _groups(by: str, dataset: Dataset, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Which queries count, bool [n]: all under "", then those of each number of objects on their image."""
-    groups = {"": np.ones(len(images), bool)}
+def _counted(data: Dataset, queries: NumberedQueries, values: Mapping[Row, Mapping[str, Any]]) -> np.ndarray:
+    """Which queries count, bool [queries]: those with a prompt in every row, so that rows can be compared.
+
+    What is odd about the others is written.
+
+    Raises:
+        Unavailable: None counts.
+    """
+    oddities = np.max([row["oddities"] for row in values.values()], axis=0, initial=0)
+    write_oddities(data.name, count_oddities(oddities))
+    counted = np.broadcast_to(oddities != LEFT_OUT, len(queries))
+    if not counted.any():
+        raise no_query(data)
+    return counted
+
+
+def _groups(by: str, dataset: Dataset, images: np.ndarray, counted: np.ndarray) -> dict[str, np.ndarray]:
+    """Which of the counted queries are in each group, bool [n]: all under "", then by the objects on their image."""
+    groups = {"": counted}
     if by:
         counts = np.bincount([q.image for q in dataset.queries], minlength=len(dataset.query_images))[images]
         for count in range(1, MANY + 1):
             open_ended = by == "at-least" or count == MANY
-            inside = counts >= count if open_ended else counts == count
+            inside = counted & (counts >= count if open_ended else counts == count)
             if inside.any():
                 groups[f"{count}+" if open_ended else str(count)] = inside
     return groups
@@ -139,9 +177,13 @@ class _Search:
     def query_values(
         self, row: Row, queries: NumberedQueries, features: Callable[[], Mapping[Row, RowFeatures]]
     ) -> dict[str, np.ndarray]:
-        """The metrics of each query, averaged over its prompts, and the seconds of all."""
+        """The metrics of each query, averaged over its prompts, NaN without any; its oddity; the seconds of all."""
         prompts = features()[row]
         started = time.perf_counter()
+        if not prompts.vectors:
+            nothing = np.full(len(queries), np.nan)
+            return {"precision": nothing, "average precision": nothing, "oddities": prompts.oddities,
+                    "seconds": np.array(prompts.seconds)}  # fmt: skip
         depth, vectors = self.k + self.dataset.leave_one_out, np.stack(prompts.vectors)
         results = rank(self.encoder, self.gallery, row.mode, prompts.gates, vectors, depth, self.shortlist)
         images, categories = (
@@ -152,15 +194,17 @@ class _Search:
         relevance = self.dataset.labels[results, categories[:, None]]
         metrics = {"precision": precision(relevance), "average precision": average_precision(relevance)}
         counts = np.bincount(prompts.queries, minlength=len(queries))
-        means = {name: np.bincount(prompts.queries, each, len(queries)) / counts for name, each in metrics.items()}
-        return {**means, "seconds": np.array(prompts.seconds + time.perf_counter() - started)}
+        with np.errstate(invalid="ignore"):  # a query that is left out has no prompt
+            means = {name: np.bincount(prompts.queries, each, len(queries)) / counts for name, each in metrics.items()}
+        seconds = np.array(prompts.seconds + time.perf_counter() - started)
+        return {**means, "oddities": prompts.oddities, "seconds": seconds}
 
 
 def _query_values(
     experiment: PromptedRetrieval, dataset: Dataset, encoder: Encoder, results: ResultsCache, rows: Sequence[Row],
     queries: NumberedQueries,
 ) -> dict[Row, dict[str, Any]]:  # fmt: skip
-    """The metrics of each query and the seconds, by row; rows that the cache lacks share the images' prefixes."""
+    """What `_Search.query_values` returns, by row; rows that the cache lacks share the images' prefixes."""
     gallery = encode_gallery(encoder, dataset, results)
     two_stages = any(row.mode == "query-db" for row in rows) and is_worthwhile(encoder, gallery)
     search = _Search(dataset, encoder, gallery, Shortlist(encoder, gallery) if two_stages else None, experiment.k)
@@ -171,10 +215,11 @@ def _query_values(
         chunk_key = [*key, chunk[0][0], chunk[-1][0], len(chunk)]
         for row in rows:
             row_key = [*chunk_key, row.method, row.options, row.prompt_options]
-            chunks[row].append(results.get(row_key, partial(search.query_values, row, chunk, features)))
-    metrics = ("precision", "average precision")
+            found = results.get(row_key, partial(search.query_values, row, chunk, features))
+            chunks[row].append({"oddities": np.zeros(len(chunk), int), **found})  # older results have none
+    names = ("precision", "average precision", "oddities")
     return {
-        row: {name: np.concatenate([values[name] for values in parts]) for name in metrics}
+        row: {name: np.concatenate([values[name] for values in parts]) for name in names}
         | {"seconds": sum(values["seconds"] for values in parts)}
         for row, parts in chunks.items()
     }

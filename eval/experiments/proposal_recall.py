@@ -14,8 +14,10 @@ from foir.encoders.base import Encoder
 from foir.segment.regions import MAX_REGIONS, MIN_REGIONS, MIN_SCORE, RegionProposer
 
 from ..datasets.base import CaptionedDataset
+from ..datasets.checks import OUTSIDE, is_outside
 from ..metrics.retrieval import image_mean
 from ..report.results import Cell
+from .query_prompts import write_oddities
 from .specs import ExperimentSpec, RunContext
 
 MIN_IOU = 0.5  # of the boxes
@@ -36,9 +38,12 @@ class ProposalRecall(ExperimentSpec):
         propose = RegionProposer(encoder)
         most = max(self.depths)
         hits: dict[str, list[bool]] = {DEFAULT: [], **{str(depth): [] for depth in self.depths}}
-        images, small, counts = [], [], []
+        images, small, counts, left_out = [], [], [], 0
         for number, load in enumerate(tqdm(data.images[: context.limit], desc="images")):
-            image, boxes = load(), np.array(data.boxes["annotated"][number], float).reshape(-1, 4)
+            image = load()
+            usable = [box for box in data.boxes["annotated"][number] if not is_outside(box, image.size)]
+            left_out += len(data.boxes["annotated"][number]) - len(usable)
+            boxes = np.array(usable, float).reshape(-1, 4)
             regions = propose(image).top(min_count=most, max_count=most)
             proposals = np.array([region.box for region in regions], float).reshape(-1, 4)
             kept = min(max(sum(region.score > MIN_SCORE for region in regions), MIN_REGIONS), MAX_REGIONS)
@@ -49,7 +54,9 @@ class ProposalRecall(ExperimentSpec):
                     values.append(bool(overlap[: kept if name == DEFAULT else int(name)].any()))
                 images.append(number)
                 small.append((box[2] - box[0]) * (box[3] - box[1]) < SMALL * image.width * image.height)
-        builder = self.cells(data, encoder, started, method="regions")
+        oddities = {OUTSIDE: left_out} if left_out else {}
+        write_oddities(data.name, oddities)
+        builder = self.cells(data, encoder, started, method="regions", oddities=oddities)
         cells = []
         for name, values in hits.items():
             label = f"{name}, {np.mean(counts):.1f} a picture" if name == DEFAULT else name

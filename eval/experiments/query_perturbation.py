@@ -12,13 +12,15 @@ import numpy as np
 from foir.image_text import ImageTextModel
 from foir.perturbation.query_perturbation import MODES
 
-from ..datasets.base import CaptionedDataset
+from ..datasets.base import Boxes, CaptionedDataset
+from ..datasets.checks import OUTSIDE, is_outside
 from ..metrics.recall import harmonic_mean, size_bins
 from ..metrics.retrieval import Mean, image_mean
 from ..report import published
 from ..report.results import Cell, CellBuilder
+from .query_prompts import write_oddities
 from .specs import ImageTextSpec, Row, RunContext
-from .text_ranking import rank_rows
+from .text_ranking import Sizes, rank_rows
 from .text_retrieval import text_vectors
 
 METHODS = ("plain", "qpert", "oes")
@@ -57,10 +59,12 @@ class QueryPerturbation(ImageTextSpec):
         texts, owner = text_vectors(model, data), data.text_images
         rows = [row for row in self.rows if _can_run(row, data)]
         ranks, sizes = rank_rows(data, model, rows, texts)
-        bins = size_bins(data.boxes[data.size_boxes], sizes) if data.size_boxes in data.boxes else None
+        boxes, oddities = _boxes_on_images(data, sizes)
+        write_oddities(data.name, oddities)
+        bins = size_bins(boxes[data.size_boxes], sizes) if data.size_boxes in boxes else None
         count = context.count(len(data.images))
         selected = owner < count
-        builder = self.cells(data, model, started)
+        builder = self.cells(data, model, started, oddities=oddities)
         cells: list[Cell] = []
         bases: dict[tuple[str, ...], Mean] = {}
         for row in self.rows:
@@ -82,6 +86,19 @@ class QueryPerturbation(ImageTextSpec):
                         metric, mean, baselines, reference
                     )
         return cells + (_best_of_grid(cells) if self.best_of_grid else [])
+
+
+def _boxes_on_images(data: CaptionedDataset, sizes: Sizes) -> tuple[dict[str, list[Boxes]], dict[str, int]]:
+    """The boxes that have a part on their image, by source, and how many others there are."""
+    usable = {
+        source: [
+            tuple(box for box in some if not is_outside(box, size)) for some, size in zip(boxes, sizes, strict=True)
+        ]
+        for source, boxes in data.boxes.items()
+    }
+    left_out = sum(len(some) for boxes in data.boxes.values() for some in boxes)
+    left_out -= sum(len(some) for boxes in usable.values() for some in boxes)
+    return usable, {OUTSIDE: left_out} if left_out else {}
 
 
 def _can_run(row: Row, data: CaptionedDataset) -> bool:

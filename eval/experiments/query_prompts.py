@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from foir.errors import BadPrompt, Unavailable
 from foir.patches import PatchMask, rasterise
 from foir.prompts import Prompt
+from foir.terminal import write
 
-from ..datasets.base import Query
+from ..datasets.base import Dataset, Query
+from ..datasets.checks import is_outside
 
 DRAWS = 3  # jittered boxes of each query
+NO_OUTLINE, NO_EXTENT, LEFT_OUT = 1, 2, 3
+ODDITIES = {
+    NO_OUTLINE: "queries whose outline has no pixel, so that the box stands in",
+    NO_EXTENT: "queries whose box has no or negative size, which is read as its corners' order and at least one pixel",
+    LEFT_OUT: "queries left out because their box has no part on the image",
+}
 PromptMask = tuple[Prompt, PatchMask]
 
 
 def query_prompts(
     query: Query, number: int, size: tuple[int, int], grid: tuple[int, int], *, prompt: str = "box", noise: int = 0
-) -> list[PromptMask]:
-    """The prompts of one query; none where they need a mask that it does not have.
+) -> tuple[list[PromptMask], int]:
+    """The prompts of one query, and what is odd about its annotation: 0 or a key of `ODDITIES`.
+
+    Where the outline is missing or empty the box stands in; a box without a part on the image gives no prompts.
 
     Args:
         query: The object.
@@ -27,17 +40,54 @@ def query_prompts(
             which the metric is averaged (PHS paper).
         noise: Largest shift m of a box's sides in pixels (A9, A10); the metric is averaged over `DRAWS` draws.
     """
-    if prompt == "box":
-        boxes = [query.prompt] if noise == 0 else [jittered_box(query.prompt, noise, number, i) for i in range(DRAWS)]
-        return [_rasterise(box, size, grid) for box in boxes]
-    if query.mask is None:
-        return []
-    segment = Prompt(mask=query.mask()).fit(size)
+    region, oddity = (None, 0) if prompt == "box" else (_outline(query, size), 0)
+    if region is None:
+        box, oddity = usable_prompt(query.prompt, size)
+        if box is None:
+            return [], oddity
+        if prompt == "box":
+            boxes = [box] if noise == 0 else [jittered_box(box, noise, number, i) for i in range(DRAWS)]
+            return [_rasterise(each, size, grid) for each in boxes], oddity
+        region, oddity = _clip_box(box, size).fit(size), NO_OUTLINE
     if prompt == "segment":
-        return [(segment, rasterise(segment, size, grid))]
-    rows, cols = np.nonzero(rasterise(segment, size, grid, rule="center").patches)
+        return [(region, rasterise(region, size, grid))], oddity
+    rows, cols = np.nonzero(rasterise(region, size, grid, rule="center").patches)
     centres = zip((cols + 0.5) * size[0] / grid[1], (rows + 0.5) * size[1] / grid[0], strict=True)
-    return [_rasterise(Prompt.point(x, y), size, grid) for x, y in centres]
+    return [_rasterise(Prompt.point(x, y), size, grid) for x, y in centres], oddity
+
+
+def usable_prompt(prompt: Prompt, size: tuple[int, int]) -> tuple[Prompt | None, int]:
+    """An annotated box with its corners sorted, and what is odd about it; None where it has no part on the image."""
+    if any(is_outside(box, size) for box in prompt.boxes):
+        return None, LEFT_OUT
+    if all(x0 < x1 and y0 < y1 for x0, y0, x1, y1 in prompt.boxes):
+        return prompt, 0
+    ((x0, y0, x1, y1),) = prompt.boxes
+    return Prompt.box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), NO_EXTENT
+
+
+def count_oddities(codes: np.ndarray) -> dict[str, int]:
+    """How many queries have each oddity, by its description; codes [n] are 0 or a key of `ODDITIES`."""
+    return {text: int((codes == code).sum()) for code, text in ODDITIES.items() if (codes == code).any()}
+
+
+def write_oddities(name: str, oddities: Mapping[str, int]) -> None:
+    """Write one line for each oddity of a data set."""
+    for text, count in oddities.items():
+        write(f"{name}: {text}: {count}.")
+
+
+def no_query(data: Dataset) -> Unavailable:
+    """The error where every query is left out."""
+    return Unavailable(f"No query of {data.name} has a box on its image: restore its annotations.")
+
+
+def _outline(query: Query, size: tuple[int, int]) -> Prompt | None:
+    """The outline; None where there is none, where it has no pixel, and where it does not fit the image."""
+    try:
+        return None if query.mask is None else Prompt(mask=query.mask()).fit(size)
+    except BadPrompt:
+        return None
 
 
 def jittered_box(prompt: Prompt, noise: int, number: int, draw: int) -> Prompt:

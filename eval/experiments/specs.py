@@ -12,10 +12,13 @@ from typing import Any, ClassVar, TypeVar
 from foir import encoders, image_text
 from foir.filenames import safe_name
 from foir.image_text import ImageTextModel
+from foir.terminal import write
 
 from .. import datasets
 from ..datasets.base import Dataset
+from ..report import published
 from ..report.results import Cell, CellBuilder
+from .query_prompts import write_oddities
 from .results_cache import ResultsCache
 
 _Kind = TypeVar("_Kind")
@@ -82,6 +85,7 @@ class RunContext:
         if name not in self._loaded:
             self._loaded.clear()
             self._loaded[name] = datasets.load(name, kind)
+            _write_facts(self._loaded[name])
         data: _Kind = self._loaded[name]
         return data
 
@@ -110,6 +114,7 @@ class ExperimentSpec(ABC):
         title: One line for `python -m eval list`.
         datasets: Registry names; --dataset replaces them.
         encoders: Registry names; --encoder replaces them.
+        note: What a reader of its published values should know.
     """
 
     data_kind: ClassVar[type[Any] | None] = Dataset
@@ -117,6 +122,7 @@ class ExperimentSpec(ABC):
     title: str
     datasets: tuple[str, ...]
     encoders: tuple[str, ...]
+    note: str = field(default="", kw_only=True)
 
     def run(self, dataset: str, encoder: str, context: RunContext) -> list[Cell]:
         """Load the data set and the encoder, and measure every row.
@@ -125,7 +131,10 @@ class ExperimentSpec(ABC):
             Unavailable: The data set or the encoder is unknown, or its files are missing.
         """
         data = None if self.data_kind is None else context.load_dataset(dataset, self.data_kind)
-        return self.measure(data, self.load_model(encoder, context), context)
+        cells = self.measure(data, self.load_model(encoder, context), context)
+        if self.note and any(cell.published is not None for cell in cells):
+            write(self.note)
+        return cells
 
     def load_model(self, name: str, context: RunContext) -> Any:
         """Load what `measure` takes as its model: an encoder."""
@@ -151,6 +160,7 @@ class ExperimentSpec(ABC):
             facts: Other attributes of `CellBuilder`.
         """
         seconds = 0.0 if started is None else round(time.perf_counter() - started, 1)
+        facts = {"oddities": _oddities(data), **facts}
         return CellBuilder(self.name, data.name, model.name, {"encoder": model.revision}, seconds=seconds, **facts)
 
 
@@ -160,6 +170,28 @@ class ImageTextSpec(ExperimentSpec):
     def load_model(self, name: str, context: RunContext) -> ImageTextModel:
         """Load a model of images and text."""
         return image_text.load(name, **context.model_options)
+
+
+def size_label(name: str) -> str:
+    """A size's name in words: "n_db_images" is "gallery images"."""
+    return name.removeprefix("n_").replace("db_", "gallery_").replace("_", " ")
+
+
+def _write_facts(data: Any) -> None:
+    """Write the sizes of a data set, beside the published ones, and what was odd when it was read."""
+    published_sizes = {name: published.fact(data.name, name) for name in data.sizes}
+    words = [
+        f"{size_label(name)} {count}"
+        + ("" if (theirs := published_sizes[name]) is None else f" (published: {theirs:g})")
+        for name, count in data.sizes.items()
+    ]
+    write(f"{data.name}: {', '.join(words)}.")
+    write_oddities(data.name, _oddities(data))
+
+
+def _oddities(data: Any) -> dict[str, int]:
+    """What was odd when the data set was read."""
+    return {text: count for text, count in getattr(data, "oddities", {}).items() if count}
 
 
 def file_stem(*names: str) -> str:

@@ -19,6 +19,7 @@ from foir.prompts import Prompt
 from foir.terminal import write
 
 from ..datasets.base import CaptionedDataset
+from ..datasets.checks import is_outside
 from ..metrics.recall import image_ranks, max_similarity, text_ranks
 from .specs import Row
 
@@ -211,7 +212,9 @@ def regions(model: ImageTextModel, data: CaptionedDataset, row: Row, batch: Batc
     """The objects of each image of a batch, on the model's grid; `batch.skipped` counts those that are not on it."""
     kind = row.options["boxes"]
     boxes = data.boxes[kind][batch.start : batch.start + len(batch.sizes)]
-    prompts = [[Prompt.box(*box) for box in image_boxes] for image_boxes in boxes]
-    found = [model.visible_regions(some, size) for some, size in zip(prompts, batch.sizes, strict=True)]
+    found = []
+    for image_boxes, size in zip(boxes, batch.sizes, strict=True):
+        prompts = [Prompt.box(*box) for box in image_boxes if not is_outside(box, size)]
+        found.append(model.visible_regions(prompts, size))
     batch.skipped[kind] = sum(map(len, boxes)) - sum(map(len, found))
     return found

@@ -13,7 +13,7 @@ from foir import hub
 from foir.errors import FoirError, Unavailable
 
 from .. import datasets
-from ..datasets.base import LOADERS, Download, Layout
+from ..datasets.registry import LOADERS, Download, Layout
 from ..report import published
 from .needs import Need
 from .weights import HubState

@@ -11,19 +11,21 @@ DATASETS = {
     "coco": "COCO", "voc": "PASCAL VOC", "visual_genome": "Visual Genome", "flickr30k": "Flickr30K",
     "flickr-fg": "Flickr-FG", "coco-5k": "COCO-5K", "coco-fg": "COCO-FG", "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100", "stl10": "STL-10", "voxdet": "VoxDet", "voxdet-detected": "VoxDetW",
+    "tiny-imagenet": "Tiny-ImageNet",
     "permir": "PerMiR", "permir-detected": "PerMiRW", "instre-xs": "INSTRE-XS", "instre-xxs": "INSTRE-XXS",
 }  # fmt: skip
 ENCODERS = {
     **{f"dinov2-{size}-reg": ("DINOv2", size) for size in ("small", "base", "large", "giant")},
     **{f"clip-{size}": ("CLIP", size) for size in ("base", "large")},
-    "dinov2-base": ("DINOv2", "ViT-B/14"),  # BACKBONES has its name in the MaO paper
+    "dinov2-base": ("DINOv2", "ViT-B/14"),
     "blip2": ("BLIP-2 (EVA ViT-g, coco)", ""),
     "coca": ("COCA", ""),
     "internvl-g": ("InternVL-G", ""),
     "clip-base-projected": ("CLIP ViT-B/16", ""),
     "siglip-base": ("SigLIP", ""),
 }
-BACKBONES = {"dinov2-base": ("DINOv2-B", "")}
+# Other names of an encoder: in the MaO paper; where a leaderboard states no size, the one of its other rows is taken.
+ALIASES = {"dinov2-base": (("DINOv2-B", ""), ("DINOv2", "unstated"))}
 ANY_MODEL = ("", "")  # a table of many models names them in its rows
 _Key = tuple[str, ...]
 
@@ -41,19 +43,24 @@ def value(paper: str, table: str, dataset: str, encoder: str, names: tuple[str, 
     """
     if dataset not in DATASETS or encoder not in ENCODERS:
         return None
-    models = (ENCODERS[encoder], BACKBONES.get(encoder, ANY_MODEL), ANY_MODEL)
+    models = (ENCODERS[encoder], *ALIASES.get(encoder, ()), ANY_MODEL)
     values = (all_values().get((paper, table, DATASETS[dataset], *model, *names, metric)) for model in models)
     return next((number for number in values if number is not None), None)
 
 
-def fact(dataset: str, name: str) -> float | None:
-    """A number that a paper states of a data set itself, as "n_query_images"; None where it states none."""
-    found = (
-        number
-        for (_, _, printed, *rest, metric), number in all_values().items()
-        if printed == DATASETS.get(dataset) and metric == name and not any(rest)
-    )
-    return next(found, None)
+def fact(dataset: str, name: str, names: tuple[str, str] = ("", "")) -> float | None:
+    """A number that a paper states of a data set itself, as "n_query_images"; None where it states none.
+
+    Args:
+        dataset: Registry id.
+        name: As metrics are named.
+        names: Method and variant, where the number is of one.
+    """
+    if dataset not in DATASETS:
+        return None
+    printed = (DATASETS[dataset], f"{DATASETS[dataset]}-SoIR")
+    facts = (key for key in all_values() if key[2] in printed and key[3:] == ("", "", *names, name))
+    return all_values().get(next(facts, ()))
 
 
 @cache

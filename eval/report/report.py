@@ -10,7 +10,7 @@ from foir.errors import os_errors
 
 from ..experiments import registry
 from ..experiments.prompted_retrieval import PromptedRetrieval
-from .results import Cell, format_options, format_value, markdown_table, read, write
+from .results import Cell, format_options, format_published, format_value, markdown_table, read, write
 
 COLUMNS = (
     "data set", "encoder", "method", "options", "metric", "ours", "95 % interval", "published", "difference", "n",
@@ -59,6 +59,10 @@ def _section(folder: Path, name: str, cells: Sequence[Cell]) -> list[str]:
     lines = [f"## {name}", "", *([f"{experiment.title}.", ""] if experiment else [])]
     revisions = sorted({f"{cell.encoder} {_revision(cell)}" for cell in cells})
     lines += [f"Revisions: {'; '.join(revisions)}. Seed {cells[0].seed}.", ""]
+    if experiment and experiment.note:
+        lines += [experiment.note, ""]
+    odd = sorted({(cell.dataset, cell.encoder, text, n) for cell in cells for text, n in cell.oddities.items()})
+    lines += [f"{dataset}, {encoder}: {text}: {n}.\n" for dataset, encoder, text, n in odd]
     lines += [*markdown_table(COLUMNS, [_row(cell) for cell in cells]), ""]
     if isinstance(experiment, PromptedRetrieval):
         lines += _unmeasured(experiment, cells)
@@ -74,11 +78,10 @@ def _revision(cell: Cell) -> str:
 
 
 def _row(cell: Cell) -> tuple[str, ...]:
-    published = "" if cell.published is None else f"{cell.published:.1f}"
     difference = "" if cell.published is None or cell.value is None else f"{cell.value - cell.published:+.1f}"
     return (
         cell.dataset, cell.encoder, cell.method, format_options(cell.options), cell.metric, *format_value(cell),
-        published, difference, str(cell.n), f"{cell.seconds:.1f}",
+        format_published(cell), difference, str(cell.n), f"{cell.seconds:.1f}",
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ class Cell:
         status: "ok", "not_run" or "published_only".
         seconds: Wall time of its query features and search; prefixes that all rows share are not included.
         revisions: Commit or digest of encoder and data.
+        oddities: What is odd about the annotations that it was measured with, and how often.
     """
 
     experiment: str
@@ -46,6 +47,7 @@ class Cell:
     seed: int = 0
     seconds: float = 0.0
     revisions: Mapping[str, str] = field(default_factory=dict)
+    oddities: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class CellBuilder:
     seconds: float = 0.0
     unit: str = "%"
     scale: float = 100
+    oddities: Mapping[str, int] = field(default_factory=dict)
 
     def using(self, **changes: Any) -> CellBuilder:
         """A builder with other attributes, for one row of a table."""
@@ -142,6 +145,11 @@ def format_value(cell: Cell) -> tuple[str, str]:
     return value, "" if cell.low is None or cell.high is None else f"{cell.low:.1f} to {cell.high:.1f}"
 
 
+def format_published(cell: Cell) -> str:
+    """The paper's value with one decimal place; empty where it has none."""
+    return "" if cell.published is None else f"{cell.published:.1f}"
+
+
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table."""
     escaped = ([text.replace("|", ESCAPED_PIPE) for text in row] for row in rows)
@@ -152,7 +160,7 @@ def table(cells: Sequence[Cell]) -> str:
     """Markdown with one line for each cell."""
     rows = [
         (cell.dataset, cell.encoder, cell.method, format_options(cell.options), cell.metric, *format_value(cell),
-         "" if cell.published is None else f"{cell.published:.1f}", str(cell.n))
+         format_published(cell), str(cell.n))
         for cell in cells
     ]  # fmt: skip
     return "\n".join(markdown_table(COLUMNS, rows))

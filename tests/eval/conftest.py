@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eval.datasets.base import CaptionedDataset, Dataset, Query
-from foir import image_text
+from foir import BadPrompt, image_text
 from foir.prompts import Prompt
 from tests.conftest import scene, with_members
 
@@ -41,6 +41,30 @@ def masked(made):
 
     queries = tuple(replace(q, mask=lambda i=i: disc(i % 20)) for i, q in enumerate(made.queries))
     return Dataset("masked", made.gallery, made.labels, queries, made.query_images, made.categories, True)
+
+
+ODD_BOXES = {  # of queries of `odd`; the last two have no part on the image
+    3: (70, 80, 10, 10),  # corners in another order
+    4: (50, 50, 50, 50),  # no extent
+    5: (-20, -10, 40, 500),  # cut by the image
+    6: (500, 10, 600, 50),
+    7: (float("nan"), 10, 60, 50),
+}
+
+
+@pytest.fixture
+def odd(masked):
+    """The data set `masked` with odd boxes, and with three outlines that are no outline."""
+
+    def damaged():
+        raise BadPrompt("The outline is damaged.")
+
+    queries = list(masked.queries)
+    for i, mask in enumerate((lambda: np.zeros((120, 160), bool), damaged, None)):
+        queries[i] = replace(queries[i], mask=mask)
+    for i, box in ODD_BOXES.items():
+        queries[i] = replace(queries[i], prompt=Prompt.box(*box))
+    return replace(masked, name="odd", queries=tuple(queries))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eval import cli as command
-from eval.datasets import base
+from eval.datasets import registry as data_registry
 from eval.datasets.base import CaptionedDataset, Dataset, Query
 from eval.experiments import registry
 from eval.experiments.results_cache import ResultsCache
@@ -39,7 +39,7 @@ def test_what_runs_is_kept_for_the_report(tmp_path, monkeypatch, capsys):
     labels = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], bool)
     queries = tuple(Query(i, Prompt.box(5, 5, 70, 60), i // 2) for i in range(4))
     small = Dataset("small", pictures, labels, queries, pictures, ("a", "b"), leave_one_out=True)
-    monkeypatch.setitem(base.LOADERS, "small", (Dataset, lambda: small))
+    monkeypatch.setitem(data_registry.LOADERS, "small", (Dataset, lambda: small))
     words = [
         "run",
         "phs-table1",
@@ -69,7 +69,7 @@ def test_a_revision_is_of_one_model(tmp_path, capsys):
 
 def test_a_model_that_needs_a_commit_is_reached(tmp_path, monkeypatch, captioned):
     """InternVL-G's repository with small random weights, in two rows of its table."""
-    monkeypatch.setitem(base.LOADERS, "made", (CaptionedDataset, lambda: captioned))
+    monkeypatch.setitem(data_registry.LOADERS, "made", (CaptionedDataset, lambda: captioned))
     words = ["run", "qpert-table4", "--encoder", "internvl-g", "--dataset", "made", "--device", "cpu"]
     with internvl_repository.cached(tmp_path / "hub"):
         words += ["--revision", internvl_repository.COMMIT, "--results", str(tmp_path)]

@@ -1,12 +1,15 @@
 """COCO from parquet files of the Hub's schema."""
 
+import io
 import shutil
 
 import datasets as hf
 import numpy as np
 import pytest
+from PIL import Image
 
 from eval import datasets
+from eval.datasets import coco_hub
 from eval.datasets.base import Dataset
 from foir import Unavailable
 from tests.conftest import scene
@@ -76,3 +79,15 @@ def test_coco_from_the_hub_says_what_is_wrong(hub_copy, tmp_path):
     shutil.rmtree(tmp_path / "hub")
     with pytest.raises(Unavailable, match="detection-datasets/coco cannot be fetched"):
         datasets.load("coco_hub", Dataset)
+
+
+def test_a_picture_from_the_hub_that_exif_turns_is_read_as_it_was_annotated():
+    """And a damaged one is named by its row."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = io.BytesIO()
+    scene(0, (60, 40)).save(stored, "JPEG", exif=exif)
+    rows = [{"image": {"bytes": data}, "width": 60, "height": 40} for data in (stored.getvalue(), b"no picture")]
+    assert coco_hub._loaders(rows)[0]().size == (60, 40)
+    with pytest.raises(Unavailable, match="image 1 of detection-datasets/coco"):
+        coco_hub._loaders(rows)[1]()

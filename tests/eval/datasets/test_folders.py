@@ -1,6 +1,7 @@
 """A folder of folders as a data set, and an experiment on it."""
 
 import pytest
+from PIL import Image
 
 from eval import datasets
 from eval.cli import main
@@ -28,3 +29,14 @@ def test_a_folder_of_folders(tmp_path, monkeypatch, capsys):
     assert main([*words, "--json", str(out)]) == 0
     assert {c.method for c in read(out)} == {"cbir"}
     assert "feedback-coco-small" in registry() and "| MAP@R |" in capsys.readouterr().out
+
+
+def test_a_photo_of_the_users_own_is_turned_as_viewers_show_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "folders" / "apples").mkdir(parents=True)
+    for i in range(2):
+        scene(i).save(tmp_path / "folders" / "apples" / f"{i}.jpg", exif=exif)
+    data = datasets.load("folders", Dataset)
+    assert data.gallery[0]().size == (120, 160) and data.queries[0].prompt.boxes[0] == (0, 0, 120, 160)

@@ -48,3 +48,15 @@ def test_a_file_of_masks_cannot_run_code(tmp_path, monkeypatch):
     path.write_bytes(pickle.dumps([1]))
     with pytest.raises(Unavailable, match="cannot be read"):
         datasets.load("permir", InstanceDataset).scenes[0].objects()
+
+
+def test_a_video_without_a_mask_on_its_first_frame_is_no_query(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
+    write_permir(tmp_path, 3)
+    mask = np.ones((90, 120), bool)
+    for video, first in (("0", {}), ("1", {7: mask & False, 8: mask})):
+        frames = np.array([first, {7: mask}, {7: mask}], dtype=object)
+        np.save(tmp_path / "PerMIRS" / video / "masks.npz.npy", frames, allow_pickle=True)
+    data = datasets.load("permir", InstanceDataset)
+    assert [query.instance for query in data.queries] == ["2"] and len(data.scenes) == 9
+    assert list(data.oddities.values()) == [2] and data.scenes[0].objects() == ()

@@ -46,3 +46,10 @@ def test_a_picture_that_visual_genome_lacks_is_named(visual_genome):
     (visual_genome / "VG_100K" / "2.jpg").unlink()
     with pytest.raises(Unavailable, match=r"2\.jpg"):
         datasets.load("visual_genome", Dataset)
+
+
+@pytest.mark.parametrize("text", ["", '{"image_id": 1}', '[{"image_id": 1, "objects": [{"names": ["tree"]}]}]'])
+def test_damaged_annotations_of_visual_genome_are_one_sentence(visual_genome, text):
+    (visual_genome / "objects.json").write_text(text)
+    with pytest.raises(Unavailable, match=r"annotations .*objects\.json are damaged"):
+        datasets.load("visual_genome", Dataset)

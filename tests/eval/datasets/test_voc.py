@@ -54,3 +54,9 @@ def test_a_damaged_voc_annotation_is_one_sentence(voc, text):
     (voc / "VOC2007" / "Annotations" / "000001.xml").write_text(text)
     with pytest.raises(Unavailable, match="000001.xml"):
         datasets.load("voc", Dataset)
+
+
+def test_a_missing_picture_of_voc_is_named(voc):
+    (voc / "VOC2012" / "JPEGImages" / "2008_000003.jpg").unlink()
+    with pytest.raises(Unavailable, match=r"1 of 2 images are missing, the first is .*2008_000003\.jpg"):
+        datasets.load("voc", Dataset)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from eval import datasets
 from eval.datasets.base import InstanceDataset
+from eval.experiments.specs import RunContext
 from foir import Unavailable
 from tests.conftest import scene
 
@@ -42,3 +43,26 @@ def test_voxdet(tmp_path, monkeypatch):
     assert data.scenes[0].count == 1 and not data.has_masks
     assert data.scenes[0].objects()[0].box == (10, 20, 40, 60)
     assert data.queries[0].load().size == (20, 20)
+
+
+def test_what_is_odd_about_voxdet_is_left_out_and_counted(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
+    write_voxdet(tmp_path)
+    path = tmp_path / "VoxDet/RoboTools/test/scene_gt_coco_all.json"
+    data = json.loads(path.read_text())
+    data["images"][0] |= {"width": 200, "height": 150}
+    for box in ([300, 0, 9, 9], [float("nan"), 0, 9, 9]):
+        data["annotations"].append({"image_id": 0, "category_id": 1, "bbox": box})
+    path.write_text(json.dumps(data))
+    nothing = tmp_path / "VoxDet/RoboTools/test_video/nut_000002/mask/0.png"
+    Image.fromarray(np.zeros((80, 100), np.uint8)).save(nothing)
+    loaded = RunContext().load_dataset("voxdet", InstanceDataset)
+    assert [thing.box for thing in loaded.scenes[0].objects()] == [(10, 20, 40, 60)]
+    assert [query.instance for query in loaded.queries] == ["1"]
+    lines = capsys.readouterr().out
+    assert "voxdet: query 1, gallery 2, test instances 1 (published: 20)." in lines
+    assert "voxdet: boxes outside their images or not of numbers: 2." in lines
+    assert "voxdet: query images whose mask is empty: 1." in lines
+    path.write_text('{"images": []}')
+    with pytest.raises(Unavailable, match="scene_gt_coco_all.json are damaged"):
+        datasets.load("voxdet", InstanceDataset)

@@ -1,5 +1,7 @@
 """Captions that follow the prompt are counted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -39,3 +41,20 @@ def test_a_caption_that_follows_the_finger_is_counted(speaking, capsys):
     assert "prompts outside what toy-words sees of their images: 1," in capsys.readouterr().out
     with pytest.raises(Unavailable, match="writes no captions"):
         CaptionSteering("made", "made", (), (), (0,)).measure(data, with_members(speaking, caption=None), RunContext())
+
+
+def test_a_query_whose_box_is_not_on_its_image_is_left_out_and_counted(speaking, capsys):
+    boxes = ((0, 0, 20, 20), (900, 0, 990, 9), (float("nan"), 0, 9, 9), (50, 60, 30, 20))
+    data = Dataset(
+        "made", (), np.zeros((0, 1), bool), tuple(Query(0, Prompt.box(*box), 0) for box in boxes), (lambda: scene(0),),
+        ("cup",),
+    )  # fmt: skip
+    said = with_members(speaking, caption=lambda tokens, pull=None: ["a cup"])
+    cells = CaptionSteering("made", "made", (), (), (0, 2)).measure(data, said, RunContext())
+    assert {cell.n for cell in cells} == {2} and value_of(cells, "qpert", "says", strength=2) == 100
+    assert {tuple(cell.oddities.values()) for cell in cells} == {(1, 2)}
+    assert "made: queries left out because their box has no part on the image: 2." in capsys.readouterr().out
+    with pytest.raises(Unavailable, match="No query of made has a box on its image"):
+        CaptionSteering("made", "made", (), (), (0,)).measure(
+            replace(data, queries=data.queries[1:3]), said, RunContext()
+        )

@@ -1,5 +1,7 @@
 """Simulated users against a slow literal one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -106,3 +108,17 @@ def test_words_join_round_one(made, model, tmp_path):
     nameless = Dataset("made", made.gallery, made.labels, made.queries, made.query_images, made.categories)
     with pytest.raises(Unavailable, match="no words for its categories"):
         worded.measure(nameless, model, RunContext(results=tmp_path))
+
+
+def test_a_query_whose_box_is_not_on_its_image_is_left_out_and_counted(made, model, tmp_path, capsys):
+    outside = Prompt.box(900, 0, 990, 9)
+    queries = tuple(replace(query, prompt=outside) if i == 2 else query for i, query in enumerate(made.queries))
+    odd, usable = replace(made, queries=queries), replace(made, queries=queries[:2] + queries[3:])
+    found, other = (TABLE.measure(data, model, RunContext(results=tmp_path)) for data in (odd, usable))
+    assert [(cell.metric, cell.n) for cell in found] == [(cell.metric, cell.n) for cell in other]
+    for cell, same in zip(found, other, strict=True):
+        assert list(cell.oddities.values()) == [1]
+        assert cell.value == same.value or cell.unit == "ms"
+    assert "made: queries left out because their box has no part on the image: 1." in capsys.readouterr().out
+    with pytest.raises(Unavailable, match="No query of made has a box on its image"):
+        TABLE.measure(replace(made, queries=queries[2:3]), model, RunContext(results=tmp_path))

@@ -48,3 +48,13 @@ def test_the_command_line_runs_it_offline(tmp_path, monkeypatch, capsys):
     words = ["run", "itae-table", "--encoder", "toy", "--dataset", "playroom-single", "--device", "cpu"]
     assert main([*words, "--results", str(tmp_path), "--json", str(out)]) == 0
     assert {c.metric for c in read(out)} >= {"ACC", "NMI", "ARI"}
+
+
+def test_a_leaderboard_that_names_no_split_stands_beside_the_model_of_its_other_values():
+    (table,) = itae.EXPERIMENTS
+    row = table.rows[1]
+    values = {data: table.published_value(row, data, "dinov2-base", "ACC") for data in table.datasets}
+    assert values == {"cifar10": 84.49, "cifar100": 65.02, "stl10": 82.76, "tiny-imagenet": pytest.approx(68.23)}
+    assert table.published_value(row, "tiny-imagenet", "dinov2-large", "ACC") is None
+    assert table.published_value(table.rows[0], "cifar10", "dinov2-base", "ACC") is None
+    assert "validation images" in table.note

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from eval.datasets.base import Dataset, Query
-from eval.experiments import gallery, prompted_retrieval, query_features
+from eval.experiments import gallery, phs, prompted_retrieval, query_features
 from eval.experiments.prompted_retrieval import PromptedRetrieval
 from eval.experiments.specs import Row, RunContext
 from eval.metrics import ranking
+from eval.report import published
+from foir import Unavailable
 from foir.prompts import Prompt
 
 ROWS = (
@@ -173,3 +175,76 @@ def test_a_split_has_a_cell_for_every_number_and_one_for_all(crowded, toy, tmp_p
     for cell in found:
         assert cell.value is not None and cell.low is not None and cell.high is not None
         assert cell.low <= cell.value <= cell.high or cell.n == 12  # one picture alone has no spread
+
+
+WAYS = (
+    Row("cbir"),
+    Row("phs", {"h_on": 2}),
+    *(Row("phs", {"h_on": 2}, prompt=prompt) for prompt in ("segment", "point")),
+    Row("mask", noise=40),
+    Row("phs", {"h_on": 2}, "query-db"),
+)
+
+
+def test_odd_annotations_are_counted_and_never_end_a_run(odd, toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(prompted_retrieval, "CHUNK", 1)  # image 4 has no other query than one that is left out
+    experiment = PromptedRetrieval("ways", "", (), (), WAYS, 5, ("MP", "P"))
+    found = experiment.measure(odd, toy, RunContext(results=tmp_path))
+    assert {cell.status for cell in found} == {"ok"}
+    assert {cell.n for cell in found} == {len(odd.queries) - 2}
+    assert np.isfinite(np.array([(cell.value, cell.low, cell.high) for cell in found], float)).all()
+    counts = {cell.options["prompt"]: list(cell.oddities.values()) for cell in found}
+    assert counts == {"box": [2, 2], "segment": [3, 2], "point": [3, 2]}
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("odd: queries")]
+    assert [line.rpartition(": ")[2] for line in lines] == ["3.", "2.", "2."]
+    again = experiment.measure(odd, toy, RunContext(results=tmp_path))
+    assert again == found
+
+
+def test_what_is_left_out_changes_nothing_else(odd, toy, tmp_path):
+    experiment = PromptedRetrieval("ways", "", (), (), WAYS[:4], 5)
+    found = experiment.measure(odd, toy, RunContext(results=tmp_path / "odd"))
+    usable = replace(odd, name="usable", queries=tuple(q for i, q in enumerate(odd.queries) if i not in (6, 7)))
+    for cell, other in zip(found, experiment.measure(usable, toy, RunContext(results=tmp_path)), strict=True):
+        assert (cell.value, cell.low, cell.high, cell.n) == (other.value, other.low, other.high, other.n)
+
+
+def test_annotations_without_a_usable_box_are_one_sentence(odd, toy, tmp_path):
+    nothing = replace(odd, queries=odd.queries[6:8])
+    with pytest.raises(Unavailable, match="No query of odd has a box on its image"):
+        SMALL.measure(nothing, toy, RunContext(results=tmp_path))
+    with pytest.raises(Unavailable, match="raise --limit"):
+        SMALL.measure(nothing, toy, RunContext(results=tmp_path, limit=1))
+
+
+def test_a_split_has_no_group_without_a_counted_query(crowded, toy, tmp_path):
+    queries = tuple(replace(q, prompt=Prompt.box(900, 0, 990, 9)) if q.image == 15 else q for q in crowded.queries)
+    found = PromptedRetrieval("split", "", (), (), ROWS[:1], 5, by="objects").measure(
+        replace(crowded, queries=queries), toy, RunContext(results=tmp_path)
+    )
+    assert [cell.options.get("objects") for cell in found] == [None, "1", "2", "3"]
+
+
+def test_the_best_number_of_heads_is_a_cell_beside_the_papers(made, toy, tmp_path, monkeypatch):
+    monkeypatch.setitem(published.DATASETS, "made", "COCO")
+    monkeypatch.setitem(published.ENCODERS, "toy", ("DINOv2", "giant"))
+    rows = (Row("cbir"), *(Row("phs", {"h_on": h_on}) for h_on in (1, 2, 6, 9)))
+    *cells, best = PromptedRetrieval("scan", "", (), (), rows, 5, best=True).measure(
+        made, toy, RunContext(results=tmp_path)
+    )
+    values = {
+        cell.options.get("h_on"): cell.value for cell in cells if cell.metric == "MP@5" and cell.value is not None
+    }
+    assert (best.metric, best.unit, best.published) == ("best h_on", "heads", 1)
+    assert values[best.value] == max(value for h_on, value in values.items() if h_on)
+
+
+def test_a_published_value_stands_beside_its_group_only(crowded, toy, tmp_path, monkeypatch):
+    monkeypatch.setitem(published.DATASETS, "made", "PASCAL VOC")
+    monkeypatch.setitem(published.ENCODERS, "toy", ("DINOv2", "large"))
+    (figure,) = (experiment for experiment in phs.EXPERIMENTS if experiment.name == "phs-figA2")
+    cells = figure.measure(crowded, toy, RunContext(results=tmp_path))
+    theirs = {
+        (cell.method, cell.options.get("objects")): cell.published for cell in cells if cell.published is not None
+    }
+    assert theirs == {("mask", "2+"): 77.2, ("phs", "2+"): 77.9}

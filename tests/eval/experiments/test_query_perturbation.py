@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eval.cli import main
-from eval.datasets import base
+from eval.datasets import registry as data_registry
 from eval.datasets.base import CaptionedDataset
 from eval.experiments import registry, text_ranking
 from eval.experiments.query_perturbation import QueryPerturbation
@@ -96,8 +96,21 @@ def test_differences_are_to_the_first_row_that_was_measured(captioned, speaking)
 
 
 def test_the_command_line_runs_it(captioned, monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(base.LOADERS, "made", (CaptionedDataset, lambda: captioned))
+    monkeypatch.setitem(data_registry.LOADERS, "made", (CaptionedDataset, lambda: captioned))
     out = tmp_path / "cells.json"
     monkeypatch.setitem(registry(), "made", replace(TABLE, rows=ROWS[:1]))
     assert main(["run", "made", "--device", "cpu", "--results", str(tmp_path), "--limit", "3", "--json", str(out)]) == 0
     assert {c.n for c in read(out) if c.metric == "R@1" and "bin" not in c.options} == {3, 6}
+
+
+def test_a_box_that_is_not_on_its_image_is_left_out_and_counted(captioned, speaking, capsys):
+    odd = ((900, 0, 990, 9), (float("nan"), 0, 9, 9))
+    boxes = {"annotated": tuple(some + odd for some in captioned.boxes["annotated"])}
+    found, plain = (
+        TABLE.measure(data, speaking, RunContext()) for data in (replace(captioned, boxes=boxes), captioned)
+    )
+    assert [(cell.metric, cell.options, cell.value, cell.n) for cell in found] == [
+        (cell.metric, cell.options, cell.value, cell.n) for cell in plain
+    ]
+    assert {tuple(cell.oddities.values()) for cell in found} == {(12,)} and not plain[0].oddities
+    assert "made: boxes outside their images or not of numbers: 12." in capsys.readouterr().out

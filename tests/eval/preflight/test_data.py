@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eval import datasets
-from eval.datasets.base import LAYOUTS
+from eval.datasets.registry import LAYOUTS
 from eval.preflight.data import data_state
 from eval.preflight.weights import HubState
 from foir import Unavailable
