@@ -8,6 +8,7 @@ from dataclasses import replace
 from foir.errors import FoirError, Unavailable
 from foir.terminal import write
 
+from .experiments.results_cache import FORMAT
 from .experiments.specs import RunContext
 from .preflight.plan import Run, plan
 from .preflight.weights import brings_code
@@ -72,13 +73,18 @@ def _is_finished(run: Run, context: RunContext) -> bool:
         cells, written = results.read(path), path.stat().st_mtime
     except (OSError, ValueError, TypeError):  # none, or of another version
         return False
-    now = {"encoder": run.revision, "data": run.data.digest if run.data else ""}
+    now = {
+        "encoder": run.revision, "data": run.data.digest if run.data else "", "format": str(FORMAT),
+        "dtype": context.dtype,
+    }  # fmt: skip
     measured = [cell for cell in cells if cell.status == "ok"]
-    stale = any(now.get(key) not in ("", None, value) for cell in measured for key, value in cell.revisions.items())
-    lacking = any(
-        cell.status == "not_run" and "boxes" in cell.options and cell.options.get("trained", False) == bool(run.adapter)
+    stale = any(value not in ("", cell.revisions.get(key)) for cell in measured for key, value in now.items())
+    stale = stale or (run.adapter is not None and run.adapter.stat().st_mtime > written)
+    lacking = " ".join(need.rows for need in run.missing)
+    arrived = context.pretrained and any(
+        cell.status == "not_run"
+        and cell.options.get("trained", False) == bool(run.adapter)
+        and cell.options.get("boxes", lacking) not in lacking
         for cell in cells
     )
-    adapted = run.adapter.stat().st_mtime if run.adapter else 0.0
-    stale = stale or max(adapted, run.data.changed if run.data else 0.0) > written
-    return not stale and not (lacking and context.pretrained and not run.missing)
+    return not stale and not arrived

@@ -56,7 +56,7 @@ class Dataset:
         shared_gallery: Name of the data set with the same gallery images, whose cached features serve this one too.
         sentences: A sentence that describes each query image; empty where there are none.
         category_words: Everyday names of what is in each category; the category's name if left out.
-        note: What a reader of its numbers must know.
+        source: Digest of the annotation file, where it holds more than boxes and categories (outlines).
         orientation: A paper's data set of the same classes. Its numbers are shown for orientation: the order of the
             methods can be compared, their values cannot.
     """
@@ -71,7 +71,7 @@ class Dataset:
     shared_gallery: str = ""
     sentences: tuple[str, ...] = ()
     category_words: tuple[tuple[str, ...], ...] = ()
-    note: str = ""
+    source: str = ""
     orientation: str = ""
 
     @property
@@ -86,7 +86,7 @@ class Dataset:
     def digest(self) -> str:
         """Digest of the annotations."""
         queries = [(q.image, q.prompt.boxes, q.prompt.points, q.category) for q in self.queries]
-        facts = repr((queries, self.categories, self.labels.shape, self.leave_one_out)).encode()
+        facts = repr((queries, self.categories, self.labels.shape, self.leave_one_out, self.source)).encode()
         return hashlib.sha256(facts + self.labels.tobytes()).hexdigest()[:16]
 
 
@@ -116,6 +116,12 @@ class CaptionedDataset:
     def sizes(self) -> dict[str, int]:
         """See `Dataset.sizes`."""
         return {"n_images": len(self.images), "n_captions": len(self.texts)}
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of captions and boxes."""
+        facts = repr((self.captions, sorted(self.boxes.items()), self.size_boxes, self.detector)).encode()
+        return hashlib.sha256(facts).hexdigest()[:16]
 
     @property
     def texts(self) -> list[str]:
@@ -149,6 +155,11 @@ class ClassificationDataset:
         """See `Dataset.sizes`."""
         return {"n_images": len(self.images), "n_classes": len(self.class_names)}
 
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the labels."""
+        return hashlib.sha256(repr(self.class_names).encode() + self.labels.tobytes()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
@@ -159,12 +170,14 @@ class Scene:
         objects: Returns its annotated objects.
         areas: The instances on it: the share of the image that each covers, None where it is not annotated.
         count: Number of annotated objects, instances among them.
+        source: What `objects` depends on, such as the boxes, or the digest of a file of masks.
     """
 
     load: ImageLoader
     objects: Callable[[], tuple[DetectedObject, ...]]
     areas: Mapping[str, float | None]
     count: int
+    source: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +215,7 @@ class InstanceDataset:
     @cached_property
     def digest(self) -> str:
         """Digest of the gallery's annotations."""
-        facts = repr([(sorted(scene.areas.items()), scene.count) for scene in self.scenes]).encode()
+        facts = repr([(sorted(scene.areas.items()), scene.count, scene.source) for scene in self.scenes]).encode()
         return hashlib.sha256(facts).hexdigest()[:16]
 
 

@@ -52,6 +52,13 @@ def checked_annotations(path: Path) -> Iterator[None]:
         raise Unavailable(f"The annotations {path} are damaged: restore them ({error!r}).") from error
 
 
+def visible_share(box: Box, size: tuple[int, int]) -> float:
+    """The share of an image of (width, height) that a box covers; what lies outside does not count."""
+    spans = (sorted((box[axis], box[axis + 2])) for axis in (0, 1))
+    sides = (max(0.0, min(high, limit) - max(low, 0.0)) for (low, high), limit in zip(spans, size, strict=True))
+    return math.prod(sides) / math.prod(size)
+
+
 def is_outside(box: Box, size: tuple[float, float]) -> bool:
     """Whether a box has no part on an image of (width, height), or is not of finite numbers."""
     try:

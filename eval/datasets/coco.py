@@ -5,6 +5,7 @@ The functions here read any annotation file in COCO's format.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -53,6 +54,7 @@ def coco() -> Dataset:
             box_queries(val, columns),
             image_files(folder / "val2017", val["images"]),
             tuple(category["name"] for category in train["categories"]),
+            source=outlines_digest(val),
         )
 
 
@@ -66,6 +68,12 @@ def read_annotations(path: Path) -> dict[str, Any]:
     with checked_annotations(path):
         data = json.loads(text)
         return {**data, "annotations": [a for a in data["annotations"] if not a["iscrowd"]]}
+
+
+def outlines_digest(data: Mapping[str, Any]) -> str:
+    """Digest of the objects' outlines."""
+    outlines = json.dumps([annotation.get("segmentation") for annotation in data["annotations"]])
+    return hashlib.sha256(outlines.encode()).hexdigest()[:16]
 
 
 def category_columns(data: Mapping[str, Any]) -> dict[int, int]:

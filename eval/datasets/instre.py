@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from foir.prompts import Box
 from foir.small_objects.crops import DetectedObject, crop_around
 
 from .base import InstanceDataset, InstanceQuery, Scene, corners, image_file, image_size, require
-from .checks import NO_BOX, is_outside
+from .checks import NO_BOX, is_outside, visible_share
 from .registry import Download, register
 
 SUBSETS = ("INSTRE-S1", "INSTRE-S2")  # one object on each image
@@ -45,7 +44,7 @@ def _build(name: str, largest: float) -> InstanceDataset:
             if number % 2:
                 queries.append(InstanceQuery(partial(_query_image, path, box), instance))
             else:
-                scenes.append(Scene(image_file(path), partial(_objects, box), {instance: share}, 1))
+                scenes.append(Scene(image_file(path), partial(_objects, box), {instance: share}, 1, repr(box)))
     if not queries:
         raise Unavailable(f"No instance in {folder} has two images on which it is small enough.")
     return InstanceDataset(name, tuple(scenes), tuple(queries), {NO_BOX: odd}, has_masks=False)
@@ -58,8 +57,8 @@ def _annotation(path: Path) -> tuple[Box | None, float]:
         box = corners([float(word) for word in path.with_suffix(".txt").read_text().split()[:4]])
     except (OSError, ValueError):
         return None, 0.0
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    return (None, 0.0) if is_outside(box, size) or area <= 0 else (box, area / math.prod(size))
+    share = 0.0 if is_outside(box, size) else visible_share(box, size)
+    return (box, share) if share > 0 else (None, 0.0)
 
 
 def _objects(box: Box) -> tuple[DetectedObject, ...]:
@@ -71,4 +70,4 @@ def _query_image(path: Path, box: Box) -> Image.Image:
 
 
 for _name, _largest in (("instre-xs", 0.15), ("instre-xxs", 0.05)):
-    register(_name, InstanceDataset, IMAGES)(partial(_build, _name, _largest))
+    register(_name, InstanceDataset, IMAGES, has_masks=False)(partial(_build, _name, _largest))

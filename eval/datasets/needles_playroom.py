@@ -35,7 +35,8 @@ def _build(name: str, size: tuple[int, int], count: int = INSTANCES, *, dev: boo
             scene = partial(_scene, seed + len(SHARES) * i + j, size, objects - 1, sprite, share)
             areas: dict[str, float | None] = dict.fromkeys(item.sprite.code for item in scene().objects) if dev else {}
             areas[sprite.code] = share
-            scenes.append(Scene(partial(_image, scene), partial(_objects, scene), areas, objects))
+            source = f"{seed + len(SHARES) * i + j} {size} {sprite.code}"
+            scenes.append(Scene(partial(_image, scene), partial(_objects, scene), areas, objects, source))
         for j in range(QUERIES):
             number = seed + len(chosen) * len(SHARES) + QUERIES * i + j
             queries.append(InstanceQuery(partial(_query_image, number, sprite), sprite.code))

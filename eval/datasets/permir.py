@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Mapping
 from functools import lru_cache, partial
@@ -46,12 +47,19 @@ def permir() -> InstanceDataset:
     if not videos:
         raise Unavailable(f"There is no video in {folder}.")
     files = image_files([video / f"{frame}.jpg" for video in videos for frame in range(FRAMES)])
+    digests = {video: _digest(video) for video in videos}
     scenes = tuple(
-        Scene(load, partial(_objects, video, frame), {video.name: None}, len(_objects(video, frame)))
+        Scene(load, partial(_objects, video, frame), {video.name: None}, len(_objects(video, frame)), digests[video])
         for load, (video, frame) in zip(files, product(videos, range(FRAMES)), strict=True)
     )
     queries = tuple(InstanceQuery(partial(_query_image, v), v.name) for v in videos if _query_mask(v).any())
     return InstanceDataset("permir", scenes, queries, {NO_MASK: len(videos) - len(queries)})
+
+
+def _digest(video: Path) -> str:
+    """Digest of the masks of a video."""
+    with require(video / "masks.npz.npy", "The masks of a video").open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 @lru_cache(maxsize=8)

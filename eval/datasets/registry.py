@@ -32,11 +32,15 @@ class Layout:
     Attributes:
         downloads: Its files; none for one that is made here.
         sizes: Official numbers that no paper's table states: "gallery", "query images", "images", "boxes".
+        note: What a reader of its numbers must know.
+        has_masks: Whether its objects come with masks beside their boxes.
         count: Counts its images in the folder of its repository, where loading it would copy them.
     """
 
     downloads: tuple[Download, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+    has_masks: bool = True
     count: Callable[[Path], dict[str, int]] | None = None
 
 

@@ -58,17 +58,18 @@ def visual_genome() -> Dataset:
     test, train = (
         _image_numbers(require(folder / f"{split}_list_500.txt", DESCRIPTION)) for split in ("test", "train")
     )
-    counts = Counter(name for number in (*test, *train) for name, _ in objects.get(number, ()))
-    frequent = sorted(counts, key=lambda name: (-counts[name], name))[:CATEGORIES]
-    columns = {name: i for i, name in enumerate(frequent)}
-    test = [number for number in test if any(name in columns for name, _ in objects.get(number, ()))]
-    present = ([columns[name] for name, _ in objects.get(number, ()) if name in columns] for number in train)
-    queries = [
-        Query(row, Prompt.box(*corners([item[side] for side in "xywh"])), columns[name])
-        for row, number in enumerate(test)
-        for name, item in objects[number]
-        if name in columns
-    ]
+    with checked_annotations(folder / "objects.json"):
+        counts = Counter(name for number in (*test, *train) for name, _ in objects.get(number, ()))
+        frequent = sorted(counts, key=lambda name: (-counts[name], name))[:CATEGORIES]
+        columns = {name: i for i, name in enumerate(frequent)}
+        test = [number for number in test if any(name in columns for name, _ in objects.get(number, ()))]
+        present = [[columns[name] for name, _ in objects.get(number, ()) if name in columns] for number in train]
+        queries = [
+            Query(row, Prompt.box(*corners([item[side] for side in "xywh"])), columns[name])
+            for row, number in enumerate(test)
+            for name, item in objects[number]
+            if name in columns
+        ]
     labels = multi_hot(present, len(columns))
     return Dataset(
         "visual_genome", _loaders(folder, train), labels, tuple(queries), _loaders(folder, test), tuple(columns)

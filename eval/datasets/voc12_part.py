@@ -14,6 +14,7 @@ from typing import Any
 from foir import hub
 
 from .base import Dataset, require
+from .checks import checked_annotations
 from .coco import box_queries, category_columns, image_files, image_labels, read_annotations
 from .registry import Download, register
 
@@ -35,16 +36,16 @@ def in_split(file_name: str, digits: str) -> bool:
 def _build(name: str) -> Dataset:
     """Every box of a class that at least `MIN_PHOTOS` photos of the split show is a query, the difficult ones too."""
     folder = require(hub.data_folder() / "voc12_part", "voc12_part (images/ and instances.json)")
-    data = _only(read_annotations(folder / "instances.json"), SPLITS[name])
-    columns = category_columns(data)
-    labels = image_labels(data, columns)
-    scored = labels.sum(0) >= MIN_PHOTOS
-    loaders = image_files(folder / "images", data["images"])
-    queries = tuple(query for query in box_queries(data, columns) if scored[query.category])
-    names = tuple(category["name"] for category in data["categories"])
-    return Dataset(
-        name, loaders, labels, queries, loaders, names, leave_one_out=True, note=NOTE, orientation="voc"
-    )  # fmt: skip
+    data = read_annotations(folder / "instances.json")
+    with checked_annotations(folder / "instances.json"):
+        data = _only(data, SPLITS[name])
+        columns = category_columns(data)
+        labels = image_labels(data, columns)
+        scored = labels.sum(0) >= MIN_PHOTOS
+        loaders = image_files(folder / "images", data["images"])
+        queries = tuple(query for query in box_queries(data, columns) if scored[query.category])
+        names = tuple(category["name"] for category in data["categories"])
+    return Dataset(name, loaders, labels, queries, loaders, names, leave_one_out=True, orientation="voc")
 
 
 def _only(data: Mapping[str, Any], digits: str) -> dict[str, Any]:
@@ -56,4 +57,4 @@ def _only(data: Mapping[str, Any], digits: str) -> dict[str, Any]:
 
 
 for _name in SPLITS:
-    register(_name, Dataset, PHOTOS)(partial(_build, _name))
+    register(_name, Dataset, PHOTOS, note=NOTE)(partial(_build, _name))

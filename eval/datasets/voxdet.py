@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from foir.prompts import Box, bounds
 from foir.small_objects.crops import DetectedObject, crop_around
 
 from .base import ImageLoader, InstanceDataset, InstanceQuery, Scene, corners, image_file, image_size, require
-from .checks import NO_MASK, OUTSIDE, checked_annotations, image_files, is_outside
+from .checks import NO_MASK, OUTSIDE, checked_annotations, image_files, is_outside, visible_share
 from .registry import Download, register
 
 SUFFIXES = {".jpg", ".png"}
@@ -34,7 +33,7 @@ ROBOTOOLS = Download(
 )
 
 
-@register("voxdet", InstanceDataset, ROBOTOOLS)
+@register("voxdet", InstanceDataset, ROBOTOOLS, has_masks=False)
 def voxdet() -> InstanceDataset:
     """Every frame of a test video is a query; the paper does not state how many of them it uses."""
     folder = require(hub.data_folder() / "VoxDet" / "RoboTools", "VoxDet's RoboTools (test/, test_video/)")
@@ -50,7 +49,7 @@ def voxdet() -> InstanceDataset:
     present = {instance for scene in scenes for instance in scene.areas}
     frames = [
         (path, str(int(video.name.rpartition("_")[2])))
-        for video in sorted((folder / "test_video").iterdir())
+        for video in sorted((folder / "test_video").glob("*_[0-9]*"))
         for path in sorted((video / "rgb").glob("*"))
         if path.suffix in SUFFIXES
     ]
@@ -72,9 +71,8 @@ def _scene(load: ImageLoader, size: tuple[int, int], annotations: Iterable[_Anno
         areas.setdefault(instance, None)
         if not is_outside(box, size):
             boxes.append(box)
-            share = (box[2] - box[0]) * (box[3] - box[1]) / math.prod(size)
-            areas[instance] = max(areas[instance] or 0.0, share)
-    return Scene(load, partial(_objects, boxes), areas, len(boxes))
+            areas[instance] = max(areas[instance] or 0.0, visible_share(box, size))
+    return Scene(load, partial(_objects, boxes), areas, len(boxes), repr(boxes))
 
 
 def _objects(boxes: Iterable[Box]) -> tuple[DetectedObject, ...]:

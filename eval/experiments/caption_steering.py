@@ -48,7 +48,7 @@ class CaptionSteering(ImageTextSpec):
         queries = [query for query, code in zip(queries, codes, strict=True) if code != LEFT_OUT]
         if not queries:
             raise no_query(data)
-        builder = self.cells(data, model, started, n=len(queries), oddities=oddities).with_data_revision(data.digest)
+        builder = self.cells(data, model, started, n=len(queries), oddities=oddities)
         images = np.array([query.image for query in queries])
         words, present = category_words(data), _present_categories(data)
         cells: list[Cell] = []

@@ -78,14 +78,14 @@ class RelevanceFeedback(ImageTextSpec):
             relevant &= data.labels[:, [second[i][0] for i, _ in queries]].T
             texts = model.encode_texts([second[i][1] for i, _ in queries]).vectors
         key = [*cache_key(model.encoder, data), "feedback", _digest(queries)]
-        builder = self.cells(data, model).with_data_revision(data.digest)
+        builder = self.cells(data, model)
         user = _User(shards, relevant, np.array([query.image for _, query in queries]), data.leave_one_out)
         cells: list[Cell] = []
         for row in self.rows:
             first = Row(row.method, {name: value for name, value in row.options.items() if name not in OWN_OPTIONS})
             compute = partial(_query_vectors, data, model.encoder, first, queries)
             found = context.cache.get([*key, first.method, first.options], compute)
-            vectors, oddities = found["vectors"], count_oddities(found.get("oddities", np.zeros(0)))
+            vectors, oddities = found["vectors"], count_oddities(found["oddities"])
             if row == self.rows[0]:
                 write_oddities(data.name, oddities)
             if texts is not None and row.options.get("words", True):

@@ -44,7 +44,7 @@ class InstanceRetrieval(ExperimentSpec):
         rows: `method` is one of `representations.REPRESENTATIONS`, or another paper's, whose numbers are copied;
             options: "boxes" ("annotated" or "detected"), "trained" where the encoder was fine-tuned first.
         tables: Their names in the paper or its repository.
-        compared: Methods that the rows after them are compared with.
+        compared: Methods that the rows after them are compared with, where they have the same boxes or none.
     """
 
     data_kind = InstanceDataset
@@ -73,7 +73,7 @@ class InstanceRetrieval(ExperimentSpec):
         relevant = np.array([[query.instance in scene.areas for scene in data.scenes] for query in queries])
         instances = np.unique([query.instance for query in queries], return_inverse=True)[1]
         cells: list[Cell] = []
-        bases: dict[tuple[str, str], dict[str, Mean]] = {}
+        bases: dict[tuple[str, str], dict[tuple[str, str], Mean]] = {}
         detected = [item.objects for row, item in scenes.items() if row.options.get("boxes") == "detected"]
         groups = _groups(data, queries, detected[0] if detected else None)
         for row in self.rows:
@@ -93,11 +93,12 @@ class InstanceRetrieval(ExperimentSpec):
                 values = _average_precisions(scores[used], counted[used], (relevant & ~inside)[used])
                 mean = image_mean(values, instances[used])
                 options = {**row.options, **({name: group} if name else {})}
-                compared = bases.setdefault((name, group), {})
+                boxes, known = row.options.get("boxes", ""), bases.setdefault((name, group), {})
+                compared = {method: base for (method, kind), base in known.items() if kind in ("", boxes)}
                 group_cell = cell.using(options=options, n=int(used.sum()))
                 cells += group_cell.compared("mAP", mean, compared, None if name else reference)
                 if row.method in self.compared:
-                    compared.setdefault(row.method, mean)
+                    known.setdefault((row.method, boxes), mean)
         return cells
 
     def _runnable(
@@ -163,7 +164,8 @@ def _groups(data: InstanceDataset, queries: Sequence[InstanceQuery], detections:
     areas = np.array([[scene.areas.get(query.instance) or np.nan for scene in data.scenes] for query in queries])
     groups = {("", ""): np.ones(areas.shape, bool)}
     for low, high in zip((0.0, *AREAS), (*AREAS, 1.0), strict=True):
-        groups["size", f"{100 * low:g} to {100 * high:g} %"] = (areas >= low) & (areas < high)
+        inside = (areas >= low) & ((areas < high) | (high == 1))
+        groups["size", f"{100 * low:g} to {100 * high:g} %"] = inside
     numbers = {"objects": np.array([scene.count for scene in data.scenes])}
     if detections is not None:
         numbers["detections"] = detections

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from foir.image_text import ImageTextModel
-from foir.patches import rasterise
 from foir.playroom import compose
 from foir.prompts import Prompt
 
@@ -65,7 +64,7 @@ def _step_times(model: ImageTextModel, count: int) -> dict[str, float]:
         corners = rng.uniform(0, 0.7, (OBJECTS, 2)) * image.size
         sides = rng.uniform(0.1, 0.3, (OBJECTS, 2)) * image.size
         boxes = np.concatenate([corners, corners + sides], 1).tolist()
-        regions.append([rasterise(Prompt.box(*box).fit(image.size), image.size, model.grid) for box in boxes])
+        regions.append(model.visible_regions([Prompt.box(*box) for box in boxes], image.size))
     tokens = model.encode_images(images)
     perturbation = model.perturbation(tokens, regions, strength=1.0)
     steps: dict[str, Callable[[], object]] = {

@@ -65,8 +65,7 @@ class PromptedRetrieval(ExperimentSpec):
     def measure(self, data: Dataset, encoder: Encoder, context: RunContext) -> list[Cell]:
         """See `ExperimentSpec`."""
         best = perfect_precision(data, self.k)
-        size = f"{data.name}: {len(data.gallery)} images"
-        write(f"{size}, perfect ranking MP@{self.k} = {best:.1f} %. {data.note}".rstrip())
+        write(f"{data.name}: {len(data.gallery)} images, perfect ranking MP@{self.k} = {best:.1f} %.")
         scored = sorted({query.category for query in data.queries})
         if len(scored) < len(data.categories):
             write(f"Scored: {', '.join(data.categories[category] for category in scored)}.")
@@ -77,7 +76,7 @@ class PromptedRetrieval(ExperimentSpec):
         images, categories = (np.array([getattr(q, name) for _, q in queries]) for name in ("image", "category"))
         groups = _groups(self.by, data, images, counted)
         first = self.rows[0]
-        builder = self.cells(data, encoder).with_data_revision(data.digest)
+        builder = self.cells(data, encoder)
         cells: list[Cell] = []
         bases: dict[tuple[str, str], Mean] = {}
         means: dict[str, dict[Row, Mean]] = {}
@@ -216,7 +215,7 @@ def _query_values(
         for row in rows:
             row_key = [*chunk_key, row.method, row.options, row.prompt_options]
             found = results.get(row_key, partial(search.query_values, row, chunk, features))
-            chunks[row].append({"oddities": np.zeros(len(chunk), int), **found})  # older results have none
+            chunks[row].append(found)
     names = ("precision", "average precision", "oddities")
     return {
         row: {name: np.concatenate([values[name] for values in parts]) for name in names}

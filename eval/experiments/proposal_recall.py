@@ -11,13 +11,14 @@ from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from foir.encoders.base import Encoder
+from foir.prompts import Prompt
 from foir.segment.regions import MAX_REGIONS, MIN_REGIONS, MIN_SCORE, RegionProposer
 
 from ..datasets.base import CaptionedDataset
-from ..datasets.checks import OUTSIDE, is_outside
+from ..datasets.checks import OUTSIDE
 from ..metrics.retrieval import image_mean
 from ..report.results import Cell
-from .query_prompts import write_oddities
+from .query_prompts import usable_prompt, write_oddities
 from .specs import ExperimentSpec, RunContext
 
 MIN_IOU = 0.5  # of the boxes
@@ -41,7 +42,8 @@ class ProposalRecall(ExperimentSpec):
         images, small, counts, left_out = [], [], [], 0
         for number, load in enumerate(tqdm(data.images[: context.limit], desc="images")):
             image = load()
-            usable = [box for box in data.boxes["annotated"][number] if not is_outside(box, image.size)]
+            found = (usable_prompt(Prompt.box(*box), image.size)[0] for box in data.boxes["annotated"][number])
+            usable = [box for prompt in found if prompt is not None for box in prompt.boxes]
             left_out += len(data.boxes["annotated"][number]) - len(usable)
             boxes = np.array(usable, float).reshape(-1, 4)
             regions = propose(image).top(min_count=most, max_count=most)

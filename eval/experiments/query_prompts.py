@@ -17,7 +17,7 @@ from ..datasets.checks import is_outside
 DRAWS = 3  # jittered boxes of each query
 NO_OUTLINE, NO_EXTENT, LEFT_OUT = 1, 2, 3
 ODDITIES = {
-    NO_OUTLINE: "queries whose outline has no pixel, so that the box stands in",
+    NO_OUTLINE: "queries without a usable outline, for which the box stands in",
     NO_EXTENT: "queries whose box has no or negative size, which is read as its corners' order and at least one pixel",
     LEFT_OUT: "queries left out because their box has no part on the image",
 }

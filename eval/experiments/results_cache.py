@@ -15,7 +15,7 @@ import numpy as np
 from foir.errors import os_errors
 from foir.index.writer import atomic_write
 
-FORMAT = 2  # to be raised when the meaning of the arrays changes
+FORMAT = 3  # to be raised when the meaning of the arrays changes
 
 
 class ResultsCache:

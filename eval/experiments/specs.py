@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -19,7 +19,7 @@ from ..datasets.base import Dataset
 from ..report import published
 from ..report.results import Cell, CellBuilder
 from .query_prompts import write_oddities
-from .results_cache import ResultsCache
+from .results_cache import FORMAT, ResultsCache
 
 _Kind = TypeVar("_Kind")
 
@@ -95,7 +95,8 @@ class RunContext:
 
     def cells_path(self, *names: str) -> Path:
         """The file with the cells of an experiment, a data set and an encoder, by their names."""
-        variant = (self.limit, "" if self.pretrained else "random", "trained" if self.adapter else "")
+        dtype = "" if self.dtype == "float32" else self.dtype
+        variant = (self.limit, "" if self.pretrained else "random", "trained" if self.adapter else "", dtype)
         return self.results / "cells" / f"{file_stem(*names)}{''.join(f'-{word}' for word in variant if word)}.json"
 
     @property
@@ -131,7 +132,11 @@ class ExperimentSpec(ABC):
             Unavailable: The data set or the encoder is unknown, or its files are missing.
         """
         data = None if self.data_kind is None else context.load_dataset(dataset, self.data_kind)
-        cells = self.measure(data, self.load_model(encoder, context), context)
+        facts = {"format": str(FORMAT), "dtype": context.dtype, **({} if data is None else {"data": data.digest})}
+        cells = [
+            replace(cell, revisions={**cell.revisions, **facts}) if cell.status == "ok" else cell
+            for cell in self.measure(data, self.load_model(encoder, context), context)
+        ]
         if self.note and any(cell.published is not None for cell in cells):
             write(self.note)
         return cells
@@ -186,6 +191,8 @@ def _write_facts(data: Any) -> None:
         for name, count in data.sizes.items()
     ]
     write(f"{data.name}: {', '.join(words)}.")
+    if (layout := datasets.layouts().get(data.name)) is not None and layout.note:
+        write(layout.note)
     write_oddities(data.name, _oddities(data))
 
 

@@ -84,7 +84,8 @@ def rank_rows(
             ranks[row] = text_ranks(by_text, owner), image_ranks(by_image, owner)
             del scores[row]
     for kind, count in skipped.items():
-        write(f"boxes ({kind}) outside what {model.name} sees of their images: {count}, skipped")
+        if count:
+            write(f"boxes ({kind}) outside what {model.name} sees of their images: {count}, skipped")
     return ranks, sizes
 
 
@@ -212,9 +213,10 @@ def regions(model: ImageTextModel, data: CaptionedDataset, row: Row, batch: Batc
     """The objects of each image of a batch, on the model's grid; `batch.skipped` counts those that are not on it."""
     kind = row.options["boxes"]
     boxes = data.boxes[kind][batch.start : batch.start + len(batch.sizes)]
-    found = []
+    found, on_images = [], 0
     for image_boxes, size in zip(boxes, batch.sizes, strict=True):
         prompts = [Prompt.box(*box) for box in image_boxes if not is_outside(box, size)]
         found.append(model.visible_regions(prompts, size))
-    batch.skipped[kind] = sum(map(len, boxes)) - sum(map(len, found))
+        on_images += len(prompts)
+    batch.skipped[kind] = on_images - sum(map(len, found))
     return found

@@ -1,4 +1,4 @@
-"""Which files of a data set are here: its layout, and its images by the annotations' own count. No image is opened."""
+"""Which files of a data set are here: its layout, and its images by the annotations' own count. No photo is decoded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from foir import hub
 from foir.errors import FoirError, Unavailable
 
 from .. import datasets
-from ..datasets.registry import LOADERS, Download, Layout
+from ..datasets.registry import LOADERS, Download
 from ..report import published
 from .needs import Need
 from .weights import HubState
@@ -34,7 +34,6 @@ class DataState:
         counts: Images that are here, by "gallery", "query images", "images", "scenes" or "queries", and "boxes".
         official: The same numbers of the whole data set, where they are known.
         digest: Of its annotations; empty where they were not read.
-        changed: When the newest of its annotation files changed, in seconds since 1970.
         has_masks: Whether its objects come with masks, where that matters.
     """
 
@@ -43,7 +42,6 @@ class DataState:
     counts: Mapping[str, int] = field(default_factory=dict)
     official: Mapping[str, int] = field(default_factory=dict)
     digest: str = ""
-    changed: float = 0.0
     has_masks: bool = True
 
     @property
@@ -81,7 +79,7 @@ def data_state(name: str, hub_state: HubState) -> DataState:
     official = {**layout.sizes, **{part: int(value) for part, value in facts.items() if value is not None}}
     needs = [need for download in layout.downloads for need in _missing(download, hub_state)]
     if any(not need.rows for need in needs) or not layout.downloads:
-        return DataState(name, tuple(needs), official=official)
+        return DataState(name, tuple(needs), official=official, has_masks=layout.has_masks)
     if layout.count is not None:
         folder = hub_state.cached_tables(layout.downloads[0].repository)
         return DataState(name, tuple(needs), {} if folder is None else layout.count(folder), official)
@@ -92,15 +90,15 @@ def data_state(name: str, hub_state: HubState) -> DataState:
         known = isinstance(error, FoirError)
         reason = str(error) if known else f"its files cannot be read ({type(error).__name__}: {error})"
         needs.append(Need("data", f"{name}: {reason}", sources))
-        return DataState(name, tuple(needs), official=official)
+        return DataState(name, tuple(needs), official=official, has_masks=layout.has_masks)
     counts = {part: len(list(loaders)) for part, loaders in _pictures(data).items()}
     if hasattr(data, "query_images"):
         counts["boxes"] = len(data.queries)
     for part, loaders in _pictures(data).items():
         if absent := sum(not _is_there(load) for load in loaders):
             needs.append(Need("data", f"{name}: {absent:,} of {counts[part]:,} {part} have no file", sources))
-    digest, has_masks = getattr(data, "digest", ""), getattr(data, "has_masks", True)
-    return DataState(name, tuple(needs), counts, official, digest, _changed(layout), has_masks)
+    digest = getattr(data, "digest", "")
+    return DataState(name, tuple(needs), counts, official, digest, layout.has_masks)
 
 
 def _missing(download: Download, hub_state: HubState) -> list[Need]:
@@ -111,12 +109,6 @@ def _missing(download: Download, hub_state: HubState) -> list[Need]:
     folder = hub.data_folder()
     absent = [pattern for pattern in download.files if next(folder.glob(pattern), None) is None]
     return [Need("data", ", ".join(absent), download.source, download.rows)] if absent else []
-
-
-def _changed(layout: Layout) -> float:
-    """When the newest single file of a layout changed."""
-    files = (hub.data_folder() / file for download in layout.downloads for file in download.files if "*" not in file)
-    return max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
 
 
 def _pictures(data: Any) -> _Pictures:

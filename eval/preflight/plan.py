@@ -101,8 +101,12 @@ def plan(names: Sequence[str], results: Path, *, pretrained: bool = True, revisi
 
 def all_needs(runs: Iterable[Run], results: Path) -> list[Need]:
     """All that the runs lack, each once."""
-    needs = [need for run in runs for need in run.missing] + disk_needs(results, stored(runs))
-    return list({(need.what, need.source): need for need in reversed(needs)}.values())[::-1]
+    found: dict[tuple[str, str], Need] = {}
+    for need in [need for run in runs for need in run.missing] + disk_needs(results, stored(runs)):
+        first = found.setdefault((need.what, need.source), need)
+        if len(need.rows) > len(first.rows) > 0 or not need.rows:  # some runs need it for more rows, or for all
+            found[need.what, need.source] = need
+    return list(found.values())
 
 
 def stored(runs: Iterable[Run]) -> int:

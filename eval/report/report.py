@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from foir.errors import os_errors
 
+from .. import datasets
 from ..experiments import registry
 from ..experiments.prompted_retrieval import PromptedRetrieval
 from .results import Cell, format_options, format_published, format_value, markdown_table, read, write
@@ -50,15 +53,20 @@ def report(folder: Path, not_run: Sequence[tuple[str, ...]] = (), notes: Sequenc
 def _latest(cells: Sequence[Cell]) -> list[Cell]:
     """The last cell of each measurement: a folder may hold the same one under an old and a new file name."""
     keys = ("experiment", "dataset", "encoder", "method", "metric", "seed", "n")
-    latest = {(*(getattr(cell, key) for key in keys), json.dumps(cell.options, sort_keys=True)): cell for cell in cells}
+    latest: dict[tuple[Any, ...], Cell] = {}
+    for cell in cells:
+        options = json.dumps(cell.options, sort_keys=True)
+        latest[*(getattr(cell, key) for key in keys), cell.revisions.get("dtype"), options] = cell
     return list(latest.values())
 
 
 def _section(folder: Path, name: str, cells: Sequence[Cell]) -> list[str]:
     experiment = registry().get(name)
     lines = [f"## {name}", "", *([f"{experiment.title}.", ""] if experiment else [])]
-    revisions = sorted({f"{cell.encoder} {_revision(cell)}" for cell in cells})
+    revisions = sorted({f"{cell.encoder} {_revision(cell)}" for cell in cells if cell.revisions})
     lines += [f"Revisions: {'; '.join(revisions)}. Seed {cells[0].seed}.", ""]
+    sets, layouts = dict.fromkeys(cell.dataset for cell in cells), datasets.layouts()
+    lines += [f"{each}: {layouts[each].note}\n" for each in sets if each in layouts and layouts[each].note]
     if experiment and experiment.note:
         lines += [experiment.note, ""]
     odd = sorted({(cell.dataset, cell.encoder, text, n) for cell in cells for text, n in cell.oddities.items()})
@@ -87,7 +95,7 @@ def _row(cell: Cell) -> tuple[str, ...]:
 
 def _unmeasured(experiment: PromptedRetrieval, cells: Sequence[Cell]) -> list[str]:
     """The paper's data sets and encoders that have no cells here."""
-    measured = {(cell.dataset, cell.encoder) for cell in cells}
+    measured = {(cell.dataset, cell.encoder) for cell in cells if cell.status == "ok"}
     pairs = [f"{e} on {d}" for d in experiment.datasets for e in experiment.encoders if (d, e) not in measured]
     return [f"Not measured here: {', '.join(pairs)}.", ""] if pairs else []
 
@@ -99,7 +107,9 @@ def _chart(name: str, cells: Sequence[Cell], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    bars = [cell for cell in reversed(cells) if cell.value is not None and DIFFERENCE not in cell.metric]
+    units = Counter(cell.unit for cell in cells if cell.value is not None)
+    unit = max(units, key=lambda unit: units[unit])  # one axis serves one unit
+    bars = [c for c in reversed(cells) if c.value is not None and c.unit == unit and DIFFERENCE not in c.metric]
     figure, axes = pyplot.subplots(figsize=(9, 1 + 0.28 * len(bars)))
     for y, cell in enumerate(bars):
         value = cell.value or 0.0

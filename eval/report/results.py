@@ -74,10 +74,6 @@ class CellBuilder:
         """A builder with other attributes, for one row of a table."""
         return replace(self, **changes)
 
-    def with_data_revision(self, digest: str) -> CellBuilder:
-        """A builder that reports the data set's digest too."""
-        return replace(self, revisions={**self.revisions, "data": digest})
-
     def value(self, metric: str, value: Mean | float, published: float | None = None) -> Cell:
         """The cell of a measured value: a `Mean` is multiplied by `scale`, a number is already in `unit`."""
         if isinstance(value, Mean):
@@ -140,9 +136,12 @@ def format_options(options: Mapping[str, Any]) -> str:
 
 
 def format_value(cell: Cell) -> tuple[str, str]:
-    """A cell's value and its interval, with one decimal place."""
-    value = "not run" if cell.value is None else f"{cell.value:.1f}"
-    return value, "" if cell.low is None or cell.high is None else f"{cell.low:.1f} to {cell.high:.1f}"
+    """A cell's value and its interval: one decimal place with a unit, two without, none for counts."""
+    if cell.value is None:
+        return "not run", ""
+    places = 1 if cell.unit else 0 if float(cell.value).is_integer() and cell.low is None else 2
+    interval = "" if cell.low is None or cell.high is None else f"{cell.low:.{places}f} to {cell.high:.{places}f}"
+    return f"{cell.value:.{places}f}", interval
 
 
 def format_published(cell: Cell) -> str:

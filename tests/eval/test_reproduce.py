@@ -1,7 +1,6 @@
 """`reproduce`: what is ready runs, is resumed and reported; what is not is reported with its reason."""
 
 import json
-import os
 from dataclasses import replace
 
 import pytest
@@ -72,18 +71,19 @@ def test_what_is_missing_is_in_the_report(measured, root, capsys):
     assert measured[0] == [] and "phs-fig3" in text
 
 
-@pytest.mark.parametrize("change", ["revision", "data", "annotation file", "cells"])
+@pytest.mark.parametrize("change", ["revision", "data", "older foir", "other dtype", "cells"])
 def test_a_run_is_measured_again_when_what_it_measured_has_changed(measured, root, change):
     assert reproduce(root, "phs-table1") == 0
     path = root / "results" / "cells" / "phs-table1-voc-toy.json"
     listing = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Main" / "trainval.txt"
-    if change == "annotation file":
-        os.utime(listing, (0, path.stat().st_mtime + 10))
+    if change in ("older foir", "other dtype"):
+        cells = json.loads(path.read_text())
+        old = {"format": "2"} if change == "older foir" else {"dtype": "bfloat16"}
+        path.write_text(json.dumps([{**cell, "revisions": {**cell["revisions"], **old}} for cell in cells]))
     elif change == "cells":
         path.write_text("[{")
     elif change == "data":
         listing.write_text(listing.read_text() * 2)
-        os.utime(listing, (0, 0))  # told by the annotations alone
     else:
         cells = json.loads(path.read_text())
         path.write_text(json.dumps([{**cell, "revisions": {**cell["revisions"], "data": "another"}} for cell in cells]))

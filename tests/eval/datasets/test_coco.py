@@ -168,7 +168,7 @@ def test_odd_annotations_run_through_to_the_table(coco, tmp_path, capsys):
         "coco: query images 2 (published: 5000), gallery images 3 (published: 118287), categories 2 (published: 80)."
         in lines
     )
-    assert f"coco: queries whose outline has no pixel, so that the box stands in: {len(ODD_OUTLINES) + 2}." in lines
+    assert f"coco: queries without a usable outline, for which the box stands in: {len(ODD_OUTLINES) + 2}." in lines
     assert "coco: queries left out because their box has no part on the image: 2." in lines
     cells = read(out)
     assert {cell.status for cell in cells} == {"ok"} and {cell.n for cell in cells} == {3 + len(ODD_OUTLINES) + 2 + 2}

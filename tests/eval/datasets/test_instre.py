@@ -20,6 +20,14 @@ def write_instre(root, subset="INSTRE-S1"):
         (kind / f"99{number}.txt").write_text(text)
 
 
+def test_another_box_is_another_data_set(root):
+    """Vectors of crops are cached under the digest."""
+    write_instre(root)
+    before = datasets.load("instre-xs", InstanceDataset).digest
+    (root / "INSTRE" / "INSTRE-S1" / "01a_mug" / "000.txt").write_text("60 70 10 10")
+    assert datasets.load("instre-xs", InstanceDataset).digest != before
+
+
 def test_instre_keeps_what_is_small(root):
     write_instre(root)
     kind = root / "INSTRE" / "INSTRE-S1" / "01a_mug"

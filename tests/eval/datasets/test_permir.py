@@ -33,6 +33,17 @@ def test_permir(tmp_path, monkeypatch):
     assert data.queries[1].load().size == (30, 30) and data.queries[1].instance == "1"
 
 
+def test_other_masks_are_another_data_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
+    write_permir(tmp_path)
+    before = datasets.load("permir", InstanceDataset).digest
+    path = tmp_path / "PerMIRS" / "1" / "masks.npz.npy"
+    frames = np.load(path, allow_pickle=True)
+    frames[2][8] = np.roll(frames[2][8], 1, 1)
+    np.save(path, frames, allow_pickle=True)
+    assert datasets.load("permir", InstanceDataset).digest != before
+
+
 def test_a_file_of_masks_cannot_run_code(tmp_path, monkeypatch):
     monkeypatch.setenv("FOIR_DATA", str(tmp_path))
     write_permir(tmp_path, 1)

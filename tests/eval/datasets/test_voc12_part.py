@@ -13,6 +13,7 @@ from eval.cli import main
 from eval.datasets import voc12_part
 from eval.datasets.base import Dataset
 from eval.report.results import read
+from foir import Unavailable
 from tests.conftest import scene
 
 
@@ -48,7 +49,7 @@ def test_rare_classes_are_not_scored_and_the_other_split_is_not_seen(tmp_path, m
     test, dev = (datasets.load(name, Dataset) for name in ("voc12_part", "voc12_part_dev"))
     assert {test.categories[query.category] for query in test.queries} == {"cat", "dog"}
     assert test.leave_one_out and len(test.gallery) + len(dev.gallery) < 120
-    assert test.note and test.orientation == "voc"
+    assert "skewed" in datasets.layouts()["voc12_part"].note and test.orientation == "voc"
     assert test.digest != dev.digest
 
 
@@ -67,10 +68,26 @@ def test_the_papers_table_runs_on_it_with_its_order_and_its_ceiling(tmp_path, mo
     assert {cell.method: cell.published for cell in papers if cell.metric == "MP@100"} == {
         "cbir": 78.6, "mask": 79.0, "foveal": 79.0, "phs": 80.9,
     }  # fmt: skip
+    assert all(not cell.revisions for cell in papers)  # nothing of ours was measured with them
+    assert {tuple(sorted(cell.revisions)) for cell in cells if cell.status == "ok"} == {
+        ("data", "dtype", "encoder", "format")
+    }
     orders = [cell for cell in cells if cell.metric == "Spearman of MP@100"]
     assert len(orders) == 4
     for cell in orders:
         assert -1 <= (cell.low or 0) <= (cell.value or 0) <= (cell.high or 0) <= 1
+
+
+@pytest.mark.parametrize("damage", [{"bbox": [1, 2, 3]}, {"bbox": "box"}, {"category_id": 99}])
+def test_a_malformed_entry_is_one_sentence(damage, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
+    write_part(tmp_path, 30)
+    path = tmp_path / "voc12_part" / "instances.json"
+    data = json.loads(path.read_text())
+    data["annotations"] = [{**annotation, **damage} for annotation in data["annotations"]]
+    path.write_text(json.dumps(data))
+    with pytest.raises(Unavailable, match=r"instances\.json are damaged"):
+        datasets.load("voc12_part", Dataset)
 
 
 def test_the_splits_are_those_of_its_readme():

@@ -179,6 +179,24 @@ def test_results_are_split_by_the_instances_area_and_by_the_number_of_objects(to
     assert differences.n == 1
 
 
+def test_differences_are_to_rows_with_the_same_boxes(made, toy, tmp_path, monkeypatch):
+    class Finder(Nothing):
+        def __call__(self, image):
+            return THINGS[:1]
+
+    monkeypatch.setattr("foir.small_objects.detect.load", lambda encoder: Finder())
+    rows = (Row("cls"), *(Row(m, {"boxes": b}) for b in ("annotated", "detected") for m in ("mean", "mao")))
+    cells = replace(TABLE, rows=rows).measure(made, toy, RunContext(results=tmp_path))
+
+    def value(method, boxes, metric):
+        options = {"boxes": boxes} if boxes else {}
+        return next(c.value for c in cells if (c.method, c.options, c.metric) == (method, options, metric))
+
+    for boxes in ("annotated", "detected"):
+        difference = value("mao", boxes, "mAP") - value("mean", boxes, "mAP")
+        assert value("mao", boxes, "mAP minus mean") == pytest.approx(difference)
+
+
 def test_mini_leans_as_its_mode_says():
     mode = MODES["mini"]
     assert {"alpha": mode.alpha, "steps": mode.steps} == MINI_OPTIONS

@@ -44,7 +44,8 @@ def test_an_empty_machine_lacks_everything_and_is_told_what_gets_it(empty_machin
     table = [line for line in out.splitlines() if line.startswith("| ")][1:]
     assert table and all("| missing: " in line for line in table)
     assert any("finetune --encoder siglip-base --data voxdet" in line for line in to_get)
-    assert sum("(for the rows of detected boxes)" in line for line in to_get) == 4  # two files, OWLv2, SAM
+    assert sum("(for the rows of detected boxes)" in line for line in to_get) == 3  # two files, OWLv2
+    assert sum("(for the rows of annotated boxes and detected boxes)" in line for line in to_get) == 1  # SAM
     assert "uses 1 of " in out and "GB are free" in out
 
 

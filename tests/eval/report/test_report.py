@@ -24,7 +24,7 @@ def results(crowded, toy, tmp_path):
 
 def test_the_report_puts_ours_beside_published(results):
     text = report.report(results).read_text()
-    assert "## phs-table1" in text and "Revisions: toy encoder=seed-7 data=" in text
+    assert "## phs-table1" in text and "Revisions: toy encoder=seed-7" in text
     lines = [line for line in text.splitlines() if line.startswith("| made | toy | phs |")]
     fields = [field.strip() for field in lines[0].split("|")[1:-1]]
     assert fields[3] == "h_on=5, prompt=box" and fields[4] == "MP@5" and fields[7] == "50.0"
