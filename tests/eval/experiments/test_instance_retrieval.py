@@ -213,6 +213,8 @@ def test_a_second_run_takes_over_what_was_made(made, toy, tmp_path):
 def test_one_command_measures_an_official_layout_end_to_end(tmp_path, monkeypatch, capsys):
     """On a miniature copy and the true architecture with random weights, objects as they are annotated."""
     monkeypatch.setenv("FOIR_DATA", str(tmp_path))
+    for name in ("paper", "maskinversion"):  # a model of full size
+        monkeypatch.setitem(MODES, name, replace(MODES[name], steps=2))
     write_voxdet(tmp_path)
     out = tmp_path / "cells.json"
     experiment = registry()["mao-main-dinov2-base"]
