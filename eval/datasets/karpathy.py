@@ -11,8 +11,7 @@ Files (F is FOIR_DATA/flickr30k, C is FOIR_DATA/coco):
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from foir.errors import Unavailable
 from foir.prompts import Box
 
 from .base import Boxes, CaptionedDataset, image_file, read_json, require
+from .checks import checked_annotations
 from .detections import image_number, read_detections
 from .fine_captions import fine_captions
 from .registry import Download, register
@@ -113,23 +113,15 @@ def photos(name: str) -> tuple[Path, dict[str, Path]]:
     if name not in SPLITS:
         raise Unavailable(f"Detections belong to one of {', '.join(SPLITS)}, not to {name!r}.")
     source, split = SPLITS[name]
-    with _damage(name, source):
+    with checked_annotations(_folder(source)):
         entries = _entries(source, split)
         return _folder(source) / source.detections, {stem: _path(source, entry) for stem, entry in entries.items()}
 
 
 def _load(name: str, source: _Source, split: str = "test", *, finer: bool = False) -> CaptionedDataset:
     """The test photos, or those of the validation split, with the usual or with finer captions."""
-    with _damage(name, source):
+    with checked_annotations(_folder(source)):
         return _build(name, source, split, finer)
-
-
-@contextmanager
-def _damage(name: str, source: _Source) -> Iterator[None]:
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise Unavailable(f"An annotation file of {name} in {_folder(source)} is damaged: {error!r}.") from error
 
 
 def _build(name: str, source: _Source, split: str, finer: bool) -> CaptionedDataset:

@@ -44,7 +44,7 @@ class DatasetStats(_Stats):
         """The share of query images with 1, 2, ... objects; images without queries do not count."""
         counts = np.bincount([query.image for _, query in select_queries(data, context.limit)])
         counts = counts[counts > 0]
-        builder = CellBuilder(self.name, data.name, "none", {"data": data.digest}, "count", n=len(counts))
+        builder = CellBuilder(self.name, data.name, "none", {}, "count", n=len(counts))
         cells = self._sizes(data, builder)
         for objects in range(1, MANY + 1):
             inside = counts >= MANY if objects == MANY else counts == objects
@@ -71,7 +71,7 @@ class InstanceStats(_Stats):
     def measure(self, data: InstanceDataset, model: None, context: RunContext) -> list[Cell]:
         """Counts of the whole data set; objects of the first `limit` scenes."""
         scenes = data.scenes[: context.limit]
-        builder = CellBuilder(self.name, data.name, "none", {"data": data.digest}, "size", n=len(scenes), unit="")
+        builder = CellBuilder(self.name, data.name, "none", {}, "size", n=len(scenes), unit="")
         shares: list[float] = []
         for scene in tqdm(scenes, desc="scenes"):
             width, height = scene.load().size
