@@ -19,6 +19,7 @@ from foir.errors import BadPrompt
 from foir.images import upright
 
 MAX_MARKS = 10_000
+MAX_THINGS = 16  # marks that are searched for one by one
 
 XY = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -106,6 +107,16 @@ class Prompt:
     def only_boxes(self) -> bool:
         """Whether a method that is defined for boxes can take the prompt as it is."""
         return bool(self.boxes) and not (self.points or self.strokes) and self.mask is None
+
+    def marks(self) -> tuple[Prompt, ...]:
+        """A prompt for each mark; the prompt itself where there are more than `MAX_THINGS`."""
+        marks = (
+            *(Prompt(points=(point,)) for point in self.points),
+            *(Prompt(boxes=(box,)) for box in self.boxes),
+            *(Prompt(strokes=(stroke,)) for stroke in self.strokes),
+            *(() if self.mask is None else (Prompt(mask=self.mask),)),
+        )
+        return marks if len(marks) <= MAX_THINGS else (self,)
 
     @checked
     def fit(self, size: tuple[int, int], *, orientation: int = 1) -> Prompt:

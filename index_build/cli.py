@@ -93,9 +93,9 @@ def _add_build(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", metavar="INDEX", type=path, required=True, help="folder to write the index to")
     command.add_argument("--encoder", default="mini", help="mini (default), dinov2-base-reg, clip-large, ...")
     command.add_argument("--text", metavar="NAME", help="model for text queries; mini has its own")
-    command.add_argument(
-        "--objects", metavar="mao", help="add one vector for all objects of an image, to find small ones"
-    )
+    command.add_argument("--regions", metavar="N", type=int, default=16, help="region vectors of an image; 0 for none")
+    command.add_argument("--region-way", metavar="WAY", default="blended", help="blended, masked, pooled or mao")
+    command.add_argument("--region-views", default="whole", help="whole; tiles or crops find small things, slowly")
     command.add_argument("--revision", help="commit, tag or branch of the encoder's weights")
     command.add_argument("--heads", action="store_true", help="write a head cache, for query-db mode")
     command.add_argument("--store", metavar="milvus:URI", help="keep the rows in Milvus instead of files")
@@ -120,11 +120,14 @@ def _add_repo(command: argparse.ArgumentParser) -> None:
 
 
 def _build(args: argparse.Namespace) -> None:
+    from foir.regions.recipe import RegionRecipe
+
     from .pipeline import Plan, build
     from .sources import open_source
 
-    names = ("encoder", "heads", "text", "objects", "revision", "device", "dtype", "ray", "store")
+    names = ("encoder", "heads", "text", "revision", "device", "dtype", "ray", "store")
     options = {name: getattr(args, name) for name in names}
+    options["regions"] = RegionRecipe.choose(args.regions, args.region_way, args.region_views)
     result = build(Plan(open_source(args.source, args.out), args.out, **options))
     _report_rejected(result.rejected)
     write(f"{result.image_count} images indexed, {len(result.rejected)} left out, {result.resumed} shards resumed")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,7 +12,7 @@ from PIL import Image
 
 from foir import masks
 from foir.errors import BadIndex, Unavailable
-from foir.index import OBJECTS, Index, Object
+from foir.index import Index, Object
 
 MAX_DETECTION_PIXELS = 12_000_000  # larger images are reduced before objects are detected in them
 
@@ -22,8 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from foir.encoders.base import Encoder
+    from foir.regions.encoder import PictureRegions
+    from foir.regions.recipe import RegionRecipe
     from foir.small_objects.crops import DetectedObject
-    from foir.small_objects.detect import Detector
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,11 @@ class EncoderRecord:
         encoder: Registry name.
         revision: Commit of the weights.
         reference_feature: Its feature of a fixed image, to recognise the encoder by.
-        recipe: How one vector is made for all objects of an image; "" for a feature of the whole image.
     """
 
     encoder: str
     revision: str
     reference_feature: tuple[float, ...]
-    recipe: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +48,13 @@ class EncodedBatch:
         vectors: Unit vectors [n, dim] by space.
         z: CLS head outputs of the `image` space [n, h, d_k].
         residual: CLS residuals of the `image` space [n, d].
+        regions: The regions of each image; empty where none are made.
     """
 
     vectors: Mapping[str, np.ndarray]
     z: np.ndarray
     residual: np.ndarray
+    regions: Sequence[PictureRegions] = ()
 
 
 class Preprocess(Protocol):
@@ -73,6 +72,10 @@ class SpaceEncoders(Protocol):
         """What the index records, by space."""
 
     @property
+    def region_recipe(self) -> str:
+        """How regions are made; "" where none are."""
+
+    @property
     def preprocess(self) -> Preprocess:
         """Makes the inputs of `encode`. Can be pickled without the encoders."""
 
@@ -82,71 +85,73 @@ class SpaceEncoders(Protocol):
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """Preprocessing for encoders: (side, mean, deviation) for each of them, and whether objects are encoded."""
+    """Preprocessing for encoders: (side, mean, deviation) for each of them, and what regions need beside that.
+
+    Attributes:
+        windows: Of each encoder; the first one's regions are made.
+        with_tiles: Tiles of the image are encoded.
+        with_objects: Objects are looked for on the image.
+    """
 
     windows: tuple[tuple[int, tuple[float, ...], tuple[float, ...]], ...]
-    with_objects: bool
+    with_tiles: bool = False
+    with_objects: bool = False
 
     def __call__(self, image: Image.Image, objects: Sequence[Object] = (), /) -> Any:
-        """A tensor for each encoder, then (reduced image, its known objects) if objects are encoded."""
+        """A tensor for each encoder, then the tiles' tensor or (reduced image, its known objects) for regions."""
         from foir.encoders.base import preprocess
 
         tensors = tuple(preprocess(image, *window) for window in self.windows)
+        if self.with_tiles:
+            from torch import stack
+
+            from foir.regions.views import cut_tiles
+
+            return (*tensors, stack([preprocess(tile, *self.windows[0]) for tile in cut_tiles(image)]))
         return (*tensors, _reduce(image, objects)) if self.with_objects else tensors
 
 
 class LoadedEncoders:
     """Encoders of the registry. Spaces with the same encoder share its work."""
 
-    def __init__(self, encoders: Mapping[str, Encoder], *, with_objects: bool = False) -> None:
+    def __init__(self, encoders: Mapping[str, Encoder], recipe: RegionRecipe | None = None) -> None:
         """Prepare encoding.
 
         Args:
-            encoders: By space.
-            with_objects: Add the space `objects`, made by the encoder of `image`.
+            encoders: By space, `image` first.
+            recipe: How regions are made with the encoder of `image`; None for no regions.
         """
-        self.encoders, self.with_objects = encoders, with_objects
+        self.encoders = encoders
         self.unique = list({id(encoder): encoder for encoder in encoders.values()}.values())
-        self.preprocess = Preprocessor(tuple((e.size, e.mean, e.std) for e in self.unique), with_objects)
+        self.regions, self.region_recipe = None, ""
+        with_tiles = with_objects = False
+        if recipe is not None:
+            from foir.regions.encoder import RegionEncoder
+
+            self.regions, self.region_recipe = RegionEncoder(encoders["image"], recipe), recipe.to_json()
+            with_tiles, with_objects = recipe.views == "tiles", recipe.needs_objects
+        self.preprocess = Preprocessor(tuple((e.size, e.mean, e.std) for e in self.unique), with_tiles, with_objects)
         features = [tuple(encoder.reference_feature().tolist()) for encoder in self.unique]
         self.records = {
             name: EncoderRecord(encoder.name, encoder.revision, features[self.unique.index(encoder)])
             for name, encoder in encoders.items()
         }
-        if with_objects:
-            from foir.small_objects import detect
-            from foir.small_objects.embed import mode_for
-
-            facts = {**mode_for(encoders["image"]).as_dict, "finder": detect.detector_name(encoders["image"])}
-            self.records[OBJECTS] = replace(self.records["image"], recipe=json.dumps(facts, sort_keys=True))
 
     def encode(self, inputs: Sequence[Any]) -> EncodedBatch:
         """Encode a batch; see `SpaceEncoders.encode`."""
         from torch import stack
 
-        features = [e.finish(e.prefix(stack([each[i] for each in inputs]))) for i, e in enumerate(self.unique)]
+        prefixes = [encoder.prefix(stack([each[i] for each in inputs])) for i, encoder in enumerate(self.unique)]
+        features = [encoder.finish(prefix) for encoder, prefix in zip(self.unique, prefixes, strict=True)]
         vectors = [_to_numpy(each.vectors) for each in features]
-        image_features = features[self.unique.index(self.encoders["image"])]
         by_space = {name: vectors[self.unique.index(encoder)] for name, encoder in self.encoders.items()}
-        if self.with_objects:
-            by_space[OBJECTS] = self._encode_objects([each[-1] for each in inputs])
-        return EncodedBatch(by_space, _to_numpy(image_features.z), _to_numpy(image_features.residual))
-
-    def _encode_objects(self, images: Sequence[tuple[Image.Image, Sequence[DetectedObject]]]) -> np.ndarray:
-        """One vector for all objects of each image: for the known ones, or for detected ones where none is known."""
-        from torch import cat
-
-        from foir.small_objects.embed import embed_objects
-
-        detected = ((image, objects or self._detector(image)) for image, objects in images)
-        return _to_numpy(cat(embed_objects(self.encoders["image"], detected)))
-
-    @cached_property
-    def _detector(self) -> Detector:
-        """Detects objects where none are known. Loaded for the first such image."""
-        from foir.small_objects import detect
-
-        return detect.load(self.encoders["image"])
+        image = features[0]
+        regions: Sequence[PictureRegions] = ()
+        if self.regions is not None:
+            tiles = stack([each[-1] for each in inputs]) if self.preprocess.with_tiles else None
+            objects = [each[-1] for each in inputs] if self.preprocess.with_objects else ()
+            regions = self.regions.encode(prefixes[0], tiles, objects)
+        return EncodedBatch(by_space, _to_numpy(image.z), _to_numpy(image.residual), regions)
 
 
 def _reduce(image: Image.Image, objects: Sequence[Object]) -> tuple[Image.Image, list[DetectedObject]]:
@@ -168,26 +173,24 @@ def _to_numpy(values: Tensor) -> np.ndarray:
 
 
 def load_encoders(
-    encoder: str, text: str | None, objects: str | None, *, revision: str | None, device: str, dtype: str
+    encoder: str, text: str | None, recipe: RegionRecipe | None, *, revision: str | None, device: str, dtype: str
 ) -> LoadedEncoders:
     """Load the encoders of a new index.
 
     Args:
         encoder: Registry name for the `image` space.
         text: The model of the `text` space, for text queries; None takes `encoder` if it has a text tower.
-        objects: "mao" adds the space `objects`: one vector for all objects of an image.
+        recipe: How regions are made; None for none.
         revision: Of the encoder's weights.
         device: "cpu", "cuda", "mps" or "auto".
         dtype: "float32", "bfloat16" or "float16".
 
     Raises:
-        Unavailable: A model cannot be loaded or encodes no text, the method for objects is unknown, or the encoder
-            cannot be prompted.
+        Unavailable: A model cannot be loaded or encodes no text, or the encoder cannot be prompted.
+        BadPrompt: The way of making regions is unknown.
     """
     from foir import encoders, image_text
 
-    if objects not in (None, "mao"):
-        raise Unavailable(f"There is no method {objects!r} to encode objects: use mao.")
     if not encoders.encoder_spec(encoder).promptable:
         raise Unavailable(f"{encoder} has no CLS token, so prompts cannot steer it: use another encoder.")
     loaded = {"image": encoders.load(encoder, revision=revision, device=device, dtype=dtype)}
@@ -197,7 +200,11 @@ def load_encoders(
         if text not in text_models:
             raise Unavailable(f"{text} encodes no text for an index; these models do: {', '.join(text_models)}.")
         loaded["text"] = loaded["image"] if text == encoder else encoders.load(text, device=device, dtype=dtype)
-    return LoadedEncoders(loaded, with_objects=objects is not None)
+    if recipe is not None:
+        from foir.regions.encoder import complete
+
+        recipe = complete(recipe, loaded["image"])
+    return LoadedEncoders(loaded, recipe)
 
 
 def load_index_encoders(index: Index, *, device: str, dtype: str) -> LoadedEncoders:
@@ -205,20 +212,18 @@ def load_index_encoders(index: Index, *, device: str, dtype: str) -> LoadedEncod
 
     Raises:
         Unavailable: A model cannot be loaded.
-        BadIndex: One gives other features than when the index was made, or objects are detected by another recipe.
+        BadIndex: One gives other features than when the index was made, or its regions cannot be made again.
     """
+    from foir.regions.recipe import RegionRecipe
     from foir.search.encoder_check import check_encoder, load_encoder
 
+    if unknown := index.spaces.keys() - {"image", "text"}:
+        raise BadIndex(f"The index has vectors that this foir does not make ({min(unknown)}): build it again.")
     loaded: dict[tuple[str, str], Encoder] = {}
     for space in index.spaces.values():
         if (space.encoder, space.revision) not in loaded:
             encoder = load_encoder(space, device, dtype)
             check_encoder(encoder, space)
             loaded[space.encoder, space.revision] = encoder
-    by_space = {name: loaded[space.encoder, space.revision] for name, space in index.spaces.items() if name != OBJECTS}
-    encoders = LoadedEncoders(by_space, with_objects=OBJECTS in index.spaces)
-    for name, space in index.spaces.items():
-        if encoders.records[name].recipe != space.recipe:
-            problem = "were detected by another recipe" if space.recipe else "do not record how they were detected"
-            raise BadIndex(f"The index's {name} {problem}: rebuild the index.")
-    return encoders
+    by_space = {name: loaded[index.spaces[name].encoder, index.spaces[name].revision] for name in sorted(index.spaces)}
+    return LoadedEncoders(by_space, None if index.regions is None else RegionRecipe.from_json(index.regions.recipe))

@@ -40,6 +40,10 @@ class Executor(Protocol):
     def records(self) -> Mapping[str, EncoderRecord]:
         """What the index records about the encoder of each space."""
 
+    @property
+    def region_recipe(self) -> str:
+        """How regions are made; "" where none are."""
+
     def run(self, chunks: Sequence[Chunk]) -> Iterator[Iterable[Batch]]:
         """The batches of each chunk, chunk after chunk. A chunk must be consumed before the next one.
 

@@ -27,7 +27,7 @@ class LocalExecutor:
             out: The index, where thumbnails are written.
             thumb_side: Longer side of the thumbnails in pixels.
         """
-        self.encoders, self.records = encoders, encoders.records
+        self.encoders, self.records, self.region_recipe = encoders, encoders.records, encoders.region_recipe
         self.out, self.thumb_side = out, thumb_side
 
     def run(self, chunks: Sequence[Chunk]) -> Iterator[Iterable[Batch]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from foir.errors import BadIndex
-from foir.index import OBJECTS, Index, local_record
+from foir.index import Index, local_record
 from foir.index.digest_cache import forget
 from foir.index.format import is_thumb_intact, thumb_name, verify_file
 from foir.index.gc import remove_unused
@@ -69,7 +69,7 @@ def _repair(folder: Path, manifest: Manifest) -> str:
     options = ["--encoder", image.encoder]
     options += ["--heads"] if image.heads else []
     options += ["--text", text.encoder] if text is not None and text.encoder != image.encoder else []
-    options += ["--objects", "mao"] if OBJECTS in manifest.spaces else []
+    options += [] if manifest.regions else ["--regions", "0"]
     source = "FOLDER" if root is None else shlex.quote(str(root))
     return f"foir index build {source} --out {out} {shlex.join(options)} builds the index again"
 

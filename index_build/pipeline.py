@@ -12,10 +12,12 @@ from foir.errors import Unavailable
 from foir.index import local_record, writer
 from foir.index.gc import remove_unused
 from foir.index.lock import exclusive_lock
-from foir.index.manifest import Manifest, SpaceFacts
+from foir.index.manifest import Manifest, RegionFacts, SpaceFacts
+from foir.regions.recipe import RegionRecipe
 
 from .backends import open_executor, open_store
-from .encoding import EncoderRecord, SpaceEncoders, load_encoders
+from .encoding import SpaceEncoders, load_encoders
+from .executor import Executor
 from .shards import PARTIAL, ShardSet, write_shards
 from .sources import Metadata, Source
 from .sources.folder import FolderSource
@@ -33,7 +35,7 @@ class Plan:
         encoder: Registry name for the `image` space.
         heads: Write a head cache, for search in `query-db` mode.
         text: The model of the `text` space; None takes `encoder` if it has a text tower.
-        objects: "mao" adds one vector for all objects of an image.
+        regions: How region vectors are made; None for none.
         revision: Of the encoder's weights.
         device: "cpu", "cuda", "mps" or "auto".
         dtype: "float32", "bfloat16" or "float16".
@@ -49,7 +51,7 @@ class Plan:
     encoder: str
     heads: bool = False
     text: str | None = None
-    objects: str | None = None
+    regions: RegionRecipe | None = RegionRecipe()  # noqa: RUF009 - frozen
     revision: str | None = None
     device: str = "auto"
     dtype: str = "float32"
@@ -95,7 +97,7 @@ def build(plan: Plan, encoders: SpaceEncoders | None = None) -> BuildResult:
         rejected = (*source.rejected, *shards.rejected)
         root = None if plan.portable or source.root is None else source.root
         manifest = _build_manifest(
-            plan, executor.records, shards, rejected=rejected, next_id=count, keeps_stamps=root is not None
+            plan, executor, shards, rejected=rejected, next_id=count, keeps_stamps=root is not None
         )
         local_record.commit(plan.out, store.keep(plan.out, manifest), root)
         store.finish(plan.out)
@@ -107,13 +109,13 @@ def build(plan: Plan, encoders: SpaceEncoders | None = None) -> BuildResult:
 def _encoder_loader(plan: Plan, encoders: SpaceEncoders | None) -> Callable[[], SpaceEncoders]:
     if encoders is not None:
         return lambda: encoders
-    load = partial(load_encoders, plan.encoder, plan.text, plan.objects)
+    load = partial(load_encoders, plan.encoder, plan.text, plan.regions)
     return partial(load, revision=plan.revision, device=plan.device, dtype=plan.dtype)
 
 
 def _build_manifest(
     plan: Plan,
-    records: Mapping[str, EncoderRecord],
+    executor: Executor,
     shards: ShardSet,
     *,
     rejected: tuple[dict[str, str], ...],
@@ -129,11 +131,14 @@ def _build_manifest(
             reference_feature=record.reference_feature,
             shards=tuple(shard.vectors[name] for shard in shards.shards if shard.vectors),
             heads=tuple(shard.heads for shard in shards.shards if shard.heads) if name == "image" else (),
-            recipe=record.recipe,
         )
-        for name, record in records.items()
+        for name, record in executor.records.items()
     }
     items = shards.items
     if not keeps_stamps:  # no update will compare the files
         items = [replace(item, bytes=None, modified=None, content=None) for item in items]
-    return writer.build_manifest(plan.out, spaces, items, rejected, shards.objects, next_id=next_id)
+    regions = None
+    if executor.region_recipe:
+        files = tuple(shard.regions for shard in shards.shards if shard.regions)
+        regions = RegionFacts(recipe=executor.region_recipe, shards=files)
+    return writer.build_manifest(plan.out, spaces, items, rejected, shards.objects, next_id=next_id, regions=regions)

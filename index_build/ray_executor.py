@@ -50,6 +50,7 @@ class RayExecutor:
         encoders = load()
         self.address, self.load, self.out, self.thumb_side = address, load, out, thumb_side
         self.preprocess, self.records = encoders.preprocess, encoders.records
+        self.region_recipe = encoders.region_recipe
 
     def run(self, chunks: Sequence[Chunk]) -> Iterator[Iterable[Batch]]:
         """The batches of each chunk; see `Executor.run`."""
@@ -83,7 +84,7 @@ class RayExecutor:
         actors = gpus or max(1, int(resources.get("CPU", 1)) // 2)
         options: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
         options["compute"] = ray.data.ActorPoolStrategy(min_size=1, max_size=actors)
-        options["fn_constructor_args"] = (self.load, self.records)
+        options["fn_constructor_args"] = (self.load, self.records, self.region_recipe)
         rows = [{"chunk": pickle.dumps(chunk)} for chunk in chunks]
         decode = partial(_decode, self.preprocess, self.thumb_side)
         decoded = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(decode, num_cpus=DECODER_CPUS)
@@ -134,14 +135,17 @@ def _decode(preprocess: Preprocess, thumb_side: int, row: dict[str, Any]) -> Ite
 class _EncoderActor:
     """Runs on a GPU where there is one: an actor that loads the encoders once."""
 
-    def __init__(self, load: Callable[[], SpaceEncoders], records: Mapping[str, EncoderRecord]) -> None:
+    def __init__(
+        self, load: Callable[[], SpaceEncoders], records: Mapping[str, EncoderRecord], region_recipe: str
+    ) -> None:
         self.encoders = load()
+        is_same_recipe = self.encoders.region_recipe == region_recipe
         for name, own in self.encoders.records.items():
             expected = records[name]
             ours, theirs = own.reference_feature, expected.reference_feature
             cosine = float(np.dot(ours, theirs)) if len(ours) == len(theirs) else 0.0
-            same = (own.encoder, own.revision, own.recipe) == (expected.encoder, expected.revision, expected.recipe)
-            if not same or cosine < MIN_COSINE:
+            same = (own.encoder, own.revision) == (expected.encoder, expected.revision)
+            if not (same and is_same_recipe) or cosine < MIN_COSINE:
                 raise Unavailable(f"A worker of the cluster has another {expected.encoder} than this machine.")
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

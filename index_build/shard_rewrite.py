@@ -22,12 +22,14 @@ class KeptRows:
         items: One for each row that stays.
         files: The file of each space.
         heads: The file of the head cache, where there is one.
+        regions: The file of regions, where there are any.
         mask: Which rows stay, bool; None for all.
     """
 
     items: tuple[Item, ...]
     files: Mapping[str, str]
     heads: str | None
+    regions: str | None
     mask: np.ndarray | None = None
 
     def read(self, folder: Path, file: str) -> dict[str, np.ndarray]:
@@ -38,6 +40,14 @@ class KeptRows:
         """
         tensors = parse_tensors(verified_bytes(folder, file))
         return tensors if self.mask is None else {name: tensor[self.mask] for name, tensor in tensors.items()}
+
+    def read_regions(self, folder: Path, file: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Vectors, boxes, and number of regions of each row that stays; see `read`."""
+        tensors = parse_tensors(verified_bytes(folder, file))
+        counts = np.diff(tensors["starts"])
+        mask = np.ones(len(counts), bool) if self.mask is None else self.mask
+        stays = np.repeat(mask, counts)
+        return tensors["vectors"][stays], tensors["boxes"][stays], counts[mask]
 
 
 def keep_rows(index: Index, items: Sequence[Item], removed: set[str]) -> Iterator[KeptRows]:
@@ -50,6 +60,7 @@ def keep_rows(index: Index, items: Sequence[Item], removed: set[str]) -> Iterato
     if any(other != lengths["image"] for other in lengths.values()):
         raise BadIndex(f"The spaces of {index.folder} have different shards, so it cannot be changed: rebuild it.")
     facts, start = index.manifest.spaces, 0
+    regions = index.manifest.regions
     for number, length in enumerate(lengths["image"]):
         shard_items = items[start : start + length]
         start += length
@@ -59,6 +70,7 @@ def keep_rows(index: Index, items: Sequence[Item], removed: set[str]) -> Iterato
                 tuple(item for item in shard_items if item.file not in removed),
                 {name: facts[name].shards[number] for name in lengths},
                 facts["image"].heads[number] if facts["image"].heads else None,
+                None if regions is None else regions.shards[number],
                 None if mask.all() else mask,
             )
 
@@ -74,17 +86,31 @@ def group_shards(shards: Iterable[KeptRows], size: int) -> list[list[KeptRows]]:
     return groups
 
 
-def merge_shards(folder: Path, group: Sequence[KeptRows]) -> tuple[Mapping[str, str], str | None]:
-    """Write a group as one shard; returns the file of each space, and of the head cache. Reuses unchanged files."""
+@dataclass(frozen=True)
+class ShardFiles:
+    """The files of one shard: of each space, of the head cache and of regions, where there are any."""
+
+    vectors: Mapping[str, str]
+    heads: str | None
+    regions: str | None
+
+
+def merge_shards(folder: Path, group: Sequence[KeptRows]) -> ShardFiles:
+    """Write a group as one shard. Reuses unchanged files."""
     first = group[0]
     if len(group) == 1 and first.mask is None:
-        return first.files, first.heads
+        return ShardFiles(first.files, first.heads, first.regions)
     files: dict[str, str] = {}
     for name in first.files:
         rows = [shard.read(folder, shard.files[name])["vectors"] for shard in group]
         files[name] = writer.write_vectors(folder, np.concatenate(rows))
-    caches = [shard.read(folder, shard.heads) for shard in group if shard.heads]
-    if not caches:
-        return files, None
-    z, residual = (np.concatenate([cache[part] for cache in caches]) for part in ("z", "residual"))
-    return files, writer.write_heads(folder, z, residual)
+    heads = regions = None
+    if first.heads:
+        caches = [shard.read(folder, shard.heads) for shard in group if shard.heads]
+        z, residual = (np.concatenate([cache[part] for cache in caches]) for part in ("z", "residual"))
+        heads = writer.write_heads(folder, z, residual)
+    if first.regions:
+        parts = [shard.read_regions(folder, shard.regions) for shard in group if shard.regions]
+        vectors, boxes, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        regions = writer.write_regions(folder, vectors, boxes, np.cumsum([0, *counts.tolist()]))
+    return ShardFiles(files, heads, regions)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from foir.index import Item, Object, writer
 from foir.index.format import digest, is_thumb_intact
 
-from .encoding import EncoderRecord
+from .encoding import EncodedBatch, EncoderRecord
 from .executor import Batch, Executor
 from .sources import Chunk
 
@@ -33,6 +33,7 @@ class Shard:
     Attributes:
         vectors: Its file of each space; empty where every image was rejected.
         heads: Its file of the head cache, where there is one.
+        regions: Its file of regions, where there are any.
         items: Its images.
         objects: Their known objects.
         rejected: `{"file": ..., "reason": ...}` for each unreadable image.
@@ -40,6 +41,7 @@ class Shard:
 
     vectors: Mapping[str, str]
     heads: str | None
+    regions: str | None
     items: tuple[Item, ...]
     objects: tuple[Object, ...]
     rejected: tuple[dict[str, str], ...]
@@ -82,7 +84,8 @@ def write_shards(
         thumb_side: Longer side of the thumbnails in pixels.
         dtype: In which the encoders compute.
     """
-    settings = [{name: asdict(record) for name, record in executor.records.items()}, dtype, heads, thumb_side]
+    encoders = {name: asdict(record) for name, record in executor.records.items()}
+    settings = [encoders, executor.region_recipe, dtype, heads, thumb_side]
     (out / PARTIAL).mkdir(exist_ok=True)
     records = [out / PARTIAL / f"{_key(settings, chunk)}.json" for chunk in chunks]
     shards = [_load_shard(out, record) for record in records]
@@ -106,7 +109,7 @@ def _write_shard(
     rejected = tuple(asdict(image) for batch in done for image in batch.rejected)
     features = [batch.features for batch in done if batch.features is not None]
     if not features:
-        return Shard({}, None, (), (), rejected)
+        return Shard({}, None, None, (), (), rejected)
     files: dict[EncoderRecord, str] = {}  # spaces of one encoder share their file
     for name, record in records.items():
         if record not in files:
@@ -119,7 +122,16 @@ def _write_shard(
     items = tuple(item for batch in done for item in batch.items)
     writer.sync_thumbs(out, [item.thumb for item in items])
     objects = tuple(known for batch in done for known in batch.objects)
-    return Shard(vectors, cache, items, objects, rejected)
+    return Shard(vectors, cache, _write_regions(out, features), items, objects, rejected)
+
+
+def _write_regions(out: Path, features: Sequence[EncodedBatch]) -> str | None:
+    regions = [picture for batch in features for picture in batch.regions]
+    if not regions:
+        return None
+    starts = np.cumsum([0, *(len(picture.vectors) for picture in regions)])
+    vectors, boxes = (np.concatenate([getattr(each, part) for each in regions]) for part in ("vectors", "boxes"))
+    return writer.write_regions(out, vectors, boxes, starts)
 
 
 def _key(settings: Sequence[Any], chunk: Chunk) -> str:
@@ -133,11 +145,12 @@ def _load_shard(out: Path, record: Path) -> Shard | None:
         shard = Shard(
             data["vectors"],
             data["heads"],
+            data["regions"],
             tuple(Item(**item) for item in data["items"]),
             tuple(Object(**{**known, "box": tuple(known["box"])}) for known in data["objects"]),
             tuple(data["rejected"]),
         )
-        files = filter(None, (*shard.vectors.values(), shard.heads))
+        files = filter(None, (*shard.vectors.values(), shard.heads, shard.regions))
         intact = all(name.startswith(digest(out / name)[:32]) for name in files)
         return shard if intact and all(is_thumb_intact(out, item.thumb) for item in shard.items) else None
     except (OSError, ValueError, KeyError, TypeError):

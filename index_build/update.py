@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
-from foir.errors import BadIndex, Unavailable
+from foir.errors import Unavailable
 from foir.index import Index, Item, Object, local_record, writer
 from foir.index.lock import exclusive_lock
 from foir.index.manifest import Manifest
@@ -185,14 +185,14 @@ def remove(out: Path, names: Sequence[str]) -> UpdateResult:
 
 def _apply(index: Index, items: Sequence[Item], changes: _Changes, encoding: _Encoding | None = None) -> UpdateResult:
     """Drop and encode images, and publish the new state if it differs from the old one."""
-    if index.regions is not None:
-        raise BadIndex(f"The index {index.folder} has regions, which this foir cannot change: build it again.")
     old, requested = {item.file for item in items}, [name for _, name in changes.files]
     dropped = changes.removed | set(requested)
     shards = list(keep_rows(index, items, dropped))
     objects = [known for item in items if item.file not in dropped for known in index.objects(item.id)]
     encoded = encoding.encode(index, changes.files) if encoding else ShardSet()
-    shards += [KeptRows(shard.items, shard.vectors, shard.heads) for shard in encoded.shards if shard.items]
+    shards += [
+        KeptRows(shard.items, shard.vectors, shard.heads, shard.regions) for shard in encoded.shards if shard.items
+    ]
     readable = {item.file for item in encoded.items}
     result = UpdateResult(
         added=tuple(name for name in requested if name in readable - old),
@@ -228,14 +228,19 @@ def _write(
     spaces = {
         name: facts.model_copy(
             update={
-                "shards": tuple(files[name] for files, _ in merged),
-                "heads": tuple(heads for _, heads in merged if heads) if name == "image" else (),
+                "shards": tuple(shard.vectors[name] for shard in merged),
+                "heads": tuple(shard.heads for shard in merged if shard.heads) if name == "image" else (),
             }
         )
         for name, facts in index.manifest.spaces.items()
     }
     items, old = [item for shard in shards for item in shard.items], index.manifest
-    return writer.build_manifest(index.folder, spaces, items, rejected, objects, next_id=next_id, previous=old)
+    regions = None
+    if old.regions is not None:
+        regions = old.regions.model_copy(update={"shards": tuple(s.regions for s in merged if s.regions)})
+    return writer.build_manifest(
+        index.folder, spaces, items, rejected, objects, next_id=next_id, regions=regions, previous=old
+    )
 
 
 def _root(index: Index, root: Path | None) -> Path:

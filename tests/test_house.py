@@ -25,6 +25,7 @@ LAYERS = (
     ("foir.index", "foir.encoders", "foir.playroom"),
     ("foir.methods", "foir.segment", "foir.perturbation", "foir.collection_map"),
     ("foir.small_objects", "foir.mini", "foir.encoders.mini"),
+    ("foir.regions",),
     ("foir.ranking",),
     ("foir.image_text",),
     ("foir.search",),

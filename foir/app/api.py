@@ -10,7 +10,7 @@ import binascii
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
 from typing import Any, Literal, TypedDict
 
@@ -22,7 +22,7 @@ from foir.app.sessions import MAX_JUDGED, Settings
 from foir.app.views import thumb_url
 from foir.errors import BadImage, BadPrompt
 from foir.prompts import Prompt
-from foir.search.query import Feedback, Query
+from foir.search.query import CONTEXT, Feedback, Query
 from foir.search.results import QueryImage
 from foir.search.searcher import Searcher
 
@@ -31,13 +31,17 @@ Marks = list[list[float]] | None  # one list of coordinates for each mark
 
 
 class Hit(TypedDict):
-    """One result: its id, similarity, name, file name, and the path of its thumbnail on this server."""
+    """One result: its id, score, name, file name, and the path of its thumbnail on this server.
+
+    `regions` says where it holds each marked object: {"box": [x0, y0, x1, y1] in pixels, "score": cosine}.
+    """
 
     id: int
     score: float
     name: str
     file: str
     thumbnail: str
+    regions: list[dict[str, Any]]
 
 
 class Collection(TypedDict):
@@ -142,7 +146,8 @@ class Api:
         text_weight: float = 0.5,
         method: str = "",
         heads: int | None = None,
-        mode: Literal["query", "query-db", "small"] = "query",
+        mode: Literal["query", "query-db"] = "query",
+        context: float = CONTEXT,
         *,
         target: Target,
     ) -> list[Hit]:
@@ -153,9 +158,10 @@ class Api:
             text: Text to combine with the object.
             negative_text: Text for what the results should not show.
             text_weight: Weight of the text against the image, 0 to 1.
-            method: Method, such as phs, attention_mask, foveal or crop. By default head selection (phs).
+            method: Method for the whole image, such as phs, foveal or crop; attention_mask|phs if empty.
             heads: Number of attention heads to keep.
-            mode: query; query-db applies the selected heads to the collection too; small finds small objects.
+            mode: query; query-db applies the selected heads to the collection too.
+            context: Weight of the whole image against its best region, 0 to 1.
             target: The number of results, and the collection.
 
         Returns:
@@ -172,6 +178,7 @@ class Api:
             method=method or None,
             options={} if heads is None else {"h_on": heads},
             mode=mode,
+            context=context,
             k=_check_k(target.k),
         )
         return self._search(searcher, query, target.collection)
@@ -252,8 +259,15 @@ class Api:
     def _search(self, searcher: Searcher, query: Query, collection: str) -> list[Hit]:
         results, key = searcher.search(query), collection or self._collections.default_key
         return [
-            Hit(id=item.id, score=float(score), name=item.name, file=item.file, thumbnail=f"/{thumb_url(key, item)}")
-            for item, score in zip(results.items, results.scores, strict=True)
+            Hit(
+                id=item.id,
+                score=float(results.scores[place]),
+                name=item.name,
+                file=item.file,
+                thumbnail=f"/{thumb_url(key, item)}",
+                regions=[asdict(region) for region in (results.regions[place] if results.regions else ())],
+            )
+            for place, item in enumerate(results.items)
         ]
 
 

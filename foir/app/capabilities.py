@@ -7,13 +7,9 @@ from dataclasses import dataclass
 
 from foir import encoders
 from foir.app.sessions import Settings
-from foir.index import OBJECTS
 from foir.index.protocol import IndexLike
 
 KEPT_HEADS = 5  # by default, where the encoder has more
-FEW_HEADS = 6
-# With `mini`, mask and selection together find a marked object best (README, `eval run mini-pointing`).
-MASK_AND_SELECT = "mini"
 UNKNOWN_HEADS = 16  # for encoders whose checkpoint alone defines the number
 UNIT = 1000.0
 MAX_SOURCES = 2
@@ -26,7 +22,7 @@ class Capabilities:
     Attributes:
         has_text: Text queries.
         has_head_cache: The query-db mode.
-        has_objects: Search for small objects.
+        has_regions: Region vectors, which a marked object is compared with.
         heads: Number of attention heads of its encoder.
         settings: The initial settings.
         about: Number of images, size, encoder, sources and licences, in one line.
@@ -34,7 +30,7 @@ class Capabilities:
 
     has_text: bool
     has_head_cache: bool
-    has_objects: bool
+    has_regions: bool
     heads: int
     settings: Settings
     about: str
@@ -44,15 +40,12 @@ class Capabilities:
         """Read the capabilities from an index."""
         space = index.space("image")
         heads = space.z[0].shape[1] if space.z else encoders.encoder_spec(space.encoder).heads or UNKNOWN_HEADS
-        # Selection alone needs more than six heads to tell objects apart (PHS paper, Table 1, DINOv2-small).
-        masks_too = heads <= FEW_HEADS or space.encoder == MASK_AND_SELECT
-        method = "attention_mask|phs" if masks_too else "phs"
         return cls(
             has_text="text" in index.spaces,
             has_head_cache=bool(space.z),
-            has_objects=OBJECTS in index.spaces,
+            has_regions=index.regions is not None,
             heads=heads,
-            settings=Settings(method, min(KEPT_HEADS, heads), outline=bool(os.environ.get("FOIR_SAM"))),
+            settings=Settings(heads=min(KEPT_HEADS, heads), outline=bool(os.environ.get("FOIR_SAM"))),
             about=_about(index),
         )
 

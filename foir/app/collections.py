@@ -94,13 +94,13 @@ class Collections:
         session = self.sessions.get(token)
         return self.controller(session.collection), session
 
-    def start_job(self, source: str, encoder: str, *, small_objects: bool) -> IndexingJob:
+    def start_job(self, source: str, encoder: str, *, tiles: bool) -> IndexingJob:
         """Index a folder, or download an index from the Hub.
 
         Args:
             source: The folder, or `hf://datasets/USER/NAME[@REVISION]`.
             encoder: Name of the encoder for the images of a folder.
-            small_objects: Index the objects of the images too.
+            tiles: Make regions of the images' tiles too, which finds smaller things.
 
         Raises:
             BadPrompt: Adding is not allowed, another job runs, or the source is neither.
@@ -110,7 +110,7 @@ class Collections:
         with self._starting:
             if self.job is not None and self.job.running:
                 raise BadPrompt("Another collection is being added: wait for it, or stop it.")
-            self.job = IndexingJob.start(source, encoder, small_objects=small_objects, on_success=self.add)
+            self.job = IndexingJob.start(source, encoder, tiles=tiles, on_success=self.add)
             return self.job
 
 

@@ -123,13 +123,12 @@ class Controller:
         query, outlined = self._query(session, settings, texts)
         results = self.searcher.search(query)
         results = results.excluding(None if query.image is None else session.item_id, RESULTS)
-        if settings.min_score and not results.is_fused:
+        if settings.min_score:
             results = results.above(settings.min_score)
         session = replace(
             session,
             results=results,
             texts=texts,
-            small_object=query.mode == "small",
             outlined=outlined,
             method_title=methods.title(query.method) if query.method else "",
         )
@@ -155,14 +154,12 @@ class Controller:
         if image is None or prompt is None:
             return Query(**common), False
         is_loose = bool(prompt.points or prompt.strokes)  # a box has an extent of its own
-        if settings.small_object:  # the searcher outlines small objects itself
-            return Query(**common, prompt=prompt, mode="small"), is_loose
         outlined = is_loose and settings.outline
         if outlined:
             prompt = Prompt(mask=image.outline(prompt, self.searcher.patch_mask(image, prompt)))
         mode = "query-db" if settings.query_db else "query"
-        options = _options(session, settings)
-        return Query(**common, prompt=prompt, method=settings.method, options=options, mode=mode), outlined
+        common |= {"method": settings.method, "options": _options(session, settings), "context": settings.context}
+        return Query(**common, prompt=prompt, mode=mode), outlined
 
     def switch_head(self, session: Session, head: Any, token: str, settings: Settings) -> PageUpdate:
         """Search again with one head switched on or off; a second switch leaves it to the method again.
@@ -183,10 +180,10 @@ class Controller:
         return self.search(replace(session, forced_heads=forced_heads), settings)
 
     def compare(self, session: Session, settings: Settings, method: str) -> dict[str, Any] | None:
-        """Results of another method for the current prompt; None without a prompt."""
+        """Results of another method alone for the current prompt, without regions; None without a prompt."""
         if session.prompt is None or session.results is None or session.results.mask is None:
             return None
-        settings = replace(settings, method=method, small_object=False)
+        settings = replace(settings, method=method, context=1.0)
         update = self.search(replace(session, forced_heads={}), settings)
         return {**update.results, "title": methods.title(method), "plain": True}
 
@@ -206,9 +203,9 @@ class Controller:
             BadPrompt: The image is not among the results.
         """
         if session.results is not None:
-            for item, score in zip(session.results.items, session.results.scores, strict=True):
+            for place, item in enumerate(session.results.items):
                 if item.id == id:
-                    return self.views.explanation(session, item, float(score), *self._heats(session, [item]))
+                    return self.views.explanation(session, place, *self._heats(session, [item]))
         raise BadPrompt("That image is no longer among the results.")
 
     def _heats(self, session: Session, items: Sequence[Item]) -> list[np.ndarray | None]:

@@ -199,12 +199,12 @@ class Handlers:
             if captions_open:
                 yield unchanged, unchanged, unchanged, controller.captions(session, strength)
 
-    def start_job(self, request: gr.Request, source: str, encoder: str, small_objects: bool) -> Any:
+    def start_job(self, request: gr.Request, source: str, encoder: str, tiles: bool) -> Any:
         """Add a collection, then as `follow_job`; refused for users who come through a proxy."""
         with report_errors():
             if any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers):
                 raise BadPrompt("Collections can be added only on localhost.")
-            self.collections.start_job(source, encoder, small_objects=small_objects)
+            self.collections.start_job(source, encoder, tiles=tiles)
         yield from self.follow_job()
 
     def follow_job(self) -> Any:

@@ -68,7 +68,7 @@ class IndexingJob:
         self._reader.start()
 
     @classmethod
-    def start(cls, source: str, encoder: str, *, small_objects: bool, on_success: OnSuccess) -> IndexingJob:
+    def start(cls, source: str, encoder: str, *, tiles: bool, on_success: OnSuccess) -> IndexingJob:
         """Start a job for a folder or an address on the Hub; see `Collections.start_job`.
 
         Raises:
@@ -93,13 +93,13 @@ class IndexingJob:
             return cls(folder.name, folder, ["verify", str(folder)], on_success)
         if encoder not in encoder_choices():
             raise BadPrompt(f"There is no such encoder: {encoder}.")
-        key = hashlib.sha256(f"{folder}\n{encoder}\n{small_objects}".encode()).hexdigest()[:12]
+        key = hashlib.sha256(f"{folder}\n{encoder}\n{tiles}".encode()).hexdigest()[:12]
         out = hub.cache_folder() / "indexes" / f"{folder.name}-{key}"
         if (out / MANIFEST).exists():
             return cls(folder.name, out, ["update", str(out), "--root", str(folder)], on_success)
         text = [] if encoder == "mini" else ["--text", "mini"]
-        objects = ["--objects", "mao"] if small_objects else []
-        build = ["build", str(folder), "--out", str(out), "--encoder", encoder, "--heads", *text, *objects]
+        views = ["--region-views", "tiles"] if tiles else []
+        build = ["build", str(folder), "--out", str(out), "--encoder", encoder, "--heads", *text, *views]
         return cls(folder.name, out, build, on_success)
 
     @property

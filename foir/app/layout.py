@@ -76,7 +76,7 @@ def initial_state(capabilities: Capabilities) -> dict[str, dict[str, Any]]:
     for name in TEXT_CONTROLS:
         state[name]["visible"] = capabilities.has_text
     state["query_db"]["visible"] = capabilities.has_head_cache
-    state["small_object"]["visible"] = capabilities.has_objects
+    state["context"]["visible"] = capabilities.has_regions
     state["heads"]["maximum"] = capabilities.heads
     return state
 
@@ -95,9 +95,6 @@ def _query_column(initial: dict[str, dict[str, Any]]) -> Components:
         ),
         "combine_text": gr.Checkbox(
             label="Combine with the marked object", elem_id="combine_text", **initial["combine_text"]
-        ),
-        "small_object": gr.Checkbox(
-            label="Search for it as a small object", elem_id="small_object", **initial["small_object"]
         ),
         "pointer": _component("pointer", None),
         "upload": _upload_button(),
@@ -123,12 +120,13 @@ def _search_options(initial: dict[str, dict[str, Any]]) -> Components:
             "text_weight": gr.Slider(0, 1, label="Weight of the text against the image", **initial["text_weight"]),
             "method": gr.Dropdown(choices, label="Method", **initial["method"]),
             "compare_with": gr.Dropdown([("none", ""), *choices], label="Compare with", **initial["compare_with"]),
+            "context": gr.Slider(0, 1, label="Weight of the scene around the object", **initial["context"]),
             "heads": gr.Slider(1, step=1, label="Number of attention heads", **initial["heads"]),
             "query_db": gr.Checkbox(label="Apply the same heads to the collection", **initial["query_db"]),
             "min_score": gr.Slider(0, 1, label="Minimum similarity", **initial["min_score"]),
             "strength": gr.Slider(0, 2, step=0.25, label="Caption focus on the marked object", **initial["strength"]),
             "outline": gr.Checkbox(label="A click selects the whole object", **initial["outline"]),
-            "show_heatmaps": gr.Checkbox(True, label="Show heat maps on the first results"),
+            "show_heatmaps": gr.Checkbox(False, label="Show heat maps on the first results"),
         }
 
 
@@ -155,7 +153,7 @@ def _add_collection(initial: dict[str, dict[str, Any]], *, visible: bool) -> Com
                 elem_id="source",
             ),
             "encoder": gr.Dropdown(encoders, value="mini", label="Encoder"),
-            "index_objects": gr.Checkbox(False, label="Index small objects too (takes several seconds per image)"),
+            "tiles": gr.Checkbox(False, label="Look for small things too (takes about five times as long)"),
             "add": gr.Button("Add", elem_id="add"),
         }
     return {"add_fold": add_fold, **form, "job": _component("job", None)}
@@ -233,9 +231,9 @@ def _search_events(ui: Components, handlers: Handlers, current: list[Any], page:
     """Events that search again."""
     yield ui["text"].submit(handlers.search_text, current, page, **LATEST)
     yield ui["negative_text"].submit(handlers.search, current, page, **LATEST)
-    for name in ("text_weight", "min_score", "heads"):
+    for name in ("text_weight", "context", "min_score", "heads"):
         yield ui[name].release(handlers.search, current, page, **LATEST)
-    for name in ("combine_text", "method", "query_db", "small_object", "outline", "show_heatmaps"):
+    for name in ("combine_text", "method", "query_db", "outline", "show_heatmaps"):
         yield ui[name].input(handlers.search, current, page, **LATEST)
     yield ui["pointer"].submit(handlers.point, current, page, **QUEUED)
     yield ui["results"].submit(handlers.refine, current, page, **QUEUED)
@@ -258,7 +256,7 @@ def _connect_details(ui: Components, handlers: Handlers) -> None:
 
 def _connect_job(blocks: gr.Blocks, ui: Components, handlers: Handlers) -> None:
     """Connect the form that adds a collection."""
-    form, progress = [ui[name] for name in ("source", "encoder", "index_objects")], [ui["collection"], ui["job"]]
+    form, progress = [ui[name] for name in ("source", "encoder", "tiles")], [ui["collection"], ui["job"]]
     gr.on([ui["add"].click, ui["source"].submit], handlers.start_job, form, progress, **JOB)
     blocks.load(handlers.follow_job, None, progress, **JOB)
     ui["job"].click(handlers.stop_job, None, None, queue=False, **JOB)

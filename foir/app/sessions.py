@@ -10,6 +10,7 @@ from uuid import uuid4
 from foir.arguments import check_fields
 from foir.errors import BadPrompt
 from foir.prompts import Prompt
+from foir.search.query import CONTEXT, METHOD
 from foir.search.results import QueryImage, SearchResults
 
 MAX_JUDGED = 1000  # relevant results, and irrelevant ones
@@ -28,12 +29,12 @@ class Settings:
         negative_text: Text for what the results should not show.
         combine_text: Combine the text query with the marked object; otherwise the most recent of the two counts.
         text_weight: Weight of the text against the marked object, 0 to 1.
-        min_score: Results below this cosine are cut off, unless scores are fused.
-        small_object: Search for the marked object among the object crops of the collection.
+        min_score: Results below this cosine are cut off (`SearchResults.similarities`).
+        context: Weight of the whole image against its best region, 0 to 1.
         outline: A point or a stroke selects the whole object under it.
     """
 
-    method: str = "phs"
+    method: str = METHOD
     heads: int = 5
     query_db: bool = False
     text: str = ""
@@ -41,7 +42,7 @@ class Settings:
     combine_text: bool = False
     text_weight: float = 0.5
     min_score: float = 0.0
-    small_object: bool = False
+    context: float = CONTEXT
     outline: bool = False
 
     def __post_init__(self) -> None:
@@ -103,7 +104,6 @@ class Session:
         forced_heads: Heads that the user switched on (True) or off (False) for this prompt.
         text_only: The most recent query was a text, not a mark on the image.
         texts: The texts that were searched for; see `Settings.texts`.
-        small_object: The marked object was searched for as a small object.
         outlined: The search took the whole object under the mark.
         method_title: Title of the method, where there is a prompt.
         results: Results of the search.
@@ -121,7 +121,6 @@ class Session:
     forced_heads: Mapping[int, bool] = field(default_factory=dict)
     text_only: bool = False
     texts: Mapping[str, str] = field(default_factory=dict)
-    small_object: bool = False
     outlined: bool = False
     method_title: str = ""
     results: SearchResults | None = None

@@ -19,6 +19,7 @@ from foir.encoders.base import Encoder
 from foir.index import Item
 from foir.index.protocol import IndexLike
 from foir.search import explain
+from foir.search.results import SearchResults
 
 SAMPLES, CANDIDATES = 6, 60  # sample images, chosen from so many
 HEAT_SIDE = 48  # pixels; the browser scales heat maps up smoothly
@@ -71,13 +72,14 @@ class Views:
             return {"hits": [], "note": ""}
         originals = clustering.near_duplicates(self.index.vectors("image", [item.id for item in results.items]))
         cards: dict[int, dict[str, Any]] = {}
-        for i, (item, score) in enumerate(zip(results.items, results.scores, strict=True)):
+        similarities = results.similarities
+        for i, item in enumerate(results.items):
             if originals[i] != i:
                 cards[originals[i]]["copies"].append(item.name)
                 continue
             heat = _heat_url(heats[i] if i < len(heats) else None, (item.width, item.height))
-            score = None if results.is_fused else float(score)
-            cards[i] = {**self._card(item), "score": score, "heat": heat, "copies": []}
+            score = None if similarities is None else float(similarities[i])
+            cards[i] = {**self._card(item), "score": score, "heat": heat, "regions": _regions(results, i), "copies": []}
         return {
             "hits": list(cards.values()),
             "note": " ".join((_results_note(session), *results.notes)),
@@ -114,22 +116,33 @@ class Views:
             "note": "This method uses every head." if gate is None else note,
         }
 
-    def explanation(self, session: Session, item: Item, score: float, heat: np.ndarray | None) -> dict[str, Any]:
-        """Why a result was found: its heat map, its score, and the kept heads with the highest similarity."""
+    def explanation(self, session: Session, place: int, heat: np.ndarray | None) -> dict[str, Any]:
+        """Why the result at a place was found: heat map, region, score, and the kept heads of highest similarity."""
         results = session.results
+        if results is None:
+            raise TypeError("only results are explained")
+        item, similarities = results.items[place], results.similarities
         lines = [] if heat is None else ["The brightest areas are most similar to the object you marked."]
         if session.texts.get("text"):
             lines.append(f"You searched for the text \u201c{session.texts['text']}\u201d.")
         if session.is_judged:
             lines.append("The ranking uses your feedback.")
-        if results is not None and not results.is_fused:
-            lines.append(f"Similarity: {100 * score:.1f} of 100.")
+        if similarities is not None:
+            of_what = " of the outlined region" if results.regions else ""
+            lines.append(f"Similarity{of_what}: {100 * float(similarities[place]):.1f} of 100.")
         top_heads = self._top_heads(session, item)
         if top_heads:
             similarities = ", ".join(f"head {head + 1} ({100 * cosine:.0f})" for head, cosine in top_heads)
             lines.append(f"Most similar in the selected heads: {similarities}.")
         heat_url = _heat_url(heat, (item.width, item.height))
-        return {**self._card(item), "heat": heat_url, "lines": lines, "nonce": uuid4().hex}  # opens again if unchanged
+        regions = _regions(results, place)
+        return {
+            **self._card(item),
+            "heat": heat_url,
+            "regions": regions,
+            "lines": lines,
+            "nonce": uuid4().hex,
+        }  # opens again if unchanged
 
     def _top_heads(self, session: Session, item: Item) -> list[tuple[int, float]]:
         """The kept heads whose outputs on query and result are most similar, with cosines; needs a head cache."""
@@ -161,7 +174,18 @@ class Views:
         return {"points": points, "groups": groups}
 
     def _card(self, item: Item) -> dict[str, Any]:
-        return {"id": item.id, "name": item.name, "url": thumb_url(self._key, item)}
+        size = [item.width, item.height]
+        return {"id": item.id, "name": item.name, "size": size, "url": thumb_url(self._key, item)}
+
+
+def _regions(results: SearchResults, place: int) -> list[list[float]]:
+    """Boxes [x, y, width, height] of a result's best regions, in percent of its width and height."""
+    if not results.regions:
+        return []
+    item = results.items[place]
+    scale = np.array([item.width, item.height, item.width, item.height]) / 100
+    corners = [np.array(region.box) / scale for region in results.regions[place]]
+    return [[round(float(edge), 2) for edge in (x0, y0, x1 - x0, y1 - y0)] for x0, y0, x1, y1 in corners]
 
 
 def thumb_url(collection: str, item: Item) -> str:
@@ -200,8 +224,7 @@ def _results_note(session: Session) -> str:
         return f"Images of \u201c{text}\u201d{ranking}, best first."
     also = f" and \u201c{text}\u201d" if text else ""
     if session.prompt is not None:
-        small = ", even if it is small" if session.small_object else ""
-        return f"Images with the object you marked{small}{also}{ranking}, best first."
+        return f"Images with the object you marked{also}{ranking}, best first."
     return f"Images similar to this one{also}{ranking}. Draw a box around an object to search for it."
 
 

@@ -32,9 +32,14 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--text-weight", metavar="W", type=float, default=0.5, help="weight of words, 0 to 1 (0.5)")
     parser.add_argument("--filter", metavar="FIELD=VALUE", action="append", default=[], help="such as licence=MIT")
     parser.add_argument("--exclude", metavar="ID", type=int, nargs="+", default=[], help="ids to leave out")
-    parser.add_argument("--method", help="phs (default with a prompt), cbir, mask, crop, foveal, ...; chain with |")
+    parser.add_argument(
+        "--context", metavar="C", type=float, help="weight of the scene against the object, 0 to 1 (0.2)"
+    )
+    parser.add_argument(
+        "--method", help="for the scene: attention_mask|phs (default), phs, cbir, mask, crop, foveal, ..."
+    )
     parser.add_argument("--heads", metavar="N", type=int, help="number of heads that phs keeps (5); -1: all but one")
-    parser.add_argument("--mode", default="query", help="query, query-db (index built with --heads), small (--objects)")
+    parser.add_argument("--mode", default="query", help="query, query-db (index built with --heads)")
     parser.add_argument("--k", type=int, default=20, help="number of results (20)")
     parser.add_argument("--explain", metavar="OUT.png", type=path, help="write an image of where the search looked")
     parser.set_defaults(run=run)
@@ -61,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
         text_weight=args.text_weight,
         method=args.method,
         options={} if args.heads is None else {"h_on": args.heads},
+        **({} if args.context is None else {"context": args.context}),
         mode=args.mode,
         k=args.k,
         exclude=args.exclude,
@@ -88,14 +94,19 @@ def _explain(searcher: Searcher, image: QueryImage, results: SearchResults, out:
     encoder = searcher.encoder
     if results.features is None or results.mask is None:
         return  # a search by words alone
-    panels = [explain.outline(image.photo.image, results.mask)]
+    panels = [explain.outline(image.photo.image, results.mask.box)]
     if results.is_full_view:
         panels.append(explain.overlay(image.photo.image, explain.query_heat(encoder, results.features)))
     region = explain.region_vector(encoder, image.prefix, results.mask)
-    for item in results.items[:EXPLAINED]:
+    for place, item in enumerate(results.items[:EXPLAINED]):
         result = searcher.open(searcher.index.picture(item))
         heat = explain.result_heat(encoder, region, encoder.patch_features(result.prefix)[0].cpu().numpy())
-        panels.append(explain.overlay(result.photo.image, heat))
+        panel = explain.overlay(result.photo.image, heat)
+        for found in results.regions[place] if results.regions else ():
+            scale = panel.width / item.width, panel.height / item.height
+            box = tuple(edge * scale[axis % 2] for axis, edge in enumerate(found.box))
+            panel = explain.outline(panel, box)
+        panels.append(panel)
     try:
         with os_errors(f"The image {out} cannot be written"):
             explain.side_by_side(panels).save(out)

@@ -54,7 +54,6 @@ class SpaceFacts(_Record):
     revision: Text
     dtype: Annotated[str, StringConstraints(pattern="^(float32|bfloat16|float16)$")] | None = None
     reference_feature: tuple[FiniteFloat, ...] = Field(min_length=MIN_DIM, max_length=MAX_DIM)
-    recipe: Annotated[str, StringConstraints(max_length=2**20)] = ""
     shards: tuple[Shard, ...] = ()
     heads: tuple[Heads, ...] = ()
     shape: Shape = ()
@@ -156,7 +155,7 @@ def _is_small(data: bytes) -> bool:
 
 def _upgraded(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A manifest of format 1 under the keys of format 2."""
-    names = {"probe": "reference_feature", "way": "recipe"}
+    names = {"probe": "reference_feature"}
     spaces = {
         name: {names.get(key, key): value for key, value in facts.items()} for name, facts in raw["spaces"].items()
     }

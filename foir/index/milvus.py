@@ -177,7 +177,6 @@ class MilvusIndex:
                 matrix(name, space.shards) or space.shards,
                 matrix("z", space.z) if name == "image" else (),
                 matrix("residual", space.residual) if name == "image" else (),
-                space.recipe,
                 space.dtype,
             )
             for name, space in spaces.items()
@@ -266,7 +265,7 @@ def _space(facts: SpaceFacts) -> Space:
 
     feature = np.asarray(facts.reference_feature, np.float32)
     parts = (matrix(facts.shape), matrix(facts.z), matrix(facts.residual))
-    return Space(facts.encoder, facts.revision, feature, *parts, facts.recipe, facts.dtype)
+    return Space(facts.encoder, facts.revision, feature, *parts, facts.dtype)
 
 
 def _item(row: Mapping[str, Any]) -> Item:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from foir.index.manifest import Manifest
-from foir.index.records import Item, Object, Space
+from foir.index.records import Item, Object, Regions, Space
 
 if TYPE_CHECKING:
     from foir.index.reader import Index
@@ -22,6 +22,7 @@ class IndexLike(Protocol):
     folder: Path
     manifest: Manifest
     spaces: Mapping[str, Space]
+    regions: Regions | None
 
     def __len__(self) -> int: ...
 
@@ -77,6 +78,7 @@ class DatabaseIndex(IndexLike, Protocol):
         vectors: Mapping[str, Sequence[np.ndarray]],
         count: int,
         *,
+        things: Sequence[np.ndarray] = (),
         ids: Sequence[int] = (),
         head_cache: bool = False,
         filters: Mapping[str, str | int] | None = None,

@@ -159,7 +159,10 @@ class Index:
             name: replace(space, shards=part(space.shards), z=part(space.z), residual=part(space.residual))
             for name, space in self.spaces.items()
         }
-        return Index(self.folder, self.manifest, self._items.take(taken), self._objects, self._rejected, spaces)
+        regions = self.regions.subset(taken.tolist()) if self.regions is not None and len(taken) else None
+        return Index(
+            self.folder, self.manifest, self._items.take(taken), self._objects, self._rejected, spaces, regions
+        )
 
     @checked
     def excluded_mask(self, filters: Mapping[str, str | int] | None) -> np.ndarray:

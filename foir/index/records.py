@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,6 @@ from foir.arguments import check_text, checked
 from foir.errors import BadPrompt
 
 FIELDS = ("file", "caption", "source", "licence", "width", "height")  # fields of images that filters may name
-OBJECTS = "objects"  # the space with one vector for all objects of an image
 MAX_SIDE = 2**31 - 1  # pixels, as the table stores it
 
 
@@ -91,7 +90,6 @@ class Space:
         shards: Unit vectors, float16 or float32 [n, dim] each, memory-mapped, in item order.
         z: CLS head outputs per shard, [n, h, d_k]; empty without a head cache.
         residual: CLS residuals per shard, [n, d]; empty without a head cache.
-        recipe: How a vector is made of its image, where it is not the pooled feature.
         dtype: In which the encoder computed; None where the index does not say.
     """
 
@@ -101,7 +99,6 @@ class Space:
     shards: tuple[np.ndarray, ...]
     z: tuple[np.ndarray, ...]
     residual: tuple[np.ndarray, ...]
-    recipe: str = ""
     dtype: str | None = None
 
 
@@ -120,6 +117,22 @@ class Regions:
     vectors: tuple[np.ndarray, ...]
     boxes: tuple[np.ndarray, ...]
     starts: tuple[np.ndarray, ...]
+
+    def of_row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors and boxes of the image in a row of the matrices."""
+        for vectors, boxes, starts in zip(self.vectors, self.boxes, self.starts, strict=True):
+            if row < len(starts) - 1:
+                span = slice(int(starts[row]), int(starts[row + 1]))
+                return vectors[span], boxes[span]
+            row -= len(starts) - 1
+        raise IndexError(row)
+
+    def subset(self, rows: Sequence[int]) -> Regions:
+        """Those of some images, in memory; at least one."""
+        parts = [self.of_row(int(row)) for row in rows]
+        starts = np.cumsum([0, *(len(vectors) for vectors, _ in parts)]).astype(np.int32)
+        vectors, boxes = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return Regions(self.recipe, (vectors,), (boxes,), (starts,))
 
 
 @checked

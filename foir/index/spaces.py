@@ -44,7 +44,6 @@ def read_space(folder: Path, facts: SpaceFacts) -> Space:
         shards=tuple(map_tensors(folder / name)["vectors"] for name in facts.shards),
         z=tuple(shard["z"] for shard in heads),
         residual=tuple(shard["residual"] for shard in heads),
-        recipe=facts.recipe,
         dtype=facts.dtype,
     )
     rows = [len(shard) for shard in space.shards]

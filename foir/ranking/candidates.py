@@ -10,6 +10,8 @@ import numpy as np
 from foir.index import Index
 from foir.index.protocol import DatabaseIndex, IndexLike
 from foir.ranking import exact
+from foir.ranking.regions import best_scores
+from foir.ranking.topk import top_k
 
 MAX_HEAD_CACHE = 2_000_000  # images whose head cache is scanned whole
 
@@ -19,6 +21,7 @@ def candidates(
     vectors: Mapping[str, Sequence[np.ndarray]],
     count: int,
     *,
+    things: Sequence[np.ndarray] = (),
     ids: Sequence[int] = (),
     head_cache: bool = False,
     filters: Mapping[str, str | int] | None = None,
@@ -29,6 +32,7 @@ def candidates(
         index: What is searched.
         vectors: By space, the unit vectors to search near.
         count: Number of images near each of them.
+        things: Region vectors of each thing to search near, float32 [n, dim] each.
         ids: Images that have to be there too.
         head_cache: The head cache is needed.
         filters: Fields of images and their values; rows of a file-based index are filtered later
@@ -36,11 +40,13 @@ def candidates(
     """
     if not isinstance(index, Index):
         database = cast(DatabaseIndex, index)
-        return database.candidates(vectors, count, ids=ids, head_cache=head_cache, filters=filters)
+        return database.candidates(vectors, count, things=things, ids=ids, head_cache=head_cache, filters=filters)
     if not head_cache or len(index) <= MAX_HEAD_CACHE:
         return index
     rows = {index.row(id) for id in ids}
     for space, queries in vectors.items():
         for query in queries:
             rows |= set(exact.search(index.space(space).shards, query[None], count).rows[0].tolist())
+    for thing in things if index.regions is not None else ():
+        rows |= set(top_k(best_scores(index.regions, thing), count).rows[0].tolist())
     return index.subset(sorted(rows))

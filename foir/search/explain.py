@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from foir.encoders.base import Encoder, Features, Prefix
 from foir.patches import PatchMask
+from foir.prompts import Box
 
 SHADE = (18, 20, 48)
 MAX_OPACITY = 0.62  # of the shade where the heat is 0
@@ -64,12 +65,12 @@ def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
     return Image.alpha_composite(image.convert("RGBA"), shade(heat, image.size)).convert("RGB")
 
 
-def outline(image: Image.Image, mask: PatchMask) -> Image.Image:
-    """An image with the bounding box of a region drawn on it."""
+def outline(image: Image.Image, box: Box) -> Image.Image:
+    """An image with a box (x0, y0, x1, y1) drawn on it, in its pixels."""
     outlined = image.copy()
-    x0, y0, x1, y1 = mask.box
+    x0, y0, x1, y1 = box
     width = max(2, round(max(image.size) / 160))
-    ImageDraw.Draw(outlined).rectangle((x0, y0, x1 - 1, y1 - 1), outline=(255, 170, 40), width=width)
+    ImageDraw.Draw(outlined).rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=(255, 170, 40), width=width)
     return outlined
 
 

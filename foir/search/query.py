@@ -16,8 +16,11 @@ from foir.prompts import Prompt
 from foir.ranking.feedback import feedback_rules
 from foir.search.results import QueryImage
 
-MODES = ("query", "query-db", "small")
+MODES = ("query", "query-db")
 MAX_RESULTS = 1000
+# Chosen together on voc12_part_dev and playroom-dev (docs/results.md), and the same in page, commands and API.
+METHOD, CONTEXT = "attention_mask|phs", 0.2
+FEEDBACK_CONTEXT = 0.5  # least weight of the judged images
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ class Query:
     Scores of several parts are standardised over the index (mean 0, deviation 1) before they are added, since cosines
     between images and cosines between words and images have different spreads:
     `(1 - text_weight) * image + text_weight * (text - max(negative_text, 0))`; without an image
-    `text - max(negative_text, 0)`. Feedback takes the place of the image's part.
+    `text - max(negative_text, 0)`. Where something is pointed at and the index has regions, the image's part is
+    `(1 - context) * best region + context * whole image`. Feedback takes the place of the whole image's part, which
+    then weighs at least `FEEDBACK_CONTEXT`.
 
     Attributes:
         image: From `Searcher.open`; None searches by words alone.
@@ -67,10 +72,11 @@ class Query:
         text: What the results should show.
         negative_text: What they should not show; counts where an image shows more of it than usual.
         text_weight: Weight of the words against the image, 0 to 1.
-        method: A registered method or chain; by default "phs" with a prompt and "cbir" without one.
+        method: A registered method or chain for the whole image's part; `METHOD` by default, "cbir" without a prompt.
         options: Options of the method (`foir.methods.methods()[name].options`).
+        context: Weight of the whole image against its best region, 0 to 1; `CONTEXT` by default. 1 leaves regions out.
         mode: "query" changes the query's feature only; "query-db" scores every image under the heads that the query
-            selected; "small" compares the object alone with the objects of every image, however small.
+            selected.
         k: Number of results, 1 to 1000.
         patch_rule: How a region becomes patches: "any", "majority", "center" (`foir.patches.rasterise`).
         window: Side of a point's window in patches, odd.
@@ -86,6 +92,7 @@ class Query:
     text_weight: float = 0.5
     method: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    context: float = CONTEXT
     mode: str = "query"
     k: int = 20
     patch_rule: str = "any"
@@ -107,6 +114,8 @@ class Query:
             raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {self.k}.")
         if not 0 <= self.text_weight <= 1:
             raise BadPrompt(f"The weight of the text must be 0 to 1, not {self.text_weight}.")
+        if not 0 <= self.context <= 1:
+            raise BadPrompt(f"The weight of the context must be 0 to 1, not {self.context}.")
         if self.image is None and (self.prompt is not None or self.text is None):
             raise BadPrompt("There is nothing to search for: give an image or a text.")
         check_rule(self.patch_rule, self.window)
@@ -122,12 +131,6 @@ class Query:
             self._set("prompt", self.prompt.fit(photo.size, orientation=photo.orientation))
 
     def _check_method(self) -> None:
-        if self.mode == "small":
-            if self.image is None or self.prompt is None:
-                raise BadPrompt("To find a small object, point at it.")
-            if self.method is not None or self.options:
-                raise BadPrompt("Small mode has a fixed method: leave out the method and its options.")
-            return
         if self.image is None:
             return
         for step, _ in methods.resolve(self.method_name, self.options):
@@ -140,7 +143,7 @@ class Query:
     @property
     def method_name(self) -> str:
         """The method, or its default."""
-        return self.method or ("cbir" if self.prompt is None else "phs")
+        return self.method or ("cbir" if self.prompt is None else METHOD)
 
     @property
     def is_unrestricted(self) -> bool:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from foir import methods
 from foir.encoders.base import Encoder, Features
 from foir.patches import PatchMask, rasterise
-from foir.prompts import Prompt, bounds
+from foir.prompts import Prompt
+from foir.regions.encoder import RegionEncoder
 from foir.search.query import Query
 from foir.search.results import QueryImage
-from foir.small_objects.crops import crop_around
+
+POINT_WINDOWS = (3, 5, 7)  # sides in patches
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,16 +26,23 @@ class QueryFeatures:
         mask: The region that was searched for.
         is_full_view: The encoder saw the whole image, so its attention can be laid over it.
         notes: What a user should know about how the prompt was read.
+        things: Region vectors of each thing that is pointed at, of which the best counts, float32 [n, dim] each.
     """
 
     features: Features
     mask: PatchMask
     is_full_view: bool
     notes: tuple[str, ...]
+    things: tuple[np.ndarray, ...] = ()
 
 
-def encode_query(encoder: Encoder, query: Query) -> QueryFeatures | None:
+def encode_query(encoder: Encoder, query: Query, regions: RegionEncoder | None = None) -> QueryFeatures | None:
     """Encode the image of a query; None for a query of words alone.
+
+    Args:
+        encoder: The encoder of the index.
+        query: The query.
+        regions: Makes the region vectors of the index; None where they do not count.
 
     Raises:
         BadPrompt: The method refuses an option or the prompt.
@@ -40,31 +51,32 @@ def encode_query(encoder: Encoder, query: Query) -> QueryFeatures | None:
     image = query.image
     if image is None:
         return None
-    if query.mode == "small":
-        return encode_object_crop(encoder, query)
     mask = _rasterise(encoder, image, query.prompt, query.patch_rule, query.window)
     prompt = Prompt.box(0, 0, *image.photo.size) if query.prompt is None else query.prompt
     intervention = methods.intervene(query.method_name, prompt, mask, query.options)
     features = encoder.features(image.photo.image, [intervention], image.prefix)
-    return QueryFeatures(features, mask, not intervention.reframes, image.photo.notes + intervention.notes)
+    things: tuple[np.ndarray, ...] = ()
+    if regions is not None and query.prompt is not None:
+        things = encode_things(encoder, query, query.prompt, regions)
+    notes = image.photo.notes + intervention.notes
+    return QueryFeatures(features, mask, not intervention.reframes, notes, things)
 
 
-def encode_object_crop(encoder: Encoder, query: Query) -> QueryFeatures:
-    """Encode the object alone, cropped at the image's own resolution; a point or a stroke means its outline.
+def encode_things(encoder: Encoder, query: Query, prompt: Prompt, regions: RegionEncoder) -> tuple[np.ndarray, ...]:
+    """Region vectors of every marked thing; each mark is one thing.
 
-    Raises:
-        Unavailable: See `foir.segment.load_segmenter`.
+    A box or a mask means its patches. A point means windows of `POINT_WINDOWS` patches around it, of which the best
+    counts. A stroke means the patches that it touches.
     """
-    image, prompt = query.image, query.prompt
-    if image is None or prompt is None:
-        raise TypeError("a query in small mode has an image and a prompt")
-    mask = _rasterise(encoder, image, prompt, query.patch_rule, query.window)
-    if prompt.points or prompt.strokes:
-        outline = Prompt(mask=image.outline(prompt, mask))
-        mask = rasterise(outline, image.photo.size, encoder.grid, rule=query.patch_rule)
-    crop = crop_around(image.photo.image, bounds(mask.pixels))
-    features = encoder.finish(encoder.prefix(encoder.pixels([crop])))
-    return QueryFeatures(features, mask, False, image.photo.notes)
+    image = query.image
+    if image is None:
+        raise TypeError("a query with things has an image")
+    things = []
+    for mark in prompt.marks():
+        windows = POINT_WINDOWS if mark.points else (query.window,)
+        masks = [_rasterise(encoder, image, mark, query.patch_rule, window) for window in windows]
+        things.append(regions.encode_query(image.photo.image, image.prefix, masks))
+    return tuple(things)
 
 
 def patch_mask(encoder: Encoder, image: QueryImage, prompt: Prompt | None, rule: str, window: int) -> PatchMask:

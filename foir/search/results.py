@@ -12,7 +12,7 @@ from foir.encoders.base import Features, Prefix
 from foir.images import Photo
 from foir.index import Item
 from foir.patches import PatchMask
-from foir.prompts import Prompt
+from foir.prompts import Box, Prompt
 from foir.segment import Outline, Segmenter
 
 
@@ -38,19 +38,28 @@ class QueryImage:
         return self._outlines[0](prompt, mask)
 
 
+@dataclass(frozen=True)
+class HitRegion:
+    """Where a result holds what was searched for: a box (x0, y0, x1, y1) in pixels, and its cosine with the query."""
+
+    box: Box
+    score: float
+
+
 @dataclass(frozen=True, eq=False)
 class SearchResults:
     """The results of a search, best first.
 
     Attributes:
         items: The images.
-        scores: Cosine of each, float32 [k]; a sum of standard scores where several parts were fused.
+        scores: Cosine of each, float32 [k]; a sum of standard scores where several parts were fused, or regions count.
         features: Features of the query image (one row); None for words alone.
         mask: The region that was searched for; None for words alone.
-        is_fused: Several parts or judgements were fused, so scores are no cosines.
+        is_fused: Words were combined with an image or with other words, or results were judged.
         heads: The attention heads that were kept; None if the method selects none.
         is_full_view: The encoder saw the whole image, so its attention can be laid over it; not so after Crop.
         notes: What a user should know about how the query was read.
+        regions: The best region of each image for each thing that was pointed at; empty where regions do not count.
     """
 
     items: tuple[Item, ...]
@@ -61,14 +70,30 @@ class SearchResults:
     heads: tuple[int, ...] | None
     is_full_view: bool
     notes: tuple[str, ...]
+    regions: tuple[tuple[HitRegion, ...], ...] = ()
 
-    def above(self, score: float) -> SearchResults:
-        """Results with at least this score."""
-        return self._subset([place for place, value in enumerate(self.scores) if value >= score])
+    @property
+    def similarities(self) -> np.ndarray | None:
+        """Cosines, float32 [k]: of the best region (of several things the least similar), else of the image.
+
+        None where words or judgements count too.
+        """
+        if self.is_fused:
+            return None
+        if self.regions:
+            return np.array([min(region.score for region in regions) for regions in self.regions], np.float32)
+        return self.scores
+
+    def above(self, similarity: float) -> SearchResults:
+        """Results with at least this cosine; all where there is none."""
+        if self.similarities is None:
+            return self
+        return self._subset([place for place, value in enumerate(self.similarities) if value >= similarity])
 
     def excluding(self, id: int | None, k: int) -> SearchResults:
         """The first k results without the image of this id."""
         return self._subset([place for place, item in enumerate(self.items) if item.id != id][:k])
 
     def _subset(self, places: Sequence[int]) -> SearchResults:
-        return replace(self, items=tuple(self.items[place] for place in places), scores=self.scores[list(places)])
+        items, regions = (tuple(values[place] for place in places if values) for values in (self.items, self.regions))
+        return replace(self, items=items, scores=self.scores[list(places)], regions=regions)

@@ -1,4 +1,4 @@
-// The results. Value from the server: {hits: [{id, url, score, name, heat, copies}], note, method, feedback: {liked, disliked},
+// The results. Value from the server: {hits: [{id, url, score, name, size, heat, regions, copies}], note, method, feedback: {liked, disliked},
 // rounds}, with {title, plain} for the comparison. A hit to search with is sent as a "select" event with its id, one to explain
 // as a "click" event; judgements as a "submit" event, {liked, disliked, fresh} or {undo}. Built with DOM calls only: names come
 // from strangers.
@@ -40,11 +40,28 @@ function make(tag, className, attributes = {}) {
   return node;
 }
 
+// Boxes [x, y, width, height], in percent of the picture, drawn where "object-fit: contain" puts it.
+function outline(hit) {
+  const [width, height] = hit.size;
+  const draw = (tag, attributes) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return node;
+  };
+  const svg = draw("svg", { class: "regions", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
+  for (const [x, y, w, h] of hit.regions) {
+    const box = { x: x * width / 100, y: y * height / 100, width: w * width / 100, height: h * height / 100 };
+    svg.append(draw("rect", { ...box, class: "below" }), draw("rect", box));
+  }
+  return svg;
+}
+
 function card(hit, plain) {
   const node = make("figure", "hit", { "data-id": hit.id });
   const frame = make("div", "frame");
   frame.append(make("img", "photo", hit.url ? { src: hit.url, alt: hit.name, loading: "lazy" } : { alt: hit.name }));
   if (hit.heat) frame.append(make("img", "heat", { src: hit.heat, alt: "" }));
+  if (hit.regions && hit.regions.length) frame.append(outline(hit));
   if (!plain) frame.addEventListener("click", () => trigger("click", { id: hit.id }));
   const line = make("figcaption", "line");
   const name = make("span", "name", { title: hit.name });

@@ -1,0 +1,31 @@
+"""Compression of a picture's regions: those that are alike become one vector, those that are unlike stay."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+
+
+def merge_similar(vectors: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Merge unit vectors until at most `limit` are left: average linkage on their cosines.
+
+    Args:
+        vectors: Unit vectors, float32 [n, dim].
+        limit: Number of vectors to keep, at least 1.
+
+    Returns:
+        Unit mean of each group, float32 [m, dim], and the member that is nearest to it, int [m], ascending.
+    """
+    if len(vectors) <= limit:
+        return vectors, np.arange(len(vectors))
+    distances = 1 - vectors @ vectors.T
+    condensed = np.maximum(distances[np.triu_indices(len(vectors), 1)], 0)
+    groups = fcluster(linkage(condensed, "average"), limit, "maxclust")
+    means, members = [], []
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        mean = vectors[rows].mean(0)
+        means.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
+        members.append(rows[np.argmax(vectors[rows] @ mean)])
+    order = np.argsort(members)
+    return np.stack(means)[order].astype(np.float32), np.array(members)[order]

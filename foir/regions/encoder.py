@@ -1,0 +1,155 @@
+"""Encodes the regions of pictures and of queries by one recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from foir.encoders.base import Encoder, Prefix
+from foir.errors import BadIndex
+from foir.patches import PatchMask
+from foir.prompts import bounds
+from foir.regions.compress import merge_similar
+from foir.regions.recipe import MAO, RegionRecipe
+from foir.regions.views import TILES, WHOLE, place, to_corners
+from foir.regions.ways import find_way
+from foir.regions.windows import mask_boxes, window_masks
+from foir.small_objects import detect
+from foir.small_objects.crops import DetectedObject, ObjectCrop, crop_around, crop_objects
+from foir.small_objects.embed import embed_images, embed_objects, mode_for
+
+PictureObjects = tuple[Image.Image, Sequence[DetectedObject]]  # a picture, and the objects that are known on it
+_Part = tuple[np.ndarray, np.ndarray]  # unit vectors [n, dim], and their boxes in fractions of the picture [n, 4]
+
+
+@dataclass(frozen=True, eq=False)
+class PictureRegions:
+    """The regions of one picture: unit vectors, float32 [m, dim], and their boxes, uint16 [m, 4]; m is at least 1.
+
+    A box (x0, y0, x1, y1) counts in 65,535ths of the picture's width and height.
+    """
+
+    vectors: np.ndarray
+    boxes: np.ndarray
+
+
+class RegionEncoder:
+    """Encodes regions with one encoder by one recipe. Safe to share between threads."""
+
+    def __init__(self, encoder: Encoder, recipe: RegionRecipe) -> None:
+        """Prepare the windows.
+
+        Raises:
+            BadPrompt: The way is not registered.
+            BadIndex: The recipe names another detector or other settings of MaO than this encoder has.
+            Unavailable: The detector's weights are not known.
+        """
+        self.encoder, self.recipe = encoder, recipe
+        if recipe.needs_objects:
+            expected = complete(recipe, encoder)
+            if recipe != expected:
+                raise BadIndex(
+                    f"The regions were made with {recipe.finder}, not with {expected.finder}: build it again."
+                )
+        self._way = None if recipe.way == MAO else find_way(recipe.way)
+        windows = window_masks(encoder.grid, recipe.scales)
+        self._boxes = mask_boxes(windows)
+        self._windows = torch.from_numpy(windows.reshape(len(windows), -1))
+
+    @property
+    def meets_words(self) -> bool:
+        """The vectors lie in the space of the encoder's own features, and so of its words."""
+        return self._way is None or self._way.meets_words
+
+    def encode(
+        self, prefix: Prefix, tiles: Tensor | None = None, objects: Sequence[PictureObjects] = ()
+    ) -> list[PictureRegions]:
+        """The regions of each picture of a batch.
+
+        Args:
+            prefix: Of B whole pictures.
+            tiles: Pixels of their tiles (`foir.regions.views`), [B, 4, 3, size, size]; for the views "tiles".
+            objects: The pictures with the objects that are known on them, which are detected where none are; for
+                recipes that need objects.
+        """
+        detected = [(image, known or self._detector(image)) for image, known in objects]
+        if self.recipe.way == MAO:
+            return [
+                _regions([(vectors.cpu().numpy(), np.array([WHOLE]))], 1)
+                for vectors in embed_objects(self.encoder, detected)
+            ]
+        parts = [[part] for part in self._windows_of(prefix, [WHOLE] * len(prefix))]
+        if self.recipe.views == "tiles" and tiles is not None:
+            views = self.encoder.prefix(tiles.flatten(0, 1))
+            for number, part in enumerate(self._windows_of(views, list(TILES) * len(prefix))):
+                parts[number // len(TILES)].append(part)
+        for row, (image, known) in enumerate(detected):
+            if crops := crop_objects(image, known, self.encoder.size):
+                vectors = embed_images(self.encoder, [crop.image for crop in crops]).cpu().numpy()
+                parts[row].append((vectors, np.array([_object_box(crop, image.size) for crop in crops])))
+        return [_regions(each, self.recipe.limit) for each in parts]
+
+    def encode_query(self, image: Image.Image, prefix: Prefix, masks: Sequence[PatchMask]) -> np.ndarray:
+        """Vectors of one thing, of which the best counts, float32 [n, dim].
+
+        Args:
+            image: The picture that it is on.
+            prefix: Of that picture.
+            masks: Areas that it may be.
+        """
+        vectors = []
+        if self._way is not None:
+            areas = torch.from_numpy(np.stack([mask.patches.reshape(-1) for mask in masks]))
+            with torch.inference_mode():
+                vectors.append(self._way.vectors(self.encoder, prefix, areas)[0])
+        if self.recipe.needs_objects:
+            vectors.append(embed_images(self.encoder, [crop_around(image, bounds(mask.pixels)) for mask in masks]))
+        return np.concatenate([part.float().cpu().numpy() for part in vectors])
+
+    @torch.inference_mode()
+    def _windows_of(self, prefix: Prefix, frames: Sequence[tuple[float, float, float, float]]) -> list[_Part]:
+        """The windows of each view of a batch; a frame is the view's box on its picture."""
+        if self._way is None:
+            raise TypeError("MaO has no windows")
+        vectors = self._way.vectors(self.encoder, prefix, self._windows).float().cpu().numpy()
+        return [(part, place(self._boxes, frame)) for part, frame in zip(vectors, frames, strict=True)]
+
+    @cached_property
+    def _detector(self) -> detect.Detector:
+        """Detects objects where none are known. Loaded for the first such picture."""
+        return detect.load(self.encoder)
+
+
+def complete(recipe: RegionRecipe, encoder: Encoder) -> RegionRecipe:
+    """The recipe with the names of what it needs beside the encoder."""
+    if not recipe.needs_objects:
+        return recipe
+    mode = json.dumps(mode_for(encoder).as_dict, sort_keys=True) if recipe.way == MAO else ""
+    return recipe.model_copy(update={"finder": detect.detector_name(encoder), "mode": mode})
+
+
+def _regions(parts: Sequence[_Part], limit: int) -> PictureRegions:
+    """All parts of a picture as at most `limit` regions."""
+    vectors, boxes = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    vectors, kept = merge_similar(vectors, limit)
+    return PictureRegions(vectors, to_corners(boxes[kept]))
+
+
+def _object_box(crop: ObjectCrop, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The box of a cropped object in fractions of its picture."""
+    x0, y0, x1, y1 = (edge / side for edge, side in zip(bounds(crop.mask), (*crop.image.size,) * 2, strict=False))
+    left, upper, right, lower = crop.frame
+    width, height = right - left, lower - upper
+    return (
+        (left + x0 * width) / size[0],
+        (upper + y0 * height) / size[1],
+        (left + x1 * width) / size[0],
+        (upper + y1 * height) / size[1],
+    )
