@@ -15,6 +15,7 @@ import numpy as np
 from foir import images
 from foir.errors import Unavailable
 from foir.index import Index
+from foir.regions.recipe import RegionRecipe
 
 from .encoding import EncodedBatch, LoadedEncoders, load_encoders
 from .executor import BATCH_SIZE
@@ -47,7 +48,7 @@ def run(folder: Path, *, encoder: str = "mini", limit: int | None = None) -> str
     if not names:
         raise Unavailable(f"The folder {folder} holds no images.")
     started = time.perf_counter()
-    loaded = load_encoders(encoder, None, None, revision=None, device="auto", dtype="float32")
+    loaded = load_encoders(encoder, None, RegionRecipe(), revision=None, device="auto", dtype="float32")
     encoders = _TimedEncoders(loaded, folder, names)
     loading = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as temporary:
@@ -83,6 +84,7 @@ class _TimedEncoders:
 
     def __init__(self, encoders: LoadedEncoders, folder: Path, names: Sequence[str]) -> None:
         self.encoders, self.records, self.preprocess = encoders, encoders.records, encoders.preprocess
+        self.region_recipe = encoders.region_recipe
         readable = [images.read(folder / name).image for name in names[: PAUSE_BATCHES * BATCH_SIZE]]
         self.inputs = [encoders.preprocess(image) for image in readable]
         self.calls, self.pauses, self.encoded, self.paused = 0, 0, 0, 0.0

@@ -59,7 +59,7 @@ def _attention(data: Dataset, encoder: Encoder, context: RunContext, methods: Se
     for query, number in _suitable_queries(data, context.limit or count):
         image, mask, features = _features(data, encoder, query, number, methods)
         heats = [explain.query_heat(encoder, features, i) for i in range(len(methods))]
-        lines.append([explain.outline(image, mask), *(explain.overlay(image, heat) for heat in heats)])
+        lines.append([explain.outline(image, mask.box), *(explain.overlay(image, heat) for heat in heats)])
     return _stack(lines)
 
 
@@ -69,7 +69,7 @@ def _heads(data: Dataset, encoder: Encoder, context: RunContext) -> Image.Image:
     for query, number in _suitable_queries(data, context.limit or FEW):
         image, mask, features = _features(data, encoder, query, number, ("cbir",))
         heats = [explain.head_heat(encoder, features, head) for head in range(encoder.heads)]
-        lines.append([explain.outline(image, mask), *(explain.overlay(image, heat) for heat in heats)])
+        lines.append([explain.outline(image, mask.box), *(explain.overlay(image, heat) for heat in heats)])
     return _stack(lines)
 
 
@@ -84,7 +84,7 @@ def _context(data: Dataset, encoder: Encoder, context: RunContext) -> Image.Imag
         for rows in results:
             top = [row for row in rows.tolist() if row != excluded][:RESULTS]
             frames = [_frame(data.gallery[row](), bool(data.labels[row, query.category])) for row in top]
-            lines.append([explain.outline(image, mask), *frames])
+            lines.append([explain.outline(image, mask.box), *frames])
     return _stack(lines)
 
 

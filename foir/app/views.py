@@ -132,8 +132,8 @@ class Views:
             lines.append(f"Similarity{of_what}: {100 * float(similarities[place]):.1f} of 100.")
         top_heads = self._top_heads(session, item)
         if top_heads:
-            similarities = ", ".join(f"head {head + 1} ({100 * cosine:.0f})" for head, cosine in top_heads)
-            lines.append(f"Most similar in the selected heads: {similarities}.")
+            heads = ", ".join(f"head {head + 1} ({100 * cosine:.0f})" for head, cosine in top_heads)
+            lines.append(f"Most similar in the selected heads: {heads}.")
         heat_url = _heat_url(heat, (item.width, item.height))
         regions = _regions(results, place)
         return {

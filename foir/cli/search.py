@@ -104,8 +104,8 @@ def _explain(searcher: Searcher, image: QueryImage, results: SearchResults, out:
         panel = explain.overlay(result.photo.image, heat)
         for found in results.regions[place] if results.regions else ():
             scale = panel.width / item.width, panel.height / item.height
-            box = tuple(edge * scale[axis % 2] for axis, edge in enumerate(found.box))
-            panel = explain.outline(panel, box)
+            x0, y0, x1, y1 = (edge * scale[axis % 2] for axis, edge in enumerate(found.box))
+            panel = explain.outline(panel, (x0, y0, x1, y1))
         panels.append(panel)
     try:
         with os_errors(f"The image {out} cannot be written"):

@@ -47,6 +47,7 @@ def candidates(
     for space, queries in vectors.items():
         for query in queries:
             rows |= set(exact.search(index.space(space).shards, query[None], count).rows[0].tolist())
-    for thing in things if index.regions is not None else ():
-        rows |= set(top_k(best_scores(index.regions, thing), count).rows[0].tolist())
+    for thing in things:
+        if index.regions is not None:
+            rows |= set(top_k(best_scores(index.regions, thing), count).rows[0].tolist())
     return index.subset(sorted(rows))

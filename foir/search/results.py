@@ -95,5 +95,6 @@ class SearchResults:
         return self._subset([place for place, item in enumerate(self.items) if item.id != id][:k])
 
     def _subset(self, places: Sequence[int]) -> SearchResults:
-        items, regions = (tuple(values[place] for place in places if values) for values in (self.items, self.regions))
+        items = tuple(self.items[place] for place in places)
+        regions = tuple(self.regions[place] for place in places) if self.regions else ()
         return replace(self, items=items, scores=self.scores[list(places)], regions=regions)
