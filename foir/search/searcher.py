@@ -25,14 +25,14 @@ from foir.ranking.scorer import Scorer
 from foir.ranking.topk import TopK
 from foir.regions.encoder import RegionEncoder
 from foir.regions.recipe import RegionRecipe
-from foir.search import query_encoder
+from foir.search import query_encoder, scoring
 from foir.search.encoder_check import check_encoder, load_encoder
 from foir.search.query import Query
 from foir.search.results import QueryImage, SearchResults
+from foir.search.scoring import Candidates, EncodedQuery
 from foir.segment import Outline, Segmenter, load_segmenter
 
 NEIGHBOURS = 1000  # images that a database is asked for where foir ranks them again
-REFINED = 64  # images beyond k that are scored again exactly
 LIKED_NEIGHBOURHOODS = 3  # number of latest liked images whose neighbours become candidates
 
 
@@ -171,9 +171,11 @@ class Searcher:
         texts = {sign: text for sign, text in signs.items() if text is not None}
         regions = None if query.context == 1 else self.regions
         image = query_encoder.encode_query(self.encoder, query, regions)
-        text = self.image_text.encode_texts(list(texts.values())) if texts else None
+        if not texts:
+            return EncodedQuery(image, query.mode, None, ())
+        text = self.image_text.encode_texts(list(texts.values()))
         meets_words = regions is not None and regions.meets_words and self.image_text.encoder is self.encoder
-        return EncodedQuery(image, query.mode, text, tuple(texts), text is not None and meets_words)
+        return EncodedQuery(image, query.mode, text, tuple(texts), meets_words)
 
     def _candidates(self, query: Query, encoded: EncodedQuery) -> Candidates:
         judged = query.feedback
