@@ -161,10 +161,10 @@ class Searcher:
         pool = self._candidates(query, encoded)
         is_plain = encoded.text is None and not encoded.things and query.is_unrestricted
         if pool.scorer is not None and encoded.image is not None and is_plain:
-            return self._results(pool, encoded, pool.scorer.top_k(encoded.image.features, encoded.mode, pool.k))
+            return self._results(query, pool, encoded, pool.scorer.top_k(encoded.image.features, encoded.mode, pool.k))
         top = scoring.rank(query, encoded, pool)
         parts = bool(query.feedback) + (encoded.image is not None) + len(encoded.signs)
-        return self._results(pool, encoded, top, is_fused=bool(query.feedback) or parts > 1)
+        return self._results(query, pool, encoded, top, is_fused=bool(query.feedback) or parts > 1)
 
     def _encode_query(self, query: Query) -> EncodedQuery:
         signs = {1.0: query.text, -1.0: query.negative_text}
@@ -210,7 +210,9 @@ class Searcher:
             scorer = self.scorer if index is self.index else Scorer(self.encoder, index.space())
         return Candidates(index, scorer, excluded, min(query.k, int((~excluded).sum())))
 
-    def _results(self, pool: Candidates, encoded: EncodedQuery, top: TopK, *, is_fused: bool = False) -> SearchResults:
+    def _results(
+        self, query: Query, pool: Candidates, encoded: EncodedQuery, top: TopK, *, is_fused: bool = False
+    ) -> SearchResults:
         image = encoded.image
         gate = None if image is None else image.features.gates[0]
         rows = top.rows[0].tolist()
@@ -223,18 +225,18 @@ class Searcher:
             is_fused=is_fused,
             heads=None if gate is None else gate.on,
             is_full_view=image is not None and image.is_full_view,
-            notes=(() if image is None else image.notes) + self._text_notes(encoded),
+            notes=self._notes(query, encoded),
             regions=scoring.hit_regions(pool.index, rows, items, encoded.targets),
         )
 
-    def _text_notes(self, encoded: EncodedQuery) -> tuple[str, ...]:
+    def _notes(self, query: Query, encoded: EncodedQuery) -> tuple[str, ...]:
+        """What a user should know about how the query was read."""
+        notes = () if encoded.image is None else encoded.image.notes
         if encoded.text is None:
-            return ()
-        whole = self.regions is not None and not encoded.words_meet_regions
-        return (
-            *encoded.text.notes,
-            *(("The words are compared with whole images, not with regions.",) if whole else ()),
-        )
+            return notes
+        if self.regions is None or encoded.words_meet_regions or query.context == 1:
+            return notes + encoded.text.notes
+        return (*notes, *encoded.text.notes, "The words are compared with whole images, not with regions.")
 
     @checked
     def patch_mask(self, image: QueryImage, prompt: Prompt | None, *, rule: str = "any", window: int = 3) -> PatchMask:
