@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foir.image_text import TextFeatures
-from foir.index import Index, Item
+from foir.index import Index, Item, Regions
 from foir.ranking import exact
 from foir.ranking.fusion import Part, zscore_fuse
 from foir.ranking.regions import best_regions, best_scores
@@ -19,6 +20,10 @@ from foir.search.query import FEEDBACK_CONTEXT, TEXT_CONTEXT, Query
 from foir.search.query_encoder import QueryFeatures
 from foir.search.results import HitRegion
 
+if TYPE_CHECKING:
+    from foir.index.graph import RegionGraph
+
+NEAR = 1000  # regions that a graph is asked for, and images near as a whole, in a very large index
 REFINED = 64  # images beyond k whose region scores are computed again, exactly
 
 
@@ -109,7 +114,33 @@ def _region_parts(query: Query, encoded: EncodedQuery, index: Index) -> list[tup
     if encoded.words_meet_regions:
         share = _text_weight(query, encoded) * (1 - TEXT_CONTEXT)
         weighted += [(sign * share, vector[None]) for sign, vector in encoded.words]
+    weighted = [(weight, vectors) for weight, vectors in weighted if weight]
+    if index.regions.graph is not None and query.is_unrestricted and weighted:
+        rows = _near_rows(index, index.regions.graph, encoded, [vectors for _, vectors in weighted])
+        if len(rows) >= query.k + REFINED:
+            return _near_parts(index.regions, rows, weighted)
     return [(Part(weight, best_scores(index.regions, vectors)), vectors) for weight, vectors in weighted]
+
+
+def _near_rows(index: Index, graph: RegionGraph, encoded: EncodedQuery, targets: Sequence[np.ndarray]) -> list[int]:
+    """Rows of the images whose regions are near to a target, or which are near as a whole, ascending."""
+    rows = {index.row(id) for vectors in targets for id in graph.near(vectors, NEAR)}
+    if encoded.image is not None:
+        vector = encoded.image.features.vectors[:1].cpu().numpy()
+        rows |= set(exact.search(index.space().shards, vector, NEAR).rows[0].tolist())
+    return sorted(rows)
+
+
+def _near_parts(
+    regions: Regions, rows: Sequence[int], weighted: Sequence[tuple[float, np.ndarray]]
+) -> list[tuple[Part, np.ndarray]]:
+    """As `_region_parts`: scores of these rows, -inf for all others."""
+    near, parts = regions.subset(rows), []
+    for weight, vectors in weighted:
+        scores = np.full(len(regions), -np.inf, np.float32)
+        scores[rows] = best_scores(near, vectors)
+        parts.append((Part(weight, scores, best_scores(regions.background, vectors)), vectors))
+    return parts
 
 
 def _other_parts(query: Query, encoded: EncodedQuery, pool: Candidates) -> list[Part]:
