@@ -33,7 +33,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--filter", metavar="FIELD=VALUE", action="append", default=[], help="such as licence=MIT")
     parser.add_argument("--exclude", metavar="ID", type=int, nargs="+", default=[], help="ids to leave out")
     parser.add_argument(
-        "--context", metavar="C", type=float, help="weight of the scene against the object, 0 to 1 (0.2)"
+        "--context", metavar="C", type=float, help="weight of the scene against the object, 0 to 1 (0.1)"
     )
     parser.add_argument(
         "--method", help="for the scene: attention_mask|phs (default), phs, cbir, mask, crop, foveal, ..."

@@ -19,7 +19,7 @@ from foir.search.results import QueryImage
 MODES = ("query", "query-db")
 MAX_RESULTS = 1000
 # Chosen together on voc12_part_dev and playroom-dev (docs/results.md), and the same in page, commands and API.
-METHOD, CONTEXT = "attention_mask|phs", 0.2
+METHOD, CONTEXT = "attention_mask|phs", 0.1
 TEXT_CONTEXT = 0.7  # weight of whole images for words, which may name a thing or describe a scene
 FEEDBACK_CONTEXT = 0.5  # least weight of whole images once some are judged
 

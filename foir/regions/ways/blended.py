@@ -1,4 +1,4 @@
-"""Blended: the masked feature of a region plus half its pooled patches, in one vector.
+"""Blended: the masked feature of a region plus a third of its pooled patches, in one vector.
 
 The masked feature tells one thing from another of its kind, the pooled patches tell kinds apart on photos. Their sum
 keeps both in one space, so that it costs no more to store or to search than one of them.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from foir.encoders.base import Encoder, Prefix
 
-POOLED = 0.5  # weight of the pooled patches, chosen on voc12_part_dev and playroom-dev (docs/results.md)
+POOLED = 0.35  # weight of the pooled patches, chosen on voc12_part_dev and playroom-dev (docs/results.md)
 
 
 @region_way("blended", summary="Both: what the last block sees of it, and the mean of its patches.", meets_words=True)

@@ -1,4 +1,8 @@
-"""Pooled: the mean patch token of a region behind the last block and norm, mapped to the feature space."""
+"""Pooled: the mean patch token of a region behind the last block and norm.
+
+It stays as it is where it has as many numbers as the encoder's feature, so that `blended` adds what is unlike its other
+part; a projection that was trained for the CLS token would make both alike, and finds less on photos (docs/results.md).
+"""
 
 from __future__ import annotations
 
@@ -22,4 +26,5 @@ def pooled(encoder: Encoder, prefix: Prefix, masks: Tensor) -> Tensor:
     hidden = full_precision(encoder.norm(encoder.layers[-1](block.tokens))[:, block.first_patch :])
     shares = full_precision(masks.to(hidden.device, hidden.dtype))
     means = shares / shares.sum(1, keepdim=True) @ hidden  # [B, W, d]
-    return F.normalize(encoder.project(means.to(block.tokens.dtype)).float(), dim=-1)
+    projected = encoder.project(means.to(block.tokens.dtype))
+    return F.normalize((means if projected.shape == means.shape else projected).float(), dim=-1)
