@@ -186,6 +186,7 @@ class Handlers:
     ) -> Any:
         """Show what follows the results, one after the other: heat maps, heads, comparison, captions."""
         unchanged = gr.skip()
+        yield (unchanged,) * 4  # Gradio empties what a generator that yields nothing would have changed
         if not token:
             return
         with report_errors():
