@@ -23,6 +23,7 @@ from foir.app.uploads import UPLOAD_SECONDS
 ASSETS = Path(__file__).parent / "assets"
 SWEEP = 60  # seconds between two looks for files of Gradio that are too old
 CHAINS = ("attention_mask|phs", "foveal|phs")
+OUTLINED = ("results", "explanation")  # components that outline regions
 TEXT_CONTROLS = ("text", "combine_text", "negative_text", "text_weight", "strength")
 FOLDS = ("heads_fold", "captions_fold", "map_fold", "add_fold")
 NOT_OPENED = "The page could not be opened. Reload it in a moment."
@@ -184,6 +185,8 @@ def _results_column(initial: dict[str, dict[str, Any]], collections: Collections
 def _component(kind: str, value: Any, *, name: str | None = None, visible: bool = True) -> gr.HTML:
     """A component with its own script. Its template is static, since file names come from strangers."""
     script, template = read_asset(f"{kind}.js"), read_asset(f"{kind}.html")
+    if kind in OUTLINED:
+        script = read_asset("regions.js") + script
     return gr.HTML(value, html_template=template, js_on_load=script, elem_id=name or kind, visible=visible)
 
 

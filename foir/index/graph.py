@@ -17,7 +17,7 @@ GRAPH_ROWS = 800_000  # region vectors; fewer are scanned about as fast
 ORDINAL_BITS = 8  # of a key: the region's number on its image
 DTYPE, METRIC = "i8", "cos"
 CONNECTIVITY, EXPANSION_ADD = 16, 64  # links of a vector, and vectors that are looked at when one is added
-EXPANSION_SEARCH = 512  # vectors that a search looks at; `foir eval bench regions` measures the recall
+EXPANSION_SEARCH = 1024  # vectors that a search looks at; `foir eval bench regions` measures the recall
 
 
 class RegionGraph:

@@ -1,4 +1,4 @@
-// Why a result was found. Value from the server: {id, name, url, heat, lines, nonce}; the dialog opens when it arrives. A
+// Why a result was found. Value from the server: {id, name, url, size, heat, regions, lines, nonce}; the dialog opens when it arrives. A
 // search with the result is sent as a "select" event with its id. Built with DOM calls only: names come from strangers.
 const dialog = element.querySelector("dialog");
 const [photo, heat] = dialog.querySelectorAll("img");
@@ -10,6 +10,8 @@ function show() {
   photo.alt = value.name;
   heat.hidden = !value.heat;
   if (value.heat) heat.src = value.heat;
+  dialog.querySelector(".regions")?.remove();
+  heat.after(outline(value));
   dialog.querySelector(".name").textContent = value.name;
   dialog.querySelector(".lines").replaceChildren(
     ...value.lines.map((line) => {
