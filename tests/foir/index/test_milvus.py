@@ -39,7 +39,7 @@ def both(tmp_path_factory):
     known = {
         f"{n:02}.png": Metadata(f"Picture {n}.", "a source", "MIT" if n % 2 else None, (box,)) for n in range(COUNT)
     }
-    plan: Any = {"heads": True, "objects": "mao", "device": "cpu", "metadata": known}
+    plan: Any = {"heads": True, "device": "cpu", "metadata": known}
     build(Plan(pictures, root / "files", "toy-words", **plan))
     build(Plan(pictures, root / "kept", "toy-words", store=f"milvus:{root / 'photos.db'}", **plan))
     return root / "files", root / "kept"
@@ -50,19 +50,24 @@ def searchers(both):
     return [Searcher(open_index(folder), encoders.load("toy-words", device="cpu")) for folder in both]
 
 
-def answers(searcher, **how):
+def search(searcher, **how):
     picture = (
         searcher.open(searcher.index.picture(searcher.index.get(how.pop("item", 3)))) if how.pop("own", True) else None
     )
-    hits = searcher.search(Query(picture, how.pop("prompt", Prompt.box(20, 10, 80, 70) if picture else None), **how))
+    return searcher.search(Query(picture, how.pop("prompt", Prompt.box(20, 10, 80, 70) if picture else None), **how))
+
+
+def answers(searcher, **how):
+    hits = search(searcher, **how)
     return [item.id for item in hits.items], hits.scores
 
 
-def test_the_folder_holds_no_vectors(both):
+def test_the_folder_holds_no_vectors_but_the_background(both):
     files, kept = both
-    names = {path.suffix for path in kept.iterdir() if path.is_file()}
-    assert names == {".json", ".jsonl"} and (kept / "thumbs").is_dir()
-    assert {path.suffix for path in files.iterdir() if path.is_file()} > names
+    assert (kept / "thumbs").is_dir()
+    kinds = [sorted(path.name[32:] for path in folder.iterdir() if path.is_file()) for folder in (kept, files)]
+    rest = ["-heads.safetensors", "-regions.safetensors", "-rejected.jsonl", ".safetensors"]
+    assert kinds[0] == ["", *rest] and set(kinds[0]) < set(kinds[1])
     with pytest.raises(BadIndex, match="kept in"):
         Index.open(kept)
 
@@ -73,12 +78,10 @@ def test_what_it_knows_is_the_same(both):
     assert [ours.get(i) for i in (0, 3, 39)] == [theirs.get(i) for i in (0, 3, 39)]
     assert ours.objects(0) == theirs.objects(0) != ()
     assert ours.source_counts() == theirs.source_counts() and ours.bytes == theirs.bytes
-    for name in ("image", "text", "objects"):
+    for name in ("image", "text"):
         np.testing.assert_allclose(ours.vectors(name, [7, 3]), theirs.vectors(name, [7, 3]), atol=1e-6)
-        assert (
-            ours.space(name).encoder == theirs.space(name).encoder
-            and ours.space(name).recipe == theirs.space(name).recipe
-        )
+        assert ours.space(name).encoder == theirs.space(name).encoder
+    assert ours.regions is not None and theirs.regions is not None and ours.regions.recipe == theirs.regions.recipe
     np.testing.assert_allclose(ours.head_outputs(9), theirs.head_outputs(9), atol=1e-6)
     assert ours.thumb(ours.get(3)).read_bytes() == theirs.thumb(theirs.get(3)).read_bytes()
     assert ours.picture(ours.get(3)).name == "03.png"
@@ -96,7 +99,12 @@ def test_what_it_knows_is_the_same(both):
         {},
         {"prompt": None},
         {"mode": "query-db"},
-        {"mode": "small"},
+        {"context": 1.0},
+        {"mode": "query-db", "context": 1.0},
+        {"prompt": Prompt.point(40, 50)},
+        {"prompt": None, "negative_text": "thing 7"},
+        {"text": "thing 6", "text_weight": 0.3, "context": 1.0},
+        {"text": "thing 6", "negative_text": "thing 7"},
         {"own": False, "text": "thing 6"},
         {"own": False, "text": "thing 6", "negative_text": "thing 7"},
         {"text": "thing 6", "text_weight": 0.3},
@@ -144,7 +152,7 @@ def test_the_page_does_not_know_the_difference(searchers):
     one, other = ([(hit["id"], hit["name"], hit["url"]) for hit in each.results["hits"]] for each in shown)
     assert one == other and shown[0].pointer["suggestions"] == shown[1].pointer["suggestions"] != ()
     offers = [page.capabilities for page in pages]
-    assert offers[0] == offers[1] and offers[1].has_head_cache and offers[1].has_text and offers[1].has_objects
+    assert offers[0] == offers[1] and offers[1].has_head_cache and offers[1].has_text and offers[1].has_regions
     for page, each in zip(pages, shown, strict=True):
         assert [hit["heat"] is not None for hit in page.heatmaps(each.session)["hits"]][:3] == [True] * 3
         assert page.explain(each.session, each.results["hits"][0]["id"])["lines"][-1].startswith(
@@ -174,7 +182,7 @@ def test_a_restart_loses_nothing(tmp_path):
 
 def test_building_again_takes_the_old_ones_place(tmp_path, capsys):
     pytest.importorskip("milvus_lite")
-    from foir.index.milvus import connect
+    from foir.index.milvus_client import connect
 
     pictures = draw(tmp_path / "pictures", 4)
     asked = ["build", str(pictures), "--out", str(tmp_path / "kept"), "--encoder", "toy", "--store"]
@@ -206,7 +214,7 @@ def test_gc_drops_no_collection_that_only_the_folder_names(tmp_path):
     """What a manifest says was left behind may be anybody's live collection; only this machine's record counts."""
     pytest.importorskip("milvus_lite")
     from foir.index.manifest import manifest_digest
-    from foir.index.milvus import connect
+    from foir.index.milvus_client import connect
 
     pictures = draw(tmp_path / "pictures", 4)
     store = f"milvus:{tmp_path / 'photos.db'}"
@@ -238,7 +246,7 @@ def test_without_its_client_a_sentence_says_what_to_install(tmp_path, monkeypatc
 
 def test_a_sending_that_was_killed_leaves_the_old_index_and_is_dropped_later(tmp_path, monkeypatch):
     pytest.importorskip("milvus_lite")
-    from foir.index.milvus import connect
+    from foir.index.milvus_client import connect
     from index_build import milvus_store
 
     pictures = draw(tmp_path / "pictures", 4)
