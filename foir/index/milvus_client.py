@@ -39,9 +39,10 @@ class Collection:
         return int(counted[0]["count(*)"])
 
     def query(self, fields: Sequence[str], **which: Any) -> list[dict[str, Any]]:
-        """Fields of the rows that `filter` or `ids` name, at most `limit`."""
+        """Fields of the rows that `filter` or `ids` name, at most `limit`; vectors as arrays."""
         with milvus_errors(self.uri):
-            return list(self._client.query(self.name, output_fields=list(fields), **which))
+            rows = self._client.query(self.name, output_fields=list(fields), strict_float32=True, **which)
+            return list(rows)  # the client decodes them only now
 
     def search(
         self, field: str, vectors: Sequence[np.ndarray], limit: int, *, where: str = "", fields: Sequence[str] = ()
