@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from foir.index import Index, writer
 from foir.index.manifest import FileFacts, RegionFacts, SpaceFacts
-
-BACKGROUND = 4096  # images
+from foir.index.records import background_rows
 
 
 @dataclass(frozen=True)
@@ -23,13 +20,12 @@ class BackgroundFiles:
 
 
 def write_background(index: Index) -> BackgroundFiles:
-    """Write vectors, head cache and regions of up to `BACKGROUND` images, evenly over the rows, into an index's folder.
+    """Write vectors, head cache and regions of the rows of a background (`background_rows`) into an index's folder.
 
     Raises:
         BadIndex: A file is not what was written.
     """
-    rows = np.unique(np.linspace(0, len(index) - 1, min(len(index), BACKGROUND)).astype(int))
-    sample, facts, folder = index.subset(rows.tolist()), index.manifest.spaces, index.folder
+    sample, facts, folder = index.subset(background_rows(len(index))), index.manifest.spaces, index.folder
     regions = sample.regions
     if regions is None:
         empty = {name: each.model_copy(update={"shards": (), "heads": ()}) for name, each in facts.items()}

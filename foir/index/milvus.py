@@ -245,7 +245,7 @@ def _background(folder: Path, manifest: Manifest) -> Background | None:
         return None
     with verified_files(folder, manifest):
         by_name = {name: spaces.read_space(folder, each) for name, each in manifest.spaces.items()}
-        regions = spaces.read_regions(folder, facts, by_name["image"])
+        regions = spaces.read_regions(folder, facts, by_name["image"], own=False)
         if regions is None or len({sum(map(len, space.shards)) for space in by_name.values()}) != 1:
             raise ValueError("spaces with different numbers of vectors")
     return Background(by_name, regions)

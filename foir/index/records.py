@@ -151,7 +151,7 @@ class Regions:
     @cached_property
     def background(self) -> Regions:
         """Those of `BACKGROUND` images, evenly over all, in memory: a standard for scores where not all are scored."""
-        return self.subset(np.unique(np.linspace(0, len(self) - 1, BACKGROUND).astype(int)).tolist())
+        return self.subset(background_rows(len(self)))
 
     def followed_by(self, other: Regions | None) -> Regions:
         """These regions with the images of others behind their own; themselves where there are none."""
@@ -166,6 +166,11 @@ class Regions:
         starts = np.cumsum([0, *(len(vectors) for vectors, _ in parts)]).astype(np.int32)
         vectors, boxes = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Regions(self.recipe, (vectors,), (boxes,), (starts,))
+
+
+def background_rows(count: int) -> list[int]:
+    """Rows of up to `BACKGROUND` of so many images, evenly over all."""
+    return np.unique(np.linspace(0, count - 1, min(count, BACKGROUND)).astype(int)).tolist()
 
 
 @dataclass(frozen=True, eq=False)

@@ -328,7 +328,7 @@ def test_of_a_large_index_only_a_part_is_ranked_by_the_standard_of_its_backgroun
 
 def test_a_background_is_a_sample(tmp_path, monkeypatch):
     pytest.importorskip("milvus_lite")
-    monkeypatch.setattr("index_build.background.BACKGROUND", 3)
+    monkeypatch.setattr("foir.index.records.BACKGROUND", 3)
     pictures, store = draw(tmp_path / "pictures", 9), f"milvus:{tmp_path / 'photos.db'}"
     build(Plan(pictures, tmp_path / "files", "toy-words", device="cpu"))
     build(Plan(pictures, tmp_path / "kept", "toy-words", device="cpu", store=store))
