@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,15 @@ from tqdm import tqdm
 
 from foir.errors import Unavailable
 from foir.index import Index, Item, Object
-from foir.index.format import ITEM_SCHEMA
+from foir.index.format import BOX, ITEM_SCHEMA
 from foir.index.manifest import Manifest, Store
-from foir.index.milvus import ITEM_FIELDS, connect, milvus_errors
+from foir.index.milvus import ITEM_FIELDS
+from foir.index.milvus_client import connect, milvus_errors
+from foir.index.milvus_regions import ITEM, VECTOR
+from foir.index.records import Regions
 
 from . import milvus_collections
+from .background import write_background
 
 PREFIX = "milvus:"
 INSERT_ROWS = 500  # of one request
@@ -47,11 +51,12 @@ class MilvusStore:
         connect(self.uri)
 
     def keep(self, out: Path, manifest: Manifest) -> Manifest:
-        """Send the rows; the manifest names their collection; see `index_build.store.Store.keep`."""
-        return send_rows(Index.of(out, manifest), milvus_collections.begin(out, self.uri))
+        """Send the rows; the manifest names their collections; see `index_build.store.Store.keep`."""
+        index = Index.of(out, manifest)
+        return send_rows(index, milvus_collections.begin(out, self.uri, with_regions=index.regions is not None))
 
     def finish(self, out: Path) -> None:
-        """Record that the collection is in use; see `index_build.store.Store.finish`."""
+        """Record that the collections are in use; see `index_build.store.Store.finish`."""
         milvus_collections.finish(out)
 
 
@@ -68,11 +73,11 @@ def parse_store(address: str) -> str:
 
 
 def send_rows(index: Index, store: Store) -> Manifest:
-    """Copy the rows of an index to a new collection.
+    """Copy the rows of an index to new collections.
 
     Args:
         index: In files.
-        store: Milvus, and the name of the new collection.
+        store: Milvus, and the names of the new collections; that of regions exactly where the index has some.
 
     Returns:
         The manifest of an index whose rows are there.
@@ -80,20 +85,38 @@ def send_rows(index: Index, store: Store) -> Manifest:
     Raises:
         Unavailable: Milvus does not accept them.
     """
-    client, collection = connect(store.uri), store.collection
+    client = connect(store.uri)
     with milvus_errors(store.uri):
-        client.create_collection(collection, schema=_schema(client, index))
         with tqdm(total=len(index), unit="image", desc="send") as bar:
-            for rows in _rows(index):
-                client.insert(collection, rows)
-                bar.update(len(rows))
-        client.flush(collection)
-        params = client.prepare_index_params()
-        for space in index.spaces:
-            params.add_index(space, **VECTOR_INDEX)
-        client.create_index(collection, params)
-        client.load_collection(collection)
+            _fill(client, store.collection, _schema(client, index), list(index.spaces), _counted(_rows(index), bar))
+        if store.regions is not None and index.regions is not None:
+            schema = _region_schema(client, index.regions)
+            with tqdm(total=sum(map(len, index.regions.vectors)), unit="region", desc="send") as bar:
+                _fill(client, store.regions, schema, [VECTOR], _counted(_region_rows(index, index.regions), bar))
     return _manifest(index, store)
+
+
+def _counted(batches: Iterable[list[dict[str, Any]]], bar: tqdm) -> Iterator[list[dict[str, Any]]]:
+    for rows in batches:
+        yield rows
+        bar.update(len(rows))
+
+
+def _fill(
+    client: Any, collection: str, schema: Any, vectors: Sequence[str], batches: Iterable[list[dict[str, Any]]]
+) -> None:
+    """Create a collection and its rows, then the graphs of its vector fields."""
+    client.create_collection(collection, schema=schema)
+    for rows in batches:
+        client.insert(collection, rows)
+    client.flush(collection)
+    params = client.prepare_index_params()
+    for name in vectors:
+        params.add_index(name, **VECTOR_INDEX)
+    if ITEM in [field.name for field in schema.fields]:
+        params.add_index(ITEM, index_type="INVERTED")  # a search reads the regions of its candidates
+    client.create_index(collection, params)
+    client.load_collection(collection)
 
 
 def _schema(client: Any, index: Index) -> Any:
@@ -137,6 +160,41 @@ def _rows(index: Index) -> Iterator[list[dict[str, Any]]]:
             yield rows
 
 
+def _region_schema(client: Any, regions: Regions) -> Any:
+    from pymilvus import DataType
+
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field(ITEM, DataType.INT64)
+    schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=regions.vectors[0].shape[1])
+    for corner in BOX:
+        schema.add_field(corner, DataType.INT32)
+    return schema
+
+
+def _region_rows(index: Index, regions: Regions) -> Iterator[list[dict[str, Any]]]:
+    """The regions of an index, `INSERT_ROWS` at a time; those of an image have ascending ids."""
+    id = row = 0
+    for vectors, boxes, starts in zip(regions.vectors, regions.boxes, regions.starts, strict=True):
+        items = np.repeat([index.item(row + place).id for place in range(len(starts) - 1)], np.diff(starts))
+        row += len(starts) - 1
+        for first in range(0, len(vectors), INSERT_ROWS):
+            part = slice(first, first + INSERT_ROWS)
+            rows = [
+                {
+                    "id": id + number,
+                    ITEM: int(item),
+                    VECTOR: vector.tolist(),
+                    **dict(zip(BOX, box.tolist(), strict=True)),
+                }
+                for number, (item, vector, box) in enumerate(
+                    zip(items[part], vectors[part].astype(np.float32), boxes[part], strict=True)
+                )
+            ]
+            id += len(rows)
+            yield rows
+
+
 def _known_objects(index: Index, item: Item) -> list[dict[str, Any]]:
     """The objects of an image; without their masks, which are what is long, where they would not fit into a row."""
     objects = [_object_fields(known) for known in index.objects(item.id)]
@@ -157,18 +215,21 @@ def _cache_shapes(index: Index) -> dict[str, Sequence[int]]:
 
 def _manifest(index: Index, store: Store) -> Manifest:
     cache, spaces = _cache_shapes(index), {}
-    for name, facts in index.manifest.spaces.items():
+    background = write_background(index)
+    for name, facts in background.spaces.items():
         shapes = {"shape": index.spaces[name].shards[0].shape[1:], **(cache if name == "image" else {})}
-        spaces[name] = facts.model_copy(update={"shards": (), "heads": (), **shapes})
+        spaces[name] = facts.model_copy(update=shapes)
     rejected = index.manifest.rejected
     return Manifest(
         format=index.manifest.format,
         store=store,
         count=len(index),
+        region_count=sum(map(len, index.regions.vectors)) if index.regions else 0,
         bytes=index.bytes,
         next_id=index.manifest.next_id,
         origins=tuple(index.source_counts()[:MAX_ORIGINS]),
         rejected=rejected,
-        files={rejected: index.manifest.files[rejected]},
+        files={rejected: index.manifest.files[rejected], **background.files},
         spaces=spaces,
+        regions=background.regions,
     )

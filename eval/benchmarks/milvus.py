@@ -14,7 +14,9 @@ import numpy as np
 from foir.app.collections import SAMPLE
 from foir.app.jobs import MODULE as INDEX_BUILD
 from foir.index import Index
-from foir.index.milvus import MilvusIndex, connect
+from foir.index.manifest import Store
+from foir.index.milvus import MilvusIndex
+from foir.index.milvus_client import connect
 from foir.index.writer import write_manifest
 from foir.ranking import exact
 
@@ -32,7 +34,7 @@ def main() -> str:
         write(folder, Index.open(SAMPLE), ROWS)
         index = Index.open(folder)
         started = time.perf_counter()
-        manifest = milvus_store.send_rows(index, uri, "rows")
+        manifest = milvus_store.send_rows(index, Store(uri=uri, collection="rows"))
         seconds_sent = time.perf_counter() - started
         write_manifest(folder, manifest)
         milvus = MilvusIndex.open(folder)

@@ -31,6 +31,7 @@ Items: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}-item
 Objects: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}-objects\.parquet$")]
 Rejected: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}-rejected\.jsonl$")]
 Thumbs: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}-thumbs\.parquet$")]
+CollectionName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,255}$")]
 SpaceName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Shape: TypeAlias = tuple[Annotated[int, Field(gt=0, le=MAX_DIM)], ...]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_IMAGES)]
@@ -49,7 +50,10 @@ class FileFacts(_Record):
 
 
 class SpaceFacts(_Record):
-    """A space; see `foir.index.Space`. The shapes are given where a database holds the rows."""
+    """A space; see `foir.index.Space`. The shapes are given where a database holds the rows.
+
+    Then its files hold the background alone (`foir.index.records.Background`).
+    """
 
     encoder: Text
     revision: Text
@@ -71,10 +75,11 @@ class RegionFacts(_Record):
 
 
 class Store(_Record):
-    """The database that holds the rows."""
+    """The database that holds the rows: the collections of the images and, where there are any, of the regions."""
 
     uri: Text
-    collection: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,255}$")]
+    collection: CollectionName
+    regions: CollectionName | None = None
 
 
 class Manifest(_Record):
@@ -93,6 +98,7 @@ class Manifest(_Record):
     thumbs: tuple[Thumbs, ...] = ()
     store: Store | None = None
     count: Count = 0
+    region_count: Count = 0
     bytes: Annotated[int, Field(ge=0)] = 0
     origins: tuple[tuple[Text | None, Text | None, Count], ...] = ()
     digest: Text = ""

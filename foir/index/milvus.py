@@ -1,36 +1,35 @@
 """An index with its rows in Milvus: vectors, head cache, fields of each image. Thumbnails stay files.
 
-The folder holds the thumbnails and a manifest that names the collection. A search asks Milvus for candidates near the
-query and ranks them here with the same code, exactly, in full precision.
+The folder holds the thumbnails, a manifest that names the collections, and some images' vectors: the background. A
+search asks Milvus for candidates near the query and ranks them here with the same code, exactly, in full precision.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from foir.errors import BadIndex, Unavailable
-from foir.index import local_record
+from foir.errors import BadIndex
+from foir.index import local_record, spaces
+from foir.index.digest_cache import verified_files
 from foir.index.format import ITEM_SCHEMA, OBJECT_SCHEMA
 from foir.index.manifest import Manifest, SpaceFacts, Store, read_manifest
+from foir.index.milvus_client import MAX_RESULTS, Collection
+from foir.index.milvus_regions import RegionRows
 from foir.index.reader import Index
-from foir.index.records import Item, Object, Space, checked_filters
+from foir.index.records import Background, Item, Object, Regions, Space, checked_filters
 
 ITEM_FIELDS = tuple(name for name in ITEM_SCHEMA.names if name != "id")
 FIELDS_OF_FORMAT_1 = ITEM_FIELDS[: ITEM_FIELDS.index("content")]
-# HNSW search width: recall of the true hundred among 100,000 rows is 1.00; by the default width it is 0.72, in the same
-# time (`eval bench milvus`).
-EF = 1000
 REQUEST_ROWS = 1000
-MAX_RESULTS = 16_000  # of one search; Milvus allows 16,384
 
 
 class MilvusIndex:
@@ -41,23 +40,23 @@ class MilvusIndex:
 
         Raises:
             Unavailable: Milvus does not answer, or its client is not installed.
-            BadIndex: The collection is gone, or has another number of images than the manifest says; or neither this
-                machine nor MILVUS_URI named this Milvus.
+            BadIndex: A collection is gone, or has another number of rows than the manifest says; the background is
+                damaged; or neither this machine nor MILVUS_URI named this Milvus.
         """
         self.folder, self.manifest = folder, manifest
         stored = _trusted_store(folder, manifest)
         self._fields = ITEM_FIELDS if manifest.format > 1 else FIELDS_OF_FORMAT_1
-        self._client, self._name, self._uri = connect(stored.uri), stored.collection, stored.uri
-        with milvus_errors(self._uri):
-            exists = self._client.has_collection(self._name)
-            if exists:
-                self._client.load_collection(self._name)  # after a restart of Milvus it lies on disk only
-            count = (
-                self._client.query(self._name, filter="", output_fields=["count(*)"]) if exists else [{"count(*)": 0}]
+        self._collection = Collection(stored.uri, stored.collection)
+        if self._collection.count() != manifest.count:
+            raise BadIndex(
+                f"The Milvus collection {stored.collection} is not what {folder} says: build the index again."
             )
-        if count[0]["count(*)"] != manifest.count:
-            raise BadIndex(f"The Milvus collection {self._name} is not what {folder} says: build the index again.")
         self.spaces: Mapping[str, Space] = {name: _space(facts) for name, facts in manifest.spaces.items()}
+        self.background = _background(folder, manifest)
+        self.regions: Regions | None = None if self.background is None else self.background.regions
+        self._region_rows: RegionRows | None = None
+        if stored.regions is not None and self.regions is not None:
+            self._region_rows = RegionRows(Collection(stored.uri, stored.regions), manifest)
 
     @classmethod
     def open(cls, folder: Path) -> MilvusIndex:
@@ -86,9 +85,7 @@ class MilvusIndex:
         ids = np.unique(np.linspace(0, (self.manifest.next_id or 1) - 1, 2 * size).astype(int))  # some ids are unused
         rows = self._existing(ids.tolist(), self._fields)
         if len(rows) < min(size, 1 + size // 2):
-            fields, limit = ["id", *self._fields], min(size, MAX_RESULTS)
-            with milvus_errors(self._uri):
-                rows = self._client.query(self._name, filter="id >= 0", output_fields=fields, limit=limit)
+            rows = self._collection.query(["id", *self._fields], filter="id >= 0", limit=min(size, MAX_RESULTS))
         places = np.unique(np.linspace(0, len(rows) - 1, min(size, len(rows))).astype(int))
         return [_item(rows[place]) for place in places]
 
@@ -134,6 +131,7 @@ class MilvusIndex:
         vectors: Mapping[str, Sequence[np.ndarray]],
         count: int,
         *,
+        things: Sequence[np.ndarray] | None = None,
         ids: Sequence[int] = (),
         head_cache: bool = False,
         filters: Mapping[str, str | int] | None = None,
@@ -143,24 +141,29 @@ class MilvusIndex:
             f"{name} == {json.dumps(value, ensure_ascii=False)}" for name, value in checked_filters(filters).items()
         )
         near, limit = set(ids), min(count, MAX_RESULTS, len(self))
-        with milvus_errors(self._uri):
-            for name, queries in vectors.items():
-                if not len(queries):
-                    continue
-                results = self._client.search(
-                    self._name,
-                    data=[np.asarray(query, np.float32).tolist() for query in queries],
-                    anns_field=name,
-                    filter=where,
-                    limit=limit,
-                    search_params={"metric_type": "IP", "params": {"ef": max(EF, limit)}},
-                )
-                near |= {hit["id"] for hits in results for hit in hits}
+        for name, queries in vectors.items():
+            if len(queries):
+                near |= {hit["id"] for hit in self._collection.search(name, queries, limit, where=where)}
+        regions = None if things is None else self._region_rows
+        if regions is not None:
+            for thing in things or ():
+                near |= set(regions.near(thing, limit, lambda found: self._passing(found, where)))
         fields = [*self._fields, *vectors, *(["z", "residual"] if head_cache and self.space().z else [])]
-        return self._in_memory(self._rows(sorted(near), fields), {name: self.spaces[name] for name in vectors})
+        rows = self._rows(sorted(near), fields)
+        return self._in_memory(rows, {name: self.spaces[name] for name in vectors}, regions)
 
-    def _in_memory(self, rows: Sequence[Mapping[str, Any]], spaces: Mapping[str, Space]) -> Index:
-        """Some rows as an index in memory."""
+    def _passing(self, ids: list[int], where: str) -> list[int]:
+        """Those of some ids whose images pass a filter, in the same order."""
+        passing: set[int] = set()
+        for start in range(0, len(ids) if where else 0, REQUEST_ROWS):
+            some = ids[start : start + REQUEST_ROWS]
+            passing |= {row["id"] for row in self._collection.query(["id"], filter=f"{where} and id in {some}")}
+        return [id for id in ids if id in passing] if where else ids
+
+    def _in_memory(
+        self, rows: Sequence[Mapping[str, Any]], spaces: Mapping[str, Space], region_rows: RegionRows | None = None
+    ) -> Index:
+        """Some rows, sorted by id, as an index in memory."""
         items = pa.Table.from_pylist([{name: row.get(name) for name in ITEM_SCHEMA.names} for row in rows], ITEM_SCHEMA)
 
         def matrix(field: str, shape_of: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
@@ -170,18 +173,18 @@ class MilvusIndex:
             return (values.reshape(len(rows), *shape_of[0].shape[1:]),)
 
         subset = {
-            name: Space(
-                space.encoder,
-                space.revision,
-                space.reference_feature,
-                matrix(name, space.shards) or space.shards,
-                matrix("z", space.z) if name == "image" else (),
-                matrix("residual", space.residual) if name == "image" else (),
-                space.dtype,
+            name: replace(
+                space,
+                shards=matrix(name, space.shards) or space.shards,
+                z=matrix("z", space.z) if name == "image" else (),
+                residual=matrix("residual", space.residual) if name == "image" else (),
             )
             for name, space in spaces.items()
         }
-        return Index(self.folder, self.manifest, items, OBJECT_SCHEMA.empty_table(), [], subset)
+        regions = None
+        if region_rows is not None and self.regions is not None and rows:
+            regions = region_rows.of([row["id"] for row in rows], self.regions.recipe)
+        return Index(self.folder, self.manifest, items, OBJECT_SCHEMA.empty_table(), [], subset, regions)
 
     def _rows(self, ids: Sequence[int], fields: Sequence[str]) -> list[dict[str, Any]]:
         rows = self._existing(ids, fields)
@@ -194,49 +197,9 @@ class MilvusIndex:
         """Rows of those ids that exist, sorted by id."""
         valid = sorted({id for id in ids if type(id) is int and -(2**63) <= id < 2**63})
         rows: list[dict[str, Any]] = []
-        with milvus_errors(self._uri):
-            for start in range(0, len(valid), REQUEST_ROWS):
-                rows += self._client.query(
-                    self._name, ids=valid[start : start + REQUEST_ROWS], output_fields=["id", *fields]
-                )
+        for start in range(0, len(valid), REQUEST_ROWS):
+            rows += self._collection.query(["id", *fields], ids=valid[start : start + REQUEST_ROWS])
         return sorted(rows, key=lambda row: int(row["id"]))
-
-
-@lru_cache
-def connect(uri: str) -> Any:
-    """The client of a Milvus: a file of milvus-lite, or the address of a cluster.
-
-    MILVUS_TOKEN is sent to the address in MILVUS_URI only: an index's folder may come from a stranger.
-
-    Raises:
-        Unavailable: The client is not installed, or nothing answers.
-    """
-    import logging
-
-    try:
-        from pymilvus import MilvusClient
-    except ImportError as error:
-        raise Unavailable("Milvus's client is not installed: pip install -r requirements-scale.txt.") from error
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it raises what it would print
-    with milvus_errors(uri):
-        is_trusted = uri.rstrip("/") == os.environ.get("MILVUS_URI", "").rstrip("/")
-        return MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", "") if is_trusted else "")
-
-
-@contextmanager
-def milvus_errors(uri: str) -> Iterator[None]:
-    """Turn errors of Milvus and its client into one sentence.
-
-    Raises:
-        Unavailable: Milvus refuses or does not answer.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not type(error).__module__.startswith(("pymilvus", "grpc", "milvus_lite")):
-            raise
-        lines = str(getattr(error, "message", "") or error).strip().splitlines()
-        raise Unavailable(f"Milvus at {uri} failed: {lines[0] if lines else type(error).__name__}.") from error
 
 
 def _trusted_store(folder: Path, manifest: Manifest) -> Store:
@@ -266,6 +229,26 @@ def _space(facts: SpaceFacts) -> Space:
     feature = np.asarray(facts.reference_feature, np.float32)
     parts = (matrix(facts.shape), matrix(facts.z), matrix(facts.residual))
     return Space(facts.encoder, facts.revision, feature, *parts, facts.dtype)
+
+
+def _background(folder: Path, manifest: Manifest) -> Background | None:
+    """The images in the folder's own files; None where the index has no regions.
+
+    Raises:
+        BadIndex: A file is damaged.
+        ValueError: The files do not fit each other, or the store.
+    """
+    facts, stored = manifest.regions, manifest.store
+    if (facts is None) != (stored is None or stored.regions is None):
+        raise ValueError("regions without a collection, or a collection without regions")
+    if facts is None:
+        return None
+    with verified_files(folder, manifest):
+        by_name = {name: spaces.read_space(folder, each) for name, each in manifest.spaces.items()}
+        regions = spaces.read_regions(folder, facts, by_name["image"], own=False)
+        if regions is None or len({sum(map(len, space.shards)) for space in by_name.values()}) != 1:
+            raise ValueError("spaces with different numbers of vectors")
+    return Background(by_name, regions)
 
 
 def _item(row: Mapping[str, Any]) -> Item:

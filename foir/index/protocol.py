@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from foir.index.manifest import Manifest
-from foir.index.records import Item, Object, Regions, Space
+from foir.index.records import Background, Item, Object, Regions, Space
 
 if TYPE_CHECKING:
     from foir.index.reader import Index
@@ -23,6 +23,7 @@ class IndexLike(Protocol):
     manifest: Manifest
     spaces: Mapping[str, Space]
     regions: Regions | None
+    background: Background | None  # the standard of scores, where a database holds the rows
 
     def __len__(self) -> int: ...
 
@@ -78,7 +79,7 @@ class DatabaseIndex(IndexLike, Protocol):
         vectors: Mapping[str, Sequence[np.ndarray]],
         count: int,
         *,
-        things: Sequence[np.ndarray] = (),
+        things: Sequence[np.ndarray] | None = None,
         ids: Sequence[int] = (),
         head_cache: bool = False,
         filters: Mapping[str, str | int] | None = None,

@@ -19,7 +19,7 @@ from foir.index.format import BOX, ITEM_SCHEMA, has_linked_thumbs, is_thumb_inta
 from foir.index.manifest import Manifest, read_manifest
 from foir.index.mmap import gather
 from foir.index.probe import probe_tables
-from foir.index.records import Item, Object, Regions, Space, checked_filters
+from foir.index.records import Background, Item, Object, Regions, Space, checked_filters
 
 _UNFIT = (
     KeyError,
@@ -54,6 +54,7 @@ class Index:
         regions: Regions | None = None,
     ) -> None:
         self.folder, self.manifest, self.spaces, self.regions = folder, manifest, spaces, regions
+        self.background: Background | None = None
         self._items, self._objects, self._rejected = items, objects, rejected
 
     @classmethod

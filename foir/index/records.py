@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -107,6 +107,13 @@ class Space:
     residual: tuple[np.ndarray, ...]
     dtype: str | None = None
 
+    def followed_by(self, other: Space | None) -> Space:
+        """This space with the rows of another behind its own; itself where there is none."""
+        if other is None:
+            return self
+        z, residual = (*self.z, *other.z), (*self.residual, *other.residual)
+        return replace(self, shards=(*self.shards, *other.shards), z=z, residual=residual)
+
 
 @dataclass(frozen=True, eq=False)
 class Regions:
@@ -144,7 +151,14 @@ class Regions:
     @cached_property
     def background(self) -> Regions:
         """Those of `BACKGROUND` images, evenly over all, in memory: a standard for scores where not all are scored."""
-        return self.subset(np.unique(np.linspace(0, len(self) - 1, BACKGROUND).astype(int)).tolist())
+        return self.subset(background_rows(len(self)))
+
+    def followed_by(self, other: Regions | None) -> Regions:
+        """These regions with the images of others behind their own; themselves where there are none."""
+        if other is None:
+            return self
+        vectors, boxes = (*self.vectors, *other.vectors), (*self.boxes, *other.boxes)
+        return Regions(self.recipe, vectors, boxes, (*self.starts, *other.starts))
 
     def subset(self, rows: Sequence[int]) -> Regions:
         """Those of some images, in memory; at least one."""
@@ -152,6 +166,24 @@ class Regions:
         starts = np.cumsum([0, *(len(vectors) for vectors, _ in parts)]).astype(np.int32)
         vectors, boxes = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Regions(self.recipe, (vectors,), (boxes,), (starts,))
+
+
+def background_rows(count: int) -> list[int]:
+    """Rows of up to `BACKGROUND` of so many images, evenly over all."""
+    return np.unique(np.linspace(0, count - 1, min(count, BACKGROUND)).astype(int)).tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """Images, evenly over an index, whose scores stand for those of all where a database holds the rows.
+
+    Attributes:
+        spaces: Every space of the index with their rows alone.
+        regions: Theirs.
+    """
+
+    spaces: Mapping[str, Space]
+    regions: Regions
 
 
 @checked

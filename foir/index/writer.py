@@ -132,12 +132,16 @@ def build_manifest(
         changed=bool(previous and previous.origin),
         spaces=dict(spaces),
         regions=regions,
-        files={name: known.get(name) or _facts(folder, name) for name in names},
+        files={name: known.get(name) or file_facts(folder, name) for name in names},
     )
 
 
-def _facts(folder: Path, name: str) -> FileFacts:
-    """A new file, read again from disk: rot is never signed."""
+def file_facts(folder: Path, name: str) -> FileFacts:
+    """The digest of a new file, which is read again from disk: rot is never signed.
+
+    Raises:
+        BadIndex: It is not what was written.
+    """
     sha256 = digest(folder / name)
     if not sha256.startswith(name[:32]):
         raise damaged(folder, name)

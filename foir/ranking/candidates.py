@@ -21,7 +21,7 @@ def candidates(
     vectors: Mapping[str, Sequence[np.ndarray]],
     count: int,
     *,
-    things: Sequence[np.ndarray] = (),
+    things: Sequence[np.ndarray] | None = None,
     ids: Sequence[int] = (),
     head_cache: bool = False,
     filters: Mapping[str, str | int] | None = None,
@@ -32,7 +32,7 @@ def candidates(
         index: What is searched.
         vectors: By space, the unit vectors to search near.
         count: Number of images near each of them.
-        things: Region vectors of each thing to search near, float32 [n, dim] each.
+        things: Region vectors of each thing to search near, float32 [n, dim] each; None where regions do not count.
         ids: Images that have to be there too.
         head_cache: The head cache is needed.
         filters: Fields of images and their values; rows of a file-based index are filtered later
@@ -47,7 +47,7 @@ def candidates(
     for space, queries in vectors.items():
         for query in queries:
             rows |= set(exact.search(index.space(space).shards, query[None], count).rows[0].tolist())
-    for thing in things:
+    for thing in things or ():
         if index.regions is not None:
             rows |= set(top_k(best_scores(index.regions, thing), count).rows[0].tolist())
     return index.subset(sorted(rows))

@@ -10,6 +10,7 @@ import numpy as np
 
 from foir.image_text import TextFeatures
 from foir.index import Index, Item, Regions
+from foir.index.records import Background
 from foir.ranking import exact
 from foir.ranking.fusion import Part, zscore_fuse
 from foir.ranking.regions import best_regions, best_scores
@@ -66,20 +67,51 @@ class EncodedQuery:
         named = (vector[None] for sign, vector in self.words if sign > 0 and self.words_meet_regions)
         return (*self.things, *named)
 
+    @property
+    def uses_regions(self) -> bool:
+        """Regions count, if the index has any."""
+        return bool(self.things) or self.words_meet_regions
+
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What is ranked: an index, the scorer of the image's space, rows that may not be results (bool [n]), and k."""
+    """What is ranked.
+
+    Attributes:
+        index: Whatever can be a result, n images.
+        scorer: Of the image's space, with the background behind the index's rows; None for words alone.
+        excluded: Rows that may not be results, bool [n].
+        k: Number of results.
+        background: Images whose scores are the standard; None for those of the index.
+    """
 
     index: Index
     scorer: Scorer | None
     excluded: np.ndarray
     k: int
+    background: Background | None = None
+
+    @property
+    def text_shards(self) -> tuple[np.ndarray, ...]:
+        """The text space's shards, and the background's behind them."""
+        behind = None if self.background is None else self.background.spaces["text"]
+        return self.index.space("text").followed_by(behind).shards
+
+    @property
+    def regions(self) -> Regions | None:
+        """The index's regions, and the background's behind them; None where the index has none."""
+        behind = None if self.background is None else self.background.regions
+        return None if self.index.regions is None else self.index.regions.followed_by(behind)
+
+    def part(self, weight: float, scores: np.ndarray) -> Part:
+        """A part of the query by the scores of the index's images and, behind them, of the background's."""
+        count = len(self.index)
+        return Part(weight, scores[:count], None if self.background is None else scores[count:])
 
 
 def rank(query: Query, encoded: EncodedQuery, pool: Candidates) -> TopK:
     """The k best rows by the sum of all parts; by the raw scores where there is only one."""
-    regions, others = _region_parts(query, encoded, pool.index), _other_parts(query, encoded, pool)
+    regions, others = _region_parts(query, encoded, pool), _other_parts(query, encoded, pool)
     parts = [*(part for part, _ in regions), *others]
     scores = zscore_fuse(parts) if len(parts) > 1 else parts[0].scores
     scores[pool.excluded] = -np.inf
@@ -105,9 +137,10 @@ def hit_regions(
     )
 
 
-def _region_parts(query: Query, encoded: EncodedQuery, index: Index) -> list[tuple[Part, np.ndarray]]:
+def _region_parts(query: Query, encoded: EncodedQuery, pool: Candidates) -> list[tuple[Part, np.ndarray]]:
     """Scores of the best regions, each with the vectors that they were compared with."""
-    if index.regions is None:
+    regions = pool.regions
+    if regions is None:
         return []
     share = _image_weight(query, encoded) * (1 - _context(query)) / max(1, len(encoded.things))
     weighted = [(share, vectors) for vectors in encoded.things]
@@ -115,11 +148,11 @@ def _region_parts(query: Query, encoded: EncodedQuery, index: Index) -> list[tup
         share = _text_weight(query, encoded) * (1 - TEXT_CONTEXT)
         weighted += [(sign * share, vector[None]) for sign, vector in encoded.words]
     weighted = [(weight, vectors) for weight, vectors in weighted if weight]
-    if index.regions.graph is not None and query.is_unrestricted and weighted:
-        rows = _near_rows(index, index.regions.graph, encoded, [vectors for _, vectors in weighted])
+    if regions.graph is not None and query.is_unrestricted and weighted:
+        rows = _near_rows(pool.index, regions.graph, encoded, [vectors for _, vectors in weighted])
         if len(rows) >= query.k + REFINED:
-            return _near_parts(index.regions, rows, weighted)
-    return [(Part(weight, best_scores(index.regions, vectors)), vectors) for weight, vectors in weighted]
+            return _near_parts(regions, rows, weighted)
+    return [(pool.part(weight, best_scores(regions, vectors)), vectors) for weight, vectors in weighted]
 
 
 def _near_rows(index: Index, graph: RegionGraph, encoded: EncodedQuery, targets: Sequence[np.ndarray]) -> list[int]:
@@ -153,13 +186,12 @@ def _other_parts(query: Query, encoded: EncodedQuery, pool: Candidates) -> list[
         rows = pool.scorer.unit_vectors(features, encoded.mode)
         vector = features.vectors[0].cpu().numpy()
         weight = _image_weight(query, encoded) * (_context(query) if encoded.things else 1.0)
-        parts.append(Part(weight, relevance_scores(rows, vector, liked, disliked, judged.rule)))
+        parts.append(pool.part(weight, relevance_scores(rows, vector, liked, disliked, judged.rule)))
     elif judged:
-        shards = pool.index.space("text").shards
-        parts.append(Part(1.0, relevance_scores(shards, None, liked, disliked, judged.rule)))
+        parts.append(pool.part(1.0, relevance_scores(pool.text_shards, None, liked, disliked, judged.rule)))
     weight = _text_weight(query, encoded) * (TEXT_CONTEXT if encoded.words_meet_regions else 1.0)
     for sign, vector in encoded.words:
-        parts.append(Part(sign * weight, exact.scores(pool.index.space("text").shards, vector)))
+        parts.append(pool.part(sign * weight, exact.scores(pool.text_shards, vector)))
     return parts
 
 

@@ -150,7 +150,8 @@ class Searcher:
     def search(self, query: Query) -> SearchResults:
         """Find the images that hold what is pointed at, or what words say, or both.
 
-        An index in Milvus ranks and standardises the images near the query in place of the whole index.
+        An index in Milvus ranks the images near the query in place of the whole index, and standardises scores over
+        them or, where regions count, over its background.
 
         Raises:
             BadPrompt: An option is out of range for the encoder, or every image is filtered out.
@@ -196,7 +197,7 @@ class Searcher:
             self.index,
             vectors,
             count,
-            things=encoded.targets,
+            things=encoded.targets if encoded.uses_regions else None,
             ids=[*judged.liked, *judged.disliked],
             head_cache=encoded.mode == "query-db",
             filters=query.filters,
@@ -205,10 +206,13 @@ class Searcher:
         excluded[[index.row(id) for id in query.exclude if index is self.index or id in index]] = True
         if excluded.all():
             raise BadPrompt("Every image is excluded or filtered out.")
+        background = self.index.background if encoded.uses_regions else None
         scorer = None
         if encoded.image is not None:
-            scorer = self.scorer if index is self.index else Scorer(self.encoder, index.space())
-        return Candidates(index, scorer, excluded, min(query.k, int((~excluded).sum())))
+            behind = None if background is None else background.spaces["image"]
+            is_whole = index is self.index
+            scorer = self.scorer if is_whole else Scorer(self.encoder, index.space().followed_by(behind))
+        return Candidates(index, scorer, excluded, min(query.k, int((~excluded).sum())), background)
 
     def _results(
         self, query: Query, pool: Candidates, encoded: EncodedQuery, top: TopK, *, is_fused: bool = False

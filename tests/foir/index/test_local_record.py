@@ -119,7 +119,7 @@ def test_no_database_of_a_strangers_is_made_or_asked(index, tmp_path, monkeypatc
     (stranger / MANIFEST).write_text("{}")
     signed_again(stranger, **kept, spaces={"image": facts}, store=store)
     asked: list[str] = []
-    monkeypatch.setattr("foir.index.milvus.connect", asked.append)
+    monkeypatch.setattr("foir.index.milvus_client.connect", asked.append)
     with pytest.raises(BadIndex, match="MILVUS_URI"):
         open_index(stranger)
     assert asked == [] and not victim.exists()
