@@ -150,14 +150,18 @@ def tree(out: Path) -> dict[str, bytes]:
 def state(out: Path) -> str | None:
     """Digest of the index that a reader sees, every byte of it checked; None where there is none yet."""
     try:
-        digest = Index.open(out).manifest.digest
+        index = Index.open(out)
     except BadIndex as error:
         if (out / "manifest.json").exists():
             raise AssertionError(f"a mixture: {error}") from error
         return None
     damage = maintenance.find_damage(out)
     assert not damage, damage
-    return str(digest)
+    vectors = np.concatenate(index.space().shards)
+    assert index.regions is not None and len(index.regions.vectors) == len(index.space().shards)
+    for row, vector in enumerate(vectors):
+        assert np.array_equal(index.regions.of_row(row)[0][0], vector), f"regions of another picture in row {row}"
+    return str(index.manifest.digest)
 
 
 def _own(out: Path) -> None:
