@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
-from foir.errors import Unavailable
+from foir.errors import BadIndex, Unavailable
 from foir.index import Index, Item, Object, local_record, writer
 from foir.index.lock import exclusive_lock
 from foir.index.manifest import Manifest
@@ -51,6 +51,8 @@ class _Encoding:
         if not files:
             return ShardSet()
         encoders = self.encoders or load_index_encoders(index, device=self.device, dtype=self.dtype)
+        if bool(encoders.region_recipe) != (index.regions is not None):
+            raise BadIndex(f"The encoders given for {index.folder} do not make the regions that it has.")
         chunks = split_files(self.root, files, pipeline.SHARD_SIZE)
         heads, side = bool(index.space("image").z), pipeline.Plan.thumb_side
         executor = LocalExecutor(encoders, index.folder, side)

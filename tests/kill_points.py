@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import count, takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,10 @@ WRITING = os.O_WRONLY | os.O_RDWR
 
 
 class StandIn:
-    """Encodes an image as 16 colours."""
+    """Encodes an image as 16 colours, and one or two regions by rows that no other image has."""
 
     records = {"image": EncoderRecord("stand-in", "1", tuple(np.eye(48)[0].tolist()))}
+    region_recipe = "rows"
 
     def preprocess(self, image, objects=()):
         return np.asarray(image.resize((4, 4)), np.float32).reshape(48) + 1
@@ -47,7 +49,15 @@ class StandIn:
     def encode(self, inputs):
         rows = np.stack(inputs)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        return EncodedBatch({"image": rows}, rows[:, :8].reshape(-1, 2, 4), rows[:, 8:16])
+        regions = [regions_of(row) for row in rows]
+        return EncodedBatch({"image": rows}, rows[:, :8].reshape(-1, 2, 4), rows[:, 8:16], regions)
+
+
+def regions_of(row):
+    """One region that is the picture's vector itself; with a bright first colour, another that is its reverse."""
+    count = 1 + int(row[0] > row[1])
+    vectors = np.stack([row, row[::-1]])[:count]
+    return SimpleNamespace(vectors=vectors, boxes=(vectors[:, :4] * [0, 0, 65_535, 65_535]).astype(np.uint16))
 
 
 def picture(path: Path, seed: int) -> None:
@@ -140,14 +150,18 @@ def tree(out: Path) -> dict[str, bytes]:
 def state(out: Path) -> str | None:
     """Digest of the index that a reader sees, every byte of it checked; None where there is none yet."""
     try:
-        digest = Index.open(out).manifest.digest
+        index = Index.open(out)
     except BadIndex as error:
         if (out / "manifest.json").exists():
             raise AssertionError(f"a mixture: {error}") from error
         return None
     damage = maintenance.find_damage(out)
     assert not damage, damage
-    return str(digest)
+    vectors = np.concatenate(index.space().shards)
+    assert index.regions is not None and len(index.regions.vectors) == len(index.space().shards)
+    for row, vector in enumerate(vectors):
+        assert np.array_equal(index.regions.of_row(row)[0][0], vector), f"regions of another picture in row {row}"
+    return str(index.manifest.digest)
 
 
 def _own(out: Path) -> None:

@@ -69,6 +69,23 @@ class MarkedImage:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """How images are compared with the marked object.
+
+    Attributes:
+        method: Method for the whole image, such as phs, foveal or crop; attention_mask|phs if empty.
+        heads: Number of attention heads to keep.
+        mode: query; query-db applies the selected heads to the collection too.
+        context: Weight of the whole image against its best region, 0 to 1.
+    """
+
+    method: str = ""
+    heads: int | None = None
+    mode: Literal["query", "query-db"] = "query"
+    context: float = CONTEXT
+
+
+@dataclass(frozen=True)
 class Target:
     """What to return from where.
 
@@ -144,11 +161,8 @@ class Api:
         text: str = "",
         negative_text: str = "",
         text_weight: float = 0.5,
-        method: str = "",
-        heads: int | None = None,
-        mode: Literal["query", "query-db"] = "query",
-        context: float = CONTEXT,
         *,
+        how: Comparison,
         target: Target,
     ) -> list[Hit]:
         """Find the images of the collection that contain the marked object of a query image.
@@ -158,10 +172,7 @@ class Api:
             text: Text to combine with the object.
             negative_text: Text for what the results should not show.
             text_weight: Weight of the text against the image, 0 to 1.
-            method: Method for the whole image, such as phs, foveal or crop; attention_mask|phs if empty.
-            heads: Number of attention heads to keep.
-            mode: query; query-db applies the selected heads to the collection too.
-            context: Weight of the whole image against its best region, 0 to 1.
+            how: The method, and what counts.
             target: The number of results, and the collection.
 
         Returns:
@@ -175,10 +186,10 @@ class Api:
             texts.get("text"),
             texts.get("negative_text"),
             text_weight=text_weight,
-            method=method or None,
-            options={} if heads is None else {"h_on": heads},
-            mode=mode,
-            context=context,
+            method=how.method or None,
+            options={} if how.heads is None else {"h_on": how.heads},
+            mode=how.mode,
+            context=how.context,
             k=_check_k(target.k),
         )
         return self._search(searcher, query, target.collection)

@@ -35,8 +35,6 @@ def search(encoder: Encoder, space: Space, gates: Sequence[HeadGate | None], que
         BadIndex: The space has no head cache.
         BadPrompt: A gate needs the CLS values, which a head cache does not hold (the identity variant).
     """
-    if not space.z:
-        raise BadIndex("This index has no head cache: build it with --heads to search in query-db mode.")
     groups: dict[HeadGate | None, list[int]] = {}
     for i, gate in enumerate(gates):
         groups.setdefault(gate, []).append(i)
@@ -49,7 +47,13 @@ def search(encoder: Encoder, space: Space, gates: Sequence[HeadGate | None], que
 
 
 def features(encoder: Encoder, space: Space, gate: HeadGate | None) -> Iterator[np.ndarray]:
-    """Unit vectors of the database under a gate, float32 [<= 4096, dim] a block, in row order."""
+    """Unit vectors of the database under a gate, float32 [<= 4096, dim] a block, in row order.
+
+    Raises:
+        BadIndex: The space has no head cache.
+    """
+    if not space.z:
+        raise BadIndex("This index has no head cache: build it with --heads to search in query-db mode.")
     for z, residual in zip(row_blocks(space.z, BLOCK), row_blocks(space.residual, BLOCK), strict=True):
         outputs = torch.from_numpy(np.array(z)).to(encoder.device, encoder.dtype)
         tokens = torch.from_numpy(np.array(residual)).to(encoder.device, encoder.dtype)

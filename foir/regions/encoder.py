@@ -54,10 +54,11 @@ class RegionEncoder:
         self.encoder, self.recipe = encoder, recipe
         if recipe.needs_objects:
             expected = complete(recipe, encoder)
+            if recipe.finder != expected.finder:
+                made = f"with {recipe.finder}, not with {expected.finder}"
+                raise BadIndex(f"The regions of the index were made {made}: build it again.")
             if recipe != expected:
-                raise BadIndex(
-                    f"The regions were made with {recipe.finder}, not with {expected.finder}: build it again."
-                )
+                raise BadIndex("The regions of the index were made with other settings of MaO: build it again.")
         self._way = None if recipe.way == MAO else find_way(recipe.way)
         windows = window_masks(encoder.grid, recipe.scales)
         self._boxes = mask_boxes(windows)

@@ -55,6 +55,8 @@ class RegionRecipe(BaseModel):
         if limit == 0:
             return None
         if way == MAO:
+            if views != "whole":
+                raise BadPrompt("MaO makes one vector of the whole picture: leave the views out.")
             return cls(way=way, limit=1)
         find_way(way)
         try:

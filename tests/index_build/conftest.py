@@ -226,8 +226,9 @@ def full(out, pictures):
 
 def file_of(out, kind):
     manifest = json.loads((out / MANIFEST).read_text())
-    space = manifest["spaces"]["image"]
-    return out / ({"manifest": MANIFEST, "vectors": space["shards"][1], "heads": space["heads"][-1]} | manifest)[kind]
+    space, regions = manifest["spaces"]["image"], manifest.pop("regions")["shards"]
+    names = {"manifest": MANIFEST, "vectors": space["shards"][1], "heads": space["heads"][-1], "regions": regions[1]}
+    return out / (names | manifest)[kind]
 
 
 def rewrite(out, change):

@@ -33,7 +33,7 @@ def reads(monkeypatch):
 
 
 def read_by(out, reads):
-    """How many of the nine files are read whole to open an index, and then to open it again."""
+    """How many of the twelve files are read whole to open an index, and then to open it again."""
     counts = []
     for _ in range(2):
         reads.clear()
@@ -50,11 +50,13 @@ def test_a_second_opening_reads_no_file_and_one_after_a_change_the_new_ones(out,
     reads.clear()
     new = Index.open(out)
     space = new.manifest.spaces["image"]
-    assert {space.shards[-1], space.heads[-1]} < set(reads) and not set(reads) & {*space.shards[:2]}
+    regions = new.manifest.regions.shards
+    assert {space.shards[-1], space.heads[-1], regions[-1]} < set(reads)
+    assert not set(reads) & {*space.shards[:2], *regions[:2]}
     assert read_by(out, reads) == [0, 0]
 
 
-@pytest.mark.parametrize("kind", ["vectors", "heads", "items", "objects", "rejected", "digest"])
+@pytest.mark.parametrize("kind", ["vectors", "heads", "regions", "items", "objects", "rejected", "digest"])
 def test_a_changed_byte_is_noticed_though_size_and_time_are_the_old_ones(full, kind, reads):
     Index.open(full)
     if kind == "digest":
@@ -69,12 +71,12 @@ def test_a_changed_byte_is_noticed_though_size_and_time_are_the_old_ones(full, k
 
 
 def test_a_copied_index_is_read_whole_again(out, reads):
-    assert read_by(out, reads) == [9, 0]
+    assert read_by(out, reads) == [12, 0]
     copied = shutil.copytree(out, out.parent / "copied" / "index")
-    assert read_by(copied, reads) == [9, 0] and read_by(out, reads) == [0, 0]
+    assert read_by(copied, reads) == [12, 0] and read_by(out, reads) == [0, 0]
     shutil.rmtree(out)
     shutil.copytree(copied, out)  # the same names, sizes and times at the same place
-    assert read_by(out, reads) == [9, 0]
+    assert read_by(out, reads) == [12, 0]
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -99,7 +101,7 @@ def test_a_damaged_record_is_written_anew_and_where_there_can_be_none_all_is_rea
     else:
         monkeypatch.delenv("XDG_CACHE_HOME")
         monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert read_by(out, reads) == [9, 0 if isinstance(record, bytes) else 9]
+    assert read_by(out, reads) == [12, 0 if isinstance(record, bytes) else 12]
 
 
 @pytest.mark.parametrize("slow", [0, 100], ids=["fast", "slow"])
@@ -108,4 +110,4 @@ def test_files_that_are_young_when_they_are_looked_at_are_not_recorded(out, read
     monkeypatch.setattr(digest_cache, "SETTLED", 60.0)
     for path in out.iterdir():
         os.utime(path, (1, 1))  # the inode's own time of change stays young
-    assert read_by(out, reads) == [9, 9]
+    assert read_by(out, reads) == [12, 12]

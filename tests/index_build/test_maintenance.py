@@ -21,7 +21,7 @@ COMMANDS = ("verify", "add", "remove", "update", "gc")
 
 
 @pytest.mark.parametrize("damage", [flip, Path.unlink])
-@pytest.mark.parametrize("kind", ["manifest", "vectors", "heads", "items", "objects", "rejected"])
+@pytest.mark.parametrize("kind", ["manifest", "vectors", "heads", "regions", "items", "objects", "rejected"])
 def test_verify_names_what_is_damaged_and_no_command_touches_it(full, kind, damage, capsys):
     assert list(find_damage(full)) == []
     damage(path := file_of(full, kind))

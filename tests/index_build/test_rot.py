@@ -38,7 +38,7 @@ def rot(out, monkeypatch):
     return rotten
 
 
-@pytest.mark.parametrize("kind", ["vectors", "heads"])
+@pytest.mark.parametrize("kind", ["vectors", "heads", "regions"])
 def test_an_update_that_leaves_a_rotten_file_alone_does_not_sign_it(out, pictures, rot, kind):
     path = rot(kind)
     digest = Index.open(out).manifest.files[path.name]
@@ -52,7 +52,7 @@ def test_an_update_that_leaves_a_rotten_file_alone_does_not_sign_it(out, picture
     assert path.name in "".join(find_damage(out))
 
 
-@pytest.mark.parametrize("kind", ["vectors", "heads"])
+@pytest.mark.parametrize("kind", ["vectors", "heads", "regions"])
 def test_an_update_that_copies_a_rotten_file_is_refused_and_the_old_index_stays(out, rot, kind):
     path = rot(kind)
     index = Index.open(out)

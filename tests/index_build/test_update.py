@@ -12,6 +12,7 @@ import pytest
 
 from foir import Index, Searcher, Unavailable
 from foir.index import digest_cache, reader
+from foir.regions.recipe import RegionRecipe
 from foir.search.query import Query
 from index_build import maintenance
 from index_build.encoding import LoadedEncoders
@@ -273,7 +274,7 @@ def test_many_small_changes_do_not_leave_many_shards(out, pictures, check):
     assert lengths() == [4, 4, 4, 3]
     assert check(out).manifest.spaces["image"].heads[0] == before.heads[0]
     gc(out)
-    assert len(list(out.glob("*.safetensors"))) == 8
+    assert len(list(out.glob("*.safetensors"))) == 12
     check(out)
 
 
@@ -339,7 +340,7 @@ def test_a_reader_under_which_the_index_changes_sees_the_new_state(out, room, af
 @pytest.mark.parametrize("settled", [-1.0, 2.0], ids=["files known", "files read"])
 def test_a_reader_sees_an_old_or_a_new_state_whenever_it_comes(out, pictures, toy, settled, monkeypatch):
     monkeypatch.setattr(digest_cache, "SETTLED", settled)
-    encoders_used, done = LoadedEncoders({"image": toy}), threading.Event()
+    encoders_used, done = LoadedEncoders({"image": toy}, RegionRecipe()), threading.Event()
 
     def state():
         index = Index.open(out)

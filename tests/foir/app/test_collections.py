@@ -104,10 +104,10 @@ def test_a_folder_is_indexed_followed_and_taken_up_again(tmp_path, monkeypatch, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     pictures = draw(tmp_path / "my pictures", 3)
     (pictures / "bad.jpg").write_bytes(b"no picture")
-    job = library.start_job(f" {pictures} ", "mini", small_objects=False)
+    job = library.start_job(f" {pictures} ", "mini", tiles=False)
     assert job.progress().running
     with pytest.raises(BadPrompt, match="Another collection is being added"):
-        library.start_job(str(pictures), "mini", small_objects=False)
+        library.start_job(str(pictures), "mini", tiles=False)
     assert arrived(job), job.progress()
     assert (job.progress().done, job.progress().total) == (4, 4)
     index = Index.open(job.address)
@@ -115,7 +115,7 @@ def test_a_folder_is_indexed_followed_and_taken_up_again(tmp_path, monkeypatch, 
     key = job.key
     assert ("my pictures", key) in library.choices() and len(library.controller(key).index) == 3
     scene(9).save(pictures / "09.png")
-    again = library.start_job(str(pictures), "mini", small_objects=False)
+    again = library.start_job(str(pictures), "mini", tiles=False)
     assert again.address == job.address and arrived(again)
     assert again.key == key and len(library.controller(key).index) == 4
     assert len(Index.open(again.address)) == 4
@@ -123,7 +123,7 @@ def test_a_folder_is_indexed_followed_and_taken_up_again(tmp_path, monkeypatch, 
 
 def test_stopping_keeps_what_is_done_and_is_no_problem(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    job = IndexingJob.start(str(draw(tmp_path / "pictures", 3)), "mini", small_objects=False, on_success=taken)
+    job = IndexingJob.start(str(draw(tmp_path / "pictures", 3)), "mini", tiles=False, on_success=taken)
     job.stop()
     assert not arrived(job) and not job.running
     assert job.progress().error == ""
@@ -133,32 +133,32 @@ def test_what_goes_wrong_is_told_in_its_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "bad.jpg").write_bytes(b"no picture")
-    job = IndexingJob.start(str(tmp_path / "bad"), "mini", small_objects=False, on_success=taken)
+    job = IndexingJob.start(str(tmp_path / "bad"), "mini", tiles=False, on_success=taken)
     assert not arrived(job)
     assert job.progress().error.startswith("None of the 1 images under")
     for said, words in ((str(tmp_path / "none"), "no folder"), (" ", "Enter a folder"), ("\0", "no folder")):
         with pytest.raises(BadPrompt, match=words):
-            IndexingJob.start(said, "mini", small_objects=False, on_success=taken)
+            IndexingJob.start(said, "mini", tiles=False, on_success=taken)
     with pytest.raises(BadPrompt, match="no such encoder"):
-        IndexingJob.start(str(tmp_path / "bad"), "--device", small_objects=False, on_success=taken)
+        IndexingJob.start(str(tmp_path / "bad"), "--device", tiles=False, on_success=taken)
     with pytest.raises(Unavailable, match="no address"):
-        IndexingJob.start("hf://datasets/one", "mini", small_objects=False, on_success=taken)
+        IndexingJob.start("hf://datasets/one", "mini", tiles=False, on_success=taken)
 
 
 def test_a_folder_that_is_an_index_is_checked_and_opened(folders, tmp_path):
-    job = IndexingJob.start(str(folders[1]), "mini", small_objects=False, on_success=taken)
+    job = IndexingJob.start(str(folders[1]), "mini", tiles=False, on_success=taken)
     assert arrived(job) and job.address == folders[1].resolve()
     shutil.copytree(folders[1], tmp_path / "damaged")
     shard = next((tmp_path / "damaged").glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    job = IndexingJob.start(str(tmp_path / "damaged"), "mini", small_objects=False, on_success=taken)
+    job = IndexingJob.start(str(tmp_path / "damaged"), "mini", tiles=False, on_success=taken)
     assert not arrived(job) and "damaged" in job.progress().error
 
 
 def test_visitors_of_a_served_page_add_nothing(folders, tmp_path):
     library = Collections(folders, unopened)
     with pytest.raises(FoirError, match="only on localhost"):
-        library.start_job(str(tmp_path), "mini", small_objects=False)
+        library.start_job(str(tmp_path), "mini", tiles=False)
     assert library.job is None
 
 
@@ -190,9 +190,9 @@ def test_what_a_collection_offers():
     assert "Microsoft Fluent 3D emoji (MIT)" in offer.about and offer.about.endswith(mini.TERMS)
 
 
-def test_few_heads_are_not_chosen_among_alone(folders):
+def test_what_a_collection_without_words_and_heads_offers(folders):
     offer = Capabilities.from_index(Index.open(folders[0]))
-    assert (offer.has_text, offer.has_head_cache, offer.has_objects, offer.heads) == (False, False, False, 6)
+    assert (offer.has_text, offer.has_head_cache, offer.has_regions, offer.heads) == (False, False, True, 6)
     assert offer.settings.method == "attention_mask|phs"
     assert "Source:" not in offer.about and "Flickr8k" not in offer.about
 
@@ -215,7 +215,7 @@ def test_addresses_on_the_hub_have_a_place_of_their_own(monkeypatch, tmp_path):
 def test_pictures_of_a_collection_without_any_are_no_crash(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     (tmp_path / "empty").mkdir()
-    job = IndexingJob.start(str(tmp_path / "empty"), "mini", small_objects=False, on_success=taken)
+    job = IndexingJob.start(str(tmp_path / "empty"), "mini", tiles=False, on_success=taken)
     assert not arrived(job) and job.progress().error
     Image.new("RGB", (8, 8)).save(tmp_path / "empty" / "one.png")
-    assert arrived(IndexingJob.start(str(tmp_path / "empty"), "mini", small_objects=False, on_success=taken))
+    assert arrived(IndexingJob.start(str(tmp_path / "empty"), "mini", tiles=False, on_success=taken))

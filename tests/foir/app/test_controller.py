@@ -15,6 +15,7 @@ from foir.app.controller import EXPLAINED, Controller
 from foir.app.session_store import session_bytes
 from foir.app.sessions import Settings
 from foir.index import Object
+from foir.search.query import Query
 from index_build.pipeline import Plan, build
 from index_build.sources import Metadata
 from tests.conftest import draw, scene, with_members
@@ -82,9 +83,15 @@ def test_settings_change_the_search(page):
     session = page.start(PHS).session
     scores = {
         settings: tuple(hit["score"] for hit in page.search(session, settings).results["hits"])
-        for settings in (PHS, Settings("phs", 6), Settings("crop"), Settings("phs", 2, query_db=True))
+        for settings in (
+            PHS,
+            replace(PHS, context=1.0),
+            Settings("phs", 6, context=1.0),
+            Settings("crop", context=1.0),
+            Settings("phs", 2, query_db=True, context=1.0),
+        )
     }
-    assert len(set(scores.values())) == 4
+    assert len(set(scores.values())) == 5
 
 
 def test_heat_is_laid_only_over_what_the_encoder_saw(page):
@@ -361,7 +368,7 @@ def test_the_last_head_cannot_be_switched_off(page):
 def test_another_way_of_looking_stands_beside(page):
     session = page.start(PHS).session
     beside = page.compare(session, PHS, "attention_mask|phs")
-    alone = page.search(session, Settings("attention_mask|phs", 2)).results
+    alone = page.search(session, Settings("attention_mask|phs", 2, context=1.0)).results
     assert beside["hits"] == alone["hits"] and beside["plain"]
     assert beside["title"] == "Attention mask, then head selection"
     with pytest.raises(BadPrompt, match="no method"):
@@ -369,12 +376,41 @@ def test_another_way_of_looking_stands_beside(page):
     assert page.compare(page.choose(3, PHS).session, PHS, "crop") is None  # nothing is pointed at
 
 
+def session_hits(page, session):
+    return page.views.results(session, [])["hits"]
+
+
+def test_results_outline_what_was_found(page):
+    """In percent of the picture: [x, y, width, height]."""
+    shown = page.start(PHS)
+    for hit, regions in zip(shown.results["hits"], shown.session.results.regions, strict=True):
+        ((x0, y0, x1, y1),) = (region.box for region in regions)
+        edges = [x0 / 1.6, y0 / 1.2, (x1 - x0) / 1.6, (y1 - y0) / 1.2]
+        assert hit["regions"] == [pytest.approx(edges, abs=0.01)] and hit["size"] == [160, 120]
+        assert hit["score"] == pytest.approx(regions[0].score)
+    session = shown.session
+    two = page.point(session, {"boxes": [[20, 10, 80, 70], [90, 50, 150, 110]]}, session.token, PHS)
+    assert [len(hit["regions"]) for hit in two.results["hits"]] == [2] * 11
+    plain = page.search(session, replace(PHS, context=1.0)).results["hits"]
+    assert [hit["regions"] for hit in plain] == [[]] * 11
+
+
+def test_settings_weigh_the_scene_as_queries_do_by_default(page):
+    assert Settings().context == Query(text="a").context == 0.2
+    with pytest.raises(BadPrompt, match="context must be 0 to 1"):
+        page.search(page.start(PHS).session, replace(PHS, context=1.5))
+
+
 def test_why_a_result_is_one(page, speaking):
     session = page.start(PHS).session
-    item, score = session.results.items[2], session.results.scores[2]
+    item, score = session.results.items[2], session.results.similarities[2]
     told = page.explain(session, item.id)
     assert told["id"] == item.id and told["heat"].startswith("data:image/png")
-    assert f"Similarity: {100 * score:.1f} of 100." in told["lines"]
+    assert f"Similarity of the outlined region: {100 * score:.1f} of 100." in told["lines"]
+    assert told["regions"] == session_hits(page, session)[2]["regions"] and len(told["regions"]) == 1
+    whole = page.search(session, replace(PHS, context=1.0)).session
+    told_whole = page.explain(whole, item.id)
+    assert told_whole["regions"] == [] and any(line.startswith("Similarity: ") for line in told_whole["lines"])
     named = [line for line in told["lines"] if line.startswith("Most similar in the selected heads")]
     assert len(named) == 1 and all(f"head {head + 1} (" in named[0] for head in session.results.heads)
     assert page.explain(session, item.id)["nonce"] != told["nonce"]

@@ -103,19 +103,30 @@ def test_a_mask_file_means_the_same_as_the_box_it_shows(made, query, tmp_path, c
 
 @pytest.mark.parametrize("method", ["cbir", "crop", "mask", "attention_mask", "foveal", "foveal|phs"])
 def test_method_is_the_one_asked_for(made, query, searcher, method, capsys):
-    status, out, err = search(capsys, made / "heads", query, "--box", ",".join(map(str, BOX)), "--method", method)
+    box = ",".join(map(str, BOX))
+    status, out, err = search(capsys, made / "heads", query, "--box", box, "--method", method, "--context", 1)
     assert (status, err) == (0, [])
-    assert out == lines(searcher, query, Prompt.box(*BOX), method=method)
+    assert out == lines(searcher, query, Prompt.box(*BOX), method=method, context=1)
     assert (out == lines(searcher, query, None)) == (method == "cbir")
 
 
 def test_heads_is_how_many_stay_on(made, query, searcher, capsys):
-    printed = {}
+    printed, asked, how = {}, ("--point", "50,50", "--method", "phs", "--context", 1), {"method": "phs", "context": 1}
     for count in (1, 3, 6, -1):
-        _, printed[count], _ = search(capsys, made / "index", query, "--point", "50,50", "--heads", count)
-        assert printed[count] == lines(searcher, query, Prompt.point(50, 50), options={"h_on": count})
+        _, printed[count], _ = search(capsys, made / "index", query, "--heads", count, *asked)
+        assert printed[count] == lines(searcher, query, Prompt.point(50, 50), options={"h_on": count}, **how)
     assert printed[1] != printed[3] != printed[6]
     assert printed[6] == lines(searcher, query, None)
+
+
+def test_context_weighs_the_scene_against_the_thing(made, query, searcher, capsys):
+    printed = {
+        context: search(capsys, made / "index", query, "--box", ",".join(map(str, BOX)), "--context", context)[1]
+        for context in (0, 0.2, 1)
+    }
+    assert all(printed[c] == lines(searcher, query, Prompt.box(*BOX), context=c) for c in printed)
+    assert printed[0.2] == search(capsys, made / "index", query, "--box", ",".join(map(str, BOX)))[1]
+    assert printed[0] != printed[0.2] != printed[1]
 
 
 def test_query_db_mode_scores_the_pictures_through_the_selected_heads(made, query, searcher, capsys):
@@ -198,6 +209,7 @@ BAD = {
     "mask that is no picture": (("index", "03.png", "--mask", "../index/manifest.json"), "manifest.json"),
     "missing index": (("nowhere", "03.png"), "nowhere"),
     "folder that is no index": (("pictures", "03.png"), "manifest.json"),
+    "context=2": (("index", "03.png", "--context", "2"), "context must be 0 to 1"),
     "k=0": (("index", "03.png", "--k", "0"), "0"),
     "k=-3": (("index", "03.png", "--k", "-3"), "-3"),
     "k=1001": (("index", "03.png", "--k", "1001"), "1001"),

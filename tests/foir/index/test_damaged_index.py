@@ -21,7 +21,7 @@ from index_build.pipeline import Plan, build
 from index_build.sources import Metadata
 from tests.conftest import adopt, scene
 
-FILES = ("manifest", "vectors", "heads", "items", "objects", "rejected")
+FILES = ("manifest", "vectors", "heads", "regions", "items", "objects", "rejected")
 
 NOTES = {"02.png": Metadata("a scene", objects=(Object(-1, (10, 20, 60, 80), None, "disc", None, "red disc", None),))}
 
@@ -54,6 +54,7 @@ def file_of(index, kind):
         "manifest": MANIFEST,
         "vectors": space["shards"][-1],
         "heads": space["heads"][0],
+        "regions": manifest["regions"]["shards"][-1],
         "items": manifest["items"],
         "objects": manifest["objects"],
         "rejected": manifest["rejected"],
@@ -268,7 +269,7 @@ OUTSIDE = ("../{}", "thumbs/../{}", "./../{}", "/{}", "..")
 
 
 @pytest.mark.parametrize("pattern", OUTSIDE)
-@pytest.mark.parametrize("kind", ["items", "objects", "vectors", "heads"])
+@pytest.mark.parametrize("kind", ["items", "objects", "vectors", "heads", "regions"])
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "not listed"])
 def test_a_manifest_cannot_name_a_file_outside_the_index(made, index, pattern, kind, listed, capsys):
     inside = file_of(index, kind)
@@ -291,7 +292,7 @@ def test_a_manifest_cannot_name_a_file_outside_the_index(made, index, pattern, k
     assert_refused(made, index, capsys)
 
 
-@pytest.mark.parametrize("kind", ["items", "objects", "vectors", "heads"])
+@pytest.mark.parametrize("kind", ["items", "objects", "vectors", "heads", "regions"])
 def test_a_file_the_manifest_uses_but_gives_no_digest_of_is_not_believed(made, index, kind, capsys):
     name = file_of(index, kind).name
     rewrite(index, lambda manifest, space: manifest["files"].pop(name))

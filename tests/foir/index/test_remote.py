@@ -289,7 +289,7 @@ def test_only_the_keys_that_a_copy_needs_are_pulled(made, hub_server, tmp_path):
     hub_server.add(REPO, {"manifest.json": json.dumps(manifest | {"digest": manifest_digest(manifest)}).encode()})
     remote.pull(REPO, tmp_path / "copy")
     copy = json.loads((tmp_path / "copy" / "manifest.json").read_text())
-    assert set(copy) == {"format", "items", "rejected", "next_id", "spaces", "files", "origin", "digest"}
+    assert set(copy) == {"format", "items", "rejected", "next_id", "spaces", "files", "origin", "digest", "regions"}
     assert "command" not in copy["spaces"]["image"] and Index.open(tmp_path / "copy").root is None
     assert content(tmp_path / "copy") == content(made)
 

@@ -1,5 +1,7 @@
 """Relevance feedback: the invariants of its specification."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -117,15 +119,15 @@ BOX = Prompt.box(20, 15, 80, 75)
 
 @pytest.mark.parametrize("mode", ["query", "query-db"])
 def test_a_pointed_search_learns(searcher, picture, mode):
-    plain = searcher.search(Query(picture, BOX, mode=mode, k=14))
-    learnt = searcher.search(Query(picture, BOX, mode=mode, k=14, feedback=Feedback(liked=[9], disliked=[5])))
+    how: dict[str, Any] = {"mode": mode, "k": 14, "context": 1}
+    plain = searcher.search(Query(picture, BOX, **how))
+    learnt = searcher.search(Query(picture, BOX, **how, feedback=Feedback(liked=[9], disliked=[5])))
     rows = searcher.scorer.unit_vectors(plain.features, mode)
     opinion = Judgements(gather(rows, [9]), gather(rows, [5]), plain.features.vectors[0].numpy())
     assert ids(learnt) == order(relevance(rows, opinion)).tolist()
     assert ids(learnt)[-1] == 5 and learnt.is_fused and not plain.is_fused
-    assert ids(
-        searcher.search(Query(picture, BOX, mode=mode, k=14, feedback=Feedback(liked=[9, 9], disliked=[5, 5])))
-    ) == ids(learnt)
+    twice = Feedback(liked=[9, 9], disliked=[5, 5])
+    assert ids(searcher.search(Query(picture, BOX, **how, feedback=twice))) == ids(learnt)
 
 
 def test_what_was_seen_can_be_left_out(searcher, picture):
@@ -141,8 +143,8 @@ def test_words_and_mixed_searches_learn(searcher, picture):
     learnt = searcher.search(Query(text="thing 2", k=14, feedback=Feedback(liked=[2, 8], disliked=[ids(words)[1]])))
     assert ids(learnt)[0] == 2 and ids(learnt).index(8) < ids(words).index(8) or ids(words).index(8) == 1
     assert ids(learnt)[-3:].count(ids(words)[1]) == 1
-    mixed = searcher.search(Query(picture, BOX, text="thing 2", k=14))
-    again = searcher.search(Query(picture, BOX, text="thing 2", k=14, feedback=Feedback(liked=[11])))
+    mixed = searcher.search(Query(picture, BOX, text="thing 2", k=14, context=1))
+    again = searcher.search(Query(picture, BOX, text="thing 2", k=14, context=1, feedback=Feedback(liked=[11])))
     assert ids(again).index(11) < max(ids(mixed).index(11), 1)
 
 

@@ -58,8 +58,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": Prompt.point(math.nan, 1)}, "finite"),
     ({"prompt": Prompt()}, "Nothing is pointed at"),
     ({"prompt": None, "method": "phs"}, "needs a point"),
-    ({"prompt": None, "mode": "small"}, "point at it"),
-    ({"mode": "small", "method": "phs"}, "leave out the method"),
+    ({"mode": "small"}, "Unknown mode 'small': use one of query, query-db."),
+    ({"context": math.nan}, "must be 0 to 1"),
+    ({"context": 1.1}, "weight of the context must be 0 to 1, not 1.1"),
+    ({"context": "0.5"}, "context must be"),
 ]
 
 
@@ -110,7 +112,7 @@ def test_a_query_holds_what_was_understood(image):
     query = Query(image, Prompt.box(80, 70, 20, 10), text="  a \n dog ", filters={"width": "160"})
     assert query.prompt is not None and query.prompt.boxes == ((20.0, 10.0, 80.0, 70.0),)
     assert query.text == "a dog" and query.filters == {"width": 160}
-    assert query.method_name == "phs" and Query(image).method_name == "cbir"
+    assert query.method_name == "attention_mask|phs" and Query(image).method_name == "cbir"
     assert not query.is_unrestricted and Query(image, BOX).is_unrestricted
     again = Query(image, query.prompt).prompt
     assert again is not None and again.boxes == query.prompt.boxes  # fitting again changes nothing

@@ -5,7 +5,7 @@ import pytest
 
 from foir import BadIndex, BadPrompt, Index, Prompt, Searcher, Unavailable, encoders, image_text
 from foir.cli import main
-from foir.ranking.fusion import zscore_fuse
+from foir.ranking.fusion import Part, zscore_fuse
 from foir.search.query import Query
 from index_build.pipeline import Plan, build
 from tests.conftest import speaking_searcher
@@ -31,7 +31,7 @@ def test_a_model_that_knows_words_keeps_its_vectors_once(searcher):
 
 def test_words_find_the_picture_they_name(searcher):
     for number in (0, 4, 9):
-        hits = searcher.search(Query(text=f"thing {number}", k=3))
+        hits = searcher.search(Query(text=f"thing {number}", k=3, context=1))
         assert hits.items[0].file == f"{number:02}.png"
         assert hits.scores[0] == pytest.approx(1, abs=2e-3)  # the index keeps float16
         assert hits.features is None and hits.mask is None and hits.heads is None
@@ -60,7 +60,7 @@ def test_the_weight_moves_from_the_picture_to_the_words(searcher):
 def test_the_sum_is_that_of_standard_scores(searcher):
     picture = searcher.open(searcher.index.picture(searcher.index.item(1)))
     prompt = Prompt.box(10, 10, 90, 70)
-    hits = searcher.search(Query(picture, prompt, text="thing 3", negative_text="thing 5", text_weight=0.3, k=10))
+    hits = searcher.search(Query(picture, prompt, text="thing 3", negative_text="thing 5", text_weight=0.3, k=10, context=1))
     matrix = np.concatenate(searcher.space.shards).astype(np.float32)
     pointed = searcher.search(Query(picture, prompt, k=1)).features.vectors[0].numpy()
     said = searcher.image_text.encode_texts(["thing 3", "thing 5"]).vectors
@@ -139,7 +139,8 @@ def test_a_model_without_words_cannot_be_the_text_model(folder, tmp_path):
 
 
 def test_equal_scores_add_nothing():
-    assert zscore_fuse([(1.0, np.array([0.1, 0.3], np.float32)), (5.0, np.array([2, 2], np.float32))]).argmax() == 1
+    some, equal = np.array([0.1, 0.3], np.float32), np.array([2, 2], np.float32)
+    assert zscore_fuse([Part(1.0, some), Part(5.0, equal)]).argmax() == 1
 
 
 def test_the_command_line_searches_by_words(two_models, folder, capsys):

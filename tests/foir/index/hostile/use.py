@@ -11,6 +11,8 @@ from foir.errors import BadImage, FoirError
 from foir.index import Index
 from foir.ranking import exact
 from foir.ranking.feedback import Judgements, relevance
+from foir.ranking.regions import best_regions, best_scores
+from foir.regions.views import to_pixels
 from index_build import maintenance, update
 from tests.kill_points import StandIn
 
@@ -40,6 +42,17 @@ def search(index: Index) -> None:
         liked = np.asarray(space.shards[0][:2], np.float32)
         judged = relevance(space.shards, Judgements(liked[:1], liked[1:], query.astype(np.float32)))
         assert np.isfinite(judged).all(), "a relevance that is no number"
+
+
+def regions(index: Index) -> None:
+    if index.regions is None:
+        return
+    query = index.space().reference_feature[None]
+    scores = best_scores(index.regions, query)
+    assert len(scores) == len(index) and (np.abs(scores) < 1.01).all(), "a region's cosine that is none"
+    for found in best_regions(index.regions, [0, len(index) - 1], query):
+        x0, y0, x1, y1 = to_pixels(found.box, (32, 24))
+        assert 0 <= x0 <= x1 <= 32 and 0 <= y0 <= y1 <= 24, "a box that is none"
 
 
 def rows(index: Index) -> None:
@@ -110,5 +123,5 @@ def collect(index: Index) -> None:
     maintenance.gc(index.folder)
 
 
-STEPS: tuple[Callable[[Index], None], ...] = (search, rows, answers, objects, pictures)
+STEPS: tuple[Callable[[Index], None], ...] = (search, regions, rows, answers, objects, pictures)
 MAY_REFUSE: tuple[Callable[[Index], None], ...] = (verify, refresh, remove, verify, collect)
