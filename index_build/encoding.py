@@ -226,4 +226,10 @@ def load_index_encoders(index: Index, *, device: str, dtype: str) -> LoadedEncod
             check_encoder(encoder, space)
             loaded[space.encoder, space.revision] = encoder
     by_space = {name: loaded[index.spaces[name].encoder, index.spaces[name].revision] for name in sorted(index.spaces)}
-    return LoadedEncoders(by_space, None if index.regions is None else RegionRecipe.from_json(index.regions.recipe))
+    if index.regions is None:
+        return LoadedEncoders(by_space)
+    from foir.regions.encoder import check_repeatable
+
+    recipe = RegionRecipe.from_json(index.regions.recipe)
+    check_repeatable(recipe, by_space["image"])
+    return LoadedEncoders(by_space, recipe)

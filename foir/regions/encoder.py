@@ -48,17 +48,8 @@ class RegionEncoder:
 
         Raises:
             BadPrompt: The way is not registered.
-            BadIndex: The recipe names another detector or other settings of MaO than this encoder has.
-            Unavailable: The detector's weights are not known.
         """
         self.encoder, self.recipe = encoder, recipe
-        if recipe.needs_objects:
-            expected = complete(recipe, encoder)
-            if recipe.finder != expected.finder:
-                made = f"with {recipe.finder}, not with {expected.finder}"
-                raise BadIndex(f"The regions of the index were made {made}: build it again.")
-            if recipe != expected:
-                raise BadIndex("The regions of the index were made with other settings of MaO: build it again.")
         self._way = None if recipe.way == MAO else find_way(recipe.way)
         windows = window_masks(encoder.grid, recipe.scales)
         self._boxes = mask_boxes(windows)
@@ -128,6 +119,21 @@ class RegionEncoder:
     def _detector(self) -> detect.Detector:
         """Detects objects where none are known. Loaded for the first such picture."""
         return detect.load(self.encoder)
+
+
+def check_repeatable(recipe: RegionRecipe, encoder: Encoder) -> None:
+    """Check that regions of further pictures would be made as those of an index.
+
+    Raises:
+        BadIndex: The recipe names another detector, or other settings of MaO, than this encoder has.
+        Unavailable: The detector's weights are not known.
+    """
+    expected = complete(recipe, encoder)
+    if recipe.finder != expected.finder:
+        made = f"with {recipe.finder}, not with {expected.finder}"
+        raise BadIndex(f"The regions of the index were made {made}: build it again.")
+    if recipe != expected:
+        raise BadIndex("The regions of the index were made with other settings of MaO: build it again.")
 
 
 def complete(recipe: RegionRecipe, encoder: Encoder) -> RegionRecipe:
