@@ -10,7 +10,7 @@ from PIL import Image
 
 from foir import BadIndex, Prompt
 from foir.patches import rasterise
-from foir.regions.encoder import RegionEncoder, complete
+from foir.regions.encoder import RegionEncoder, check_repeatable, complete
 from foir.regions.recipe import RegionRecipe
 from foir.regions.views import CORNER, TILES, cut_tiles, place, to_corners, to_pixels
 from foir.regions.ways import find_way
@@ -117,12 +117,12 @@ def test_what_needs_objects_names_the_detector_and_the_settings(toy, monkeypatch
     recipe = complete(RegionRecipe(way="mao", limit=1), toy)
     assert recipe.finder == detect.OWL and json.loads(recipe.mode) == MODES["paper"].as_dict
     assert complete(RegionRecipe(), toy) == RegionRecipe()
-    RegionEncoder(toy, recipe)
+    check_repeatable(recipe, toy)
     with pytest.raises(BadIndex, match=r"were made with finder@1, not with google/owlv2.*: build it again\.$"):
-        RegionEncoder(toy, recipe.model_copy(update={"finder": "finder@1"}))
+        check_repeatable(recipe.model_copy(update={"finder": "finder@1"}), toy)
     monkeypatch.setitem(MODES, "paper", replace(MODES["paper"], steps=3))
     with pytest.raises(BadIndex, match=r"with other settings of MaO.*: build it again\.$"):
-        RegionEncoder(toy, recipe)
+        check_repeatable(recipe, toy)
 
 
 @pytest.fixture
