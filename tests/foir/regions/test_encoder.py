@@ -128,24 +128,22 @@ def test_what_needs_objects_names_the_detector_and_the_settings(toy, monkeypatch
 @pytest.fixture
 def asked(toy):
     prefix = toy.prefix(toy.pixels([scene(0)]))
-    boxes = [(0, 0, 40, 45), (80, 30, 150, 110)]
-    masks = [rasterise(Prompt.box(*box), (160, 120), toy.grid) for box in boxes]
-    return prefix, masks
+    return prefix, rasterise(Prompt.box(80, 30, 150, 110), (160, 120), toy.grid)
 
 
 def test_a_query_is_encoded_as_the_windows_are(toy, asked):
-    prefix, masks = asked
-    found = RegionEncoder(toy, RegionRecipe()).encode_query(scene(0), prefix, masks)
-    patches = torch.from_numpy(np.stack([mask.patches.reshape(-1) for mask in masks]))
-    assert found.shape == (2, 48) and found.dtype == np.float32
+    prefix, mask = asked
+    found = RegionEncoder(toy, RegionRecipe()).encode_query(scene(0), prefix, mask)
+    patches = torch.from_numpy(mask.patches.reshape(1, -1))
+    assert found.shape == (1, 48) and found.dtype == np.float32
     np.testing.assert_allclose(found, find_way("blended").vectors(toy, prefix, patches)[0], atol=1e-6)
 
 
 def test_a_query_is_a_crop_too_where_crops_are_kept_and_only_a_crop_for_mao(toy, asked):
-    prefix, masks = asked
-    crops = embed_images(toy, [crop_around(scene(0), (0, 0, 40, 45)), crop_around(scene(0), (80, 30, 150, 110))])
+    prefix, mask = asked
+    crop = embed_images(toy, [crop_around(scene(0), (80, 30, 150, 110))])
     recipes = [complete(recipe, toy) for recipe in (RegionRecipe(views="crops"), RegionRecipe(way="mao", limit=1))]
-    both, alone = (RegionEncoder(toy, recipe).encode_query(scene(0), prefix, masks) for recipe in recipes)
-    assert both.shape == (4, 48) and alone.shape == (2, 48)
-    np.testing.assert_allclose(both[2:], crops, atol=1e-5)
-    np.testing.assert_allclose(alone, crops, atol=1e-5)
+    both, alone = (RegionEncoder(toy, recipe).encode_query(scene(0), prefix, mask) for recipe in recipes)
+    assert both.shape == (2, 48) and alone.shape == (1, 48)
+    np.testing.assert_allclose(both[1:], crop, atol=1e-5)
+    np.testing.assert_allclose(alone, crop, atol=1e-5)
