@@ -13,11 +13,10 @@ import numpy as np
 
 from foir.app.collections import SAMPLE
 from foir.app.jobs import MODULE as INDEX_BUILD
-from foir.index import Index
+from foir.index import Index, local_record
 from foir.index.manifest import Store
 from foir.index.milvus import MilvusIndex
 from foir.index.milvus_client import connect
-from foir.index.writer import write_manifest
 from foir.ranking import exact
 
 from .index import JITTER, held_out, write
@@ -36,7 +35,7 @@ def main() -> str:
         started = time.perf_counter()
         manifest = milvus_store.send_rows(index, Store(uri=uri, collection="rows"))
         seconds_sent = time.perf_counter() - started
-        write_manifest(folder, manifest)
+        local_record.commit(folder, manifest, None)
         milvus = MilvusIndex.open(folder)
         queries = held_out(QUERIES)
         shards = index.space().shards
