@@ -39,6 +39,7 @@ def matched(out, fresh):
     """Opens an index; every picture has the regions that a build would make of its file now, and no other's."""
     index = Index.open(out)
     regions = index.regions
+    assert regions is not None and index.root is not None
     recipe = RegionRecipe.from_json(regions.recipe)
     assert [len(starts) - 1 for starts in regions.starts] == [len(shard) for shard in index.space().shards]
     for row, item in enumerate(index.items()):
@@ -97,6 +98,7 @@ def test_tiles_are_made_again_by_an_update(out, pictures, toy):
     scene(2).save(pictures / "twice.png")  # the picture of b/02.png
     update(out)
     index = Index.open(out)
+    assert index.regions is not None
     rows = {item.file: index.regions.of_row(row) for row, item in enumerate(index.items())}
     np.testing.assert_array_equal(rows["b/02.png"][1], rows["twice.png"][1])
     assert (rows["b/02.png"][0].astype(float) * rows["twice.png"][0]).sum(1).min() > 0.999
@@ -134,7 +136,7 @@ def test_a_published_index_is_pulled_with_its_regions(out, hub_server, tmp_path)
     publish(out, "tester/index")
     remote.pull("tester/index", tmp_path / "copy")
     index, copy = Index.open(out), Index.open(tmp_path / "copy")
-    assert copy.regions.recipe == index.regions.recipe
+    assert copy.regions is not None and index.regions is not None and copy.regions.recipe == index.regions.recipe
     for row in range(len(index)):
         for one, other in zip(index.regions.of_row(row), copy.regions.of_row(row), strict=True):
             np.testing.assert_array_equal(one, other)

@@ -78,7 +78,9 @@ def agrees(hits, expected, *, atol=5e-3):
     """The hits are those of the expected scores by id: best first, each with its score."""
     np.testing.assert_allclose(hits.scores, expected[ids(hits)], atol=atol)
     assert (np.diff(hits.scores) <= 0).all()
-    np.testing.assert_allclose(expected[ids(hits)], np.sort(expected[expected > -np.inf])[::-1][: len(hits.items)], atol=atol)
+    np.testing.assert_allclose(
+        expected[ids(hits)], np.sort(expected[expected > -np.inf])[::-1][: len(hits.items)], atol=atol
+    )
 
 
 @pytest.mark.parametrize("method", [*methods.methods(), "attention_mask|phs"])

@@ -60,7 +60,9 @@ def test_the_weight_moves_from_the_picture_to_the_words(searcher):
 def test_the_sum_is_that_of_standard_scores(searcher):
     picture = searcher.open(searcher.index.picture(searcher.index.item(1)))
     prompt = Prompt.box(10, 10, 90, 70)
-    hits = searcher.search(Query(picture, prompt, text="thing 3", negative_text="thing 5", text_weight=0.3, k=10, context=1))
+    hits = searcher.search(
+        Query(picture, prompt, text="thing 3", negative_text="thing 5", text_weight=0.3, k=10, context=1)
+    )
     matrix = np.concatenate(searcher.space.shards).astype(np.float32)
     pointed = searcher.search(Query(picture, prompt, k=1)).features.vectors[0].numpy()
     said = searcher.image_text.encode_texts(["thing 3", "thing 5"]).vectors
