@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
+TIE = 1e-4  # of cosines
+
 
 def merge_similar(vectors: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """Merge unit vectors until at most `limit` are left: average linkage on their cosines.
@@ -14,7 +16,7 @@ def merge_similar(vectors: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarr
         limit: Number of vectors to keep, at least 1.
 
     Returns:
-        Unit mean of each group, float32 [m, dim], and the member that is nearest to it, int [m], ascending.
+        Unit mean of each group, float32 [m, dim], and the first member that is nearest to it, int [m], ascending.
     """
     if len(vectors) <= limit:
         return vectors, np.arange(len(vectors))
@@ -26,6 +28,7 @@ def merge_similar(vectors: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarr
         rows = np.flatnonzero(groups == group)
         mean = vectors[rows].mean(0)
         means.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
-        members.append(rows[np.argmax(vectors[rows] @ mean)])
+        near = vectors[rows] @ means[-1]
+        members.append(rows[np.argmax(near >= near.max() - TIE)])  # two are equally near: rounding must not choose
     order = np.argsort(members)
     return np.stack(means)[order].astype(np.float32), np.array(members)[order]

@@ -81,7 +81,7 @@ def visit(browser, server):
         page.goto(server)
         page.wait_for_selector(".hit img.photo", timeout=60_000)
         page.wait_for_selector(".suggestions button")
-        page.wait_for_selector(".hit .heat", timeout=60_000)  # the last to come: nothing moves under the mouse now
+        page.wait_for_selector(".stage .heat", timeout=60_000)
         return page
 
     yield go

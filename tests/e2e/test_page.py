@@ -8,7 +8,6 @@ from PIL import Image
 
 from foir.playroom import compose
 from index_build.pipeline import Plan, build
-from index_build.playroom import scene_metadata
 from tests.conftest import draw, scene
 from tests.e2e.conftest import serve
 
@@ -54,9 +53,11 @@ def test_the_page_opens_with_something_found_and_something_to_try(visit):
     assert page.locator(".suggestions button").count() >= 2
     assert page.locator(".samples button").count() == 6
     page.wait_for_function("document.querySelector('.hit img.photo').naturalWidth > 100")
+    assert page.locator(".stage .heat").is_visible() and page.locator(".hit .heat").count() == 0
+    page.get_by_text("Search options", exact=True).click()
+    page.get_by_label("Show heat maps on the first results").check()
     page.wait_for_selector(".hit .heat")
     assert page.locator(".hit .heat").count() == 8
-    assert page.locator(".stage .heat").is_visible()
 
 
 def test_a_box_with_the_mouse_finds_scenes_with_the_same_thing(visit):
@@ -297,30 +298,33 @@ def test_the_map_leads_to_pictures(visit):
     assert "Images similar to this one" in note(page)
 
 
-def test_a_small_thing_is_looked_for_alone(browser, tmp_path):
+def test_results_outline_what_was_found_unless_the_scene_alone_counts(browser, tmp_path):
     (tmp_path / "pictures").mkdir()
-    metadata = {}
     for number in range(3):
-        composed = compose("held-out", 530 + number)
-        composed.image.save(tmp_path / "pictures" / f"{number}.png")
-        metadata[f"{number}.png"] = scene_metadata(composed)
-    build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", objects="mao", device="cpu", metadata=metadata))
+        compose("held-out", 530 + number).image.save(tmp_path / "pictures" / f"{number}.png")
+    build(Plan(tmp_path / "pictures", tmp_path / "index", "mini", device="cpu"))
     with serve(tmp_path, tmp_path / "index") as address:
         page = browser.new_page()
         page.goto(address)
         page.wait_for_selector(".hit img.photo", timeout=120_000)
-        box = page.get_by_label("Search for it as a small object")
-        new_results(page, box.check)
-        assert "even if it is small" in note(page) and len(names(page)) == 2
-        assert not page.locator(".stage .heat").is_visible()
-        page.wait_for_selector(".hit .heat")
-        new_results(page, box.uncheck)
-        assert "even if it is small" not in note(page) and MARKED in note(page)
+        new_results(page, lambda: drag(page, [(0.3, 0.3), (0.6, 0.7)]))
+        assert MARKED in note(page) and len(names(page)) == 2
+        outlines = page.locator(".hit .regions rect:not(.below)")
+        assert outlines.count() == 2
+        frame, box = page.locator(".hit .frame").first.bounding_box(), outlines.first.bounding_box()
+        assert frame["x"] - 3 <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"] + 3
+        assert frame["y"] - 3 <= box["y"] and box["y"] + box["height"] <= frame["y"] + frame["height"] + 3
+        page.locator(".hit .why").first.click()
+        page.get_by_role("dialog").wait_for()
+        assert "Similarity of the outlined region" in page.get_by_role("dialog").inner_text()
+        page.keyboard.press("Escape")
+        page.get_by_text("Search options", exact=True).click()
+        slider = page.get_by_role("slider", name="Weight of the scene around the object")
+        slider.fill("1")
+        slider.dispatch_event("pointerup")
+        page.wait_for_function("document.querySelectorAll('.hit .regions').length === 0")
+        assert len(names(page)) == 2
         page.close()
-
-
-def test_the_sample_has_no_vectors_of_objects_and_does_not_offer_them(visit):
-    assert not visit().get_by_label("Search for it as a small object").is_visible()
 
 
 def test_one_line_says_what_was_understood(visit):
@@ -412,7 +416,6 @@ def test_a_click_can_mean_the_whole_thing(visit):
 
 def test_of_two_strokes_in_haste_the_second_is_searched(visit):
     page = visit()
-    page.wait_for_selector(".hit .heat")
     page.locator(".suggestions button").nth(1).click()
     page.locator(".suggestions button").nth(2).click()
     page.wait_for_timeout(4000)
@@ -430,7 +433,7 @@ def test_a_folder_becomes_a_collection_beside_the_sample(browser, tmp_path, monk
         errors = []
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.goto(address)
-        page.wait_for_selector(".hit .heat", timeout=60_000)
+        page.wait_for_selector(".stage .heat", timeout=60_000)
         assert "600 images" in page.inner_text(".about-collection")
         page.get_by_text("Map of the collection").click()
         page.wait_for_selector(".groups button")
@@ -459,7 +462,7 @@ def test_a_folder_becomes_a_collection_beside_the_sample(browser, tmp_path, monk
         page.close()
         page = browser.new_page()  # who comes later finds both
         page.goto(address)
-        page.wait_for_selector(".hit .heat", timeout=60_000)
+        page.wait_for_selector(".stage .heat", timeout=60_000)
         page.click("#collection input")
         new_results(page, lambda: page.get_by_role("option", name="my <b>pictures").click())
         assert len(names(page)) == 4

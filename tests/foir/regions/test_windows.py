@@ -16,7 +16,7 @@ def test_the_windows_of_a_16_by_16_grid():
 def test_windows_cover_every_patch_and_touch_the_borders_at_every_size(grid):
     windows = window_masks(grid)
     assert windows.shape[1:] == grid and windows.any((1, 2)).all() and windows[-1].all()
-    assert windows[:25].any(0)[[0, 0, -1, -1], [0, -1, 0, -1]].all() and windows.any(0).all()
+    assert windows[:-1].any(0).all() or grid == (1, 1)
     assert len({window.tobytes() for window in windows}) <= len(windows) <= 44
     boxes = mask_boxes(windows)
     assert (boxes[:, :2] < boxes[:, 2:]).all() and boxes.min() == 0 and boxes.max() == 1
