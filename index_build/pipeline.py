@@ -142,6 +142,6 @@ def _build_manifest(
     if executor.region_recipe:
         files = tuple(shard.regions for shard in shards.shards if shard.regions)
         ids = [[item.id for item in shard.items] for shard in shards.shards if shard.regions]
-        graph = write_graph(plan.out, list(zip(ids, files, strict=True)))
+        graph = None if plan.store else write_graph(plan.out, list(zip(ids, files, strict=True)))
         regions = RegionFacts(recipe=executor.region_recipe, shards=files, graph=graph)
     return writer.build_manifest(plan.out, spaces, items, rejected, shards.objects, next_id=next_id, regions=regions)

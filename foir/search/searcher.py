@@ -32,7 +32,8 @@ from foir.search.results import QueryImage, SearchResults
 from foir.search.scoring import Candidates, EncodedQuery
 from foir.segment import Outline, Segmenter, load_segmenter
 
-NEIGHBOURS = 1000  # images that a database is asked for where foir ranks them again
+# Images that a database is asked for where foir ranks them again; fewer near each thing, since all their regions come.
+NEIGHBOURS, NEAR_THINGS = 1000, 300
 LIKED_NEIGHBOURHOODS = 3  # number of latest liked images whose neighbours become candidates
 
 
@@ -192,7 +193,11 @@ class Searcher:
         database_order_is_final = (
             encoded.text is None and query.is_unrestricted and encoded.mode == "query" and not encoded.targets
         )
-        count = query.k if database_order_is_final else max(NEIGHBOURS, 2 * query.k + len(query.exclude))
+        count = (
+            query.k
+            if database_order_is_final
+            else max(NEAR_THINGS if encoded.targets else NEIGHBOURS, 2 * query.k + len(query.exclude))
+        )
         index = candidates(
             self.index,
             vectors,
