@@ -193,11 +193,8 @@ class Searcher:
         database_order_is_final = (
             encoded.text is None and query.is_unrestricted and encoded.mode == "query" and not encoded.targets
         )
-        count = (
-            query.k
-            if database_order_is_final
-            else max(NEAR_THINGS if encoded.targets else NEIGHBOURS, 2 * query.k + len(query.exclude))
-        )
+        least = NEAR_THINGS if encoded.targets else NEIGHBOURS
+        count = query.k if database_order_is_final else max(least, 2 * query.k + len(query.exclude))
         index = candidates(
             self.index,
             vectors,
