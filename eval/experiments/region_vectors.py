@@ -21,6 +21,7 @@ from foir.regions.compress import merge_similar
 from foir.regions.encoder import RegionEncoder, complete
 from foir.regions.recipe import MAX_LIMIT, RegionRecipe
 from foir.regions.views import cut_tiles
+from foir.regions.ways import find_way
 from foir.regions.ways.blended import POOLED
 from foir.small_objects.crops import crop_around
 from foir.small_objects.embed import embed_images
@@ -152,8 +153,10 @@ def _vector(
 ) -> np.ndarray:
     image, prefix = opened
     if name in PARTS:
-        return RegionEncoder(encoder, RegionRecipe(way=name)).encode_query(image, prefix, [mask])[0]
-    if name == CLOSE_UP:
+        with torch.inference_mode():
+            patches = torch.from_numpy(mask.patches.reshape(1, -1))
+            vectors = find_way(name).vectors(encoder, prefix, patches)[0]
+    elif name == CLOSE_UP:
         vectors = embed_images(encoder, [crop_around(image, bounds(mask.pixels))])
     else:
         vectors = encoder.features(image, [intervene(name, prompt, mask)], prefix).vectors

@@ -54,7 +54,7 @@ def test_a_row_is_the_sum_of_best_region_and_global_vector(things, toy, table):
         image = things.query_images[query.image]()
         prompt = query.prompt.fit(image.size)
         mask = rasterise(prompt, image.size, toy.grid)
-        own = regions.encode_query(image, prefixes[query.image], [mask])[0]
+        own = regions.encode_query(image, prefixes[query.image], mask)[0]
         step = [region_vectors.intervene("attention_mask|phs", prompt, mask)]
         whole = toy.features(image, step, prefixes[query.image]).vectors[0].numpy()
         best, context = np.array([(vectors @ own).max() for vectors in gallery]), plain @ whole
