@@ -16,6 +16,7 @@ from foir.index.gc import remove_unused
 from foir.index.loader import open_index
 from foir.index.lock import exclusive_lock
 from foir.index.manifest import Manifest, read_manifest
+from foir.regions.recipe import RegionRecipe
 
 from .backends import drop_unused_rows
 from .shards import PARTIAL
@@ -69,9 +70,19 @@ def _repair(folder: Path, manifest: Manifest) -> str:
     options = ["--encoder", image.encoder]
     options += ["--heads"] if image.heads else []
     options += ["--text", text.encoder] if text is not None and text.encoder != image.encoder else []
-    options += [] if manifest.regions else ["--regions", "0"]
+    options += _region_options(manifest)
     source = "FOLDER" if root is None else shlex.quote(str(root))
     return f"foir index build {source} --out {out} {shlex.join(options)} builds the index again"
+
+
+def _region_options(manifest: Manifest) -> list[str]:
+    """The options of a build that makes the same regions."""
+    if manifest.regions is None:
+        return ["--regions", "0"]
+    recipe, default = RegionRecipe.from_json(manifest.regions.recipe), RegionRecipe()
+    names = {"limit": "--regions", "way": "--region-way", "views": "--region-views"}
+    values = ((option, getattr(recipe, name), getattr(default, name)) for name, option in names.items())
+    return [word for option, value, usual in values if value != usual for word in (option, str(value))]
 
 
 def gc(folder: Path) -> int:

@@ -18,6 +18,7 @@ from foir.regions.recipe import RegionRecipe
 from .backends import open_executor, open_store
 from .encoding import SpaceEncoders, load_encoders
 from .executor import Executor
+from .region_graph import write_graph
 from .shards import PARTIAL, ShardSet, write_shards
 from .sources import Metadata, Source
 from .sources.folder import FolderSource
@@ -140,5 +141,7 @@ def _build_manifest(
     regions = None
     if executor.region_recipe:
         files = tuple(shard.regions for shard in shards.shards if shard.regions)
-        regions = RegionFacts(recipe=executor.region_recipe, shards=files)
+        ids = [[item.id for item in shard.items] for shard in shards.shards if shard.regions]
+        graph = write_graph(plan.out, list(zip(ids, files, strict=True)))
+        regions = RegionFacts(recipe=executor.region_recipe, shards=files, graph=graph)
     return writer.build_manifest(plan.out, spaces, items, rejected, shards.objects, next_id=next_id, regions=regions)

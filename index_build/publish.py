@@ -74,7 +74,7 @@ def publish(folder: Path, repo: str, *, private: bool = True, keep_paths: bool =
 
 def _public_manifest(index: Index, stage: Path, *, keep_paths: bool) -> Manifest:
     """Lay out the files to publish and return their manifest: the index's own matrices, and tables without secrets."""
-    old = index.manifest
+    old = index.manifest.without_graph()
     for name in old.used_files - {old.items, old.objects, old.rejected}:
         (stage / name).symlink_to((index.folder / name).resolve())
     items = [_public_item(item, keep_paths=keep_paths) for item in index.items()]

@@ -21,6 +21,7 @@ from . import pipeline
 from .encoding import SpaceEncoders, load_index_encoders
 from .local_executor import LocalExecutor
 from .outdated import next_unused_id, outdated, refreshed
+from .region_graph import write_graph
 from .shard_rewrite import KeptRows, group_shards, keep_rows, merge_shards
 from .shards import PARTIAL, ShardSet, write_shards
 from .sources.folder import list_images, printable_name, split_files
@@ -207,7 +208,8 @@ def _apply(index: Index, items: Sequence[Item], changes: _Changes, encoding: _En
     has_news = result.added or result.reencoded or result.removed or items != index.items()
     if has_news or rejected != rejected_before:
         next_id = max([next_unused_id(index, items), *(item.id + 1 for item in encoded.items)])
-        manifest = _write(index, shards, rejected, [*objects, *encoded.objects], next_id)
+        gone = [item.id for item in items if item.file in dropped]
+        manifest = _write(index, shards, rejected, [*objects, *encoded.objects], next_id, gone)
         local_record.commit(index.folder, manifest, encoding.root if encoding else index.root)
     for record in encoded.records:  # those of a killed build stay, for it to resume
         record.unlink()
@@ -222,9 +224,11 @@ def _write(
     rejected: Sequence[dict[str, str]],
     objects: Sequence[Object],
     next_id: int,
+    gone: Sequence[int],
 ) -> Manifest:
-    """Write the tables, and the shards where they changed."""
-    merged = [merge_shards(index.folder, group) for group in group_shards(shards, pipeline.SHARD_SIZE)]
+    """Write the tables, and the shards where they changed; `gone` are ids whose old regions no longer count."""
+    groups = group_shards(shards, pipeline.SHARD_SIZE)
+    merged = [merge_shards(index.folder, group) for group in groups]
     spaces = {
         name: facts.model_copy(
             update={
@@ -237,7 +241,17 @@ def _write(
     items, old = [item for shard in shards for item in shard.items], index.manifest
     regions = None
     if old.regions is not None:
-        regions = old.regions.model_copy(update={"shards": tuple(s.regions for s in merged if s.regions)})
+        files = tuple(shard.regions for shard in merged if shard.regions)
+        ids = [[item.id for shard in group for item in shard.items] for group in groups]
+        new = [
+            ([item.id for item in shard.items], shard.regions)
+            for shard in shards
+            if shard.regions and shard.regions not in old.files
+        ]
+        graph = write_graph(
+            index.folder, list(zip(ids, files, strict=True)), previous=old.regions.graph, changes=new, removed=gone
+        )
+        regions = old.regions.model_copy(update={"shards": files, "graph": graph})
     return writer.build_manifest(
         index.folder, spaces, items, rejected, objects, next_id=next_id, regions=regions, previous=old
     )

@@ -4,6 +4,7 @@ manifest.json               the only file that is ever replaced
 <hash>.safetensors          a shard of a space's matrix, memory-mapped
 <hash>-heads.safetensors    the same rows' CLS head outputs z [n, h, d_k] and residuals [n, d]
 <hash>-regions.safetensors  the same rows' region vectors, where there are any
+<hash>-regions.usearch      a graph over all of them, where they are many
 <hash>-items.parquet        one row an image, in the order of the matrix
 <hash>-objects.parquet      known objects of the images, where there are any
 <hash>-rejected.jsonl       files that were left out, with reasons
@@ -25,7 +26,7 @@ FORMAT: Final = 2
 MANIFEST = "manifest.json"
 MAX_SPACES = 16
 CONTENT_NAME = re.compile(
-    r"[0-9a-f]{32}(\.safetensors|-(heads|regions)\.safetensors|-(items|objects|thumbs)\.parquet|-rejected\.jsonl)"
+    r"[0-9a-f]{32}(\.safetensors|-(heads|regions)\.safetensors|-regions\.usearch|-(items|objects|thumbs)\.parquet|-rejected\.jsonl)"
 )
 OURS = re.compile(rf"(manifest\.json|{CONTENT_NAME.pattern})(\.\d+(\.\d+)?\.part)?")
 OUR_THUMBS = re.compile(r"thumbs/[0-9a-f]{2}/[0-9a-f]{64}\.jpg(\.\d+\.\d+\.part)?")

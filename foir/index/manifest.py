@@ -26,6 +26,7 @@ FileName: TypeAlias = Annotated[
 Shard: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}\.safetensors$")]
 Heads: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}-heads\.safetensors$")]
 RegionShard: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}-regions\.safetensors$")]
+Graph: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}-regions\.usearch$")]
 Items: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}-items\.parquet$")]
 Objects: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}-objects\.parquet$")]
 Rejected: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}-rejected\.jsonl$")]
@@ -62,10 +63,11 @@ class SpaceFacts(_Record):
 
 
 class RegionFacts(_Record):
-    """The region vectors beside each shard of the image space, and how they were made."""
+    """The region vectors beside each shard of the image space, how they were made, and a graph over them."""
 
     recipe: Annotated[str, StringConstraints(max_length=2**20)]
     shards: tuple[RegionShard, ...]
+    graph: Graph | None = None
 
 
 class Store(_Record):
@@ -100,8 +102,15 @@ class Manifest(_Record):
         """Every file that it refers to."""
         names = [name for space in self.spaces.values() for name in (*space.shards, *space.heads)]
         tables = (self.items, self.objects, self.rejected)
-        regions = self.regions.shards if self.regions else ()
+        regions = (*self.regions.shards, self.regions.graph) if self.regions else ()
         return {name for name in (*tables, *names, *regions, *self.thumbs) if name is not None}
+
+    def without_graph(self) -> Manifest:
+        """What may be shared: a graph is opened only where it was written; see `foir.index.graph`."""
+        if self.regions is None or self.regions.graph is None:
+            return self
+        files = {name: facts for name, facts in self.files.items() if name != self.regions.graph}
+        return self.model_copy(update={"regions": self.regions.model_copy(update={"graph": None}), "files": files})
 
     @model_validator(mode="after")
     def _is_whole(self) -> Manifest:

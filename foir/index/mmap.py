@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-RESIDENT = 2**30  # bytes of matrices that a pass may leave in this process's memory
+RESIDENT = 2**30  # bytes of matrices that a pass may leave in this process's memory, where more is not known to be free
+FREE_SHARE = 0.5  # of the memory that is available
 
 
 def iter_shards(shards: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
@@ -22,7 +24,17 @@ def iter_shards(shards: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
 
 def is_large(shards: Sequence[np.ndarray]) -> bool:
     """Whether the shards are too large to stay in memory."""
-    return sum(shard.nbytes for shard in shards) > RESIDENT
+    size = sum(shard.nbytes for shard in shards)
+    return size > RESIDENT and size > FREE_SHARE * _available_memory()
+
+
+def _available_memory() -> int:
+    """Bytes that the system could give without swapping; 0 where it does not say."""
+    try:
+        with Path("/proc/meminfo").open(encoding="ascii") as file:  # Linux
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return 0
 
 
 def drop_pages(array: np.ndarray) -> None:

@@ -89,7 +89,9 @@ class Index:
                 rows = {sum(map(len, space.shards)) for space in by_name.values()}
                 if len(rows) != 1:
                     raise BadIndex(f"The spaces of the index {folder} have different numbers of vectors.")
-                regions = spaces.read_regions(folder, manifest.regions, by_name["image"])
+                regions = spaces.read_regions(
+                    folder, manifest.regions, by_name["image"], own=local_record.is_own(folder, manifest)
+                )
                 if not known:
                     probe_tables(folder, manifest.items, manifest.objects, *rows)
                 items = tables.read_items(folder, manifest.items, *rows)

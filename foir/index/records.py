@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foir.arguments import check_text, checked
 from foir.errors import BadPrompt
 
+if TYPE_CHECKING:
+    from foir.index.graph import RegionGraph
+
 FIELDS = ("file", "caption", "source", "licence", "width", "height")  # fields of images that filters may name
 MAX_SIDE = 2**31 - 1  # pixels, as the table stores it
+BACKGROUND = 4096  # images
 
 
 @dataclass(frozen=True)
@@ -111,21 +117,34 @@ class Regions:
         vectors: Unit vectors per shard, float16 [m, dim].
         boxes: Their boxes (x0, y0, x1, y1) per shard, uint16 [m, 4]: 65,535 is the image's width or height.
         starts: Where the regions of each image begin, int32 [n + 1]: those of image i are starts[i] to starts[i + 1].
+        graph: Finds images near a vector without a scan, where there are very many.
     """
 
     recipe: str
     vectors: tuple[np.ndarray, ...]
     boxes: tuple[np.ndarray, ...]
     starts: tuple[np.ndarray, ...]
+    graph: RegionGraph | None = None
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """The number of images up to the end of each shard."""
+        return np.cumsum([len(starts) - 1 for starts in self.starts])
 
     def of_row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Vectors and boxes of the image in a row of the matrices."""
-        for vectors, boxes, starts in zip(self.vectors, self.boxes, self.starts, strict=True):
-            if row < len(starts) - 1:
-                span = slice(int(starts[row]), int(starts[row + 1]))
-                return vectors[span], boxes[span]
-            row -= len(starts) - 1
-        raise IndexError(row)
+        shard = int(np.searchsorted(self._ends, row, side="right"))
+        local = row - int(self._ends[shard]) + len(self.starts[shard]) - 1
+        span = slice(int(self.starts[shard][local]), int(self.starts[shard][local + 1]))
+        return self.vectors[shard][span], self.boxes[shard][span]
+
+    @cached_property
+    def background(self) -> Regions:
+        """Those of `BACKGROUND` images, evenly over all, in memory: a standard for scores where not all are scored."""
+        return self.subset(np.unique(np.linspace(0, len(self) - 1, BACKGROUND).astype(int)).tolist())
 
     def subset(self, rows: Sequence[int]) -> Regions:
         """Those of some images, in memory; at least one."""

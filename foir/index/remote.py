@@ -99,7 +99,7 @@ def pull(repo: str, out: Path, revision: str | None = None) -> str:
         return origin
     _refuse_foreign(out)
     try:
-        published = read_manifest(hub.download_files(repo, sha, [MANIFEST]))
+        published = read_manifest(hub.download_files(repo, sha, [MANIFEST])).without_graph()
     except BadIndex as error:
         raise BadIndex(f"The data set {repo} holds no index of foir.") from error
     if published.store is not None:

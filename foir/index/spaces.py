@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,14 @@ def read_space(folder: Path, facts: SpaceFacts) -> Space:
     return space
 
 
-def read_regions(folder: Path, facts: RegionFacts | None, space: Space) -> Regions | None:
+def read_regions(folder: Path, facts: RegionFacts | None, space: Space, *, own: bool) -> Regions | None:
     """The regions beside the shards of the `image` space, memory-mapped; None where there are none.
+
+    Args:
+        folder: The index.
+        facts: Their files.
+        space: The `image` space.
+        own: This machine wrote the index, so that its graph may be opened.
 
     Raises:
         ValueError: They do not fit the space, or each other.
@@ -73,19 +80,28 @@ def read_regions(folder: Path, facts: RegionFacts | None, space: Space) -> Regio
         return None
     shards = [map_tensors(folder / name) for name in facts.shards]
     for rows, shard in zip(space.shards, shards, strict=True):
-        vectors, boxes, starts = (shard[name] for name in ("vectors", "boxes", "starts"))
-        fits = (
-            vectors.dtype.kind == "f"
-            and vectors.shape[1:] == space.reference_feature.shape
-            and boxes.dtype == np.uint16
-            and boxes.shape == (len(vectors), 4)
-            and starts.dtype == np.int32
-            and starts.shape == (len(rows) + 1,)
-            and (starts[0], starts[-1]) == (0, len(vectors))
-            and bool((np.diff(starts) > 0).all())
-            and bool((boxes[:, :2] <= boxes[:, 2:]).all())
-        )
-        if not fits:
-            raise ValueError("regions that do not fit the vectors")
-    parts = (tuple(shard[name] for shard in shards) for name in ("vectors", "boxes", "starts"))
-    return Regions(facts.recipe, *parts)
+        _check_regions(shard, rows, space)
+    vectors, boxes, starts = (tuple(shard[name] for shard in shards) for name in ("vectors", "boxes", "starts"))
+    graph = None
+    if facts.graph is not None and own:
+        from foir.index.graph import RegionGraph
+
+        graph = RegionGraph(folder / facts.graph, len(space.reference_feature))
+    return Regions(facts.recipe, vectors, boxes, starts, graph)
+
+
+def _check_regions(shard: Mapping[str, np.ndarray], rows: np.ndarray, space: Space) -> None:
+    vectors, boxes, starts = (shard[name] for name in ("vectors", "boxes", "starts"))
+    fits = (
+        vectors.dtype.kind == "f"
+        and vectors.shape[1:] == space.reference_feature.shape
+        and boxes.dtype == np.uint16
+        and boxes.shape == (len(vectors), 4)
+        and starts.dtype == np.int32
+        and starts.shape == (len(rows) + 1,)
+        and (starts[0], starts[-1]) == (0, len(vectors))
+        and bool((np.diff(starts) > 0).all())
+        and bool((boxes[:, :2] <= boxes[:, 2:]).all())
+    )
+    if not fits:
+        raise ValueError("regions that do not fit the vectors")

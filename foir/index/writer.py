@@ -119,7 +119,7 @@ def build_manifest(
     except ValueError as error:
         raise BadIndex(f"The index {folder} cannot be written: its tables would have {error}.") from error
     shards = [name for space in spaces.values() for name in (*space.shards, *space.heads)]
-    shards += regions.shards if regions else ()
+    shards += filter(None, (*regions.shards, regions.graph)) if regions else ()
     known = previous.files if previous else {}
     names = dict.fromkeys(filter(None, (items_name, objects_name, rejected_name, *shards)))
     return Manifest(

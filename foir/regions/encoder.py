@@ -96,21 +96,23 @@ class RegionEncoder:
                 parts[row].append((vectors, np.array([_object_box(crop, image.size) for crop in crops])))
         return [_regions(each, self.recipe.limit) for each in parts]
 
-    def encode_query(self, image: Image.Image, prefix: Prefix, masks: Sequence[PatchMask]) -> np.ndarray:
-        """Vectors of one thing, of which the best counts, float32 [n, dim].
+    def encode_query(self, image: Image.Image, prefix: Prefix, mask: PatchMask) -> np.ndarray:
+        """Vectors of the thing under a mask, of which the best counts, float32 [n, dim].
+
+        It is seen as the regions were: on the whole picture, and cropped at its own resolution where they were crops.
 
         Args:
             image: The picture that it is on.
             prefix: Of that picture.
-            masks: Areas that it may be.
+            mask: Its patches and pixels.
         """
         vectors = []
         if self._way is not None:
-            areas = torch.from_numpy(np.stack([mask.patches.reshape(-1) for mask in masks]))
+            areas = torch.from_numpy(mask.patches.reshape(1, -1))
             with torch.inference_mode():
                 vectors.append(self._way.vectors(self.encoder, prefix, areas)[0])
         if self.recipe.needs_objects:
-            vectors.append(embed_images(self.encoder, [crop_around(image, bounds(mask.pixels)) for mask in masks]))
+            vectors.append(embed_images(self.encoder, [crop_around(image, bounds(mask.pixels))]))
         return np.concatenate([part.float().cpu().numpy() for part in vectors])
 
     @torch.inference_mode()

@@ -20,7 +20,8 @@ MODES = ("query", "query-db")
 MAX_RESULTS = 1000
 # Chosen together on voc12_part_dev and playroom-dev (docs/results.md), and the same in page, commands and API.
 METHOD, CONTEXT = "attention_mask|phs", 0.2
-FEEDBACK_CONTEXT = 0.5  # least weight of the judged images
+TEXT_CONTEXT = 0.7  # weight of whole images for words, which may name a thing or describe a scene
+FEEDBACK_CONTEXT = 0.5  # least weight of whole images once some are judged
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Query:
     between images and cosines between words and images have different spreads:
     `(1 - text_weight) * image + text_weight * (text - max(negative_text, 0))`; without an image
     `text - max(negative_text, 0)`. Where something is pointed at and the index has regions, the image's part is
-    `(1 - context) * best region + context * whole image`. Feedback takes the place of the whole image's part, which
+    `(1 - context) * best region + context * whole image`, the first averaged over the things; that of words is the same
+    with `TEXT_CONTEXT` where regions and words share a space. Feedback takes the place of the whole image's part, which
     then weighs at least `FEEDBACK_CONTEXT`.
 
     Attributes:

@@ -14,8 +14,6 @@ from foir.regions.encoder import RegionEncoder
 from foir.search.query import Query
 from foir.search.results import QueryImage
 
-POINT_WINDOWS = (3, 5, 7)  # sides in patches
-
 
 @dataclass(frozen=True, eq=False)
 class QueryFeatures:
@@ -65,17 +63,16 @@ def encode_query(encoder: Encoder, query: Query, regions: RegionEncoder | None =
 def encode_things(encoder: Encoder, query: Query, prompt: Prompt, regions: RegionEncoder) -> tuple[np.ndarray, ...]:
     """Region vectors of every marked thing; each mark is one thing.
 
-    A box or a mask means its patches. A point means windows of `POINT_WINDOWS` patches around it, of which the best
-    counts. A stroke means the patches that it touches.
+    A box or a mask means its patches, a stroke those that it touches, a point its window. The outline that a segmenter
+    finds under a point does no better than the window (docs/results.md), and takes longer.
     """
     image = query.image
     if image is None:
         raise TypeError("a query with things has an image")
     things = []
     for mark in prompt.marks():
-        windows = POINT_WINDOWS if mark.points else (query.window,)
-        masks = [_rasterise(encoder, image, mark, query.patch_rule, window) for window in windows]
-        things.append(regions.encode_query(image.photo.image, image.prefix, masks))
+        mask = _rasterise(encoder, image, mark, query.patch_rule, query.window)
+        things.append(regions.encode_query(image.photo.image, image.prefix, mask))
     return tuple(things)
 
 

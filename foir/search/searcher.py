@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from weakref import WeakMethod
@@ -15,69 +13,27 @@ from foir import image_text, images
 from foir.arguments import checked
 from foir.encoders.base import Encoder
 from foir.errors import BadIndex, BadPrompt, Unavailable
-from foir.image_text import ImageTextModel, TextFeatures
+from foir.image_text import ImageTextModel
 from foir.images import Photo
-from foir.index import Index, Item, Space
+from foir.index import Space
 from foir.index.loader import open_index
 from foir.index.protocol import IndexLike
 from foir.patches import PatchMask
 from foir.prompts import Prompt
-from foir.ranking import exact
 from foir.ranking.candidates import candidates
-from foir.ranking.fusion import Part, zscore_fuse
-from foir.ranking.regions import best_regions, best_scores
-from foir.ranking.scorer import Scorer, relevance_scores
-from foir.ranking.topk import TopK, top_k
+from foir.ranking.scorer import Scorer
+from foir.ranking.topk import TopK
 from foir.regions.encoder import RegionEncoder
 from foir.regions.recipe import RegionRecipe
-from foir.regions.views import to_pixels
-from foir.search import query_encoder
+from foir.search import query_encoder, scoring
 from foir.search.encoder_check import check_encoder, load_encoder
-from foir.search.query import FEEDBACK_CONTEXT, Query
-from foir.search.query_encoder import QueryFeatures
-from foir.search.results import HitRegion, QueryImage, SearchResults
+from foir.search.query import Query
+from foir.search.results import QueryImage, SearchResults
+from foir.search.scoring import Candidates, EncodedQuery
 from foir.segment import Outline, Segmenter, load_segmenter
 
 NEIGHBOURS = 1000  # images that a database is asked for where foir ranks them again
-REFINED = 64  # images beyond k that are scored again exactly
 LIKED_NEIGHBOURHOODS = 3  # number of latest liked images whose neighbours become candidates
-
-
-@dataclass(frozen=True, eq=False)
-class _EncodedQuery:
-    """A query in vectors.
-
-    Attributes:
-        image: Features of the query image; None for words alone.
-        mode: How images are scored against the image's vector: "query" or "query-db".
-        text: Features of text and negative text, in this order; None without words.
-        signs: 1 for text and -1 for negative text, in the same order.
-    """
-
-    image: QueryFeatures | None
-    mode: str
-    text: TextFeatures | None
-    signs: tuple[float, ...]
-
-    @property
-    def space(self) -> str:
-        """The space that the query's first vector is compared in."""
-        return "text" if self.image is None else "image"
-
-    @property
-    def things(self) -> tuple[np.ndarray, ...]:
-        """Region vectors of each thing that is pointed at; empty where regions do not count."""
-        return () if self.image is None else self.image.things
-
-
-@dataclass(frozen=True, eq=False)
-class _Candidates:
-    """What is ranked: an index, the scorer of the image's space, rows that may not be results (bool [n]), and k."""
-
-    index: Index
-    scorer: Scorer | None
-    excluded: np.ndarray
-    k: int
 
 
 class Searcher:
@@ -205,22 +161,23 @@ class Searcher:
         pool = self._candidates(query, encoded)
         is_plain = encoded.text is None and not encoded.things and query.is_unrestricted
         if pool.scorer is not None and encoded.image is not None and is_plain:
-            return self._results(pool, encoded, pool.scorer.top_k(encoded.image.features, encoded.mode, pool.k))
-        parts = self._score(query, encoded, pool)
-        scores = zscore_fuse(parts) if len(parts) > 1 else parts[0].scores
-        scores[pool.excluded] = -np.inf
-        self._refine(scores, parts[: len(encoded.things)], encoded, pool)
-        is_fused = bool(query.feedback) or len(parts) > max(1, len(encoded.things) + bool(encoded.things))
-        return self._results(pool, encoded, top_k(scores, pool.k), is_fused=is_fused)
+            return self._results(query, pool, encoded, pool.scorer.top_k(encoded.image.features, encoded.mode, pool.k))
+        top = scoring.rank(query, encoded, pool)
+        parts = bool(query.feedback) + (encoded.image is not None) + len(encoded.signs)
+        return self._results(query, pool, encoded, top, is_fused=bool(query.feedback) or parts > 1)
 
-    def _encode_query(self, query: Query) -> _EncodedQuery:
+    def _encode_query(self, query: Query) -> EncodedQuery:
         signs = {1.0: query.text, -1.0: query.negative_text}
         texts = {sign: text for sign, text in signs.items() if text is not None}
-        image = query_encoder.encode_query(self.encoder, query, None if query.context == 1 else self.regions)
-        text = self.image_text.encode_texts(list(texts.values())) if texts else None
-        return _EncodedQuery(image, query.mode, text, tuple(texts))
+        regions = None if query.context == 1 else self.regions
+        image = query_encoder.encode_query(self.encoder, query, regions)
+        if not texts:
+            return EncodedQuery(image, query.mode, None, ())
+        text = self.image_text.encode_texts(list(texts.values()))
+        meets_words = regions is not None and regions.meets_words and self.image_text.encoder is self.encoder
+        return EncodedQuery(image, query.mode, text, tuple(texts), meets_words)
 
-    def _candidates(self, query: Query, encoded: _EncodedQuery) -> _Candidates:
+    def _candidates(self, query: Query, encoded: EncodedQuery) -> Candidates:
         judged = query.feedback
         vectors: dict[str, list[np.ndarray]] = {}
         if encoded.image is not None:
@@ -232,14 +189,14 @@ class Searcher:
                 self.index.vectors(encoded.space, list(judged.liked)[-LIKED_NEIGHBOURHOODS:])
             )
         database_order_is_final = (
-            encoded.text is None and query.is_unrestricted and encoded.mode == "query" and not encoded.things
+            encoded.text is None and query.is_unrestricted and encoded.mode == "query" and not encoded.targets
         )
         count = query.k if database_order_is_final else max(NEIGHBOURS, 2 * query.k + len(query.exclude))
         index = candidates(
             self.index,
             vectors,
             count,
-            things=encoded.things,
+            things=encoded.targets,
             ids=[*judged.liked, *judged.disliked],
             head_cache=encoded.mode == "query-db",
             filters=query.filters,
@@ -251,44 +208,10 @@ class Searcher:
         scorer = None
         if encoded.image is not None:
             scorer = self.scorer if index is self.index else Scorer(self.encoder, index.space())
-        return _Candidates(index, scorer, excluded, min(query.k, int((~excluded).sum())))
-
-    def _score(self, query: Query, encoded: _EncodedQuery, pool: _Candidates) -> list[Part]:
-        """The scores of each part of the query: of every thing's best region first, then of images, then of words."""
-        parts: list[Part] = []
-        judged = query.feedback
-        liked, disliked = (sorted({pool.index.row(id) for id in ids}) for ids in (judged.liked, judged.disliked))
-        if encoded.image is not None and pool.scorer is not None:
-            features = encoded.image.features
-            rows = pool.scorer.unit_vectors(features, encoded.mode)
-            vector = features.vectors[0].cpu().numpy()
-            scores = relevance_scores(rows, vector, liked, disliked, judged.rule)
-            weight, context = 1 - query.text_weight if encoded.text is not None else 1.0, 1.0
-            if encoded.things and pool.index.regions is not None:
-                context = max(query.context, FEEDBACK_CONTEXT) if judged else query.context
-                for thing in encoded.things:
-                    best = best_scores(pool.index.regions, thing)
-                    parts.append(Part(weight * (1 - context) / len(encoded.things), best))
-            parts.append(Part(weight * context, scores))
-        elif judged:
-            shards = pool.index.space("text").shards
-            parts.append(Part(1.0, relevance_scores(shards, None, liked, disliked, judged.rule)))
-        weight = 1.0 if encoded.image is None else query.text_weight
-        for vector, sign in zip(() if encoded.text is None else encoded.text.vectors, encoded.signs, strict=True):
-            parts.append(Part(sign * weight, exact.scores(pool.index.space("text").shards, vector)))
-        return parts
-
-    def _refine(self, scores: np.ndarray, parts: Sequence[Part], encoded: _EncodedQuery, pool: _Candidates) -> None:
-        """Score the first images again with exact region scores, in place; see `foir.ranking.regions.best_scores`."""
-        if not parts or pool.index.regions is None:
-            return
-        rows = top_k(scores, min(pool.k + REFINED, len(scores))).rows[0]
-        for part, thing in zip(parts, encoded.things, strict=True):
-            exact_scores = [region.score for region in best_regions(pool.index.regions, rows.tolist(), thing)]
-            scores[rows] += part.standard(np.array(exact_scores, np.float32)) - part.standard(part.scores[rows])
+        return Candidates(index, scorer, excluded, min(query.k, int((~excluded).sum())))
 
     def _results(
-        self, pool: _Candidates, encoded: _EncodedQuery, top: TopK, *, is_fused: bool = False
+        self, query: Query, pool: Candidates, encoded: EncodedQuery, top: TopK, *, is_fused: bool = False
     ) -> SearchResults:
         image = encoded.image
         gate = None if image is None else image.features.gates[0]
@@ -302,21 +225,18 @@ class Searcher:
             is_fused=is_fused,
             heads=None if gate is None else gate.on,
             is_full_view=image is not None and image.is_full_view,
-            notes=(() if image is None else image.notes) + (() if encoded.text is None else encoded.text.notes),
-            regions=self._hit_regions(pool.index, rows, items, encoded.things),
+            notes=self._notes(query, encoded),
+            regions=scoring.hit_regions(pool.index, rows, items, encoded.targets),
         )
 
-    def _hit_regions(
-        self, index: Index, rows: Sequence[int], items: Sequence[Item], things: Sequence[np.ndarray]
-    ) -> tuple[tuple[HitRegion, ...], ...]:
-        """The best region of each result for each thing."""
-        if not things or index.regions is None:
-            return ()
-        found = zip(*(best_regions(index.regions, rows, thing) for thing in things), strict=True)
-        return tuple(
-            tuple(HitRegion(to_pixels(region.box, (item.width, item.height)), region.score) for region in regions)
-            for item, regions in zip(items, found, strict=True)
-        )
+    def _notes(self, query: Query, encoded: EncodedQuery) -> tuple[str, ...]:
+        """What a user should know about how the query was read."""
+        notes = () if encoded.image is None else encoded.image.notes
+        if encoded.text is None:
+            return notes
+        if self.regions is None or encoded.words_meet_regions or query.context == 1:
+            return notes + encoded.text.notes
+        return (*notes, *encoded.text.notes, "The words are compared with whole images, not with regions.")
 
     @checked
     def patch_mask(self, image: QueryImage, prompt: Prompt | None, *, rule: str = "any", window: int = 3) -> PatchMask:

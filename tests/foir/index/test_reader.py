@@ -356,6 +356,7 @@ def resident(path):
 def test_mapped_shards_equal_one_and_of_many_no_pages_stay(tmp_path, monkeypatch, count, large):
     rows, queries = unit(200_000, 64), unit(count, 64, seed=1)
     monkeypatch.setattr(mmap, "RESIDENT", 1 if large else 2**30)
+    monkeypatch.setattr(mmap, "FREE_SHARE", 0)
     names = [writer.write_vectors(tmp_path, part) for part in np.split(rows, [30_000, 31_500, 190_000])]
     shards = [map_tensors(tmp_path / name)["vectors"] for name in names]
     found = exact.search(shards, queries, 25)
