@@ -27,7 +27,6 @@ from ..datasets.base import Dataset
 from ..datasets.things import point_at_things
 from ..metrics.retrieval import Mean, category_mean, precision
 from ..report.results import Cell
-from .gallery import encode_gallery
 from .query_features import NumberedQueries, select_queries
 from .region_vectors import CLOSE_UP, METHODS, PARTS, GalleryRegions, blend, gallery_regions, thing_vectors
 from .results_cache import ResultsCache
@@ -148,10 +147,6 @@ class _Ranking:
     def close_ups(self) -> np.ndarray:
         return thing_vectors(self.encoder, self.data, self.queries, (CLOSE_UP,), self.results)[CLOSE_UP]
 
-    @cached_property
-    def global_vectors(self) -> np.ndarray:
-        return np.concatenate(encode_gallery(self.encoder, self.data, self.results).shards)
-
     def size_groups(self) -> dict[str, np.ndarray]:
         """Which queries are of each size, bool [n]; groups without any are left out."""
         share, groups = self.things["share"], {}
@@ -167,7 +162,7 @@ class _Ranking:
         if row.way:
             parts.append((1 - row.context, self._best_regions(row)[0]))
         if row.context or not row.way:
-            parts.append((row.context or 1.0, self.things[row.method] @ self.global_vectors.T))
+            parts.append((row.context or 1.0, self.things[row.method] @ self._gallery("whole").plain.T))
         images, categories = (np.array([getattr(q, name) for _, q in self.queries]) for name in ("image", "category"))
         found = []
         for number, image in enumerate(images):
@@ -189,13 +184,16 @@ class _Ranking:
         dim = self.things["cbir"].shape[1]
         return self._best_regions(row)[1] / len(self.data.gallery) * (2 * dim + 4 * 2) + 4
 
+    def _gallery(self, views: str) -> GalleryRegions:
+        if views not in self._galleries:
+            self._galleries[views] = gallery_regions(self.encoder, self.data, views, self.results)
+        return self._galleries[views]
+
     def _best_regions(self, row: Setting) -> tuple[np.ndarray, int]:
         """The score of each picture's best region, [queries, gallery], and the number of all regions."""
         key = (row.way, row.views, row.pooled, row.limit)
         if key not in self._regions:
-            if row.views not in self._galleries:
-                self._galleries[row.views] = gallery_regions(self.encoder, self.data, row.views, self.results)
-            vectors, starts = self._galleries[row.views].compressed(row.way, row.pooled, row.limit)
+            vectors, starts = self._gallery(row.views).compressed(row.way, row.pooled, row.limit)
             asked = [blend(self.things, row.way, row.pooled)] + ([self.close_ups] if row.views == "crops" else [])
             best = np.full((len(self.queries), len(starts)), -np.inf, np.float32)
             for start, query in product(range(0, len(best), BLOCK), asked):

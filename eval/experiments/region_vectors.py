@@ -53,10 +53,12 @@ class GalleryRegions:
     """All regions of a gallery.
 
     Attributes:
+        plain: Unit vectors of whole pictures, float32 [n, dim].
         parts: Unit vectors by way, float16 [m, dim].
         counts: Number of regions of each picture, [n].
     """
 
+    plain: np.ndarray
     parts: Mapping[str, np.ndarray]
     counts: np.ndarray
 
@@ -79,19 +81,20 @@ def gallery_regions(encoder: Encoder, data: Dataset, views: str, results: Result
     for start in tqdm(range(0, len(data.gallery), CHUNK), unit="chunk", desc="regions"):
         images = data.gallery[start : start + CHUNK]
         chunks.append(results.get([*key, "regions", start], partial(_encode, encoder, makers, images)))
-    joined = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in (*ways, "counts")}
-    return GalleryRegions({way: joined[way] for way in ways}, joined["counts"])
+    joined = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in ("plain", *ways, "counts")}
+    return GalleryRegions(joined["plain"], {way: joined[way] for way in ways}, joined["counts"])
 
 
 def _encode(
     encoder: Encoder, makers: Mapping[str, RegionEncoder], loaders: Sequence[ImageLoader]
 ) -> dict[str, np.ndarray]:
     recipe = next(iter(makers.values())).recipe
-    parts: dict[str, list[np.ndarray]] = {way: [] for way in makers}
+    parts: dict[str, list[np.ndarray]] = {way: [] for way in ("plain", *makers)}
     counts: list[int] = []
     for start in range(0, len(loaders), BATCH):
         images = [load() for load in loaders[start : start + BATCH]]
         prefix = encoder.prefix(encoder.pixels(images))
+        parts["plain"].append(encoder.finish(prefix).vectors.float().cpu().numpy())
         tiles = None
         if recipe.views == "tiles":
             tiles = torch.stack([encoder.pixels(cut_tiles(image)) for image in images])
@@ -100,7 +103,7 @@ def _encode(
             found = maker.encode(prefix, tiles, objects)
             parts[way] += [picture.vectors.astype(np.float16) for picture in found]
         counts += [len(picture.vectors) for picture in found]
-    return {**{way: np.concatenate(vectors) for way, vectors in parts.items()}, "counts": np.array(counts)}
+    return {**{name: np.concatenate(vectors) for name, vectors in parts.items()}, "counts": np.array(counts)}
 
 
 def thing_vectors(
