@@ -63,7 +63,7 @@ def test_a_row_is_the_sum_of_best_region_and_global_vector(things, toy, table):
         per_class.setdefault(query.category, []).append(things.labels[others, query.category].mean())
     by_hand = 100 * np.mean([np.mean(each) for each in per_class.values()])
     default = [cell for cell in table if cell.options.get("global") and cell.metric == "MP@10"][0]
-    assert default.value == pytest.approx(by_hand, abs=1.0)  # float16 may swap near-ties
+    assert default.value == pytest.approx(by_hand, abs=0.6)  # float16 may swap near-ties
     assert default.options == {"vectors": 4, "context": 0.2, "global": "attention_mask|phs"}
 
 
