@@ -107,7 +107,7 @@ def _read(folder: Path, queries: np.ndarray, connection: Connection) -> None:
         seconds[step] = time.perf_counter() - started
         if not step.endswith("again"):
             del index
-    table = _memory("RssAnon")
+    table = memory("RssAnon")
     shards = index.space("image").shards
     started = time.perf_counter()
     single = [exact.search(shards, query[None], K) for query in queries]
@@ -120,10 +120,10 @@ def _read(folder: Path, queries: np.ndarray, connection: Connection) -> None:
         index.row(index.item(int(row)).id)
     seconds[f"{K} results looked up"] = time.perf_counter() - started
     recall = float(np.mean([np.isin(whole.rows[i], single[i].rows[0]).mean() for i in range(len(queries))]))
-    connection.send({"seconds": seconds, "recall": recall, "peak": _memory("VmHWM"), "table": table})
+    connection.send({"seconds": seconds, "recall": recall, "peak": memory("VmHWM"), "table": table})
 
 
-def _memory(name: str) -> float:
+def memory(name: str) -> float:
     """Memory of this process in GB, a line of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**20

@@ -1,4 +1,7 @@
-"""playroom: composed scenes of toys; held-out scenes have the queries, the sample gallery's scenes are the gallery."""
+"""playroom: composed scenes of toys; held-out scenes have the queries, the sample gallery's scenes are the gallery.
+
+playroom-dev has scenes of its own, for choosing settings.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +19,39 @@ from .base import CaptionedDataset, Dataset, ImageLoader, Query, multi_hot
 from .registry import register
 
 GALLERY, QUERIES = 600, 200
-SMALL = (0.01, 0.05)  # area of a prompted object as a share of the image
-
-
-@register("playroom", Dataset)
-def by_category() -> Dataset:
-    """Boxes around objects that cover 1 to 5 % of a held-out scene; results with the same category are correct."""
-    return _playroom("playroom", lambda sprite: sprite.category, rarest=1)
-
-
-@register("playroom-instances", Dataset)
-def by_instance() -> Dataset:
-    """The same boxes; results with the same toy are correct, and at least ten gallery scenes must show it."""
-    return _playroom("playroom-instances", lambda sprite: sprite.name, rarest=10)
+DEV_GALLERY, DEV_QUERIES = 400, 100
+SMALL, ANY = (0.01, 0.05), (0.0, 1.0)  # area of a prompted object as a share of the image
+RAREST, DEV_RAREST = 10, 7  # gallery scenes that show a toy, for it to be searched for
 
 
 @register("playroom-captions", CaptionedDataset)
 def with_captions() -> CaptionedDataset:
     """The gallery's scenes, each with the sentence that names all of its objects, and their boxes."""
-    scenes = [_annotations("gallery", number) for number in range(GALLERY)]
+    gallery = _Scenes("gallery", range(GALLERY))
     return CaptionedDataset(
         "playroom-captions",
-        _loaders("gallery", GALLERY),
-        tuple((scene.caption,) for scene in scenes),
-        boxes={"annotated": tuple(tuple(item.box for item in scene.objects) for scene in scenes)},
+        gallery.loaders,
+        tuple((scene.caption,) for scene in gallery.annotations),
+        boxes={"annotated": tuple(tuple(item.box for item in scene.objects) for scene in gallery.annotations)},
     )
+
+
+@dataclass(frozen=True)
+class _Scenes:
+    """Consecutive scenes of a split."""
+
+    split: str
+    numbers: range
+
+    @property
+    def annotations(self) -> list[_Annotations]:
+        """Of each scene."""
+        return [_annotations(self.split, number) for number in self.numbers]
+
+    @property
+    def loaders(self) -> tuple[ImageLoader, ...]:
+        """Of each scene's image."""
+        return tuple(partial(_image, self.split, number) for number in self.numbers)
 
 
 @dataclass(frozen=True)
@@ -67,39 +78,67 @@ def _annotations(split: str, number: int) -> _Annotations:
     return _Annotations(tuple(_Object(item.sprite, item.box, item.share) for item in scene.objects), scene.caption)
 
 
-def _playroom(name: str, category: Callable[[Sprite], str], rarest: int) -> Dataset:
-    columns = {label: i for i, label in enumerate(sorted({category(sprite) for sprite in sprites()}))}
-    gallery = [_annotations("gallery", number).objects for number in range(GALLERY)]
-    labels = multi_hot(([columns[category(item.sprite)] for item in objects] for objects in gallery), len(columns))
+def _category(sprite: Sprite) -> str:
+    return sprite.category
+
+
+def _toy(sprite: Sprite) -> str:
+    return sprite.name
+
+
+def _build(
+    name: str, label: Callable[[Sprite], str], rarest: int, shares: tuple[float, float], *, dev: bool = False
+) -> Dataset:
+    """Boxes around objects of held-out scenes; results with an object of the same label are correct.
+
+    Args:
+        name: Registry name.
+        label: Of a toy.
+        rarest: The fewest gallery scenes that show a label, for it to be searched for.
+        shares: The least and the largest share of the image that a prompted object covers.
+        dev: Of the scenes for choosing settings.
+    """
+    gallery, asked = _Scenes("gallery", range(GALLERY)), _Scenes("held-out", range(QUERIES))
+    if dev:
+        gallery = _Scenes("dev", range(DEV_GALLERY))
+        asked = _Scenes("dev", range(DEV_GALLERY, DEV_GALLERY + DEV_QUERIES))
+    columns = {each: i for i, each in enumerate(sorted({label(sprite) for sprite in sprites()}))}
+    present = ([columns[label(item.sprite)] for item in scene.objects] for scene in gallery.annotations)
+    labels = multi_hot(present, len(columns))
     findable = labels.sum(0) >= rarest
     queries = [
-        Query(number, Prompt.box(*item.box), columns[category(item.sprite)], partial(_mask, number, i))
-        for number in range(QUERIES)
-        for i, item in enumerate(_annotations("held-out", number).objects)
-        if SMALL[0] <= item.share <= SMALL[1] and findable[columns[category(item.sprite)]]
+        Query(row, Prompt.box(*item.box), columns[label(item.sprite)], partial(_mask, asked, row, i))
+        for row, scene in enumerate(asked.annotations)
+        for i, item in enumerate(scene.objects)
+        if shares[0] <= item.share <= shares[1] and findable[columns[label(item.sprite)]]
     ]
     return Dataset(
         name,
-        _loaders("gallery", GALLERY),
+        gallery.loaders,
         labels,
         tuple(queries),
-        _loaders("held-out", QUERIES),
+        asked.loaders,
         tuple(columns),
-        shared_gallery="playroom",
-        sentences=tuple(_annotations("held-out", number).caption for number in range(QUERIES)),
-        category_words=tuple(
-            tuple(sprite.name for sprite in sprites() if category(sprite) == label) for label in columns
-        ),
+        shared_gallery="playroom-dev" if dev else "playroom",
+        sentences=tuple(scene.caption for scene in asked.annotations),
+        category_words=tuple(tuple(sprite.name for sprite in sprites() if label(sprite) == each) for each in columns),
     )
 
 
-def _mask(number: int, i: int) -> np.ndarray:
-    return compose("held-out", number).objects[i].mask
-
-
-def _loaders(split: str, count: int) -> tuple[ImageLoader, ...]:
-    return tuple(partial(_image, split, number) for number in range(count))
+def _mask(scenes: _Scenes, row: int, i: int) -> np.ndarray:
+    return compose(scenes.split, scenes.numbers[row]).objects[i].mask
 
 
 def _image(split: str, number: int) -> Image.Image:
     return compose(split, number).image  # composed at each call: 800 scenes may not fit into memory
+
+
+for _name, _label, _rarest, _shares in (
+    ("playroom", _category, 1, SMALL),
+    ("playroom-instances", _toy, RAREST, SMALL),
+    ("playroom-things", _category, 1, ANY),
+    ("playroom-things-instances", _toy, RAREST, ANY),
+):
+    register(_name, Dataset)(partial(_build, _name, _label, _rarest, _shares))
+register("playroom-dev", Dataset)(partial(_build, "playroom-dev", _category, 1, ANY, dev=True))
+register("playroom-dev-instances", Dataset)(partial(_build, "playroom-dev-instances", _toy, DEV_RAREST, ANY, dev=True))

@@ -22,12 +22,12 @@ SHARD = 1024  # images; a killed run loses at most one shard
 
 def cache_key(encoder: Encoder, dataset: Dataset) -> list[Any]:
     """All that results on a data set depend on."""
-    return [dataset.name, dataset.digest, *_encoder_key(encoder)]
+    return [dataset.name, dataset.digest, *encoder_key(encoder)]
 
 
 def encode_gallery(encoder: Encoder, dataset: Dataset, cache: ResultsCache) -> Space:
     """Features and head cache of the whole gallery, float32, in shards of `SHARD` images."""
-    key = [dataset.shared_gallery or dataset.name, len(dataset.gallery), *_encoder_key(encoder)]
+    key = [dataset.shared_gallery or dataset.name, len(dataset.gallery), *encoder_key(encoder)]
     shards = []
     for start in tqdm(range(0, len(dataset.gallery), SHARD), unit="shard", desc="gallery"):
         images = dataset.gallery[start : start + SHARD]
@@ -36,7 +36,8 @@ def encode_gallery(encoder: Encoder, dataset: Dataset, cache: ResultsCache) -> S
     return Space(encoder.name, encoder.revision, np.empty(0), arrays["vectors"], arrays["z"], arrays["residual"])
 
 
-def _encoder_key(encoder: Encoder) -> list[str]:
+def encoder_key(encoder: Encoder) -> list[str]:
+    """All that an encoder's features depend on."""
     reference = hashlib.sha256(encoder.reference_feature().tobytes()).hexdigest()
     return [encoder.name, encoder.revision, reference, str(encoder.dtype)]
 

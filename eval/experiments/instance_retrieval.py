@@ -212,6 +212,17 @@ EXPERIMENTS = (
         ),
     ),
     InstanceRetrieval(
+        "needles-regions", "Region vectors of the same scenes, beside one vector for each crop", ("needles-playroom",),
+        ("mini",),
+        (
+            Row("cls"),
+            *(Row("max", {"boxes": boxes}) for boxes in BOXES),
+            *(Row("regions", {"views": views}) for views in ("whole", "tiles")),
+            *(Row("regions", {"views": "crops", "boxes": boxes}) for boxes in BOXES),
+        ),
+        compared=("cls", "max"),
+    ),
+    InstanceRetrieval(
         "needles-dev", "Weight of the crops' own vectors, and number of steps, of Stage B of MaO for mini",
         ("needles-dev",), ("mini",),
         (

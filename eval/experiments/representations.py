@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.encoders.base import Encoder
+from foir.regions.encoder import RegionEncoder, complete
+from foir.regions.recipe import RegionRecipe
+from foir.regions.views import cut_tiles
 from foir.small_objects.crops import DetectedObject, crop_objects
 from foir.small_objects.embed import embed_images, embed_objects
 from foir.small_objects.mao import MODES, mean_vector
@@ -54,6 +57,22 @@ def _mean(representation: Representation, encoder: Encoder, scenes: Scenes, opti
     ]
 
 
+def _regions(encoder: Encoder, scenes: Scenes, options: Mapping[str, Any]) -> list[Tensor]:
+    """The region vectors of each scene; `options` may name "views"."""
+    maker = RegionEncoder(encoder, complete(_recipe(options), encoder))
+    images = [image for image, _ in scenes]
+    tiles = None
+    if maker.recipe.views == "tiles":
+        tiles = torch.stack([encoder.pixels(cut_tiles(image)) for image in images])
+    objects = scenes if maker.recipe.needs_objects else ()
+    found = maker.encode(encoder.prefix(encoder.pixels(images)), tiles, objects)
+    return [torch.from_numpy(picture.vectors).to(encoder.device) for picture in found]
+
+
+def _recipe(options: Mapping[str, Any]) -> RegionRecipe:
+    return RegionRecipe.model_validate(options)
+
+
 def _optimised(mode: str, encoder: Encoder, scenes: Scenes, options: Mapping[str, Any]) -> list[Tensor]:
     """`options` may change the mode's "alpha", "steps" and "rate"."""
     return embed_objects(encoder, scenes, replace(MODES[mode], **options))
@@ -61,6 +80,8 @@ def _optimised(mode: str, encoder: Encoder, scenes: Scenes, options: Mapping[str
 
 def cache_key(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """All that the vectors depend on beside encoder and boxes, as JSON."""
+    if method == "regions":
+        return _recipe(options).model_dump(mode="json")
     name = {"mao": "paper"}.get(method, method)
     return dict(options) if name not in MODES else replace(MODES[name], **options).as_dict
 
@@ -70,6 +91,7 @@ REPRESENTATIONS: Mapping[str, Representation] = {
     "gem": partial(_global, gem),
     "mean": partial(_mean, _crops),
     "max": _crops,
+    "regions": _regions,
     "maskinversion": partial(_mean, partial(_optimised, "maskinversion")),
     "full-image": partial(_optimised, "full-image"),
     "released": partial(_optimised, "released"),

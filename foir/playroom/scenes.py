@@ -14,7 +14,7 @@ from foir.playroom.sprites import Sprite, sprites
 from foir.prompts import bounds
 
 # Scenes of one split never share a seed with another; see `compose`.
-SPLITS = {"gallery": 0, "train": 1, "held-out": 2, "needles": 3}
+SPLITS = {"gallery": 0, "train": 1, "held-out": 2, "needles": 3, "dev": 4}
 MIN_VISIBLE = 0.45  # visible share below which an object is not annotated
 FOOD = ("food-fruit", "food-vegetable", "food-prepared", "food-asian", "food-sweet", "drink", "dishware")
 DESK = ("computer", "phone", "office", "writing", "book-paper", "light & video", "science", "time", "drink")
@@ -95,8 +95,8 @@ def compose(
     """Compose a scene; the same arguments always give the same one.
 
     Args:
-        split: "gallery", "train", "held-out" or "needles": disjoint seeds. Training scenes hold no held-out sprite,
-            scenes of needles no other than the needle.
+        split: "gallery", "train", "held-out", "needles" or "dev": disjoint seeds. Training scenes hold no held-out
+            sprite, scenes of needles no other than the needle.
         number: Number of the scene in the split.
         size: Width and height in pixels.
         objects: Number of objects beside the needle, 3 to 12 at random if left out; hidden ones are not annotated.
