@@ -225,7 +225,7 @@ GRID = tuple(
 )
 POOLED_GRID = tuple(
     Setting("blended", method, context, pooled=pooled)
-    for pooled, (method, context) in product((0.25, 0.35, 1.0), (("cbir", 0.0), (METHOD, CONTEXT)))
+    for pooled, (method, context) in product((0.25, 0.5, 1.0), (("cbir", 0.0), (METHOD, CONTEXT)))
 )
 COUNTS = tuple(Setting("blended", limit=limit) for limit in (ALL, 32, 16, 12, 8, 4, 1))
 VIEWS = tuple(Setting("blended", views=views) for views in ("whole", "tiles", "crops"))
