@@ -138,7 +138,7 @@ def search_graph(regions: Regions, folder: Path) -> list[str]:
         seconds.append(spent)
         recalls.append(float(np.isin(best, found).mean()))
     return [
-        f"The graph of USearch ({graph.DTYPE}, {path.stat().st_size / 1e9:.2f} GB) was built in {minutes:.1f} minutes. "
+        f"A graph of USearch ({graph.DTYPE}, {path.stat().st_size / 1e9:.2f} GB) was built in {minutes:.1f} min. "
         f"Asked for {NEAR} regions it takes {statistics.median(seconds):.4f} s and finds {statistics.mean(recalls):.4f} "
         f"of the {NEAREST} pictures with the best regions (mean of {QUERIES} queries)."
     ]

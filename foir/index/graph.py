@@ -33,9 +33,8 @@ class RegionGraph:
 
     def near(self, vectors: np.ndarray, count: int) -> list[int]:
         """Ids of the images of the `count` regions nearest to each of the vectors [n, dim], ascending."""
-        matches = self._graph.search(vectors.astype(np.float32), count, threads=len(vectors))
-        keys = np.unique(np.asarray(matches.keys).reshape(-1)).astype(np.int64)
-        return np.unique(keys >> ORDINAL_BITS).tolist()
+        found = [np.asarray(self._graph.search(vector.astype(np.float32), count).keys) for vector in vectors]
+        return np.unique(np.concatenate(found).astype(np.int64) >> ORDINAL_BITS).tolist()
 
 
 def open_for_change(path: Path | None, dim: int) -> UsearchIndex:
