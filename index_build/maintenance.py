@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
@@ -40,13 +41,13 @@ def find_damage(folder: Path) -> list[str]:
 
 
 def _find_damage(folder: Path, manifest: Manifest) -> list[str]:
-    repair = _repair(folder, manifest)
+    repair = cache(lambda: _repair(folder, manifest))  # names the recipe of regions, which may be unknown
     damage = []
     for name, facts in tqdm(manifest.files.items(), "files", unit="file"):
         try:
             verify_file(folder, name, facts.sha256)
         except BadIndex:
-            damage.append(f"The file {name} is missing or damaged: {repair}.")
+            damage.append(f"The file {name} is missing or damaged: {repair()}.")
     if damage:
         return damage  # the thumbnails are listed in the items, which may be damaged
     index = open_index(folder)
@@ -55,7 +56,7 @@ def _find_damage(folder: Path, manifest: Manifest) -> list[str]:
     for digest in tqdm(sorted(index.thumbs()), "thumbnails", unit="file"):
         if not is_thumb_intact(folder, digest):
             check = f"foir index update {shlex.quote(str(folder))} --check repairs it"
-            how = check if index.root else f"remove it, then {repair}"
+            how = check if index.root else f"remove it, then {repair()}"
             damage.append(f"The thumbnail {thumb_name(digest)} is missing or damaged: {how}.")
     return damage
 

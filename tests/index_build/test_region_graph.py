@@ -24,6 +24,10 @@ def out(tmp_path, monkeypatch):
     return tmp_path / "index"
 
 
+def graph_file(manifest):
+    return manifest.regions.graph
+
+
 def own_ids(index, k=1):
     """The images of the regions nearest to a region of each image, as the graph finds them."""
     return [index.regions.graph.near(index.regions.of_row(row)[0][:1], k) for row in range(len(index))]
@@ -31,7 +35,7 @@ def own_ids(index, k=1):
 
 def test_every_region_is_nearest_to_itself(out):
     index = Index.open(out)
-    assert index.manifest.regions.graph in index.manifest.files
+    assert graph_file(index.manifest) in index.manifest.files
     assert own_ids(index) == [[item.id] for item in index.items()]
 
 
@@ -57,14 +61,14 @@ def test_with_a_filter_every_image_is_scanned(out, tmp_path, monkeypatch):
 
 
 def test_update_and_remove_change_the_graph(out, tmp_path):
-    old = Index.open(out).manifest.regions.graph
+    old = graph_file(Index.open(out).manifest)
     scene(40).save(tmp_path / "pictures" / "new.png")
     scene(41).save(tmp_path / "pictures" / "03.png")
     (tmp_path / "pictures" / "08.png").unlink()
     update(out, device="cpu")
     remove(out, ["11.png"])
     index = Index.open(out)
-    assert index.manifest.regions.graph != old
+    assert graph_file(index.manifest) != old
     assert own_ids(index) == [[item.id] for item in index.items()]
     assert {8, 11}.isdisjoint(id for ids in own_ids(index, 40) for id in ids)
     gc(out)
@@ -74,9 +78,9 @@ def test_update_and_remove_change_the_graph(out, tmp_path):
 
 def test_a_damaged_graph_is_an_error_and_a_strangers_is_not_opened(out, tmp_path, monkeypatch):
     foreign = shutil.copytree(out, tmp_path / "foreign")
-    name = Index.open(out).manifest.regions.graph
+    name = graph_file(Index.open(out).manifest)
     monkeypatch.setattr(graph, "_restore", None)
-    assert Index.open(foreign).regions.graph is None
+    assert graph_file(Index.open(foreign)) is None
     data = bytearray((out / name).read_bytes())
     data[len(data) // 2] ^= 1
     (out / name).write_bytes(data)
@@ -87,6 +91,6 @@ def test_a_damaged_graph_is_an_error_and_a_strangers_is_not_opened(out, tmp_path
 def test_what_is_shared_has_no_graph(out):
     manifest = Index.open(out).manifest
     shared = manifest.without_graph()
-    assert shared.regions.graph is None
-    assert manifest.used_files - shared.used_files == {manifest.regions.graph} == manifest.files.keys() - shared.files
+    assert graph_file(shared) is None
+    assert manifest.used_files - shared.used_files == {graph_file(manifest)} == manifest.files.keys() - shared.files
     assert shared.without_graph() is shared

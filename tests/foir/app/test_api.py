@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 
 import pytest
 
@@ -54,6 +55,22 @@ def test_a_picture_of_ones_own_and_one_of_the_collection(ask, searcher):
     [key] = (collection["key"] for collection in ask.collections())
     whole = ask.search(item=3, k=1, collection=key)[0]
     assert whole["id"] == 3 and whole["thumbnail"] == f"/thumb/{key}/3" and whole["file"] == whole["name"]
+
+
+def test_hits_say_where_they_hold_what_was_marked(ask, searcher):
+    picture = searcher.open(searcher.index.picture(searcher.index.item(3)))
+    hits = searcher.search(
+        Query(picture, Prompt(boxes=((20.0, 10.0, 80.0, 70.0), (90, 40, 150, 110))), k=5, context=0.5)
+    )
+    answer = ask.search(item=3, boxes=[BOX, [90, 40, 150, 110]], k=5, context=0.5)
+    assert found(answer) == told(hits)
+    for hit, regions in zip(answer, hits.regions, strict=True):
+        assert [(each["box"], each["score"]) for each in hit["regions"]] == [(each.box, each.score) for each in regions]
+        assert len(regions) == 2
+    json.dumps(answer, allow_nan=False)
+    assert all(hit["regions"] == [] for hit in ask.search(item=3, boxes=[BOX], k=5, context=1.0))
+    with pytest.raises(BadPrompt, match="context must be 0 to 1"):
+        ask.search(item=3, boxes=[BOX], context=1.5)
 
 
 def test_words_modes_and_judgements(ask, searcher):

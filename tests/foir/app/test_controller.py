@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from foir import BadImage, BadPrompt, Index, Prompt, Searcher, Unavailable, encoders, image_text, images
-from foir.app.api import Api, MarkedImage
+from foir.app.api import Api, Comparison, MarkedImage
 from foir.app.controller import EXPLAINED, Controller
 from foir.app.session_store import session_bytes
 from foir.app.sessions import Settings
 from foir.index import Object
-from foir.search.query import Query
+from foir.search.query import CONTEXT, METHOD, Query
 from index_build.pipeline import Plan, build
 from index_build.sources import Metadata
 from tests.conftest import draw, scene, with_members
@@ -396,7 +396,8 @@ def test_results_outline_what_was_found(page):
 
 
 def test_settings_weigh_the_scene_as_queries_do_by_default(page):
-    assert Settings().context == Query(text="a").context == 0.2
+    assert Settings().context == Query(text="a").context == Comparison().context == CONTEXT
+    assert Settings().method == METHOD
     with pytest.raises(BadPrompt, match="context must be 0 to 1"):
         page.search(page.start(PHS).session, replace(PHS, context=1.5))
 

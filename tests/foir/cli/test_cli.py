@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from foir import Index, Prompt, Searcher
 from foir.app import serve
 from foir.cli.main import main
-from foir.search.query import Query
+from foir.search.query import CONTEXT, Query
 from index_build.pipeline import Plan, build
 from tests.conftest import draw, scene
 
@@ -122,11 +122,11 @@ def test_heads_is_how_many_stay_on(made, query, searcher, capsys):
 def test_context_weighs_the_scene_against_the_thing(made, query, searcher, capsys):
     printed = {
         context: search(capsys, made / "index", query, "--box", ",".join(map(str, BOX)), "--context", context)[1]
-        for context in (0, 0.2, 1)
+        for context in (0, CONTEXT, 1)
     }
     assert all(printed[c] == lines(searcher, query, Prompt.box(*BOX), context=c) for c in printed)
-    assert printed[0.2] == search(capsys, made / "index", query, "--box", ",".join(map(str, BOX)))[1]
-    assert printed[0] != printed[0.2] != printed[1]
+    assert printed[CONTEXT] == search(capsys, made / "index", query, "--box", ",".join(map(str, BOX)))[1]
+    assert printed[0] != printed[CONTEXT] != printed[1]
 
 
 def test_query_db_mode_scores_the_pictures_through_the_selected_heads(made, query, searcher, capsys):

@@ -154,11 +154,11 @@ def test_two_boxes_are_two_things_whose_standard_scores_are_averaged(searcher, p
     np.testing.assert_allclose(hits.similarities, np.minimum(*both)[ids(hits)], atol=1e-6)
 
 
-def test_of_the_windows_around_a_point_the_best_counts(searcher, picture):
+@pytest.mark.parametrize("window", [3, 5])
+def test_a_point_means_its_window(searcher, picture, window):
     point = Prompt.point(70, 60)
-    hits = searcher.search(Query(picture, point, k=COUNT, context=0))
-    vectors = np.concatenate([thing(searcher, picture, point, window=side) for side in (3, 5, 7)])
-    agrees(hits, standard(best(searcher, vectors)[0]))
+    hits = searcher.search(Query(picture, point, window=window, k=COUNT, context=0))
+    agrees(hits, standard(best(searcher, thing(searcher, picture, point, window=window))[0]))
 
 
 def test_a_hit_carries_the_box_of_its_region_in_pixels_and_its_exact_cosine(searcher, picture):
