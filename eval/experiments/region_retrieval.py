@@ -228,7 +228,7 @@ POOLED_GRID = tuple(
     for pooled, (method, context) in product((0.25, 0.5, 1.0), (("cbir", 0.0), (METHOD, CONTEXT)))
 )
 COUNTS = tuple(Setting("blended", limit=limit) for limit in (ALL, 32, 16, 12, 8, 4, 1))
-VIEWS = tuple(Setting("blended", views=views) for views in ("whole", "tiles", "crops"))
+VIEWS = tuple(Setting("blended", views=views) for views in ("whole", "tiles"))
 EXPERIMENTS = (
     RegionRetrieval(
         "regions", "Pointing with region vectors, beside the papers' methods", (*PHOTOS, *SCENES), ("mini",),
@@ -243,7 +243,7 @@ EXPERIMENTS = (
         "all windows",
     ),
     RegionRetrieval(
-        "regions-views", "Tiles and crops as more views of the same pictures", ("coco_small", *SCENES), ("mini",),
+        "regions-views", "Tiles as more views of the same pictures (crops: needles-regions)", ("coco_small", *SCENES), ("mini",),
         VIEWS, "the whole picture",
     ),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from foir.images import Photo
 from foir.index import Index
 from foir.playroom import compose
 from foir.prompts import Prompt
+from foir.search.query import CONTEXT
 from index_build.playroom import build_gallery
 
 
