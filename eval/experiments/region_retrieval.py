@@ -243,7 +243,7 @@ EXPERIMENTS = (
         "all windows",
     ),
     RegionRetrieval(
-        "regions-views", "Tiles as more views of the same pictures (crops: needles-regions)", ("coco_small", *SCENES), ("mini",),
+        "regions-views", "Tiles as more views of the same pictures", ("coco_small", *SCENES), ("mini",),
         VIEWS, "the whole picture",
     ),
 )  # fmt: skip
