@@ -230,6 +230,6 @@ def load_index_encoders(index: Index, *, device: str, dtype: str) -> LoadedEncod
         return LoadedEncoders(by_space)
     from foir.regions.encoder import check_repeatable
 
-    recipe = RegionRecipe.from_json(index.regions.recipe)
+    recipe = RegionRecipe.from_json(index.regions.recipe, len(index.space().reference_feature))
     check_repeatable(recipe, by_space["image"])
     return LoadedEncoders(by_space, recipe)

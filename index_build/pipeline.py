@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,12 @@ from foir.index.manifest import Manifest, RegionFacts, SpaceFacts
 from foir.regions.recipe import RegionRecipe
 
 from .backends import open_executor, open_store
-from .encoding import SpaceEncoders, load_encoders
+from .encoding import LoadedEncoders, SpaceEncoders, load_encoders
 from .executor import Executor
 from .region_graph import write_graph
+from .region_mean import centre
 from .shards import PARTIAL, ShardSet, write_shards
-from .sources import Metadata, Source
+from .sources import Chunk, Metadata, Source
 from .sources.folder import FolderSource
 
 SHARD_SIZE = 1024  # images of a shard, and what a killed build can lose
@@ -87,8 +88,9 @@ def build(plan: Plan, encoders: SpaceEncoders | None = None) -> BuildResult:
     source = FolderSource(plan.source, plan.out, plan.metadata) if isinstance(plan.source, Path) else plan.source
     chunks = source.chunks(SHARD_SIZE)
     count = sum(map(len, chunks))
-    executor = open_executor(plan.ray, _encoder_loader(plan, encoders), plan.out, plan.thumb_side)
+    loaded = encoders or _load(plan, plan.regions)
     with exclusive_lock(plan.out, create=True):
+        executor = open_executor(plan.ray, _encoder_loader(plan, loaded, chunks), plan.out, plan.thumb_side)
         shards = write_shards(
             plan.out, executor, chunks, heads=plan.heads, thumb_side=plan.thumb_side, dtype=plan.dtype
         )
@@ -107,11 +109,18 @@ def build(plan: Plan, encoders: SpaceEncoders | None = None) -> BuildResult:
     return BuildResult(len(shards.items), rejected, shards.resumed)
 
 
-def _encoder_loader(plan: Plan, encoders: SpaceEncoders | None) -> Callable[[], SpaceEncoders]:
-    if encoders is not None:
-        return lambda: encoders
-    load = partial(load_encoders, plan.encoder, plan.text, plan.regions)
-    return partial(load, revision=plan.revision, device=plan.device, dtype=plan.dtype)
+def _load(plan: Plan, recipe: RegionRecipe | None) -> LoadedEncoders:
+    return load_encoders(plan.encoder, plan.text, recipe, revision=plan.revision, device=plan.device, dtype=plan.dtype)
+
+
+def _encoder_loader(plan: Plan, loaded: SpaceEncoders, chunks: Sequence[Chunk]) -> Callable[[], SpaceEncoders]:
+    """Loads the encoders with their recipe of regions complete; the workers of a cluster call it too."""
+    if not isinstance(loaded, LoadedEncoders):
+        return lambda: loaded
+    complete = centre(loaded, plan.out, chunks)
+    if plan.ray is None:
+        return lambda: complete
+    return partial(_load, plan, None if complete.regions is None else complete.regions.recipe)
 
 
 def _build_manifest(

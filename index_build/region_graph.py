@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from foir.index import graph
+from foir.errors import Unavailable
+from foir.index import graph, spaces
 from foir.index.format import digest
 from foir.index.tensors import map_tensors
 from foir.index.writer import sync_file
@@ -29,6 +30,7 @@ def write_graph(
         changes: Of the shards, those that are new since then.
         removed: Ids of images whose regions are no longer those of the old state.
     """
+    spaces.raise_file_limit(2 * len(shards))
     tensors = [map_tensors(folder / file) for _, file in shards]
     if sum(len(each["vectors"]) for each in tensors) < graph.GRAPH_ROWS:
         return None
@@ -43,8 +45,12 @@ def write_graph(
         shard = map_tensors(folder / file)
         built.add(graph.keys(ids, np.diff(shard["starts"])), np.array(shard["vectors"]))
     part = folder / f"{'0' * 32}-regions.usearch.0.part"
-    built.save(str(part))
-    sync_file(part)
+    try:
+        built.save(str(part))
+        sync_file(part)
+    except (RuntimeError, OSError) as error:  # the library has one error for a full disk and all else
+        part.unlink(missing_ok=True)
+        raise Unavailable(f"The graph of the index {folder} cannot be written: is the disk full?") from error
     name = f"{digest(part)[:32]}-regions.usearch"
     part.replace(folder / name)
     return name

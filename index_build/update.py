@@ -21,7 +21,7 @@ from . import pipeline
 from .encoding import SpaceEncoders, load_index_encoders
 from .local_executor import LocalExecutor
 from .outdated import next_unused_id, outdated, refreshed
-from .region_graph import write_graph
+from .region_graph import RegionShard, write_graph
 from .shard_rewrite import KeptRows, group_shards, keep_rows, merge_shards
 from .shards import PARTIAL, ShardSet, write_shards
 from .sources.folder import list_images, printable_name, split_files
@@ -51,7 +51,7 @@ class _Encoding:
         if not files:
             return ShardSet()
         encoders = self.encoders or load_index_encoders(index, device=self.device, dtype=self.dtype)
-        if bool(encoders.region_recipe) != (index.regions is not None):
+        if encoders.region_recipe != ("" if index.regions is None else index.regions.recipe):
             raise BadIndex(f"The encoders given for {index.folder} do not make the regions that it has.")
         chunks = split_files(self.root, files, pipeline.SHARD_SIZE)
         heads, side = bool(index.space("image").z), pipeline.Plan.thumb_side
@@ -113,7 +113,8 @@ def update(
         if base != index.root:
             if names.isdisjoint(files):
                 raise Unavailable(f"The folder {base} holds none of the images of the index {out}.")
-            local_record.commit(out, index.manifest, base)
+            known = local_record.is_own(out, index.manifest)
+            local_record.commit(out, index.manifest if known else index.manifest.without_graph(), base)
         items = refreshed(index, base, files, check=check)
         missing = names - set(files)
         removed = {name for name in missing if not any(_contains(entry["file"], name) for entry in unlisted)}
@@ -211,7 +212,8 @@ def _apply(index: Index, items: Sequence[Item], changes: _Changes, encoding: _En
     if has_news or rejected != rejected_before:
         next_id = max([next_unused_id(index, items), *(item.id + 1 for item in encoded.items)])
         gone = [item.id for item in items if item.file in dropped]
-        manifest = _write(index, shards, rejected, [*objects, *encoded.objects], next_id, gone)
+        new = [([item.id for item in shard.items], shard.regions) for shard in encoded.shards if shard.regions]
+        manifest = _write(index, shards, rejected, [*objects, *encoded.objects], next_id, (gone, new))
         local_record.commit(index.folder, manifest, encoding.root if encoding else index.root)
     for record in encoded.records:  # those of a killed build stay, for it to resume
         record.unlink()
@@ -226,9 +228,12 @@ def _write(
     rejected: Sequence[dict[str, str]],
     objects: Sequence[Object],
     next_id: int,
-    gone: Sequence[int],
+    regions_changed: tuple[Sequence[int], Sequence[RegionShard]],
 ) -> Manifest:
-    """Write the tables, and the shards where they changed; `gone` are ids whose old regions no longer count."""
+    """Write the tables, and the shards where they changed.
+
+    `regions_changed` are the ids whose old regions no longer count, and the shards with new ones.
+    """
     groups = group_shards(shards, pipeline.SHARD_SIZE)
     merged = [merge_shards(index.folder, group) for group in groups]
     spaces = {
@@ -245,14 +250,11 @@ def _write(
     if old.regions is not None:
         files = tuple(shard.regions for shard in merged if shard.regions)
         ids = [[item.id for shard in group for item in shard.items] for group in groups]
-        new = [
-            ([item.id for item in shard.items], shard.regions)
-            for shard in shards
-            if shard.regions and shard.regions not in old.files
-        ]
-        graph = write_graph(
-            index.folder, list(zip(ids, files, strict=True)), previous=old.regions.graph, changes=new, removed=gone
-        )
+        gone, new = regions_changed
+        # A graph that this machine did not write is not opened.
+        previous = old.regions.graph if index.regions is not None and index.regions.graph is not None else None
+        shards_of_ids = list(zip(ids, files, strict=True))
+        graph = write_graph(index.folder, shards_of_ids, previous=previous, changes=new, removed=gone)
         regions = old.regions.model_copy(update={"shards": files, "graph": graph})
     return writer.build_manifest(
         index.folder, spaces, items, rejected, objects, next_id=next_id, regions=regions, previous=old

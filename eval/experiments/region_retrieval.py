@@ -194,7 +194,8 @@ class _Ranking:
 
     def _gallery(self, views: str) -> GalleryRegions:
         if views not in self._galleries:
-            self._galleries[views] = gallery_regions(self.encoder, self.data, views, self.results)
+            mean = None if views == "whole" else self._gallery("whole").mean
+            self._galleries[views] = gallery_regions(self.encoder, self.data, views, self.results, mean)
         return self._galleries[views]
 
     def _best_regions(self, row: Setting) -> tuple[np.ndarray, int]:
@@ -202,7 +203,9 @@ class _Ranking:
         key = (row.way, row.views, row.pooled, row.limit)
         if key not in self._regions:
             vectors, starts = self._gallery(row.views).compressed(row.way, row.pooled, row.limit)
-            asked = [blend(self.things, row.way, row.pooled)] + ([self.close_ups] if row.views == "crops" else [])
+            asked = [blend(self.things, row.way, self._gallery("whole").mean, row.pooled)] + (
+                [self.close_ups] if row.views == "crops" else []
+            )
             best = np.full((len(self.queries), len(starts)), -np.inf, np.float32)
             for start, query in product(range(0, len(best), BLOCK), asked):
                 scores = np.maximum.reduceat(query[start : start + BLOCK] @ vectors.T, starts, axis=1)

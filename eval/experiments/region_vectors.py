@@ -25,6 +25,8 @@ from foir.regions.ways import find_way
 from foir.regions.ways.blended import POOLED
 from foir.small_objects.crops import crop_around
 from foir.small_objects.embed import embed_images
+from index_build.pipeline import SHARD_SIZE
+from index_build.region_mean import SAMPLE
 
 from ..datasets.base import Dataset, ImageLoader, Query
 from ..datasets.checks import visible_share
@@ -39,13 +41,23 @@ PARTS = ("masked", "pooled")  # ways, whose sum is "blended"
 CLOSE_UP = "close-up"  # the plain feature of a crop around the thing
 
 
-def blend(parts: Mapping[str, np.ndarray], way: str, pooled: float = POOLED) -> np.ndarray:
-    """Unit vectors of a way, float32 [n, dim], of those of `PARTS`; "blended" weighs the pooled part."""
-    if way in parts:
-        vectors = parts[way].astype(np.float32)
-    else:
-        vectors = parts["masked"].astype(np.float32) + pooled * parts["pooled"].astype(np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+def blend(parts: Mapping[str, np.ndarray], way: str, mean: np.ndarray, pooled: float = POOLED) -> np.ndarray:
+    """Unit vectors of a way, float32 [n, dim], of those of `PARTS`.
+
+    Args:
+        parts: Unit vectors by way, float [n, dim]; "pooled" not centred yet.
+        way: One of them, or "blended".
+        mean: Of the collection's pooled vectors, [dim].
+        pooled: Weight of the pooled part in "blended".
+    """
+    if way in parts and way != "pooled":
+        return parts[way].astype(np.float32)
+    centred = _unit(parts["pooled"].astype(np.float32) - mean)
+    return centred if way == "pooled" else _unit(parts["masked"].astype(np.float32) + pooled * centred)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,24 +68,36 @@ class GalleryRegions:
         plain: Unit vectors of whole pictures, float32 [n, dim].
         parts: Unit vectors by way, float16 [m, dim].
         counts: Number of regions of each picture, [n].
+        mean: Of the pooled vectors, [dim], as a build takes it.
     """
 
     plain: np.ndarray
     parts: Mapping[str, np.ndarray]
     counts: np.ndarray
+    mean: np.ndarray
 
     def compressed(self, way: str, pooled: float, limit: int) -> tuple[np.ndarray, np.ndarray]:
         """At most `limit` vectors a picture, float32 [m, dim], and where each picture's begin, int [n]."""
-        vectors = np.split(blend(self.parts, way, pooled), np.cumsum(self.counts)[:-1])
+        vectors = np.split(blend(self.parts, way, self.mean, pooled), np.cumsum(self.counts)[:-1])
         merged = [merge_similar(own, limit)[0] for own in vectors]
         stored = np.concatenate(merged).astype(np.float16).astype(np.float32)  # as an index stores them
         return stored, np.cumsum([0, *(len(own) for own in merged[:-1])])
 
 
-def gallery_regions(encoder: Encoder, data: Dataset, views: str, results: ResultsCache) -> GalleryRegions:
-    """The regions of a gallery, not compressed: both `PARTS` of the whole pictures, or "blended" of more views."""
+def gallery_regions(
+    encoder: Encoder, data: Dataset, views: str, results: ResultsCache, mean: np.ndarray | None = None
+) -> GalleryRegions:
+    """The regions of a gallery, not compressed: both `PARTS` of the whole pictures, or "blended" of more views.
+
+    Args:
+        encoder: The encoder.
+        data: The data set.
+        views: Of its pictures.
+        results: Those of earlier runs.
+        mean: Of the whole pictures' pooled vectors, for other views.
+    """
     ways = PARTS if views == "whole" else ("blended",)
-    facts = {"views": views, "limit": MAX_LIMIT}
+    facts = {"views": views, "limit": MAX_LIMIT, "mean": None if mean is None else tuple(mean.tolist())}
     recipes = [complete(RegionRecipe.model_validate({"way": way, **facts}), encoder) for way in ways]
     makers = {recipe.way: RegionEncoder(encoder, recipe) for recipe in recipes}
     key = [data.shared_gallery or data.name, len(data.gallery), *encoder_key(encoder), *(r.to_json() for r in recipes)]
@@ -82,7 +106,17 @@ def gallery_regions(encoder: Encoder, data: Dataset, views: str, results: Result
         images = data.gallery[start : start + CHUNK]
         chunks.append(results.get([*key, "regions", start], partial(_encode, encoder, makers, images)))
     joined = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in ("plain", *ways, "counts")}
-    return GalleryRegions(joined["plain"], {way: joined[way] for way in ways}, joined["counts"])
+    if mean is None:
+        mean = _mean(joined["pooled"], joined["counts"])
+    return GalleryRegions(joined["plain"], {way: joined[way] for way in ways}, joined["counts"], mean)
+
+
+def _mean(pooled: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The mean of the pooled vectors of the pictures that a build samples; see `index_build.region_mean`."""
+    sampled = np.zeros(len(counts), bool)
+    first = min(len(counts), SHARD_SIZE)
+    sampled[: first : max(1, first // SAMPLE)] = True
+    return np.asarray(pooled[np.repeat(sampled, counts)].astype(np.float32).mean(0))
 
 
 def _encode(
@@ -158,7 +192,7 @@ def _vector(
     if name in PARTS:
         with torch.inference_mode():
             patches = torch.from_numpy(mask.patches.reshape(1, -1))
-            vectors = find_way(name).vectors(encoder, prefix, patches)[0]
+            vectors = find_way(name).vectors(encoder, prefix, patches, None)[0]
     elif name == CLOSE_UP:
         vectors = embed_images(encoder, [crop_around(image, bounds(mask.pixels))])
     else:

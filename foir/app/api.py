@@ -33,7 +33,8 @@ Marks = list[list[float]] | None  # one list of coordinates for each mark
 class Hit(TypedDict):
     """One result: its id, score, name, file name, and the path of its thumbnail on this server.
 
-    `regions` says where it holds each marked object: {"box": [x0, y0, x1, y1] in pixels, "score": cosine}.
+    `regions` says where it holds each marked object, and what the text names:
+    {"box": [x0, y0, x1, y1] in pixels, "score": cosine}.
     """
 
     id: int
@@ -58,8 +59,8 @@ class MarkedImage:
     Attributes:
         image: The query image: a JPEG, PNG, WebP, GIF, BMP or TIFF file in base64.
         item: Or the id of an image of the collection.
-        boxes: Boxes [x0, y0, x1, y1] around the object, in pixels of the image. Without marks, the whole image.
-        points: Or points [x, y] on the object.
+        boxes: Boxes [x0, y0, x1, y1], each around an object, in pixels of the image. Without marks, the whole image.
+        points: Or points [x, y], each on an object of its own.
     """
 
     image: str = ""

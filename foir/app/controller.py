@@ -147,6 +147,7 @@ class Controller:
             **texts,
             "image": image,
             "text_weight": settings.text_weight,
+            "context": settings.context,
             "k": RESULTS + 1,
             "feedback": Feedback(judgements.liked, judgements.disliked),
             "exclude": judgements.exclude,
@@ -154,11 +155,11 @@ class Controller:
         if image is None or prompt is None:
             return Query(**common), False
         is_loose = bool(prompt.points or prompt.strokes)  # a box has an extent of its own
-        outlined = is_loose and settings.outline
+        outlined = is_loose and settings.outline and len(prompt.marks()) == 1  # several marks are several things
         if outlined:
             prompt = Prompt(mask=image.outline(prompt, self.searcher.patch_mask(image, prompt)))
         mode = "query-db" if settings.query_db else "query"
-        common |= {"method": settings.method, "options": _options(session, settings), "context": settings.context}
+        common |= {"method": settings.method, "options": _options(session, settings)}
         return Query(**common, prompt=prompt, mode=mode), outlined
 
     def switch_head(self, session: Session, head: Any, token: str, settings: Settings) -> PageUpdate:

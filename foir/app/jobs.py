@@ -22,6 +22,7 @@ from foir import encoders, hub
 from foir.errors import BadPrompt
 from foir.index.format import MANIFEST
 from foir.index.remote import local_folder, parse_address
+from foir.regions.recipe import RegionRecipe
 
 ROOT = Path(__file__).parents[2]
 MODULE = "foir.index_build" if find_spec("foir.index_build") else "index_build"  # installed, or in a checkout
@@ -93,12 +94,13 @@ class IndexingJob:
             return cls(folder.name, folder, ["verify", str(folder)], on_success)
         if encoder not in encoder_choices():
             raise BadPrompt(f"There is no such encoder: {encoder}.")
-        key = hashlib.sha256(f"{folder}\n{encoder}\n{tiles}".encode()).hexdigest()[:12]
+        recipe = RegionRecipe(views="tiles" if tiles else "whole")
+        key = hashlib.sha256(f"{folder}\n{encoder}\n{recipe.to_json()}".encode()).hexdigest()[:12]
         out = hub.cache_folder() / "indexes" / f"{folder.name}-{key}"
         if (out / MANIFEST).exists():
             return cls(folder.name, out, ["update", str(out), "--root", str(folder)], on_success)
         text = [] if encoder == "mini" else ["--text", "mini"]
-        views = ["--region-views", "tiles"] if tiles else []
+        views = ["--region-views", recipe.views]
         build = ["build", str(folder), "--out", str(out), "--encoder", encoder, "--heads", *text, *views]
         return cls(folder.name, out, build, on_success)
 

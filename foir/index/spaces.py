@@ -17,6 +17,7 @@ except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
 NORM_TOLERANCE = 0.02  # of a unit vector
+MAX_REGIONS = 256  # of an image
 SPARE_FILES = 256  # descriptors for everything but an index's maps
 
 
@@ -92,6 +93,7 @@ def read_regions(folder: Path, facts: RegionFacts | None, space: Space, *, own: 
 
 def _check_regions(shard: Mapping[str, np.ndarray], rows: np.ndarray, space: Space) -> None:
     vectors, boxes, starts = (shard[name] for name in ("vectors", "boxes", "starts"))
+    counts = np.diff(starts.astype(np.int64))
     fits = (
         vectors.dtype.kind == "f"
         and vectors.shape[1:] == space.reference_feature.shape
@@ -100,7 +102,7 @@ def _check_regions(shard: Mapping[str, np.ndarray], rows: np.ndarray, space: Spa
         and starts.dtype == np.int32
         and starts.shape == (len(rows) + 1,)
         and (starts[0], starts[-1]) == (0, len(vectors))
-        and bool((np.diff(starts) > 0).all())
+        and bool(((counts > 0) & (counts <= MAX_REGIONS)).all())
         and bool((boxes[:, :2] <= boxes[:, 2:]).all())
     )
     if not fits:

@@ -18,6 +18,7 @@ from foir.index.records import MAX_SIDE
 REQUIRED_ITEM_COLUMNS = ("id", "file", "width", "height", "thumb")
 REQUIRED_OBJECT_COLUMNS = ("item", *BOX, "category", "name")
 MAX_OBJECTS_PER_IMAGE = 1000  # on average; an index with more is refused
+MAX_ID = 2**50  # and more ids than any index ever gives
 MAX_PIXELS = 2**28  # of an image: a mask of it is decoded whole
 MAX_CHARACTERS = {
     "file": 4096,
@@ -61,8 +62,8 @@ def read_items(folder: Path, name: str, rows: int) -> pa.Table:
     is_ordered = bool((np.diff(ids) > 0).all())  # ids of a build ascend, which is quickly checked
     if rows == 0:
         return table
-    if ids.min() < 0 or not (is_ordered or len(np.unique(ids)) == rows):
-        raise ValueError("two images with one id, or a negative one")
+    if ids.min() < 0 or ids.max() >= MAX_ID or not (is_ordered or len(np.unique(ids)) == rows):
+        raise ValueError("two images with one id, or one out of range")
     sides = np.stack([width, height]).astype(np.int64)
     if sides.min() < 1 or sides.max() > MAX_SIDE or sides.prod(0).max() > MAX_PIXELS:
         raise ValueError("an image without pixels, or with too many")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from foir.errors import BadIndex
+
 TIE = 1e-4  # of cosines
 
 
@@ -17,9 +19,14 @@ def merge_similar(vectors: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarr
 
     Returns:
         Unit mean of each group, float32 [m, dim], and the first member that is nearest to it, int [m], ascending.
+
+    Raises:
+        BadIndex: A value is not finite.
     """
     if len(vectors) <= limit:
         return vectors, np.arange(len(vectors))
+    if not np.isfinite(vectors).all():
+        raise BadIndex("The encoder gave values that are no numbers: try --dtype float32.")
     distances = 1 - vectors @ vectors.T
     condensed = np.maximum(distances[np.triu_indices(len(vectors), 1)], 0)
     groups = fcluster(linkage(condensed, "average"), limit, "maxclust")

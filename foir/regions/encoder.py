@@ -54,6 +54,7 @@ class RegionEncoder:
         windows = window_masks(encoder.grid, recipe.scales)
         self._boxes = mask_boxes(windows)
         self._windows = torch.from_numpy(windows.reshape(len(windows), -1))
+        self._mean = None if recipe.mean is None else torch.tensor(recipe.mean)
 
     @property
     def meets_words(self) -> bool:
@@ -102,17 +103,26 @@ class RegionEncoder:
         if self._way is not None:
             areas = torch.from_numpy(mask.patches.reshape(1, -1))
             with torch.inference_mode():
-                vectors.append(self._way.vectors(self.encoder, prefix, areas)[0])
+                vectors.append(self._way.vectors(self.encoder, prefix, areas, self._mean)[0])
         if self.recipe.needs_objects:
             vectors.append(embed_images(self.encoder, [crop_around(image, bounds(mask.pixels))]))
         return np.concatenate([part.float().cpu().numpy() for part in vectors])
+
+    @torch.inference_mode()
+    def mean(self, prefixes: Sequence[Prefix]) -> tuple[float, ...] | None:
+        """The mean that the recipe's way subtracts, over all windows of some pictures; None where it subtracts none."""
+        if self._way is None or not self._way.centred or not prefixes:
+            return None
+        centred = find_way(self._way.centred)
+        vectors = [centred.vectors(self.encoder, prefix, self._windows, None).flatten(0, 1) for prefix in prefixes]
+        return tuple(torch.cat(vectors).mean(0).tolist())
 
     @torch.inference_mode()
     def _windows_of(self, prefix: Prefix, frames: Sequence[tuple[float, float, float, float]]) -> list[_Part]:
         """The windows of each view of a batch; a frame is the view's box on its picture."""
         if self._way is None:
             raise TypeError("MaO has no windows")
-        vectors = self._way.vectors(self.encoder, prefix, self._windows).float().cpu().numpy()
+        vectors = self._way.vectors(self.encoder, prefix, self._windows, self._mean).float().cpu().numpy()
         return [(part, place(self._boxes, frame)) for part, frame in zip(vectors, frames, strict=True)]
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from foir.errors import BadIndex, BadPrompt
 from foir.regions.windows import SCALES
@@ -24,6 +24,7 @@ class RegionRecipe(BaseModel):
         scales: The windows of a view (`foir.regions.windows`).
         finder: What detects objects for "crops" and "mao"; "" where none is needed.
         mode: Settings of MaO as JSON; "" for other ways.
+        mean: What a way subtracts (`foir.regions.ways.RegionWay.centred`), [dim]; None subtracts nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +37,7 @@ class RegionRecipe(BaseModel):
     )
     finder: Annotated[str, Field(max_length=200)] = ""
     mode: Annotated[str, Field(max_length=4096)] = ""
+    mean: tuple[FiniteFloat, ...] | None = Field(default=None, max_length=2**16)
 
     @model_validator(mode="after")
     def _is_whole(self) -> RegionRecipe:
@@ -57,6 +59,8 @@ class RegionRecipe(BaseModel):
         if way == MAO:
             if views != "whole":
                 raise BadPrompt("MaO makes one vector of the whole picture: leave the views out.")
+            if limit not in (1, cls().limit):
+                raise BadPrompt(f"MaO makes one vector of a picture, not {limit}: leave the number out.")
             return cls(way=way, limit=1)
         find_way(way)
         try:
@@ -72,11 +76,15 @@ class RegionRecipe(BaseModel):
 
     def to_json(self) -> str:
         """As an index stores it."""
-        return self.model_dump_json()
+        return self.model_dump_json(exclude_none=True)
 
     @classmethod
-    def from_json(cls, text: str) -> RegionRecipe:
+    def from_json(cls, text: str, dim: int | None = None) -> RegionRecipe:
         """Read what an index stores.
+
+        Args:
+            text: From `to_json`.
+            dim: Numbers of the index's vectors, which the mean must have too.
 
         Raises:
             BadIndex: It is no recipe of this version of foir.
@@ -89,4 +97,6 @@ class RegionRecipe(BaseModel):
             raise BadIndex("The regions of this index were made by a recipe that this foir does not know.") from error
         if recipe.way not in (MAO, *region_ways()):
             raise BadIndex(f"The regions of this index were made by {recipe.way!r}, which this foir does not know.")
+        if recipe.mean is not None and dim is not None and len(recipe.mean) != dim:
+            raise BadIndex("The regions of this index do not fit its vectors: build it again.")
         return recipe

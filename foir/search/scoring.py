@@ -161,6 +161,9 @@ def _near_rows(index: Index, graph: RegionGraph, encoded: EncodedQuery, targets:
     if encoded.image is not None:
         vector = encoded.image.features.vectors[:1].cpu().numpy()
         rows |= set(exact.search(index.space().shards, vector, NEAR).rows[0].tolist())
+    for sign, vector in encoded.words:
+        if sign > 0:
+            rows |= set(exact.search(index.space("text").shards, vector[None], NEAR).rows[0].tolist())
     return sorted(rows)
 
 

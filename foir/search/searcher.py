@@ -57,7 +57,8 @@ class Searcher:
         self.scorer, self.captioner = Scorer(encoder, self.space), captioner
         self.regions: RegionEncoder | None = None
         if index.regions is not None:
-            self.regions = RegionEncoder(encoder, RegionRecipe.from_json(index.regions.recipe))
+            dim = len(self.space.reference_feature)
+            self.regions = RegionEncoder(encoder, RegionRecipe.from_json(index.regions.recipe, dim))
         self._model_lock, self._segmenter_lock = Lock(), Lock()
         self._model: ImageTextModel | None = None
         self._segmenter: Segmenter | None = None

@@ -1,11 +1,12 @@
 """The graph over the regions of a large index, which a small one gets here."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from foir import BadIndex, Index, Prompt, Query, Searcher
+from foir import BadIndex, Index, Prompt, Query, Searcher, Unavailable
 from foir.index import graph
 from foir.search import scoring
 from index_build.maintenance import find_damage, gc
@@ -19,7 +20,7 @@ def out(tmp_path, monkeypatch):
     """An index of 24 made pictures with a graph, whose search may use it."""
     monkeypatch.setattr(graph, "GRAPH_ROWS", 1)
     monkeypatch.setattr(scoring, "REFINED", 2)
-    monkeypatch.setattr(scoring, "NEAR", 40)
+    monkeypatch.setattr(scoring, "NEAR", 8)
     build(Plan(draw(tmp_path / "pictures", 24), tmp_path / "index", "toy", device="cpu"))
     return tmp_path / "index"
 
@@ -41,8 +42,11 @@ def test_every_region_is_nearest_to_itself(out):
 
 def test_a_search_through_the_graph_finds_what_a_scan_finds(out, tmp_path, monkeypatch):
     searcher = Searcher.load(out, device="cpu")
-    query = Query(searcher.open(tmp_path / "pictures" / "05.png"), Prompt.box(20, 20, 90, 80), k=8)
+    asked, near_of = [], graph.RegionGraph.near
+    monkeypatch.setattr(graph.RegionGraph, "near", lambda *args: asked.append(near_of(*args)) or asked[-1])
+    query = Query(searcher.open(tmp_path / "pictures" / "05.png"), Prompt.box(20, 20, 90, 80), k=3)
     near = searcher.search(query)
+    assert len(asked) == 1 and near.items[0].id in asked[0]
     monkeypatch.setattr(scoring, "REFINED", 1000)  # too few images are near
     scanned = searcher.search(query)
     assert near.items == scanned.items
@@ -56,7 +60,7 @@ def test_with_a_filter_every_image_is_scanned(out, tmp_path, monkeypatch):
     monkeypatch.setattr(graph.RegionGraph, "near", None)
     searcher = Searcher.load(out, device="cpu")
     image = searcher.open(tmp_path / "pictures" / "05.png")
-    query = Query(image, Prompt.box(20, 20, 90, 80), k=8, filters={"file": "07.png"})
+    query = Query(image, Prompt.box(20, 20, 90, 80), k=3, filters={"file": "07.png"})
     assert [item.file for item in searcher.search(query).items] == ["07.png"]
 
 
@@ -94,3 +98,39 @@ def test_what_is_shared_has_no_graph(out):
     assert graph_file(shared) is None
     assert manifest.used_files - shared.used_files == {graph_file(manifest)} == manifest.files.keys() - shared.files
     assert shared.without_graph() is shared
+
+
+def test_a_strangers_graph_is_not_opened_to_change_it_either(out, tmp_path, monkeypatch):
+    foreign, pictures = shutil.copytree(out, tmp_path / "foreign"), tmp_path / "pictures"
+    monkeypatch.setattr(graph, "RegionGraph", None)
+    restored = graph._restore
+    monkeypatch.setattr(graph, "_restore", None)
+    remove(foreign, ["00.png"])
+    again = shutil.copytree(out, tmp_path / "again")
+    update(again, root=pictures, device="cpu")
+    monkeypatch.undo()
+    assert restored is graph._restore and Index.open(again).regions.graph is None
+
+
+def test_a_picture_that_is_encoded_to_the_same_vectors_stays_in_the_graph(out, tmp_path):
+    alone = tmp_path / "pictures" / "zz.png"
+    scene(50).save(alone)
+    update(out, device="cpu")
+    scene(50).save(alone, compress_level=1)
+    update(out, device="cpu")
+    index = Index.open(out)
+    assert own_ids(index)[-1] == [index.items()[-1].id]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_part(out, tmp_path, monkeypatch):
+    def fail(self, path):
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("Failed to serialize into stream")
+
+    monkeypatch.setattr(graph.UsearchIndex, "save", fail)
+    scene(51).save(tmp_path / "pictures" / "new.png")
+    with pytest.raises(Unavailable, match="disk full"):
+        update(out, device="cpu")
+    assert not list(out.glob("*.part"))
+    monkeypatch.undo()
+    Index.open(out)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from foir.encoders.base import Encoder, Prefix
 
-Vectors = Callable[["Encoder", "Prefix", "Tensor"], "Tensor"]
+Vectors = Callable[["Encoder", "Prefix", "Tensor", "Tensor | None"], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,27 @@ class RegionWay:
     Attributes:
         name: Registry name.
         summary: One sentence for a person.
-        vectors: `(encoder, prefix of B pictures, masks bool [W, rows * cols])` to unit vectors, float32 [B, W, dim].
+        vectors: `(encoder, prefix of B pictures, masks bool [W, rows * cols], mean or None)` to unit vectors, float32
+            [B, W, dim].
         meets_words: The vectors lie in the space of the encoder's own features, and so of its words.
+        centred: The way whose mean [dim] over the collection is `mean`, which is subtracted; "" where none is.
     """
 
     name: str
     summary: str
     vectors: Vectors
     meets_words: bool
+    centred: str = ""
 
 
 _registry: dict[str, RegionWay] = {}
 
 
-def region_way(name: str, *, summary: str, meets_words: bool) -> Callable[[Vectors], Vectors]:
+def region_way(name: str, *, summary: str, meets_words: bool, centred: str = "") -> Callable[[Vectors], Vectors]:
     """Register a function; see `RegionWay.vectors`."""
 
     def register(vectors: Vectors) -> Vectors:
-        _registry[name] = RegionWay(name, summary, vectors, meets_words)
+        _registry[name] = RegionWay(name, summary, vectors, meets_words, centred)
         return vectors
 
     return register

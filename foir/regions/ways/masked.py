@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @region_way("masked", summary="The feature of what the last block sees of the region alone.", meets_words=True)
-def masked(encoder: Encoder, prefix: Prefix, masks: Tensor) -> Tensor:
+def masked(encoder: Encoder, prefix: Prefix, masks: Tensor, mean: Tensor | None = None) -> Tensor:
     """Finish the CLS token of each picture under each mask; see `foir.regions.ways.RegionWay`."""
     block = prefix.block
     special = masks.new_ones(len(masks), block.first_patch)

@@ -25,4 +25,4 @@ def test_the_regions_bench_builds_and_searches_both_kinds_and_scans_real_vectors
     assert best.shape == (10,) and best[[0, 3, 6, 9]].min() > best.mean()  # copies of the first picture
     assert "10 pictures" in regions.scan(many, 10)[0]
     (line,) = regions.search_graph(many, tmp_path)
-    assert float(line.split("finds ")[1].split()[0]) > 0.9
+    assert float(line.split("It finds ")[1].split()[0]) > 0.9
