@@ -137,6 +137,25 @@ class LoadedEncoders:
             for name, encoder in encoders.items()
         }
 
+    def for_regions_of(self, index: Index) -> LoadedEncoders:
+        """The same encoders, which make regions as an index has them.
+
+        Raises:
+            BadIndex: They cannot be made as they were.
+        """
+        from foir.regions.recipe import RegionRecipe
+
+        stored = "" if index.regions is None else index.regions.recipe
+        if self.region_recipe == stored:
+            return self
+        if index.regions is None:
+            return LoadedEncoders(self.encoders)
+        from foir.regions.encoder import check_repeatable
+
+        recipe = RegionRecipe.from_json(stored, len(index.space().reference_feature))
+        check_repeatable(recipe, self.encoders["image"])
+        return LoadedEncoders(self.encoders, recipe)
+
     def encode(self, inputs: Sequence[Any]) -> EncodedBatch:
         """Encode a batch; see `SpaceEncoders.encode`."""
         from torch import stack
@@ -214,7 +233,6 @@ def load_index_encoders(index: Index, *, device: str, dtype: str) -> LoadedEncod
         Unavailable: A model cannot be loaded.
         BadIndex: One gives other features than when the index was made, or its regions cannot be made again.
     """
-    from foir.regions.recipe import RegionRecipe
     from foir.search.encoder_check import check_encoder, load_encoder
 
     if unknown := index.spaces.keys() - {"image", "text"}:
@@ -226,10 +244,4 @@ def load_index_encoders(index: Index, *, device: str, dtype: str) -> LoadedEncod
             check_encoder(encoder, space)
             loaded[space.encoder, space.revision] = encoder
     by_space = {name: loaded[index.spaces[name].encoder, index.spaces[name].revision] for name in sorted(index.spaces)}
-    if index.regions is None:
-        return LoadedEncoders(by_space)
-    from foir.regions.encoder import check_repeatable
-
-    recipe = RegionRecipe.from_json(index.regions.recipe, len(index.space().reference_feature))
-    check_repeatable(recipe, by_space["image"])
-    return LoadedEncoders(by_space, recipe)
+    return LoadedEncoders(by_space).for_regions_of(index)

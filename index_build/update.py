@@ -18,7 +18,7 @@ from foir.index.lock import exclusive_lock
 from foir.index.manifest import Manifest
 
 from . import pipeline
-from .encoding import SpaceEncoders, load_index_encoders
+from .encoding import LoadedEncoders, SpaceEncoders, load_index_encoders
 from .local_executor import LocalExecutor
 from .outdated import next_unused_id, outdated, refreshed
 from .region_graph import RegionShard, write_graph
@@ -51,6 +51,8 @@ class _Encoding:
         if not files:
             return ShardSet()
         encoders = self.encoders or load_index_encoders(index, device=self.device, dtype=self.dtype)
+        if isinstance(encoders, LoadedEncoders):
+            encoders = encoders.for_regions_of(index)
         if encoders.region_recipe != ("" if index.regions is None else index.regions.recipe):
             raise BadIndex(f"The encoders given for {index.folder} do not make the regions that it has.")
         chunks = split_files(self.root, files, pipeline.SHARD_SIZE)

@@ -52,7 +52,8 @@ def thing(searcher, picture, *prompts, window=3):
     grid = searcher.encoder.grid
     masks = [rasterise(prompt, picture.photo.size, grid, window=window).patches.reshape(-1) for prompt in prompts]
     patches = torch.from_numpy(np.stack(masks))
-    return find_way("blended").vectors(searcher.encoder, picture.prefix, patches)[0].double().numpy()
+    mean = torch.tensor(RegionRecipe.from_json(searcher.index.regions.recipe).mean)
+    return find_way("blended").vectors(searcher.encoder, picture.prefix, patches, mean)[0].double().numpy()
 
 
 def best(searcher, vectors):
