@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import usearch.index
 
 from foir import BadIndex, Index, Prompt, Query, Searcher, Unavailable
 from foir.index import graph
@@ -43,7 +44,12 @@ def test_every_region_is_nearest_to_itself(out):
 def test_a_search_through_the_graph_finds_what_a_scan_finds(out, tmp_path, monkeypatch):
     searcher = Searcher.load(out, device="cpu")
     asked, near_of = [], graph.RegionGraph.near
-    monkeypatch.setattr(graph.RegionGraph, "near", lambda *args: asked.append(near_of(*args)) or asked[-1])
+
+    def near_and_note(self, vectors, count):
+        asked.append(near_of(self, vectors, count))
+        return asked[-1]
+
+    monkeypatch.setattr(graph.RegionGraph, "near", near_and_note)
     query = Query(searcher.open(tmp_path / "pictures" / "05.png"), Prompt.box(20, 20, 90, 80), k=3)
     near = searcher.search(query)
     assert len(asked) == 1 and near.items[0].id in asked[0]
@@ -109,7 +115,8 @@ def test_a_strangers_graph_is_not_opened_to_change_it_either(out, tmp_path, monk
     again = shutil.copytree(out, tmp_path / "again")
     update(again, root=pictures, device="cpu")
     monkeypatch.undo()
-    assert restored is graph._restore and Index.open(again).regions.graph is None
+    regions = Index.open(again).regions
+    assert restored is graph._restore and regions is not None and regions.graph is None
 
 
 def test_a_picture_that_is_encoded_to_the_same_vectors_stays_in_the_graph(out, tmp_path):
@@ -127,7 +134,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_part(out, tmp_path, monkeypat
         Path(path).write_bytes(b"half")
         raise RuntimeError("Failed to serialize into stream")
 
-    monkeypatch.setattr(graph.UsearchIndex, "save", fail)
+    monkeypatch.setattr(usearch.index.Index, "save", fail)
     scene(51).save(tmp_path / "pictures" / "new.png")
     with pytest.raises(Unavailable, match="disk full"):
         update(out, device="cpu")

@@ -44,9 +44,10 @@ def values(cells, metric="MP@10"):
     return {(cell.method, *cell.options.items()): cell.value for cell in cells if cell.metric == metric}
 
 
-def test_a_row_is_the_sum_of_best_region_and_global_vector(things, toy, table):
+def test_a_row_is_the_sum_of_best_region_and_global_vector(things, toy, table, kept):
     """Every picture encoded alone by the product's own recipe, standardised and ranked by hand."""
-    recipe = RegionRecipe(way="blended", limit=4)
+    mean = region_vectors.gallery_regions(toy, things, "whole", kept.cache).mean
+    recipe = RegionRecipe(way="blended", limit=4, mean=tuple(mean.tolist()))
     regions, prefixes = RegionEncoder(toy, recipe), [toy.prefix(toy.pixels([load()])) for load in things.gallery]
     gallery = [regions.encode(prefix)[0].vectors for prefix in prefixes]
     plain = np.stack([toy.finish(prefix).vectors[0].numpy() for prefix in prefixes])
@@ -125,8 +126,9 @@ def test_blended_is_the_sum_that_the_product_makes(things, toy, kept):
     parts = region_vectors.gallery_regions(toy, things, "whole", kept.cache)
     assert set(parts.parts) == set(PARTS)
     prefix = toy.prefix(toy.pixels([things.gallery[0]()]))
-    (picture,) = RegionEncoder(toy, RegionRecipe(limit=ALL)).encode(prefix)
-    blended = region_vectors.blend(parts.parts, "blended")[: len(picture.vectors)]
+    recipe = RegionRecipe(limit=ALL, mean=tuple(parts.mean.tolist()))
+    (picture,) = RegionEncoder(toy, recipe).encode(prefix)
+    blended = region_vectors.blend(parts.parts, "blended", parts.mean)[: len(picture.vectors)]
     assert (np.sum(blended * picture.vectors, 1) > 0.9999).all()
 
 
@@ -135,8 +137,8 @@ def test_more_views_have_more_regions(things, toy, tmp_path, monkeypatch, views)
     monkeypatch.setattr("foir.small_objects.detect.load", lambda encoder: lambda image: [])
     few = replace(things, gallery=things.gallery[:4], labels=things.labels[:4], query_images=things.query_images[:4])
     few = replace(few, queries=tuple(query for query in things.queries if query.image < 4))
-    found = region_vectors.gallery_regions(toy, few, views, ResultsCache(tmp_path))
     whole = region_vectors.gallery_regions(toy, few, "whole", ResultsCache(tmp_path))
+    found = region_vectors.gallery_regions(toy, few, views, ResultsCache(tmp_path), whole.mean)
     assert (found.counts == whole.counts * (5 if views == "tiles" else 1)).all()
     row = RegionRetrieval("views", "", (), (), (Setting("blended"), Setting("blended", views=views)), "whole")
     cells = row.measure(few, toy, RunContext(results=tmp_path))

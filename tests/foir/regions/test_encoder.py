@@ -31,7 +31,7 @@ def encode(toy, images, recipe, **more):
 def windows_of(toy, image):
     windows = window_masks(toy.grid)
     masks = torch.from_numpy(windows.reshape(len(windows), -1))
-    return find_way("blended").vectors(toy, toy.prefix(toy.pixels([image])), masks)[0].numpy()
+    return find_way("blended").vectors(toy, toy.prefix(toy.pixels([image])), masks, None)[0].numpy()
 
 
 def test_every_window_keeps_its_box_where_all_are_kept(toy):
@@ -136,7 +136,7 @@ def test_a_query_is_encoded_as_the_windows_are(toy, asked):
     found = RegionEncoder(toy, RegionRecipe()).encode_query(scene(0), prefix, mask)
     patches = torch.from_numpy(mask.patches.reshape(1, -1))
     assert found.shape == (1, 48) and found.dtype == np.float32
-    np.testing.assert_allclose(found, find_way("blended").vectors(toy, prefix, patches)[0], atol=1e-6)
+    np.testing.assert_allclose(found, find_way("blended").vectors(toy, prefix, patches, None)[0], atol=1e-6)
 
 
 def test_a_query_is_a_crop_too_where_crops_are_kept_and_only_a_crop_for_mao(toy, asked):

@@ -7,6 +7,8 @@ from torch.nn.functional import normalize
 
 from foir import BadPrompt, Prompt, methods
 from foir.patches import PatchMask
+from foir.regions.encoder import RegionEncoder
+from foir.regions.recipe import RegionRecipe
 from foir.regions.ways import find_way, region_ways
 from foir.regions.ways.blended import POOLED
 from foir.regions.windows import window_masks
@@ -27,7 +29,7 @@ def windows(toy):
 
 
 def vectors(name, toy, prefix, windows):
-    return find_way(name).vectors(toy, prefix, torch.from_numpy(windows.reshape(len(windows), -1)))
+    return find_way(name).vectors(toy, prefix, torch.from_numpy(windows.reshape(len(windows), -1)), None)
 
 
 def cosines(one, other):
@@ -93,3 +95,15 @@ def test_an_unknown_way_is_refused_with_those_that_there_are():
     with pytest.raises(BadPrompt, match=r"no way 'boxes' .*\.$") as caught:
         find_way("boxes")
     assert all(name in str(caught.value) for name in ("blended", "masked", "pooled"))
+
+
+def test_pooled_vectors_lose_what_the_collection_shares(toy):
+    prefix = toy.prefix(toy.pixels([scene(0), scene(1)]))
+    masks = torch.from_numpy(window_masks(toy.grid).reshape(-1, 64))
+    plain = find_way("pooled").vectors(toy, prefix, masks, None)
+    mean = plain.flatten(0, 1).mean(0)
+    centred = find_way("pooled").vectors(toy, prefix, masks, mean)
+    expected = torch.nn.functional.normalize(plain.double() - mean.double(), dim=-1)
+    assert float((centred.double() * expected).sum(-1).min()) > 0.99999
+    assert RegionEncoder(toy, RegionRecipe(way="pooled")).mean([prefix]) == pytest.approx(mean.tolist(), abs=1e-6)
+    assert RegionEncoder(toy, RegionRecipe(way="masked")).mean([prefix]) is None
