@@ -92,10 +92,15 @@ def sample_index(folder: Path, encoder: Encoder) -> Index:
             index = Index.open(known)
             space = index.space("image")
             is_own = (space.encoder, space.revision) == (encoder.name, encoder.revision)
-            if is_own and index.regions is not None and index.regions.recipe == RegionRecipe().to_json():
+            if is_own and index.regions is not None and _is_todays(index.regions.recipe):
                 return index
     build_gallery(folder, encoder=encoder.name)
     return Index.open(folder)
+
+
+def _is_todays(recipe: str) -> bool:
+    """Whether a stored recipe is the default one; each index has a mean of its own."""
+    return RegionRecipe.from_json(recipe).model_copy(update={"mean": None}) == RegionRecipe()
 
 
 def draw_things(index: Index, count: int) -> tuple[list[Object], int]:
