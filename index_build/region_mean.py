@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SAMPLE = 16  # images, evenly over the first chunk; with more of them the mean hardly changes
-FILE = "region-mean.json"
+FILE = "region-mean"  # of the unfinished shards' folder
 
 
 def centre(encoders: LoadedEncoders, out: Path, chunks: Sequence[Chunk]) -> LoadedEncoders:
@@ -33,7 +33,8 @@ def centre(encoders: LoadedEncoders, out: Path, chunks: Sequence[Chunk]) -> Load
     """
     if encoders.regions is None or encoders.regions.recipe.mean is not None:
         return encoders
-    key, file = [encoders.region_recipe, *encoders.records["image"].reference_feature], out / PARTIAL / FILE
+    record, file = encoders.records["image"], out / PARTIAL / FILE
+    key = [encoders.region_recipe, record.encoder, record.revision]
     mean = _kept(file, key)
     if mean is None:
         encoder = encoders.encoders["image"]
@@ -45,12 +46,12 @@ def centre(encoders: LoadedEncoders, out: Path, chunks: Sequence[Chunk]) -> Load
     return LoadedEncoders(encoders.encoders, recipe)
 
 
-def _kept(file: Path, key: Sequence[object]) -> Sequence[float] | None:
+def _kept(file: Path, key: Sequence[str]) -> Sequence[float] | None:
     try:
         known, mean = json.loads(file.read_bytes())
     except (OSError, ValueError, TypeError):
         return None
-    return mean if known == list(key) else None
+    return mean if known == key else None
 
 
 def _sample(chunk: Chunk) -> Iterator[Image.Image]:

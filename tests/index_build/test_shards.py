@@ -52,7 +52,7 @@ def test_a_finished_index_is_built_from_scratch_when_asked_again(folder, unbroke
     before = tree(unbroken)
     seen = count_reads(monkeypatch)
     assert make(folder, unbroken, heads=True).resumed == 0
-    assert sum(seen.values()) == 10
+    assert len(seen) == 10 and max(seen.values()) == 2  # some for the mean of the regions too
     assert tree(unbroken) == before
 
 

@@ -71,7 +71,7 @@ def searcher(tmp_path_factory):
     (root / "pictures").mkdir()
     for name, image in pictures.items():
         image.save(root / "pictures" / name)
-    build(Plan(root / "pictures", root / "index", "quadrants", heads=True, device="cpu"))
+    build(Plan(root / "pictures", root / "index", "quadrants", heads=True, regions=None, device="cpu"))
     return Searcher.load(root / "index", device="cpu")
 
 
@@ -112,7 +112,7 @@ def test_query_db_scores_only_what_the_head_sees(searcher, query):
 
 
 def test_all_heads_are_the_whole_picture_again(searcher, query):
-    pointed = searcher.search(Query(query, Prompt.point(8, 8), options={"h_on": 4}))
+    pointed = searcher.search(Query(query, Prompt.point(8, 8), method="phs", options={"h_on": 4}))
     assert np.array_equal(pointed.scores, searcher.search(Query(query)).scores)
 
 
