@@ -314,16 +314,11 @@ def test_results_outline_what_was_found_unless_the_scene_alone_counts(browser, t
         frame, box = page.locator(".hit .frame").first.bounding_box(), outlines.first.bounding_box()
         assert frame["x"] - 3 <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"] + 3
         assert frame["y"] - 3 <= box["y"] and box["y"] + box["height"] <= frame["y"] + frame["height"] + 3
-        page.locator(".hit .why").first.click()
-        page.get_by_role("dialog").wait_for()
-        assert "Similarity of the outlined region" in page.get_by_role("dialog").inner_text()
-        page.keyboard.press("Escape")
         page.get_by_text("Search options", exact=True).click()
         slider = page.get_by_role("slider", name="Weight of the scene around the object")
         slider.fill("1")
-        slider.dispatch_event("pointerup")
-        page.wait_for_function("document.querySelectorAll('.hit .regions').length === 0")
-        assert len(names(page)) == 2
+        new_results(page, lambda: slider.dispatch_event("pointerup"))
+        assert page.locator(".hit .regions").count() == 0 and len(names(page)) == 2
         page.close()
 
 
