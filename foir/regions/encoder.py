@@ -161,14 +161,8 @@ def _regions(parts: Sequence[_Part], limit: int) -> PictureRegions:
     return PictureRegions(vectors, to_corners(boxes[kept]))
 
 
-def _object_box(crop: ObjectCrop, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The box of a cropped object in fractions of its picture."""
-    x0, y0, x1, y1 = (edge / side for edge, side in zip(bounds(crop.mask), (*crop.image.size,) * 2, strict=False))
-    left, upper, right, lower = crop.frame
-    width, height = right - left, lower - upper
-    return (
-        (left + x0 * width) / size[0],
-        (upper + y0 * height) / size[1],
-        (left + x1 * width) / size[0],
-        (upper + y1 * height) / size[1],
-    )
+def _object_box(crop: ObjectCrop, size: tuple[int, int]) -> np.ndarray:
+    """The box of a cropped object in fractions of its picture, [4]."""
+    inside = np.array([bounds(crop.mask)]) / crop.mask.shape[0]
+    x0, y0, x1, y1 = np.array(crop.frame) / [*size, *size]
+    return place(inside, (x0, y0, x1, y1))[0]

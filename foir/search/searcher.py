@@ -166,7 +166,7 @@ class Searcher:
         if pool.scorer is not None and encoded.image is not None and is_plain:
             return self._results(query, pool, encoded, pool.scorer.top_k(encoded.image.features, encoded.mode, pool.k))
         top = scoring.rank(query, encoded, pool)
-        parts = bool(query.feedback) + (encoded.image is not None) + len(encoded.signs)
+        parts = (encoded.image is not None) + len(encoded.signs)
         return self._results(query, pool, encoded, top, is_fused=bool(query.feedback) or parts > 1)
 
     def _encode_query(self, query: Query) -> EncodedQuery:

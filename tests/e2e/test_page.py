@@ -319,6 +319,13 @@ def test_results_outline_what_was_found_unless_the_scene_alone_counts(browser, t
         slider.fill("1")
         new_results(page, lambda: slider.dispatch_event("pointerup"))
         assert page.locator(".hit .regions").count() == 0 and len(names(page)) == 2
+        slider.fill("0")
+        new_results(page, lambda: slider.dispatch_event("pointerup"))
+        assert outlines.count() == 2
+        page.locator(".hit .why").first.click()
+        page.get_by_role("dialog").wait_for()
+        assert "Similarity of the outlined region" in page.get_by_role("dialog").inner_text()
+        page.keyboard.press("Escape")
         page.close()
 
 
