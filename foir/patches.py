@@ -35,6 +35,15 @@ class PatchMask:
         """The whole image of (width, height) on a grid of (rows, cols)."""
         return cls(np.ones(grid, bool), np.ones((size[1], size[0]), bool))
 
+    def cut(self, crop: Crop) -> PatchMask:
+        """The part of the region that lies in a crop of the image, on the same grid over the crop."""
+        pixels = self.pixels[crop]
+        return PatchMask(_select(pixels, self.patches.shape, "any"), pixels)
+
+    def mirrored(self) -> PatchMask:
+        """The region with left and right swapped."""
+        return PatchMask(self.patches[:, ::-1].copy(), self.pixels[:, ::-1].copy())
+
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the image in pixels."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise, product
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 
 from foir.encoders.base import Encoder
 from foir.ranking.fusion import Part, zscore_fuse
+from foir.regions.close_ups import CLOSE_UPS, CloseUp
 from foir.regions.recipe import MAX_LIMIT, RegionRecipe
 from foir.regions.ways.blended import POOLED
 from foir.search.query import CONTEXT, METHOD
@@ -28,7 +29,7 @@ from ..datasets.things import point_at_things
 from ..metrics.retrieval import Mean, category_mean, precision
 from ..report.results import Cell
 from .query_features import NumberedQueries, select_queries
-from .region_vectors import CLOSE_UP, METHODS, PARTS, GalleryRegions, blend, gallery_regions, thing_vectors
+from .region_vectors import CROP, METHODS, PARTS, GalleryRegions, blend, gallery_regions, thing_vectors, unit
 from .results_cache import ResultsCache
 from .specs import ExperimentSpec, RunContext
 
@@ -50,6 +51,7 @@ class Setting:
         limit: Vectors a picture.
         views: Of the pictures.
         pooled: Weight of the pooled part in "blended".
+        close_ups: Of what is pointed at.
     """
 
     way: str = ""
@@ -58,6 +60,7 @@ class Setting:
     limit: int = LIMIT
     views: str = "whole"
     pooled: float = POOLED
+    close_ups: tuple[CloseUp, ...] = CLOSE_UPS
 
     @property
     def options(self) -> dict[str, Any]:
@@ -69,6 +72,9 @@ class Setting:
             options["global"] = self.method
         if self.views != "whole":
             options["views"] = self.views
+        if self.close_ups != CLOSE_UPS:
+            names = (f"{view.zoom:g}{' mirrored' * view.mirrored}" for view in self.close_ups)
+            options["close-ups"] = ", ".join(names) or "none"
         return options | ({} if self.pooled == POOLED else {"pooled": self.pooled})
 
 
@@ -95,7 +101,7 @@ class RegionRetrieval(ExperimentSpec):
         ranking = _Ranking(data, encoder, queries, context.cache)
         images, categories = (np.array([getattr(q, name) for _, q in queries]) for name in ("image", "category"))
         groups = {"": np.ones(len(queries), bool)} | (ranking.size_groups() if self.by_size else {})
-        ranking.load({row.views for row in self.rows})
+        ranking.load(self.rows)
         values, seconds = {}, {}
         for row in self.rows:
             started = time.perf_counter()
@@ -138,22 +144,32 @@ class _Ranking:
     queries: NumberedQueries
     results: ResultsCache
     _galleries: dict[str, GalleryRegions] = field(default_factory=dict)
-    _regions: dict[tuple[str, str, float, int], tuple[np.ndarray, int]] = field(default_factory=dict)
+    _regions: dict[Setting, tuple[np.ndarray, int]] = field(default_factory=dict)
+    _near: dict[CloseUp, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @cached_property
     def things(self) -> dict[str, np.ndarray]:
         return thing_vectors(self.encoder, self.data, self.queries, (*METHODS, *PARTS), self.results)
 
     @cached_property
-    def close_ups(self) -> np.ndarray:
-        return thing_vectors(self.encoder, self.data, self.queries, (CLOSE_UP,), self.results)[CLOSE_UP]
+    def crops(self) -> np.ndarray:
+        return thing_vectors(self.encoder, self.data, self.queries, (CROP,), self.results)[CROP]
 
-    def load(self, views: Collection[str]) -> None:
+    def near(self, view: CloseUp) -> dict[str, np.ndarray]:
+        """`PARTS` of the things' close-ups."""
+        if view not in self._near:
+            self._near[view] = thing_vectors(self.encoder, self.data, self.queries, PARTS, self.results, view)
+        return self._near[view]
+
+    def load(self, rows: Collection[Setting]) -> None:
         """Encode what is not kept yet, so that it counts in no row's seconds."""
+        views = {row.views for row in rows}
         for each in ("whole", *views):
             self._gallery(each)
         if "crops" in views:
-            _ = self.close_ups
+            _ = self.crops
+        for view in (view for row in rows if row.way for view in row.close_ups):
+            self.near(view)
 
     def size_groups(self) -> dict[str, np.ndarray]:
         """Which queries are of each size, bool [n]; groups without any are left out."""
@@ -185,7 +201,8 @@ class _Ranking:
         names = [*METHODS, *PARTS]
         used = {*(PARTS if row.way == "blended" else [row.way] if row.way else [])}
         used |= {row.method} if row.context or not row.way else set()
-        return float(self.things["seconds"][:, [names.index(name) for name in used]].sum())
+        near = sum(float(self.near(view)["seconds"].sum()) for view in row.close_ups) if row.way else 0.0
+        return near + float(self.things["seconds"][:, [names.index(name) for name in used]].sum())
 
     def bytes_a_picture(self, row: Setting) -> float:
         """Bytes that an index stores for the regions of a picture."""
@@ -200,18 +217,22 @@ class _Ranking:
 
     def _best_regions(self, row: Setting) -> tuple[np.ndarray, int]:
         """The score of each picture's best region, [queries, gallery], and the number of all regions."""
-        key = (row.way, row.views, row.pooled, row.limit)
+        key = replace(row, method="", context=0.0)
         if key not in self._regions:
             vectors, starts = self._gallery(row.views).compressed(row.way, row.pooled, row.limit)
-            asked = [blend(self.things, row.way, self._gallery("whole").mean, row.pooled)] + (
-                [self.close_ups] if row.views == "crops" else []
-            )
+            asked = [self._asked(row)] + ([self.crops] if row.views == "crops" else [])
             best = np.full((len(self.queries), len(starts)), -np.inf, np.float32)
             for start, query in product(range(0, len(best), BLOCK), asked):
                 scores = np.maximum.reduceat(query[start : start + BLOCK] @ vectors.T, starts, axis=1)
                 np.maximum(best[start : start + BLOCK], scores, out=best[start : start + BLOCK])
             self._regions[key] = best, len(vectors)
         return self._regions[key]
+
+    def _asked(self, row: Setting) -> np.ndarray:
+        """Vectors of all things, as `foir.regions.encoder.RegionEncoder.encode_query` makes them, float32 [n, dim]."""
+        seen = [self.things, *(self.near(view) for view in row.close_ups)]
+        mean = self._gallery("whole").mean
+        return unit(np.mean([blend(parts, row.way, mean, row.pooled) for parts in seen], axis=0))
 
 
 WAYS = (*PARTS, "blended")
@@ -230,12 +251,17 @@ POOLED_GRID = tuple(
     Setting("blended", method, context, pooled=pooled)
     for pooled, (method, context) in product((0.25, 0.5, 1.0), (("cbir", 0.0), (METHOD, CONTEXT)))
 )
+NEAR, MIRRORED = CloseUp(0.6), CloseUp(0.6, mirrored=True)
+NEARER = tuple(
+    Setting("blended", METHOD, CONTEXT, close_ups=views)
+    for views in ((), (NEAR,), (MIRRORED,), (CloseUp(0.8), NEAR), CLOSE_UPS, (*CLOSE_UPS, CloseUp(0.5)))
+)
 COUNTS = tuple(Setting("blended", limit=limit) for limit in (ALL, 32, 16, 12, 8, 4, 1))
 VIEWS = tuple(Setting("blended", views=views) for views in ("whole", "tiles"))
 EXPERIMENTS = (
     RegionRetrieval(
         "regions", "Pointing with region vectors, beside the papers' methods", (*PHOTOS, *SCENES), ("mini",),
-        (*PAPERS, *ALONE, DEFAULT), by_size=True,
+        (*PAPERS, *ALONE, replace(DEFAULT, close_ups=()), DEFAULT), by_size=True,
     ),
     RegionRetrieval(
         "regions-dev", "The grid that the default of way, method and context is chosen from", DEV, ("mini",),
@@ -248,5 +274,9 @@ EXPERIMENTS = (
     RegionRetrieval(
         "regions-views", "Tiles as more views of the same pictures", ("coco_small", *SCENES), ("mini",),
         VIEWS, "the whole picture",
+    ),
+    RegionRetrieval(
+        "regions-close-ups", "Seeing again from nearer what a query points at", DEV, ("mini",), NEARER,
+        "the whole picture alone",
     ),
 )  # fmt: skip

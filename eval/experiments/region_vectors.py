@@ -17,6 +17,7 @@ from foir.encoders.base import Encoder, Prefix
 from foir.methods import intervene
 from foir.patches import PatchMask
 from foir.prompts import Prompt, bounds
+from foir.regions.close_ups import CloseUp, take_close_ups
 from foir.regions.compress import merge_similar
 from foir.regions.encoder import RegionEncoder, complete
 from foir.regions.recipe import MAX_LIMIT, RegionRecipe
@@ -38,26 +39,27 @@ from .results_cache import ResultsCache
 BATCH, CHUNK = 16, 64  # pictures; a killed run loses at most one chunk
 METHODS = ("cbir", "mask", "crop", "foveal", "attention_mask", "phs", "attention_mask|phs")  # phs keeps five heads
 PARTS = ("masked", "pooled")  # ways, whose sum is "blended"
-CLOSE_UP = "close-up"  # the plain feature of a crop around the thing
+CROP = "close-up"  # the plain feature of a crop around the thing
 
 
 def blend(parts: Mapping[str, np.ndarray], way: str, mean: np.ndarray, pooled: float = POOLED) -> np.ndarray:
-    """Unit vectors of a way, float32 [n, dim], of those of `PARTS`.
+    """Unit vectors of a way, float32 [..., dim], of those of `PARTS`.
 
     Args:
-        parts: Unit vectors by way, float [n, dim]; "pooled" not centred yet.
+        parts: Unit vectors by way, float [..., dim]; "pooled" not centred yet.
         way: One of them, or "blended".
         mean: Of the collection's pooled vectors, [dim].
         pooled: Weight of the pooled part in "blended".
     """
     if way in parts and way != "pooled":
         return parts[way].astype(np.float32)
-    centred = _unit(parts["pooled"].astype(np.float32) - mean)
-    return centred if way == "pooled" else _unit(parts["masked"].astype(np.float32) + pooled * centred)
+    centred = unit(parts["pooled"].astype(np.float32) - mean)
+    return centred if way == "pooled" else unit(parts["masked"].astype(np.float32) + pooled * centred)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length 1, float32 [..., dim]."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +143,12 @@ def _encode(
 
 
 def thing_vectors(
-    encoder: Encoder, data: Dataset, queries: NumberedQueries, names: Sequence[str], results: ResultsCache
+    encoder: Encoder,
+    data: Dataset,
+    queries: NumberedQueries,
+    names: Sequence[str],
+    results: ResultsCache,
+    view: CloseUp | None = None,
 ) -> dict[str, np.ndarray]:
     """Vectors of the things that queries point at, each kept by its picture and box, which data sets may share.
 
@@ -149,18 +156,20 @@ def thing_vectors(
         encoder: The gallery's encoder.
         data: The data set.
         queries: Sorted by image, each with one box that has a part on its image.
-        names: Methods, `PARTS` or `CLOSE_UP`.
+        names: Methods, `PARTS` or `CROP`.
         results: Those of earlier runs.
+        view: For `PARTS`: of close-ups instead of the pictures.
 
     Returns:
         By name float32 [n, dim]; "share" [n] of the picture that the box covers; "seconds" [n, names].
     """
     key = [data.shared_gallery or data.name, len(data.query_images), *encoder_key(encoder), "thing", list(names)]
+    key += [] if view is None else [view.zoom, view.mirrored]
     found = []
     for image, group in groupby(tqdm(queries, unit="thing", desc="things"), lambda numbered: numbered[1].image):
         picture = cache(partial(_open, encoder, data.query_images[image]))
         for _, query in group:
-            compute = partial(_thing, encoder, picture, query, names)
+            compute = partial(_thing, encoder, picture, query, names, view)
             found.append(results.get([*key, image, [float(edge) for edge in query.prompt.boxes[0]]], compute))
     return {name: np.stack([each[name] for each in found]) for name in (*names, "share", "seconds")}
 
@@ -173,15 +182,21 @@ def _open(encoder: Encoder, load: ImageLoader) -> tuple[Image.Image, Prefix]:
     return image, encoder.prefix(encoder.pixels([image]))
 
 
-def _thing(encoder: Encoder, picture: _Picture, query: Query, names: Sequence[str]) -> dict[str, np.ndarray]:
+def _thing(
+    encoder: Encoder, picture: _Picture, query: Query, names: Sequence[str], view: CloseUp | None
+) -> dict[str, np.ndarray]:
     image, prefix = picture()
     vectors, seconds = {}, []
     ((prompt, mask),), _ = query_prompts(query, 0, image.size, encoder.grid)
+    share = visible_share(prompt.boxes[0], image.size)
+    started = time.perf_counter()
+    if view is not None:
+        ((image, mask),) = take_close_ups(image, mask, [view])
+        prefix = encoder.prefix(encoder.pixels([image]))
     for name in names:
-        started = time.perf_counter()
         vectors[name] = _vector(encoder, (image, prefix), prompt, mask, name)
         seconds.append(time.perf_counter() - started)
-    share = visible_share(prompt.boxes[0], image.size)
+        started = time.perf_counter()
     return {**vectors, "share": np.array(share), "seconds": np.array(seconds)}
 
 
@@ -193,7 +208,7 @@ def _vector(
         with torch.inference_mode():
             patches = torch.from_numpy(mask.patches.reshape(1, -1))
             vectors = find_way(name).vectors(encoder, prefix, patches, None)[0]
-    elif name == CLOSE_UP:
+    elif name == CROP:
         vectors = embed_images(encoder, [crop_around(image, bounds(mask.pixels))])
     else:
         vectors = encoder.features(image, [intervene(name, prompt, mask)], prefix).vectors

@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.encoders.base import Encoder, Prefix
 from foir.errors import BadIndex
 from foir.patches import PatchMask
 from foir.prompts import bounds
+from foir.regions.close_ups import take_close_ups
 from foir.regions.compress import merge_similar
 from foir.regions.recipe import MAO, RegionRecipe
 from foir.regions.views import TILES, WHOLE, place, to_corners
-from foir.regions.ways import find_way
+from foir.regions.ways import RegionWay, find_way
 from foir.regions.windows import mask_boxes, window_masks
 from foir.small_objects import detect
 from foir.small_objects.crops import DetectedObject, ObjectCrop, crop_around, crop_objects
@@ -92,7 +94,8 @@ class RegionEncoder:
     def encode_query(self, image: Image.Image, prefix: Prefix, mask: PatchMask) -> np.ndarray:
         """Vectors of the thing under a mask, of which the best counts, float32 [n, dim].
 
-        It is seen as the regions were: on the whole picture, and cropped at its own resolution where they were crops.
+        It is seen as the regions were, on the whole picture, and from nearer (`foir.regions.close_ups`): the mean of
+        these views is one vector. Where the regions were crops, it is cropped at its own resolution for another one.
 
         Args:
             image: The picture that it is on.
@@ -101,12 +104,21 @@ class RegionEncoder:
         """
         vectors = []
         if self._way is not None:
-            areas = torch.from_numpy(mask.patches.reshape(1, -1))
-            with torch.inference_mode():
-                vectors.append(self._way.vectors(self.encoder, prefix, areas, self._mean)[0])
+            near, masks = zip(*take_close_ups(image, mask), strict=True)
+            views = [
+                self._things(self._way, prefix, [mask]),
+                self._things(self._way, self.encoder.prefix(self.encoder.pixels(near)), masks),
+            ]
+            vectors.append(F.normalize(torch.cat(views).mean(0, keepdim=True), dim=-1))
         if self.recipe.needs_objects:
             vectors.append(embed_images(self.encoder, [crop_around(image, bounds(mask.pixels))]))
         return np.concatenate([part.float().cpu().numpy() for part in vectors])
+
+    @torch.inference_mode()
+    def _things(self, way: RegionWay, prefix: Prefix, masks: Sequence[PatchMask]) -> Tensor:
+        """The vector of one thing on each of B pictures, float32 [B, dim]."""
+        areas = torch.from_numpy(np.stack([mask.patches.reshape(-1) for mask in masks]))
+        return way.vectors(self.encoder, prefix, areas, self._mean).float().diagonal(dim1=0, dim2=1).T
 
     @torch.inference_mode()
     def mean(self, prefixes: Sequence[Prefix]) -> tuple[float, ...] | None:

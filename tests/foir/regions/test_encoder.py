@@ -131,14 +131,6 @@ def asked(toy):
     return prefix, rasterise(Prompt.box(80, 30, 150, 110), (160, 120), toy.grid)
 
 
-def test_a_query_is_encoded_as_the_windows_are(toy, asked):
-    prefix, mask = asked
-    found = RegionEncoder(toy, RegionRecipe()).encode_query(scene(0), prefix, mask)
-    patches = torch.from_numpy(mask.patches.reshape(1, -1))
-    assert found.shape == (1, 48) and found.dtype == np.float32
-    np.testing.assert_allclose(found, find_way("blended").vectors(toy, prefix, patches, None)[0], atol=1e-6)
-
-
 def test_a_query_is_a_crop_too_where_crops_are_kept_and_only_a_crop_for_mao(toy, asked):
     prefix, mask = asked
     crop = embed_images(toy, [crop_around(scene(0), (80, 30, 150, 110))])
