@@ -16,7 +16,7 @@ NO_DATA = "none"
 BENCHMARKS = {  # module and function
     **{name: (name.replace("-", "_"), "main") for name in ("reprompt", "query-db", "cost", "feedback", "index")},
     "large": ("index", "large"),
-    **{name: (name, "main") for name in ("cluster", "milvus", "scale", "mao", "page", "load", "regions")},
+    **{name: (name, "main") for name in ("cluster", "milvus", "scale", "page", "load", "regions")},
 }
 
 

@@ -36,7 +36,7 @@ def main() -> None:
             data = requests.read(request["bytes"])
             # The parent ends this process at its deadline; this ends it where there is no parent any more.
             faulthandler.dump_traceback_later(request["seconds"], exit=True)
-            head, planes = answer(data, request["name"], request["max_pixels"])
+            head, planes = answer(data, request["name"], request["max_pixels"], request["min_side"])
             faulthandler.cancel_dump_traceback_later()
             answers.write(json.dumps(head).encode() + b"\n")
             for image, raw_mode in planes:
@@ -45,13 +45,21 @@ def main() -> None:
             answers.flush()
 
 
-def answer(data: bytes, name: str, max_pixels: int) -> tuple[dict[str, Any], list[tuple[Image.Image, str]]]:
+def answer(
+    data: bytes, name: str, max_pixels: int, min_side: int
+) -> tuple[dict[str, Any], list[tuple[Image.Image, str]]]:
     """The answer to one request: its line as a dictionary, and the images to send with the layouts of their bytes."""
     try:
-        photo = images.decode(data, name, max_pixels)
+        photo = images.decode(data, name, max_pixels, min_side)
     except BadImage as error:
         return {"error": str(error)}, []
-    head = {"size": photo.size, "orientation": photo.orientation, "notes": photo.notes, "alpha": False}
+    head = {
+        "size": photo.size,
+        "full_size": photo.full_size,
+        "orientation": photo.orientation,
+        "notes": photo.notes,
+        "alpha": False,
+    }
     planes = [(photo.image, "RGBX")]  # as Pillow keeps RGB, so the parent copies nothing
     if photo.alpha is not None:
         head["alpha"] = True

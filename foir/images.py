@@ -39,6 +39,8 @@ _TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+
 # The pixel limit below is under Pillow's own and is checked from the header, so its warning adds nothing.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -53,6 +55,7 @@ class Photo:
         notes: What a user should know, one short sentence each ("Only the first frame is used.").
         alpha: Transparency of the file, 8 bit, upright; None if every pixel is opaque.
         content: SHA-256 of the bytes that were decoded, in hexadecimal.
+        full_size: Width and height of the upright image where it was decoded smaller than it is; else None.
     """
 
     image: Image.Image
@@ -60,6 +63,7 @@ class Photo:
     notes: tuple[str, ...] = ()
     alpha: Image.Image | None = None
     content: str | None = None
+    full_size: tuple[int, int] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -101,8 +105,12 @@ def fetch(source: Path | str | bytes, max_bytes: int) -> tuple[str, bytes]:
     return name, data
 
 
-def decode(data: bytes, name: str, max_pixels: int) -> Photo:
-    """Decode the bytes of an image file, which messages call `name`; see `read`."""
+def decode(data: bytes, name: str, max_pixels: int, min_side: int = 0) -> Photo:
+    """Decode the bytes of an image file, which messages call `name`; see `read`.
+
+    With `min_side`, a JPEG may be decoded at a half, quarter or eighth of its size, where its shorter side keeps that
+    many pixels.
+    """
     if has_more_scans(data, MAX_SCANS):
         raise BadImage(f"{name} is a JPEG of more than {MAX_SCANS} scans: save it again without progressive scans.")
     try:
@@ -116,11 +124,14 @@ def decode(data: bytes, name: str, max_pixels: int) -> Photo:
             has_frames = _has_frames(opened)
             # Pillow transposes a TIFF itself while it decodes; a PNG may keep its EXIF behind its pixels.
             applied = _orientation(opened) if opened.format == "TIFF" else 1
+            if min_side:
+                opened.draft(None, (min_side, min_side))
             opened.load()
             remaining = _orientation(opened)
             image = upright(_to_rgb(opened), remaining)
             alpha = _alpha(opened, remaining)
             orientation = remaining if remaining > 1 else applied
+            is_smaller = opened.size != (width, height) and opened.size != (height, width)
     except BadImage:
         raise
     except MemoryError:
@@ -132,7 +143,9 @@ def decode(data: bytes, name: str, max_pixels: int) -> Photo:
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise BadImage(f"{name} is damaged or incomplete and cannot be decoded ({type(error).__name__}).") from error
     image.info.clear()  # comments are private, and every JPEG made from the image would carry them
-    return Photo(image, orientation, ("Only the first frame is used.",) if has_frames else (), alpha)
+    full_size = ((height, width) if remaining in _TURNED else (width, height)) if is_smaller else None
+    notes = ("Only the first frame is used.",) if has_frames else ()
+    return Photo(image, orientation, notes, alpha, full_size=full_size)
 
 
 @checked

@@ -33,13 +33,14 @@ DAMAGES: tuple[Callable[[bytes], bytes], ...] = (
 )
 
 
-def run(folder: Path, *, encoder: str = "mini", limit: int | None = None) -> str:
+def run(folder: Path, *, encoder: str = "mini", limit: int | None = None, dtype: str = "auto") -> str:
     """Build an index with head cache and thumbnails, and measure; returns a Markdown table.
 
     Args:
         folder: Images. They are linked, damaged copies are written beside the links.
         encoder: Registry name.
         limit: Take only so many images.
+        dtype: In which the encoder computes.
 
     Raises:
         Unavailable: There are no images.
@@ -48,7 +49,7 @@ def run(folder: Path, *, encoder: str = "mini", limit: int | None = None) -> str
     if not names:
         raise Unavailable(f"The folder {folder} holds no images.")
     started = time.perf_counter()
-    loaded = load_encoders(encoder, None, RegionRecipe(), revision=None, device="auto", dtype="float32")
+    loaded = load_encoders(encoder, None, RegionRecipe(), revision=None, device="auto", dtype=dtype)
     encoders = _TimedEncoders(loaded, folder, names)
     loading = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as temporary:
@@ -63,8 +64,9 @@ def run(folder: Path, *, encoder: str = "mini", limit: int | None = None) -> str
         wrong = _count_wrong_rows(index, loaded, base / "images")
     alone, whole = encoders.encoded / encoders.paused, result.image_count / seconds
     lines = [
-        f"{len(names)} images of {folder.name}, {len(damaged)} of them damaged, {encoder} with head cache and "
-        f"thumbnails, {os.cpu_count()} CPUs. The encoder alone was timed in {encoders.pauses} pauses of the build.",
+        f"{len(names)} images of {folder.name}, {len(damaged)} of them damaged, {encoder} in "
+        f"{loaded.records['image'].dtype} with head cache and thumbnails, {os.cpu_count()} CPUs. The encoder alone was "
+        f"timed in {encoders.pauses} pauses of the build.",
         "",
         "| measure | value |",
         "|---|---|",
@@ -84,7 +86,7 @@ class _TimedEncoders:
 
     def __init__(self, encoders: LoadedEncoders, folder: Path, names: Sequence[str]) -> None:
         self.encoders, self.records, self.preprocess = encoders, encoders.records, encoders.preprocess
-        self.region_recipe = encoders.region_recipe
+        self.region_recipe, self.min_side = encoders.region_recipe, encoders.min_side
         readable = [images.read(folder / name).image for name in names[: PAUSE_BATCHES * BATCH_SIZE]]
         self.inputs = [encoders.preprocess(image) for image in readable]
         self.calls, self.pauses, self.encoded, self.paused = 0, 0, 0, 0.0

@@ -74,6 +74,7 @@ def _parser(prog: str) -> Parser:
     command.add_argument("folder", metavar="FOLDER", type=path)
     command.add_argument("--encoder", default="mini")
     command.add_argument("--limit", type=int, help="take only so many of the images")
+    _add_dtype(command)
     command = add("playroom", _playroom, "Compose the sample gallery and index it (in a checkout).", "--out INDEX")
     command.add_argument("--out", metavar="INDEX", type=path, default=PLAYROOM)
     text = "Write the sprite sheets of the playroom (in a checkout)."
@@ -110,7 +111,11 @@ def _add_index(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def _add_device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
-    command.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+    _add_dtype(command)
+
+
+def _add_dtype(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dtype", default="auto", help="float32, bfloat16, float16, or auto for the fastest")
 
 
 def _add_repo(command: argparse.ArgumentParser) -> None:
@@ -204,7 +209,7 @@ def _deploy_space(args: argparse.Namespace) -> None:
 def _bench(args: argparse.Namespace) -> None:
     from . import benchmark
 
-    write_lines(benchmark.run(args.folder, encoder=args.encoder, limit=args.limit))
+    write_lines(benchmark.run(args.folder, encoder=args.encoder, limit=args.limit, dtype=args.dtype))
 
 
 def _playroom(args: argparse.Namespace) -> None:

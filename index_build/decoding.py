@@ -47,6 +47,8 @@ def decode_images(
     preprocess: Preprocess,
     write_thumbnail: Callable[[Image.Image], str],
     threads: int = THREADS,
+    *,
+    min_side: int = 0,
 ) -> Iterator[DecodedImage | RejectedImage]:
     """Decode images in order, a little ahead of the encoder.
 
@@ -55,11 +57,12 @@ def decode_images(
         preprocess: Returns the encoders' input for an image and its known objects.
         write_thumbnail: Stores the thumbnail of an image and returns its digest. Called from many threads.
         threads: Number of images that are decoded at a time.
+        min_side: See `foir.decoders.read`.
     """
 
     def decode(source: SourceImage) -> DecodedImage | RejectedImage:
         try:
-            return _decode(source, preprocess, write_thumbnail)
+            return _decode(source, preprocess, write_thumbnail, min_side)
         except BadImage as error:
             return RejectedImage(printable_name(source.name), str(error))
 
@@ -77,20 +80,23 @@ def decode_images(
                 future.cancel()
 
 
-def _decode(source: SourceImage, preprocess: Preprocess, write_thumbnail: Callable[[Image.Image], str]) -> DecodedImage:
+def _decode(
+    source: SourceImage, preprocess: Preprocess, write_thumbnail: Callable[[Image.Image], str], min_side: int
+) -> DecodedImage:
     name = printable_name(source.name)
     if name != source.name:
         raise BadImage(f"{name} has a name that is not UTF-8: rename the file.")
     if len(name) > MAX_CHARACTERS["file"] or "\0" in name:
         raise BadImage(f"{name[:100]} has a name that is too long, or holds a null character.")
     size, modified = _file_stamp(source.data)
-    photo = decoders.read(source.data)
+    photo = decoders.read(source.data, min_side=min_side)
+    width, height = photo.full_size or photo.size
     known = source.metadata
     item = Item(
         id=source.id,
         file=name,
-        width=photo.size[0],
-        height=photo.size[1],
+        width=width,
+        height=height,
         caption=known.caption,
         source=known.source,
         licence=known.licence,

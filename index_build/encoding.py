@@ -14,6 +14,7 @@ from foir import masks
 from foir.errors import BadIndex, Unavailable
 from foir.index import Index, Object
 
+SPARE = 2  # pixels decoded for one of the encoder's input, along each side
 MAX_DETECTION_PIXELS = 12_000_000  # larger images are reduced before objects are detected in them
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ class EncoderRecord:
         encoder: Registry name.
         revision: Commit of the weights.
         reference_feature: Its feature of a fixed image, to recognise the encoder by.
+        dtype: In which it computes.
     """
 
     encoder: str
     revision: str
     reference_feature: tuple[float, ...]
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,10 @@ class SpaceEncoders(Protocol):
 
     def encode(self, inputs: Sequence[Any]) -> EncodedBatch:
         """Encode a batch of preprocessed images."""
+
+    @property
+    def min_side(self) -> int:
+        """Pixels of an image's shorter side that are enough for `preprocess`; 0 where it takes all of them."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +140,21 @@ class LoadedEncoders:
         self.preprocess = Preprocessor(tuple((e.size, e.mean, e.std) for e in self.unique), with_tiles, with_objects)
         features = [tuple(encoder.reference_feature().tolist()) for encoder in self.unique]
         self.records = {
-            name: EncoderRecord(encoder.name, encoder.revision, features[self.unique.index(encoder)])
+            name: EncoderRecord(
+                encoder.name,
+                encoder.revision,
+                features[self.unique.index(encoder)],
+                str(encoder.dtype).removeprefix("torch."),
+            )
             for name, encoder in encoders.items()
         }
+
+    @property
+    def min_side(self) -> int:
+        """See `SpaceEncoders.min_side`."""
+        if self.preprocess.with_tiles or self.preprocess.with_objects:
+            return 0
+        return SPARE * max(encoder.size for encoder in self.unique)
 
     def for_regions_of(self, index: Index) -> LoadedEncoders:
         """The same encoders, which make regions as an index has them.
@@ -202,7 +221,7 @@ def load_encoders(
         recipe: How regions are made; None for none.
         revision: Of the encoder's weights.
         device: "cpu", "cuda", "mps" or "auto".
-        dtype: "float32", "bfloat16" or "float16".
+        dtype: "float32", "bfloat16", "float16" or "auto".
 
     Raises:
         Unavailable: A model cannot be loaded or encodes no text, or the encoder cannot be prompted.

@@ -35,7 +35,9 @@ class LocalExecutor:
         return map(self._encode, chunks)
 
     def _encode(self, chunk: Chunk) -> Iterator[Batch]:
-        for group in group_batches(decode_images(chunk.images(), self.encoders.preprocess, self._write_thumbnail)):
+        min_side = self.encoders.min_side and max(self.encoders.min_side, self.thumb_side)
+        decoded = decode_images(chunk.images(), self.encoders.preprocess, self._write_thumbnail, min_side=min_side)
+        for group in group_batches(decoded):
             yield encode_batch(group, self.encoders)
 
     def _write_thumbnail(self, image: Image.Image) -> str:

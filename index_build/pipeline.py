@@ -18,6 +18,7 @@ from foir.regions.recipe import RegionRecipe
 from .backends import open_executor, open_store
 from .encoding import LoadedEncoders, SpaceEncoders, load_encoders
 from .executor import Executor
+from .first_dtype import first_dtype, keep_dtype
 from .region_graph import write_graph
 from .region_mean import centre
 from .shards import PARTIAL, ShardSet, write_shards
@@ -40,7 +41,7 @@ class Plan:
         regions: How region vectors are made; None for none.
         revision: Of the encoder's weights.
         device: "cpu", "cuda", "mps" or "auto".
-        dtype: "float32", "bfloat16" or "float16".
+        dtype: "float32", "bfloat16", "float16" or "auto" (`foir.encoders.resolve_dtype`).
         metadata: What is known about images of a folder, by relative file name.
         thumb_side: Longer side of the thumbnails in pixels.
         portable: Do not follow the image folder: keep nothing that an update needs.
@@ -56,7 +57,7 @@ class Plan:
     regions: RegionRecipe | None = RegionRecipe()  # noqa: RUF009 - frozen
     revision: str | None = None
     device: str = "auto"
-    dtype: str = "float32"
+    dtype: str = "auto"
     metadata: Mapping[str, Metadata] = field(default_factory=dict)
     thumb_side: int = 320
     portable: bool = False
@@ -88,12 +89,12 @@ def build(plan: Plan, encoders: SpaceEncoders | None = None) -> BuildResult:
     source = FolderSource(plan.source, plan.out, plan.metadata) if isinstance(plan.source, Path) else plan.source
     chunks = source.chunks(SHARD_SIZE)
     count = sum(map(len, chunks))
+    plan = replace(plan, dtype=first_dtype(plan.out, plan.dtype, plan.device))
     loaded = encoders or _load(plan, plan.regions)
     with exclusive_lock(plan.out, create=True):
+        keep_dtype(plan.out, plan.dtype)
         executor = open_executor(plan.ray, _encoder_loader(plan, loaded, chunks), plan.out, plan.thumb_side)
-        shards = write_shards(
-            plan.out, executor, chunks, heads=plan.heads, thumb_side=plan.thumb_side, dtype=plan.dtype
-        )
+        shards = write_shards(plan.out, executor, chunks, heads=plan.heads, thumb_side=plan.thumb_side)
         if not shards.items:
             where = f" under {source.root}" if source.root else ""
             raise Unavailable(f"None of the {count} images{where} can be read.")
@@ -137,7 +138,7 @@ def _build_manifest(
         name: SpaceFacts(
             encoder=record.encoder,
             revision=record.revision,
-            dtype=plan.dtype,
+            dtype=record.dtype,
             reference_feature=record.reference_feature,
             shards=tuple(shard.vectors[name] for shard in shards.shards if shard.vectors),
             heads=tuple(shard.heads for shard in shards.shards if shard.heads) if name == "image" else (),

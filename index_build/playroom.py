@@ -30,7 +30,10 @@ def build_gallery(out: Path, scenes: int = SCENES, encoder: str = "mini") -> Bui
             name = f"playroom-{number:03}.png"
             scene.image.save(folder / name, compress_level=1)
             metadata[name] = scene_metadata(scene)
-        return build(Plan(folder, out, encoder, heads=True, metadata=metadata, thumb_side=THUMB_SIDE, portable=True))
+        plan = Plan(
+            folder, out, encoder, heads=True, dtype="float32", metadata=metadata, thumb_side=THUMB_SIDE, portable=True
+        )  # in one dtype, so that the sample is the same wherever it is made
+        return build(plan)
 
 
 def scene_metadata(scene: Scene) -> Metadata:

@@ -50,6 +50,7 @@ class RayExecutor:
         encoders = load()
         self.address, self.load, self.out, self.thumb_side = address, load, out, thumb_side
         self.preprocess, self.records = encoders.preprocess, encoders.records
+        self.min_side = encoders.min_side and max(encoders.min_side, thumb_side)
         self.region_recipe = encoders.region_recipe
 
     def run(self, chunks: Sequence[Chunk]) -> Iterator[Iterable[Batch]]:
@@ -86,7 +87,7 @@ class RayExecutor:
         options["compute"] = ray.data.ActorPoolStrategy(min_size=1, max_size=actors)
         options["fn_constructor_args"] = (self.load, self.records, self.region_recipe)
         rows = [{"chunk": pickle.dumps(chunk)} for chunk in chunks]
-        decode = partial(_decode, self.preprocess, self.thumb_side)
+        decode = partial(_decode, self.preprocess, self.thumb_side, self.min_side)
         decoded = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(decode, num_cpus=DECODER_CPUS)
         return iter(decoded.map(_EncoderActor, **options).iter_rows())
 
@@ -114,7 +115,7 @@ def _worker_errors() -> Iterator[None]:
         raise Unavailable(f"The Ray cluster failed: {lines[-1].strip() if lines else repr(error)}") from error
 
 
-def _decode(preprocess: Preprocess, thumb_side: int, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _decode(preprocess: Preprocess, thumb_side: int, min_side: int, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Runs on a CPU: the images of a chunk, decoded batch by batch."""
     chunk: Chunk = pickle.loads(row["chunk"])  # noqa: S301 - of our own driver
     if isinstance(chunk, FolderChunk) and not chunk.folder.is_dir():
@@ -127,7 +128,8 @@ def _decode(preprocess: Preprocess, thumb_side: int, row: dict[str, Any]) -> Ite
         jpegs[digest] = jpeg
         return digest
 
-    for group in group_batches(decode_images(chunk.images(), preprocess, store_thumbnail, DECODER_THREADS)):
+    decoded = decode_images(chunk.images(), preprocess, store_thumbnail, DECODER_THREADS, min_side=min_side)
+    for group in group_batches(decoded):
         thumbnails = [jpegs[image.item.thumb] for image in group if isinstance(image, DecodedImage)]
         yield {"decoded": pickle.dumps((group, thumbnails))}
 

@@ -71,9 +71,7 @@ class ShardSet:
         return [entry for shard in self.shards for entry in shard.rejected]
 
 
-def write_shards(
-    out: Path, executor: Executor, chunks: Sequence[Chunk], *, heads: bool, thumb_side: int, dtype: str
-) -> ShardSet:
+def write_shards(out: Path, executor: Executor, chunks: Sequence[Chunk], *, heads: bool, thumb_side: int) -> ShardSet:
     """Encode chunks and write their shards, or take over those of a killed build.
 
     Args:
@@ -82,10 +80,9 @@ def write_shards(
         chunks: One for each shard.
         heads: Write a head cache.
         thumb_side: Longer side of the thumbnails in pixels.
-        dtype: In which the encoders compute.
     """
     encoders = {name: asdict(record) for name, record in executor.records.items()}
-    settings = [encoders, executor.region_recipe, dtype, heads, thumb_side]
+    settings = [encoders, executor.region_recipe, heads, thumb_side]
     (out / PARTIAL).mkdir(exist_ok=True)
     records = [out / PARTIAL / f"{_key(settings, chunk)}.json" for chunk in chunks]
     shards = [_load_shard(out, record) for record in records]

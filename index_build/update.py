@@ -58,7 +58,7 @@ class _Encoding:
         chunks = split_files(self.root, files, pipeline.SHARD_SIZE)
         heads, side = bool(index.space("image").z), pipeline.Plan.thumb_side
         executor = LocalExecutor(encoders, index.folder, side)
-        return write_shards(index.folder, executor, chunks, heads=heads, thumb_side=side, dtype=self.dtype)
+        return write_shards(index.folder, executor, chunks, heads=heads, thumb_side=side)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def update(
     root: Path | None = None,
     check: bool = False,
     device: str = "auto",
-    dtype: str = "float32",
+    dtype: str = "auto",
     encoders: SpaceEncoders | None = None,
 ) -> UpdateResult:
     """Bring an index up to date with its folder: encode new and changed files, drop missing ones.
@@ -97,7 +97,7 @@ def update(
             elsewhere.
         check: Read every file: other bytes under the same size and time are noticed, and damaged thumbnails repaired.
         device: Where the encoders run.
-        dtype: In which they compute.
+        dtype: In which they compute; it may be another one than that of the index, whose vectors differ by rounding.
         encoders: Use these instead of the index's.
 
     Raises:
@@ -129,7 +129,7 @@ def add(
     paths: Sequence[Path],
     *,
     device: str = "auto",
-    dtype: str = "float32",
+    dtype: str = "auto",
     encoders: SpaceEncoders | None = None,
 ) -> UpdateResult:
     """Add images, or folders of them, that lie in the folder of the index. Those that changed are encoded again.
@@ -138,7 +138,7 @@ def add(
         out: The index.
         paths: Files or folders.
         device: Where the encoders run.
-        dtype: In which they compute.
+        dtype: In which they compute; it may be another one than that of the index, whose vectors differ by rounding.
         encoders: Use these instead of the index's.
 
     Raises:

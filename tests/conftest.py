@@ -18,6 +18,7 @@ from foir.index.manifest import read_manifest
 from index_build.pipeline import Plan, build
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["FOIR_DTYPE"] = "float32"  # what "auto" means: the same on every machine
 torch.set_num_threads(1)  # threads of a toy spend ten times its work waiting for each other on a busy machine
 
 

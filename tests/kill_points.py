@@ -42,6 +42,7 @@ class StandIn:
 
     records = {"image": EncoderRecord("stand-in", "1", tuple(np.eye(48)[0].tolist()))}
     region_recipe = "rows"
+    min_side = 0
 
     def preprocess(self, image, objects=()):
         return np.asarray(image.resize((4, 4)), np.float32).reshape(48) + 1
@@ -251,7 +252,7 @@ def clock(seconds: float) -> Callable[[], None]:
 def main(folder: Path, at_random: int = 0, every: int = 1) -> dict[str, list[int]]:
     """The number of moments of each operation (of every so many), and of random times, at which it was killed."""
     pipeline.SHARD_SIZE = 4
-    decoders.read = images.read  # type: ignore[assignment]  # each child would start decoders of its own
+    decoders.read = lambda source, **limits: images.read(source)  # each child would start decoders of its own
     os.fsync = lambda fd: None  # what a killed process wrote is not lost; see tests/reliability/power_cut.py
     os.environ |= {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
     base, old = folder / "work", folder / "old"

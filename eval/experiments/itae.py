@@ -127,7 +127,7 @@ def _features(
                 options = {"component": diagnosis.component, "side": diagnosis.side}
             output = encoder.finish(prefix, [intervene(method, whole, mask, options)])
             hidden = encoder.layers[-1].tail(output.z, output.residual)
-            batches[row].append(encoder.project(encoder.norm(hidden)).detach().float().cpu().numpy())
+            batches[row].append(encoder.project(encoder.normed(hidden)).detach().float().cpu().numpy())
     return {row: np.concatenate(arrays) for row, arrays in batches.items()}
 
 

@@ -30,7 +30,7 @@ def gem(encoder: Encoder, images: Sequence[Image.Image]) -> Tensor:
     """Generalised mean of the patch tokens after the last block, unit vectors [n, d]."""
     prefix = encoder.prefix(encoder.pixels(images))
     with torch.inference_mode():
-        tokens = encoder.norm(encoder.layers[-1](prefix.block.tokens))[:, prefix.block.first_patch :].float()
+        tokens = encoder.normed(encoder.layers[-1](prefix.block.tokens))[:, prefix.block.first_patch :].float()
         pooled = tokens.clamp(min=1e-6).pow(GEM).mean(1).pow(1 / GEM)
     return F.normalize(pooled, dim=-1)
 

@@ -98,7 +98,19 @@ class Encoder:
     def to(self, device: str, dtype: torch.dtype) -> Encoder:
         """The encoder on another device and in another dtype; its module is moved."""
         self.module.to(device, dtype)
+        for part in self.pooling:
+            if isinstance(part, torch.nn.Module) and dtype.itemsize < 4:
+                part.float()
         return replace(self, device=device, dtype=dtype)
+
+    @property
+    def pooling(self) -> tuple[Map, ...]:
+        """What follows the last block; in float32 where the blocks compute in less."""
+        return self.norm, self.project
+
+    def normed(self, tokens: Tensor) -> Tensor:
+        """Tokens behind the last block [..., d] through the final norm, in full precision."""
+        return self.norm(full_precision(tokens))
 
     @property
     def heads(self) -> int:
@@ -183,15 +195,16 @@ class Encoder:
     @torch.inference_mode()
     def tail(self, z: Tensor, residual: Tensor, channels: Tensor | None = None) -> Tensor:
         """From gated head outputs [n, h, d_k] and residuals [n, d] to unit vectors, float32 [n, dim]."""
-        return self._feature(self.layers[-1].tail(z, residual, channels))
+        channels = None if channels is None else channels.to(self.dtype)
+        return self._feature(self.layers[-1].tail(z.to(self.dtype), residual.to(self.dtype), channels))
 
     def _feature(self, cls: Tensor) -> Tensor:
         """From CLS tokens after the last block [n, d] to unit vectors, float32 [n, dim]."""
-        return F.normalize(self.project(self.norm(cls)).float(), dim=-1)
+        return F.normalize(self.project(self.normed(cls)).float(), dim=-1)
 
     def raw_feature(self, tokens: Tensor) -> Tensor:
         """From the last block's output [B, T, d] to features of the model's own length, [B, dim]; differentiable."""
-        return self.project(self.norm(tokens[:, 0]))
+        return self.project(self.normed(tokens[:, 0]))
 
     def pooled_feature(self, tokens: Tensor) -> Tensor:
         """From the last block's output [B, T, d] to unit vectors, float32 [B, dim]; differentiable."""
@@ -200,7 +213,7 @@ class Encoder:
     @torch.inference_mode()
     def patch_features(self, prefix: Prefix) -> Tensor:
         """Unit vectors of the patches after the last block and norm, float32 [B, rows * cols, d]."""
-        hidden = self.norm(self.layers[-1](prefix.block.tokens))
+        hidden = self.normed(self.layers[-1](prefix.block.tokens))
         return F.normalize(hidden[:, self.first_patch :].float(), dim=-1)
 
     def reference_feature(self) -> np.ndarray:

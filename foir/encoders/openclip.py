@@ -97,7 +97,7 @@ def wrap(visual: Any, name: str, revision: str, *, projected: bool = False) -> E
         )
 
     def project(cls: Tensor) -> Tensor:
-        return cls @ visual.proj
+        return cls @ visual.proj.to(cls.dtype)
 
     visual.eval().requires_grad_(False)
     if visual.image_size[0] != visual.image_size[1]:

@@ -31,7 +31,12 @@ class PatchPooledEncoder(Encoder):
 
     def raw_feature(self, tokens: Tensor) -> Tensor:
         """See `Encoder.raw_feature`."""
-        return self.pool(self.norm(tokens))
+        return self.pool(self.normed(tokens))
+
+    @property
+    def pooling(self) -> tuple[Map, ...]:
+        """See `Encoder.pooling`."""
+        return self.norm, self.pool
 
     @torch.inference_mode()
     def finish(self, prefix: Prefix, interventions: Sequence[Intervention] = (PLAIN,)) -> Features:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foir.arguments import checked
-from foir.encoders.devices import check_dtype, has_zerogpu, resolve_device
+from foir.encoders.devices import has_zerogpu, resolve_device, resolve_dtype
 from foir.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -101,14 +101,14 @@ def load(
         name: A registered name, such as "dinov2-base-reg", "clip-large", "openclip:ViT-B-32/laion2b_s34b_b79k", "mini".
         revision: Commit, tag or branch of the weights' repository; the newest if left out.
         device: "cpu", "cuda", "mps", or "auto" for the fastest one present (see also `has_zerogpu`).
-        dtype: "float32", "bfloat16" or "float16".
+        dtype: "float32", "bfloat16", "float16", or "auto" (`resolve_dtype`).
         pretrained: False gives the true architecture with seeded random weights, for tests and measurements.
 
     Raises:
         Unavailable: Unknown name, device or dtype, or weights that are neither cached nor reachable.
     """
     spec = encoder_spec(name)
-    check_dtype(dtype)
+    dtype = resolve_dtype(dtype, device)
     import torch
 
     encoder = spec.build(spec, name, revision, pretrained)

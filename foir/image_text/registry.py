@@ -79,7 +79,7 @@ def load(
         model: A registered name, or an encoder.
         revision: Commit, tag or branch of the weights' repository; the newest if left out.
         device: "cpu", "cuda", "mps", or "auto" for the fastest available.
-        dtype: "float32", "bfloat16" or "float16".
+        dtype: "float32", "bfloat16", "float16" or "auto".
         pretrained: False gives the true architecture with seeded random weights, where the model supports it.
 
     Raises:
@@ -88,7 +88,7 @@ def load(
     from foir import encoders
 
     name = model if isinstance(model, str) else model.name
-    encoders.check_dtype(dtype)
+    dtype = encoders.resolve_dtype(dtype, device)
     entry = models().get(name)
     if entry is None:
         raise Unavailable(f"{name} encodes no text; these models do: {', '.join(models())}.")

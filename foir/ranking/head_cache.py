@@ -55,7 +55,7 @@ def features(encoder: Encoder, space: Space, gate: HeadGate | None) -> Iterator[
     if not space.z:
         raise BadIndex("This index has no head cache: build it with --heads to search in query-db mode.")
     for z, residual in zip(row_blocks(space.z, BLOCK), row_blocks(space.residual, BLOCK), strict=True):
-        outputs = torch.from_numpy(np.array(z)).to(encoder.device, encoder.dtype)
-        tokens = torch.from_numpy(np.array(residual)).to(encoder.device, encoder.dtype)
+        parts = (torch.from_numpy(np.array(part, np.float32)) for part in (z, residual))
+        outputs, tokens = (part.to(encoder.device) for part in parts)
         gated, channels = (outputs, None) if gate is None else gate.apply(outputs)
         yield encoder.tail(gated, tokens, channels).cpu().numpy()

@@ -41,17 +41,18 @@ class Shortlist:
         layer = encoder.layers[-1]
         norm: Any = encoder.norm  # a LayerNorm in every encoder of foir
         with torch.inference_mode():
-            heads = self.z.view(len(self.z), layer.heads, -1)
+            heads = self.z.view(len(self.z), layer.heads, -1).to(encoder.dtype)
             starts = range(0, len(heads), BATCH)
-            self.hidden = torch.cat([layer.tail(heads[i : i + BATCH], residual[i : i + BATCH]) for i in starts])
+            tails = (layer.tail(heads[i : i + BATCH], residual[i : i + BATCH].to(encoder.dtype)) for i in starts)
+            self.hidden = torch.cat([tail.float() for tail in tails])
             spread = self.hidden.var(-1, unbiased=False).add(norm.eps).sqrt()
             length = torch.cat([encoder.project(norm(self.hidden[i : i + BATCH])).norm(dim=-1) for i in starts])
             self.scale = 1 / (spread * length)
             self.shift = 1 / length
             eye = torch.eye(self.hidden.shape[1])
             zero = torch.zeros(1, self.hidden.shape[1])
-            self.bias = layer.scale1(layer.out(zero))[0]  # of W_o, the same under every gate
-            self.mixing = layer.scale1(layer.out(eye)) - self.bias  # row i: contribution of channel i of z
+            mix = layer.scale1(layer.out(torch.cat([zero, eye]).to(encoder.dtype))).float()
+            self.bias, self.mixing = mix[0], mix[1:] - mix[0]  # of W_o; row i: contribution of channel i of z
             self.projected = encoder.project(eye) - encoder.project(zero)
             self.offset = encoder.project(zero)[0]
 

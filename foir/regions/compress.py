@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from foir.errors import BadIndex
 
@@ -27,6 +26,8 @@ def merge_similar(vectors: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarr
         return vectors, np.arange(len(vectors))
     if not np.isfinite(vectors).all():
         raise BadIndex("The encoder gave values that are no numbers: try --dtype float32.")
+    from scipy.cluster.hierarchy import fcluster, linkage  # half a second, which a search does not need
+
     distances = 1 - vectors @ vectors.T
     condensed = np.maximum(distances[np.triu_indices(len(vectors), 1)], 0)
     groups = fcluster(linkage(condensed, "average"), limit, "maxclust")

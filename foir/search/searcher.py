@@ -66,14 +66,14 @@ class Searcher:
     @classmethod
     @checked
     def load(
-        cls, index: IndexLike | Path | str, *, device: str = "auto", dtype: str = "float32", captions: str | None = None
+        cls, index: IndexLike | Path | str, *, device: str = "auto", dtype: str = "auto", captions: str | None = None
     ) -> Searcher:
         """Load the encoder that an index names.
 
         Args:
             index: An open index, a folder, or `hf://datasets/USER/NAME[@REVISION]`.
             device: "cpu", "cuda", "mps" or "auto".
-            dtype: "float32", "bfloat16" or "float16".
+            dtype: "float32", "bfloat16", "float16" or "auto" (`foir.encoders.resolve_dtype`).
             captions: A model that writes captions in place of the index's own ("blip2-captions", "coca").
 
         Raises:

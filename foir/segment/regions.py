@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.ops import nms
 
 from foir.encoders.base import Encoder
 from foir.errors import Unavailable
@@ -72,6 +71,8 @@ class RegionProposals:
         self, *, min_score: float = MIN_SCORE, min_count: int = MIN_REGIONS, max_count: int = MAX_REGIONS
     ) -> list[Region]:
         """The best regions after non-maximum suppression: those above `min_score`, within the two counts."""
+        from torchvision.ops import nms  # seconds, which only detection needs
+
         boxes, scores = np.concatenate([tree.boxes for tree in self.trees]), np.concatenate(self.scores)
         kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores), MAX_IOU)[:max_count].tolist()
         return [self._region(index) for rank, index in enumerate(kept) if rank < min_count or scores[index] > min_score]

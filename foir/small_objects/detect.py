@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.ops import nms
 
 from foir import hub, segment
 from foir.encoders.base import Encoder
@@ -70,6 +69,8 @@ class OwlDetector:
         boxes = max(image.size) * np.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 1)
         boxes = np.clip(boxes, 0, [*image.size, *image.size]).astype(float)
         valid = np.flatnonzero((scores > MIN_OBJECTNESS) & (boxes[:, 2:] - boxes[:, :2] >= 1).all(1))
+        from torchvision.ops import nms  # seconds, which only detection needs
+
         kept = nms(torch.from_numpy(boxes[valid]), torch.from_numpy(scores[valid]).double(), MAX_IOU)[:MAX_BOXES]
         objects = [DetectedObject((x0, y0, x1, y1)) for x0, y0, x1, y1 in boxes[valid[kept.numpy()]].tolist()]
         if self.sam is None or not objects:

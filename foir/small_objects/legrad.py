@@ -190,7 +190,7 @@ def _encode_batch(encoder: Encoder, pixels: Tensor) -> CropFeatures:
     slopes = _slopes(ffn, hidden)
     return CropFeatures(
         vectors=encoder.finish(prefix).vectors.to(x.dtype, copy=True),  # out of inference mode, for gradients to pass
-        lengths=full_precision(encoder.raw_feature(last.to(encoder.dtype))).norm(dim=-1, keepdim=True),
+        lengths=encoder.raw_feature(last).norm(dim=-1, keepdim=True),
         slopes=slopes,
         values=full_precision(block.values).clone(),
         inverse_std=inverse_std,
@@ -209,7 +209,7 @@ def _pooling(encoder: Encoder, last: Tensor) -> dict[str, Tensor]:
     """How f pools the tokens [K, T, d] behind the block: its Jacobian, and each token's norm where it pools these."""
     if not isinstance(encoder, PatchPooledEncoder):
         mean = last.mean(1)
-        return {"jacobian": _jacobian(lambda m: encoder.project(encoder.norm(m.to(encoder.dtype))), mean, last)}
+        return {"jacobian": _jacobian(lambda m: encoder.project(encoder.normed(m)), mean, last)}
     norm: Any = encoder.norm
     inverse_std = 1 / (last.var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
     normed = (last - last.mean(-1, keepdim=True)) * inverse_std

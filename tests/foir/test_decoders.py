@@ -26,7 +26,7 @@ SAYS = """
 import sys
 from foir import decoder_process, images
 real = images.decode
-def decode(data, name, max_pixels):
+def decode(data, name, max_pixels, min_side):
     if data == b"hang":
         import re
         re.match("(a+)+b", "a" * 60)  # in C, with the lock of the interpreter held
@@ -38,7 +38,7 @@ def decode(data, name, max_pixels):
     if data == b"print":
         print("[]" * 10**5, flush=True)
         data = open(%r, "rb").read()
-    return real(data, name, max_pixels)
+    return real(data, name, max_pixels, min_side)
 images.decode = decode
 decoder_process.main()
 """

@@ -58,10 +58,10 @@ def interrupt(folder, out, monkeypatch, at="b/08.png", **how):
     how = {"heads": True} | how
     real = decoders.read
 
-    def read(path):
+    def read(path, **limits):
         if path == folder / at:
             raise KeyboardInterrupt
-        return real(path)
+        return real(path, **limits)
 
     with monkeypatch.context() as patch:
         patch.setattr(decoders, "read", read)
@@ -105,7 +105,7 @@ def check_alignment(index, folder, toy):
 def count_reads(monkeypatch):
     seen: Counter[str] = Counter()
     real = decoders.read
-    monkeypatch.setattr(decoders, "read", lambda path: seen.update([path.name]) or real(path))
+    monkeypatch.setattr(decoders, "read", lambda path, **limits: seen.update([path.name]) or real(path, **limits))
     return seen
 
 

@@ -68,10 +68,10 @@ from index_build import executor, pipeline
 real = decoders.read
 
 
-def read(path):
+def read(path, **limits):
     while list(Path({out!r}, ".partial").glob("*.json")):
         time.sleep(1)
-    return real(path)
+    return real(path, **limits)
 
 
 decoders.read = read

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def pooled(encoder: Encoder, prefix: Prefix, masks: Tensor, mean: Tensor | None = None) -> Tensor:
     """Pool the patches of each picture under each mask; see `foir.regions.ways.RegionWay`."""
     block = prefix.block
-    hidden = full_precision(encoder.norm(encoder.layers[-1](block.tokens))[:, block.first_patch :])
+    hidden = encoder.normed(encoder.layers[-1](block.tokens))[:, block.first_patch :]
     shares = full_precision(masks.to(hidden.device, hidden.dtype))
     patches = shares / shares.sum(1, keepdim=True) @ hidden  # [B, W, d]
-    projected = encoder.project(patches.to(block.tokens.dtype))
+    projected = encoder.project(patches)
     vectors = F.normalize((patches if projected.shape == patches.shape else projected).float(), dim=-1)
     return vectors if mean is None else F.normalize(vectors - mean.to(vectors), dim=-1)

@@ -39,8 +39,7 @@ def opened(request):
     return clip.wrap(CLIPVisionModelWithProjection(config), "small", "made", projected=True)
 
 
-@pytest.fixture(scope="module")
-def space(opened):
+def made_space(opened):
     rng = np.random.default_rng(0)
     z, residual = rng.normal(size=(700, 6, 8)).astype(np.float32), rng.normal(size=(700, 48)).astype(np.float32)
     vectors = opened.tail(torch.from_numpy(z), torch.from_numpy(residual)).numpy()
@@ -48,6 +47,11 @@ def space(opened):
     parts = [(vectors[a:b], z[a:b], residual[a:b]) for a, b in zip(cut, cut[1:], strict=False)]
     shards, zs, residuals = (tuple(part) for part in zip(*parts, strict=True))
     return Space(opened.name, opened.revision, np.empty(0), shards, zs, residuals)
+
+
+@pytest.fixture(scope="module")
+def space(opened):
+    return made_space(opened)
 
 
 def queries(opened, space, gate):

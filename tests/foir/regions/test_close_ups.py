@@ -12,7 +12,7 @@ from foir.regions.close_ups import CloseUp, frame, take_close_ups
 from foir.regions.encoder import RegionEncoder
 from foir.regions.recipe import RegionRecipe
 from foir.regions.ways import find_way
-from tests.foir.regions.test_encoder import scene
+from tests.conftest import scene
 
 GRID, SIZE = (8, 8), (160, 120)
 

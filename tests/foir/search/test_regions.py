@@ -9,6 +9,7 @@ import torch
 
 from foir import BadIndex, Index, Prompt, Searcher, methods
 from foir.patches import rasterise
+from foir.regions.close_ups import take_close_ups
 from foir.regions.recipe import RegionRecipe
 from foir.regions.ways import find_way
 from foir.search.query import TEXT_CONTEXT, Feedback, Query
@@ -48,12 +49,20 @@ def picture(searcher):
 
 
 def thing(searcher, picture, *prompts, window=3):
-    """Region vectors of masks, float64 [n, dim]."""
-    grid = searcher.encoder.grid
-    masks = [rasterise(prompt, picture.photo.size, grid, window=window).patches.reshape(-1) for prompt in prompts]
-    patches = torch.from_numpy(np.stack(masks))
+    """Region vectors of masks, float64 [n, dim]: the mean of the picture and of close-ups."""
+    encoder, found = searcher.encoder, []
     mean = torch.tensor(RegionRecipe.from_json(searcher.index.regions.recipe).mean)
-    return find_way("blended").vectors(searcher.encoder, picture.prefix, patches, mean)[0].double().numpy()
+    for prompt in prompts:
+        image = picture.photo.image
+        mask = rasterise(prompt, picture.photo.size, encoder.grid, window=window)
+        views = [
+            find_way("blended").vectors(
+                encoder, encoder.prefix(encoder.pixels([view])), torch.from_numpy(part.patches.reshape(1, -1)), mean
+            )[0, 0]
+            for view, part in [(image, mask), *take_close_ups(image, mask)]
+        ]
+        found.append(torch.stack(views).double().mean(0).numpy())
+    return np.stack(found) / np.linalg.norm(found, axis=1, keepdims=True)
 
 
 def best(searcher, vectors):

@@ -139,8 +139,8 @@ def test_a_file_replaced_while_it_is_read_is_encoded_again_by_the_next_update(tm
     folder = draw(tmp_path / "pictures", 3)
     real = decoders.read
 
-    def read(path):
-        photo = real(path)
+    def read(path, **limits):
+        photo = real(path, **limits)
         if path.name == "01.png":
             scene(60).save(path)
         return photo
