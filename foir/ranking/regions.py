@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from foir.index.mmap import iter_shards
 from foir.index.records import Regions
-
-# Tensors of read-only maps are never written to here.
-warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+from foir.ranking import exact
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +28,13 @@ def best_scores(regions: Regions, vectors: np.ndarray) -> np.ndarray:
         regions: Of all images.
         vectors: Unit vectors of one thing, float32 [q, dim].
     """
-    parts = [np.empty(0, np.float32)]
-    for number, shard in enumerate(iter_shards(regions.vectors)):
-        rows = torch.from_numpy(np.asarray(shard))
-        best = np.full(len(shard), -np.inf, np.float32)
-        for vector in vectors:  # one product of a matrix and a vector each: half matrices are multiplied far slower
-            product = torch.mv(rows, torch.from_numpy(vector).to(rows.dtype)).float().numpy()
-            np.maximum(best, product, out=best)
-        parts.append(np.maximum.reduceat(best, regions.starts[number][:-1]))
-    return np.concatenate(parts)
+    if not regions.vectors:
+        return np.empty(0, np.float32)
+    # One product of a matrix and a vector each: half matrices are multiplied far slower.
+    best = np.maximum.reduce([exact.scan(regions.vectors, vector) for vector in vectors])
+    shards = np.split(best, np.cumsum([len(shard) for shard in regions.vectors])[:-1])
+    pairs = zip(shards, regions.starts, strict=True)
+    return np.concatenate([np.maximum.reduceat(shard, starts[:-1]) for shard, starts in pairs])
 
 
 def best_regions(regions: Regions, rows: Sequence[int], vectors: np.ndarray) -> list[BestRegion]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foir.image_text import TextFeatures
 from foir.index import Index, Item, Regions
+from foir.index.mmap import gather
 from foir.index.records import Background
 from foir.ranking import exact
 from foir.ranking.fusion import Part, zscore_fuse
@@ -109,18 +111,31 @@ class Candidates:
         return Part(weight, scores[:count], None if self.background is None else scores[count:])
 
 
+@dataclass(frozen=True, eq=False)
+class _Scanned:
+    """A part of a query whose scores may come from a scan in half precision.
+
+    Attributes:
+        part: The scores.
+        exact: Exact scores of some rows of the index, float32; None where the part's are.
+    """
+
+    part: Part
+    exact: Callable[[np.ndarray], np.ndarray] | None = None
+
+
 def rank(query: Query, encoded: EncodedQuery, pool: Candidates) -> TopK:
     """The k best rows by the sum of all parts; by the raw scores where there is only one."""
-    regions, others = _region_parts(query, encoded, pool), _other_parts(query, encoded, pool)
-    parts = [*(part for part, _ in regions), *others]
-    scores = zscore_fuse(parts) if len(parts) > 1 else parts[0].scores
+    regions = _region_parts(query, encoded, pool)
+    parts = [*regions, *_other_parts(query, encoded, pool, is_first=not regions)]
+    is_sum = len(parts) > 1
+    scores = zscore_fuse([each.part for each in parts]) if is_sum else parts[0].part.scores.copy()
     scores[pool.excluded] = -np.inf
-    if regions and pool.index.regions is not None:  # the scan of regions is in half precision
-        rows = top_k(scores, min(pool.k + REFINED, len(scores))).rows[0]
-        for part, vectors in regions:
-            found = best_regions(pool.index.regions, rows.tolist(), vectors)
-            precise = part.standard(np.array([region.score for region in found], np.float32))
-            scores[rows] += precise - part.standard(part.scores[rows])
+    rows = top_k(scores, min(pool.k + REFINED, len(scores))).rows[0]
+    for part, exact_scores in ((each.part, each.exact) for each in parts):
+        if exact_scores is not None:
+            better, known = exact_scores(rows), part.scores[rows]
+            scores[rows] += part.standard(better) - part.standard(known) if is_sum else better - known
     return top_k(scores, pool.k)
 
 
@@ -137,8 +152,8 @@ def hit_regions(
     )
 
 
-def _region_parts(query: Query, encoded: EncodedQuery, pool: Candidates) -> list[tuple[Part, np.ndarray]]:
-    """Scores of the best regions, each with the vectors that they were compared with."""
+def _region_parts(query: Query, encoded: EncodedQuery, pool: Candidates) -> list[_Scanned]:
+    """Scores of the best regions."""
     regions = pool.regions
     if regions is None:
         return []
@@ -152,7 +167,14 @@ def _region_parts(query: Query, encoded: EncodedQuery, pool: Candidates) -> list
         rows = _near_rows(pool.index, regions.graph, encoded, [vectors for _, vectors in weighted])
         if len(rows) >= query.k + REFINED:
             return _near_parts(regions, rows, weighted)
-    return [(pool.part(weight, best_scores(regions, vectors)), vectors) for weight, vectors in weighted]
+    return [
+        _Scanned(pool.part(weight, best_scores(regions, vectors)), partial(_exact_regions, regions, vectors))
+        for weight, vectors in weighted
+    ]
+
+
+def _exact_regions(regions: Regions, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return np.array([region.score for region in best_regions(regions, rows.tolist(), vectors)], np.float32)
 
 
 def _near_rows(index: Index, graph: RegionGraph, encoded: EncodedQuery, targets: Sequence[np.ndarray]) -> list[int]:
@@ -167,21 +189,29 @@ def _near_rows(index: Index, graph: RegionGraph, encoded: EncodedQuery, targets:
     return sorted(rows)
 
 
-def _near_parts(
-    regions: Regions, rows: Sequence[int], weighted: Sequence[tuple[float, np.ndarray]]
-) -> list[tuple[Part, np.ndarray]]:
+def _near_parts(regions: Regions, rows: Sequence[int], weighted: Sequence[tuple[float, np.ndarray]]) -> list[_Scanned]:
     """As `_region_parts`: scores of these rows, -inf for all others."""
     near, parts = regions.subset(rows), []
     for weight, vectors in weighted:
         scores = np.full(len(regions), -np.inf, np.float32)
         scores[rows] = best_scores(near, vectors)
-        parts.append((Part(weight, scores, best_scores(regions.background, vectors)), vectors))
+        part = Part(weight, scores, best_scores(regions.background, vectors))
+        parts.append(_Scanned(part, partial(_exact_regions, regions, vectors)))
     return parts
 
 
-def _other_parts(query: Query, encoded: EncodedQuery, pool: Candidates) -> list[Part]:
-    """Scores of whole images against the query image, the judged images and the words."""
-    parts: list[Part] = []
+def _other_parts(query: Query, encoded: EncodedQuery, pool: Candidates, *, is_first: bool) -> list[_Scanned]:
+    """Scores of whole images against the query image, the judged images and the words.
+
+    They are exact where no regions come first, so that the papers' methods alone rank as they always did.
+    """
+
+    def compare(weight: float, shards: Sequence[np.ndarray], vector: np.ndarray) -> _Scanned:
+        if is_first:
+            return _Scanned(pool.part(weight, exact.scores(shards, vector)))
+        return _Scanned(pool.part(weight, exact.scan(shards, vector)), lambda rows: gather(shards, rows) @ vector)
+
+    parts: list[_Scanned] = []
     judged = query.feedback
     liked, disliked = (sorted({pool.index.row(id) for id in ids}) for ids in (judged.liked, judged.disliked))
     if encoded.image is not None and pool.scorer is not None:
@@ -189,12 +219,17 @@ def _other_parts(query: Query, encoded: EncodedQuery, pool: Candidates) -> list[
         rows = pool.scorer.unit_vectors(features, encoded.mode)
         vector = features.vectors[0].cpu().numpy()
         weight = _image_weight(query, encoded) * (_context(query) if encoded.things else 1.0)
-        parts.append(pool.part(weight, relevance_scores(rows, vector, liked, disliked, judged.rule)))
+        if judged:
+            scores = relevance_scores(rows, vector, liked, disliked, judged.rule)
+            parts.append(_Scanned(pool.part(weight, scores)))
+        else:
+            parts.append(compare(weight, rows, vector))
     elif judged:
-        parts.append(pool.part(1.0, relevance_scores(pool.text_shards, None, liked, disliked, judged.rule)))
+        scores = relevance_scores(pool.text_shards, None, liked, disliked, judged.rule)
+        parts.append(_Scanned(pool.part(1.0, scores)))
     weight = _text_weight(query, encoded) * (TEXT_CONTEXT if encoded.words_meet_regions else 1.0)
     for sign, vector in encoded.words:
-        parts.append(pool.part(sign * weight, exact.scores(pool.text_shards, vector)))
+        parts.append(compare(sign * weight, pool.text_shards, vector))
     return parts
 
 

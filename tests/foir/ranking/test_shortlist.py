@@ -116,7 +116,7 @@ def test_of_very_many_pictures_query_db_looks_at_those_that_are_near(tmp_path, m
     near = [searcher.search(Query(picture, **how, **more)) for more in asked]
     for ours, theirs in zip(near, whole, strict=True):
         assert ours.items == theirs.items
-        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-3)  # one scan is in half precision
     vectors = {"image": [searcher.index.vectors("image", [3])[0]]}
     part = candidates(searcher.index, vectors, 4, ids=[9], head_cache=True)
     assert 4 <= len(part) <= 5 and 3 in part and 9 in part
