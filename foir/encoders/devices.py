@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cache
+from functools import cache, partial
+from timeit import repeat
 
 from foir.errors import Unavailable
 
@@ -53,14 +54,8 @@ def _bfloat16_is_faster() -> bool:
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         linear, tokens = torch.nn.Linear(384, 1536, dtype=dtype), torch.ones(1, 256, 384, dtype=dtype)
-        with torch.inference_mode():
-            linear(tokens)  # the first one prepares
-            times = []
-            for _ in range(5):
-                started = time.perf_counter()
-                linear(tokens)
-                times.append(time.perf_counter() - started)
-        seconds[dtype] = min(times)
+        with torch.inference_mode():  # the first one prepares
+            seconds[dtype] = min(repeat(partial(linear, tokens), timer=time.perf_counter, number=1, repeat=6))
     return seconds[torch.float32] > WORTHWHILE * seconds[torch.bfloat16]
 
 

@@ -29,7 +29,7 @@ def machine(monkeypatch):
     def set_up(*, has_it=True, times=(5.0, 1.0)):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it)
-        clock = iter(np.cumsum([x for each in times for _ in range(5) for x in (1.0, each)]))
+        clock = iter(np.cumsum([x for each in times for _ in range(6) for x in (1.0, each)]))
         monkeypatch.setattr("foir.encoders.devices.time.perf_counter", lambda: next(clock))
 
     yield set_up
