@@ -46,13 +46,9 @@ _COMMAND = "from foir.decoder_process import main; main()"
 
 
 def read(
-    source: Path | str | bytes,
-    *,
-    max_bytes: int = MAX_BYTES,
-    max_pixels: int = MAX_PIXELS,
-    deadline: float = DEADLINE,
+    source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, deadline: float = DEADLINE,
     min_side: int = 0,
-) -> Photo:
+) -> Photo:  # fmt: skip
     """Decode one image as `foir.images.read` does, but in another process.
 
     Args:

@@ -143,13 +143,9 @@ def _encode(
 
 
 def thing_vectors(
-    encoder: Encoder,
-    data: Dataset,
-    queries: NumberedQueries,
-    names: Sequence[str],
-    results: ResultsCache,
+    encoder: Encoder, data: Dataset, queries: NumberedQueries, names: Sequence[str], results: ResultsCache,
     view: CloseUp | None = None,
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Vectors of the things that queries point at, each kept by its picture and box, which data sets may share.
 
     Args:

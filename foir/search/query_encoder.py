@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
 
 import numpy as np
 
@@ -72,7 +74,8 @@ def encode_things(encoder: Encoder, query: Query, prompt: Prompt, regions: Regio
     things = []
     for mark in prompt.marks():
         mask = _rasterise(encoder, image, mark, query.patch_rule, query.window)
-        things.append(regions.encode_query(image.photo.image, image.prefix, mask))
+        key = regions.recipe, sha256(mask.patches.tobytes() + mask.pixels.tobytes()).digest()
+        things.append(image.once(key, partial(regions.encode_query, image.photo.image, image.prefix, mask)))
     return tuple(things)
 
 

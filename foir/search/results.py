@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
@@ -25,6 +25,13 @@ class QueryImage:
     segment: Segmenter
     _lock: Lock = field(default_factory=Lock)
     _outlines: list[Outline] = field(default_factory=list)
+    _things: dict[Hashable, np.ndarray] = field(default_factory=dict)
+
+    def once(self, key: Hashable, encode: Callable[[], np.ndarray]) -> np.ndarray:
+        """The region vectors of a mark, which are encoded for its first search: other settings repeat it."""
+        if key not in self._things:
+            self._things[key] = encode()
+        return self._things[key]
 
     def outline(self, prompt: Prompt, mask: PatchMask) -> np.ndarray:
         """The pixels of the object that a prompt means, bool [H, W]; the first call segments the image.

@@ -247,3 +247,15 @@ def test_regions_of_an_unknown_recipe_are_one_sentence(base, tmp_path, recipe):
     with pytest.raises(BadIndex, match="this foir does not know") as caught:
         Searcher.load(tmp_path / "index", device="cpu")
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_other_settings_of_a_search_do_not_encode_the_marked_thing_again(searcher, monkeypatch):
+    picture, encoded = searcher.open(searcher.index.picture(searcher.index.item(1))), []
+    real = searcher.regions.encode_query
+    monkeypatch.setattr(searcher.regions, "encode_query", lambda *given: (encoded.append(1), real(*given))[1])  # type: ignore[func-returns-value]
+    first = searcher.search(Query(picture, Prompt.box(*BOX), k=COUNT))
+    searcher.search(Query(picture, Prompt.box(*BOX), method="foveal", context=0.5))
+    again = searcher.search(Query(picture, Prompt.box(*BOX), k=COUNT))
+    assert len(encoded) == 1 and ids(again) == ids(first) and np.array_equal(again.scores, first.scores)
+    searcher.search(Query(picture, Prompt.box(*OTHER)))
+    assert len(encoded) == 2
