@@ -50,7 +50,7 @@ def _parser(prog: str) -> Parser:
     run.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     run.add_argument("--adapter", type=path, metavar="FILE", help="fine-tuned rows from foir.small_objects.finetune")
     run.add_argument("--random", action="store_true", help="random weights of the true architecture")
-    run.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+    run.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     run.add_argument("--results", type=path, default=RESULTS, metavar="FOLDER", help="cells and caches of all runs")
     run.add_argument("--json", type=path, metavar="FILE", help="write the cells to this file too")
     run.set_defaults(run=_run)

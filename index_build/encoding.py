@@ -14,7 +14,7 @@ from foir import masks
 from foir.errors import BadIndex, Unavailable
 from foir.index import Index, Object
 
-SPARE = 2  # pixels decoded for one of the encoder's input, along each side
+DECODED = 2  # pixels, along each side, for one of the encoder's input
 MAX_DETECTION_PIXELS = 12_000_000  # larger images are reduced before objects are detected in them
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class LoadedEncoders:
         """See `SpaceEncoders.min_side`."""
         if self.preprocess.with_tiles or self.preprocess.with_objects:
             return 0
-        return SPARE * max(encoder.size for encoder in self.unique)
+        return DECODED * max(encoder.size for encoder in self.unique)
 
     def for_regions_of(self, index: Index) -> LoadedEncoders:
         """The same encoders, which make regions as an index has them.

@@ -52,6 +52,11 @@ class Executor(Protocol):
         """
 
 
+def enough_pixels(encoders: SpaceEncoders, thumb_side: int) -> int:
+    """Pixels of an image's shorter side that its encoders and its thumbnail need; 0 for all (`foir.decoders.read`)."""
+    return encoders.min_side and max(encoders.min_side, thumb_side)
+
+
 def group_batches(images: Iterator[DecodedImage | RejectedImage]) -> Iterator[list[DecodedImage | RejectedImage]]:
     """Groups of `BATCH_SIZE`. Unreadable images count, so that batches do not depend on who decodes them."""
     while group := list(islice(images, BATCH_SIZE)):

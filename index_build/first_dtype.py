@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from foir import encoders
 from foir.index import writer
 
+from .encoding import EncoderRecord
 from .shards import PARTIAL
 
 FILE = "dtype"  # of the unfinished shards' folder
 
 
-def first_dtype(out: Path, dtype: str, device: str) -> str:
-    """The dtype to compute in.
+def first_dtype(out: Path, encoder: str, device: str) -> str:
+    """The dtype to compute in: that of a killed build with the same encoder, else the fastest one here.
 
     Args:
         out: The index.
-        dtype: As the plan says; "auto" leaves it open.
-        device: Where the encoders run.
+        encoder: Registry name.
+        device: Where it runs.
 
     Raises:
         Unavailable: See `foir.encoders.resolve_dtype`.
     """
-    if dtype == "auto":
-        try:
-            known = (out / PARTIAL / FILE).read_text(errors="replace")
-        except OSError:
-            known = ""
-        dtype = known if known in encoders.DTYPES else dtype
-    return encoders.resolve_dtype(dtype, device)
+    try:
+        known, dtype = json.loads((out / PARTIAL / FILE).read_bytes())
+    except (OSError, ValueError, TypeError):
+        known, dtype = "", ""
+    return encoders.resolve_dtype(dtype if known == encoder and dtype in encoders.DTYPES else "auto", device)
 
 
-def keep_dtype(out: Path, dtype: str) -> None:
+def keep_dtype(out: Path, record: EncoderRecord) -> None:
     """Remember the dtype of an index until it is complete. The index is locked."""
     (out / PARTIAL).mkdir(exist_ok=True)
-    writer.atomic_write(out / PARTIAL / FILE, dtype.encode())
+    writer.atomic_write(out / PARTIAL / FILE, json.dumps([record.encoder, record.dtype]).encode())

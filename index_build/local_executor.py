@@ -12,7 +12,7 @@ from foir.index import writer
 
 from .decoding import decode_images
 from .encoding import SpaceEncoders
-from .executor import Batch, encode_batch, group_batches
+from .executor import Batch, encode_batch, enough_pixels, group_batches
 from .sources import Chunk
 
 
@@ -35,7 +35,7 @@ class LocalExecutor:
         return map(self._encode, chunks)
 
     def _encode(self, chunk: Chunk) -> Iterator[Batch]:
-        min_side = self.encoders.min_side and max(self.encoders.min_side, self.thumb_side)
+        min_side = enough_pixels(self.encoders, self.thumb_side)
         decoded = decode_images(chunk.images(), self.encoders.preprocess, self._write_thumbnail, min_side=min_side)
         for group in group_batches(decoded):
             yield encode_batch(group, self.encoders)

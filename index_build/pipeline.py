@@ -89,10 +89,11 @@ def build(plan: Plan, encoders: SpaceEncoders | None = None) -> BuildResult:
     source = FolderSource(plan.source, plan.out, plan.metadata) if isinstance(plan.source, Path) else plan.source
     chunks = source.chunks(SHARD_SIZE)
     count = sum(map(len, chunks))
-    plan = replace(plan, dtype=first_dtype(plan.out, plan.dtype, plan.device))
+    if plan.dtype == "auto":
+        plan = replace(plan, dtype=first_dtype(plan.out, plan.encoder, plan.device))
     loaded = encoders or _load(plan, plan.regions)
     with exclusive_lock(plan.out, create=True):
-        keep_dtype(plan.out, plan.dtype)
+        keep_dtype(plan.out, loaded.records["image"])
         executor = open_executor(plan.ray, _encoder_loader(plan, loaded, chunks), plan.out, plan.thumb_side)
         shards = write_shards(plan.out, executor, chunks, heads=plan.heads, thumb_side=plan.thumb_side)
         if not shards.items:

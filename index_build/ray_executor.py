@@ -25,7 +25,7 @@ from foir.search.encoder_check import MIN_COSINE
 
 from .decoding import DecodedImage, decode_images
 from .encoding import EncoderRecord, Preprocess, SpaceEncoders
-from .executor import Batch, encode_batch, group_batches
+from .executor import Batch, encode_batch, enough_pixels, group_batches
 from .sources import Chunk
 from .sources.folder import FolderChunk
 
@@ -50,7 +50,7 @@ class RayExecutor:
         encoders = load()
         self.address, self.load, self.out, self.thumb_side = address, load, out, thumb_side
         self.preprocess, self.records = encoders.preprocess, encoders.records
-        self.min_side = encoders.min_side and max(encoders.min_side, thumb_side)
+        self.min_side = enough_pixels(encoders, thumb_side)
         self.region_recipe = encoders.region_recipe
 
     def run(self, chunks: Sequence[Chunk]) -> Iterator[Iterable[Batch]]:

@@ -251,10 +251,10 @@ POOLED_GRID = tuple(
     Setting("blended", method, context, pooled=pooled)
     for pooled, (method, context) in product((0.25, 0.5, 1.0), (("cbir", 0.0), (METHOD, CONTEXT)))
 )
-NEAR, MIRRORED = CloseUp(0.6), CloseUp(0.6, mirrored=True)
-NEARER = tuple(
+PLAIN, MIRRORED = CloseUp(0.6), CloseUp(0.6, mirrored=True)
+LOOKS = tuple(
     Setting("blended", METHOD, CONTEXT, close_ups=views)
-    for views in ((), (NEAR,), (MIRRORED,), (CloseUp(0.8), NEAR), CLOSE_UPS, (*CLOSE_UPS, CloseUp(0.5)))
+    for views in ((), (PLAIN,), (MIRRORED,), (CloseUp(0.8), PLAIN), CLOSE_UPS, (*CLOSE_UPS, CloseUp(0.5)))
 )
 COUNTS = tuple(Setting("blended", limit=limit) for limit in (ALL, 32, 16, 12, 8, 4, 1))
 VIEWS = tuple(Setting("blended", views=views) for views in ("whole", "tiles"))
@@ -276,7 +276,7 @@ EXPERIMENTS = (
         VIEWS, "the whole picture",
     ),
     RegionRetrieval(
-        "regions-close-ups", "Seeing again from nearer what a query points at", DEV, ("mini",), NEARER,
+        "regions-close-ups", "Seeing again from nearer what a query points at", DEV, ("mini",), LOOKS,
         "the whole picture alone",
     ),
 )  # fmt: skip

@@ -39,7 +39,7 @@ from .results_cache import ResultsCache
 BATCH, CHUNK = 16, 64  # pictures; a killed run loses at most one chunk
 METHODS = ("cbir", "mask", "crop", "foveal", "attention_mask", "phs", "attention_mask|phs")  # phs keeps five heads
 PARTS = ("masked", "pooled")  # ways, whose sum is "blended"
-CROP = "close-up"  # the plain feature of a crop around the thing
+CROP = "close-up"  # the plain feature of a crop around the thing, by the name that caches know
 
 
 def blend(parts: Mapping[str, np.ndarray], way: str, mean: np.ndarray, pooled: float = POOLED) -> np.ndarray:

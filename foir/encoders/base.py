@@ -97,10 +97,11 @@ class Encoder:
 
     def to(self, device: str, dtype: torch.dtype) -> Encoder:
         """The encoder on another device and in another dtype; its module is moved."""
+        exact = [part for part in self.pooling if isinstance(part, torch.nn.Module) and dtype.itemsize < 4]
+        states = [{name: value.clone() for name, value in part.state_dict().items()} for part in exact]
         self.module.to(device, dtype)
-        for part in self.pooling:
-            if isinstance(part, torch.nn.Module) and dtype.itemsize < 4:
-                part.float()
+        for part, state in zip(exact, states, strict=True):
+            part.float().load_state_dict(state)  # as it was before it was rounded
         return replace(self, device=device, dtype=dtype)
 
     @property

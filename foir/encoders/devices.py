@@ -22,7 +22,8 @@ def resolve_dtype(name: str, device: str) -> str:
     """The dtype of that name; "auto" is the fastest one that keeps features the same to three digits.
 
     That is bfloat16 on CPUs that compute in it faster, as a probe of some milliseconds finds, and on GPUs that have it;
-    float16 on other GPUs of CUDA; else float32. The environment may name another one for "auto", `FOIR_DTYPE`.
+    float16 on other GPUs of CUDA; else float32, as on a GPU that is only lent. The environment may name another one for
+    "auto", `FOIR_DTYPE`.
 
     Args:
         name: One of `DTYPES`, or "auto".
@@ -31,11 +32,11 @@ def resolve_dtype(name: str, device: str) -> str:
     Raises:
         Unavailable: There is no such dtype, or this machine has no such device.
     """
-    name = os.environ.get("FOIR_DTYPE", name) if name == "auto" else name
+    name = os.environ.get("FOIR_DTYPE") or name if name == "auto" else name
     if name not in (*DTYPES, "auto"):
-        raise Unavailable(f"There is no dtype {name!r}; use auto or one of {', '.join(DTYPES)}.")
-    if name != "auto":
-        return name
+        raise Unavailable(f"There is no dtype {name!r} (--dtype, FOIR_DTYPE); use auto or one of {', '.join(DTYPES)}.")
+    if name != "auto" or has_zerogpu():
+        return "float32" if name == "auto" else name
     kind = resolve_device(device).split(":")[0]
     if kind == "cuda":
         import torch

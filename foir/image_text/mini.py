@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from foir.encoders.base import Encoder, Prefix
+from foir.encoders.block import full_precision
 from foir.image_text.base import ImageTextModel, TextFeatures, truncation_notes
 from foir.image_text.clip import EncoderModel
 from foir.image_text.registry import register_model
@@ -47,8 +48,9 @@ class MiniModel(EncoderModel):
         """See `ImageTextModel`."""
         block = self.encoder.open_last_block(tokens)
         if perturbation is not None:
-            queries = perturbation(SEARCH, block.queries[:, :, :1])
-            block = replace(block, logits=(queries @ block.keys.mT).squeeze(-2) * queries.shape[-1] ** -0.5)
+            queries = full_precision(perturbation(SEARCH, block.queries[:, :, :1]))
+            logits = (queries @ full_precision(block.keys).mT).squeeze(-2) * queries.shape[-1] ** -0.5
+            block = replace(block, logits=logits)
         return self.encoder.finish(Prefix(tokens, block)).vectors[:, None]
 
     @torch.inference_mode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +23,8 @@ warnings.filterwarnings("ignore", message="The given NumPy array is not writable
 def search(shards: Sequence[np.ndarray], queries: np.ndarray, k: int) -> TopK:
     """The k rows with the largest dot product, exactly.
 
-    One query is scanned in the rows' own precision and its candidates are scored again in float32; several queries are
-    a matrix product.
+    One query is scanned in the rows' own precision, 4 bytes a row, and its candidates are scored again in float32;
+    several queries are a matrix product.
 
     Args:
         shards: Unit vectors, float16 or float32 [n_i, dim]; row numbers continue from shard to shard.
@@ -62,8 +61,8 @@ def row_blocks(shards: Sequence[np.ndarray], rows: int = BLOCK) -> Iterable[np.n
 def scan(shards: Sequence[np.ndarray], query: np.ndarray) -> np.ndarray:
     """The dot product of every row with one query [dim] in the precision that rows are stored in, float32 [n].
 
-    From float16 it is off by at most `ROUNDING`, and several times as fast as `scores`: the rows are not copied, and
-    many shards are shared out among threads.
+    From float16 it is off by at most `ROUNDING`, and faster than `scores`: the rows are not copied, and many shards are
+    shared out among threads. At least one shard is needed.
     """
     import torch
 
@@ -71,16 +70,19 @@ def scan(shards: Sequence[np.ndarray], query: np.ndarray) -> np.ndarray:
         rows = torch.from_numpy(np.asarray(shard))
         return np.asarray(torch.mv(rows, torch.from_numpy(query).to(rows.dtype)).float().numpy())
 
-    if sum(map(len, shards)) < ONE_THREAD or is_large(shards):
+    threads = min(torch.get_num_threads(), len(shards))
+    if threads == 1 or sum(map(len, shards)) < ONE_THREAD or is_large(shards):
         return np.concatenate([multiply(shard) for shard in iter_shards(shards)])
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         return np.concatenate(list(pool.map(multiply, shards)))
 
 
 def _candidates(shards: Sequence[np.ndarray], query: np.ndarray, k: int) -> np.ndarray | None:
     """Rows that include the true top k, ascending; None where half precision cannot separate them from the rest."""
+    if sum(map(len, shards)) <= k:
+        return None
     estimates = scan(shards, query)
-    if len(estimates) <= k or not np.isfinite(estimates).all():
+    if not np.isfinite(estimates).all():
         return None
     threshold = np.partition(estimates, -k)[-k] - 2 * ROUNDING  # the smallest estimate that a row of the top k can have
     rows = np.flatnonzero(estimates >= threshold)

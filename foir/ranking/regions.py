@@ -22,7 +22,7 @@ class BestRegion:
 def best_scores(regions: Regions, vectors: np.ndarray) -> np.ndarray:
     """The score of each image's best region, float32 [n]; of several vectors of one thing the best one counts.
 
-    The scan is in half precision, as the vectors are stored: its error is at most 3e-4. `best_regions` is exact.
+    The scan is in half precision, as the vectors are stored (`foir.ranking.exact.scan`). `best_regions` is exact.
 
     Args:
         regions: Of all images.

@@ -22,6 +22,7 @@ from foir.ranking.topk import TopK, merge_top_k
 
 SIZE = 12_000  # images scored exactly; `python -m eval bench query-db` measures their recall of the exact hundred
 BATCH = 4096  # images finished at a time
+LOUD = 256.0  # beside it the bias of W_o is small, so that half precision does not round its weights away
 LARGE = 20_000  # images; with more of them the exact scan is too slow for a CPU
 
 
@@ -51,8 +52,8 @@ class Shortlist:
             self.shift = 1 / length
             eye = torch.eye(self.hidden.shape[1])
             zero = torch.zeros(1, self.hidden.shape[1])
-            mix = layer.scale1(layer.out(torch.cat([zero, eye]).to(encoder.dtype))).float()
-            self.bias, self.mixing = mix[0], mix[1:] - mix[0]  # of W_o; row i: contribution of channel i of z
+            mix = layer.scale1(layer.out(torch.cat([zero, LOUD * eye]).to(encoder.dtype))).float()
+            self.bias, self.mixing = mix[0], (mix[1:] - mix[0]) / LOUD  # of W_o; row i: contribution of channel i of z
             self.projected = encoder.project(eye) - encoder.project(zero)
             self.offset = encoder.project(zero)[0]
 

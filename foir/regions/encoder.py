@@ -106,8 +106,8 @@ class RegionEncoder:
         if self._way is not None:
             near, masks = zip(*take_close_ups(image, mask), strict=True)
             views = [
-                self._things(self._way, prefix, [mask]),
-                self._things(self._way, self.encoder.prefix(self.encoder.pixels(near)), masks),
+                self._seen(self._way, prefix, [mask]),
+                self._seen(self._way, self.encoder.prefix(self.encoder.pixels(near)), masks),
             ]
             vectors.append(F.normalize(torch.cat(views).mean(0, keepdim=True), dim=-1))
         if self.recipe.needs_objects:
@@ -115,7 +115,7 @@ class RegionEncoder:
         return np.concatenate([part.float().cpu().numpy() for part in vectors])
 
     @torch.inference_mode()
-    def _things(self, way: RegionWay, prefix: Prefix, masks: Sequence[PatchMask]) -> Tensor:
+    def _seen(self, way: RegionWay, prefix: Prefix, masks: Sequence[PatchMask]) -> Tensor:
         """The vector of one thing on each of B pictures, float32 [B, dim]."""
         areas = torch.from_numpy(np.stack([mask.patches.reshape(-1) for mask in masks]))
         return way.vectors(self.encoder, prefix, areas, self._mean).float().diagonal(dim1=0, dim2=1).T

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from foir import encoders, hub
 from foir.encoders.base import Encoder
 from foir.errors import BadIndex
@@ -36,4 +38,7 @@ def check_encoder(encoder: Encoder, space: Space) -> None:
         )
     feature = encoder.reference_feature()
     if feature.shape != space.reference_feature.shape or not float(feature @ space.reference_feature) >= MIN_COSINE:
-        raise BadIndex(f"{encoder.name} now gives other features than when the index was made: rebuild the index.")
+        known = f"{encoder.name} now gives other features than when the index was made"
+        if encoder.dtype != torch.float32:
+            raise BadIndex(f"{known}, in {str(encoder.dtype).removeprefix('torch.')}: set FOIR_DTYPE=float32.")
+        raise BadIndex(f"{known}: rebuild the index.")

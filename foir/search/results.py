@@ -18,7 +18,7 @@ from foir.segment import Outline, Segmenter
 
 @dataclass(frozen=True, eq=False)
 class QueryImage:
-    """A photo and the prompt-free part of its forward pass: every further prompt on it is cheap."""
+    """A photo and the prompt-free part of its forward pass, and what was encoded of it for searches."""
 
     photo: Photo
     prefix: Prefix

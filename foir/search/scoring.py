@@ -127,7 +127,7 @@ class _Scanned:
 def rank(query: Query, encoded: EncodedQuery, pool: Candidates) -> TopK:
     """The k best rows by the sum of all parts; by the raw scores where there is only one."""
     regions = _region_parts(query, encoded, pool)
-    parts = [*regions, *_other_parts(query, encoded, pool, is_first=not regions)]
+    parts = [*regions, *_other_parts(query, encoded, pool, exactly=not regions)]
     is_sum = len(parts) > 1
     scores = zscore_fuse([each.part for each in parts]) if is_sum else parts[0].part.scores.copy()
     scores[pool.excluded] = -np.inf
@@ -200,14 +200,14 @@ def _near_parts(regions: Regions, rows: Sequence[int], weighted: Sequence[tuple[
     return parts
 
 
-def _other_parts(query: Query, encoded: EncodedQuery, pool: Candidates, *, is_first: bool) -> list[_Scanned]:
+def _other_parts(query: Query, encoded: EncodedQuery, pool: Candidates, *, exactly: bool) -> list[_Scanned]:
     """Scores of whole images against the query image, the judged images and the words.
 
     They are exact where no regions come first, so that the papers' methods alone rank as they always did.
     """
 
     def compare(weight: float, shards: Sequence[np.ndarray], vector: np.ndarray) -> _Scanned:
-        if is_first:
+        if exactly:
             return _Scanned(pool.part(weight, exact.scores(shards, vector)))
         return _Scanned(pool.part(weight, exact.scan(shards, vector)), lambda rows: gather(shards, rows) @ vector)
 

@@ -73,7 +73,7 @@ class Searcher:
         Args:
             index: An open index, a folder, or `hf://datasets/USER/NAME[@REVISION]`.
             device: "cpu", "cuda", "mps" or "auto".
-            dtype: "float32", "bfloat16", "float16" or "auto" (`foir.encoders.resolve_dtype`).
+            dtype: "float32", "bfloat16", "float16" or "auto" (`foir.encoders.resolve_dtype`; float32 for captions).
             captions: A model that writes captions in place of the index's own ("blip2-captions", "coca").
 
         Raises:
@@ -81,7 +81,8 @@ class Searcher:
             Unavailable: The encoder's weights are neither cached nor reachable.
         """
         index = open_index(index) if isinstance(index, Path | str) else index
-        captioner = None if captions is None else image_text.load(captions, device=device, dtype=dtype)
+        exact = "float32" if dtype == "auto" else dtype
+        captioner = None if captions is None else image_text.load(captions, device=device, dtype=exact)
         return cls(index, load_encoder(index.space("image"), device, dtype), captioner)
 
     @property

@@ -1,6 +1,7 @@
 """Large JPEGs decoded smaller: sizes, orientations, what stays whole, and how little features change."""
 
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from foir.index import Index
 from foir.playroom import compose
 from index_build.encoding import LoadedEncoders
 from index_build.pipeline import Plan, build
+from index_build.ray_executor import RayExecutor, _decode
+from index_build.sources.folder import FolderSource
 from index_build.update import add
 from tests.conftest import scene
 
@@ -90,6 +93,27 @@ def test_an_index_of_large_photos_knows_their_sizes_and_has_nearly_the_same_vect
         (1600, 1200),
         (1200, 1600),
     }
+
+
+@pytest.mark.parametrize("thumb_side, needed", [(320, 320), (200, 224)])
+def test_builds_ask_for_as_many_pixels_as_encoder_and_thumbnail_need(tmp_path, toy, monkeypatch, thumb_side, needed):
+    (tmp_path / "photos").mkdir()
+    scene(1).save(tmp_path / "photos" / "a.png")
+    asked, real = [], decoders.read
+
+    def read(source, **limits):
+        asked.append(limits["min_side"])
+        return real(source, **limits)
+
+    monkeypatch.setattr(decoders, "read", read)
+    build(Plan(tmp_path / "photos", tmp_path / "index", "toy", device="cpu", regions=None, thumb_side=thumb_side))
+    assert asked == [needed]
+    loaded = LoadedEncoders({"image": toy})
+    rows = RayExecutor("local", lambda: loaded, tmp_path / "index", thumb_side)
+    assert rows.min_side == needed
+    chunk = FolderSource(tmp_path / "photos", tmp_path / "index").chunks(4)[0]
+    list(_decode(loaded.preprocess, thumb_side, rows.min_side, {"chunk": pickle.dumps(chunk)}))
+    assert asked[1:] == [needed]
 
 
 def test_views_at_a_pictures_own_resolution_get_all_of_it(toy):

@@ -1,5 +1,7 @@
 """An index names its dtype; a killed build's is kept; pages and updates of another dtype fit."""
 
+import json
+
 import pytest
 
 from foir import Index
@@ -26,7 +28,7 @@ def killed(folder, four_a_shard, monkeypatch):
 
 
 def test_a_build_that_was_killed_goes_on_in_its_dtype(folder, killed):
-    assert (killed / PARTIAL / FILE).read_text() == "bfloat16"
+    assert json.loads((killed / PARTIAL / FILE).read_bytes()) == ["toy", "bfloat16"]
     assert make(folder, killed, heads=True).resumed
     assert Index.open(killed).space().dtype == "bfloat16"
     assert find_damage(killed) == []
@@ -45,7 +47,9 @@ def test_the_workers_of_a_cluster_load_encoders_in_that_dtype(folder, killed, mo
     assert loaded == ["bfloat16"]
 
 
-@pytest.mark.parametrize("junk", [b"int8", b"", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "junk", [b"int8", b"", b"\xff\xfe", b"5", b'["toy", "int8"]', b'["toy", 5]', b'["mini", "bfloat16"]']
+)
 def test_a_damaged_note_of_the_dtype_counts_as_none(folder, junk):
     out = folder.parent / "index"
     (out / PARTIAL).mkdir(parents=True)

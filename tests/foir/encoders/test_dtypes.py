@@ -63,9 +63,12 @@ def test_the_environment_says_what_auto_means(monkeypatch):
     monkeypatch.setenv("FOIR_DTYPE", "float16")
     assert encoders.resolve_dtype("auto", "cpu") == "float16"
     assert encoders.resolve_dtype("float32", "cpu") == "float32"
+    monkeypatch.setenv("FOIR_DTYPE", "")  # as a Space has a setting that was emptied
+    assert encoders.resolve_dtype("auto", "cpu") in ("float32", "bfloat16")
     monkeypatch.setenv("FOIR_DTYPE", "int8")
     with pytest.raises(
-        Unavailable, match=r"^There is no dtype 'int8'; use auto or one of float32, bfloat16, float16\.$"
+        Unavailable,
+        match=r"^There is no dtype 'int8' \(--dtype, FOIR_DTYPE\); use auto or one of float32, bfloat16, float16\.$",
     ):
         encoders.load("toy", device="cpu", dtype="auto")
 
@@ -75,7 +78,11 @@ def test_the_environment_says_what_auto_means(monkeypatch):
 def test_what_follows_the_last_block_is_in_float32(name, dtype):
     encoder = encoders.load(name, device="cpu", dtype=dtype)
     parts = [part for part in encoder.pooling if isinstance(part, torch.nn.Module)]
-    assert parts and {p.dtype for part in parts for p in part.parameters()} <= {torch.float32}
+    whole = [part for part in encoders.load(name, device="cpu").pooling if isinstance(part, torch.nn.Module)]
+    for ours, theirs in zip(parts, whole, strict=True):
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert one.dtype == torch.float32 and torch.equal(one, other)  # never rounded
+    assert parts
     tokens = encoder.prefix(encoder.pixels([scene(0)])).block.tokens
     assert tokens.dtype == encoder.dtype == getattr(torch, dtype)
     assert encoder.normed(tokens).dtype == encoder.raw_feature(tokens).dtype == torch.float32

@@ -368,7 +368,7 @@ def test_mapped_shards_equal_one_and_of_many_no_pages_stay(tmp_path, monkeypatch
     assert np.array_equal(np.concatenate(shards), rows.astype(np.float16))  # and they can be read again
 
 
-def test_what_a_scan_remembers_is_bounded(monkeypatch):
+def test_rows_that_a_scan_cannot_tell_apart_are_compared_by_the_product(monkeypatch):
     """Of too many rows that are nearly the same no scan in half precision can choose: the product decides."""
     monkeypatch.setattr(exact, "MAX_CANDIDATES", 60)
     rows = np.tile(unit(1, 32), (4000, 1)) + 1e-4 * np.random.default_rng(0).normal(size=(4000, 32)).astype(np.float32)

@@ -9,6 +9,7 @@ import torch
 
 from foir import BadIndex, Index, Prompt, Searcher, methods
 from foir.patches import rasterise
+from foir.ranking import exact
 from foir.regions.close_ups import take_close_ups
 from foir.regions.recipe import RegionRecipe
 from foir.regions.ways import find_way
@@ -247,6 +248,24 @@ def test_regions_of_an_unknown_recipe_are_one_sentence(base, tmp_path, recipe):
     with pytest.raises(BadIndex, match="this foir does not know") as caught:
         Searcher.load(tmp_path / "index", device="cpu")
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_what_leads_is_ranked_by_exact_scores_however_rough_the_scan(searcher, picture, monkeypatch):
+    """Noise of twice what a scan may be off by: without exact scores it would order the first results."""
+    near: dict[str, Any] = {"prompt": Prompt.box(*BOX), "text": "thing 2", "context": 0.5, "k": 5}
+    queries = [Query(picture, **(near | how)) for how in ({}, {"text": None}, {"context": 0.0, "text": None})]
+    expected = [searcher.search(query) for query in queries]
+    real, random = exact.scan, np.random.default_rng(0)
+
+    def noisy(shards, query):
+        scores = real(shards, query)
+        return scores + random.uniform(-0.002, 0.002, len(scores)).astype(np.float32)
+
+    monkeypatch.setattr(exact, "scan", noisy)
+    for query, wanted in zip(queries, expected, strict=True):
+        found = searcher.search(query)
+        assert ids(found) == ids(wanted)
+        np.testing.assert_allclose(found.scores, wanted.scores, rtol=0.05)
 
 
 def test_other_settings_of_a_search_do_not_encode_the_marked_thing_again(searcher, monkeypatch):
