@@ -50,7 +50,8 @@ def _bfloat16_is_faster() -> bool:
     """Whether this CPU has instructions for bfloat16, and multiplies matrices of a transformer faster with them."""
     import torch
 
-    if not (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
+    flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # not in every torch
+    if not any(getattr(torch.cpu, flag, bool)() for flag in flags):
         return False
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
