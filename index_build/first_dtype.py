@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from foir import encoders
-from foir.index import writer
 
 from .encoding import EncoderRecord
-from .shards import PARTIAL
+from .notes import read_note, write_note
 
-FILE = "dtype"  # of the unfinished shards' folder
+FILE = "dtype"  # the note's name
 
 
 def first_dtype(out: Path, encoder: str, device: str) -> str:
@@ -25,14 +23,10 @@ def first_dtype(out: Path, encoder: str, device: str) -> str:
     Raises:
         Unavailable: See `foir.encoders.resolve_dtype`.
     """
-    try:
-        known, dtype = json.loads((out / PARTIAL / FILE).read_bytes())
-    except (OSError, ValueError, TypeError):
-        known, dtype = "", ""
-    return encoders.resolve_dtype(dtype if known == encoder and dtype in encoders.DTYPES else "auto", device)
+    known = read_note(out, FILE, encoder)
+    return encoders.resolve_dtype(known if known in encoders.DTYPES else "auto", device)
 
 
 def keep_dtype(out: Path, record: EncoderRecord) -> None:
     """Remember the dtype of an index until it is complete. The index is locked."""
-    (out / PARTIAL).mkdir(exist_ok=True)
-    writer.atomic_write(out / PARTIAL / FILE, json.dumps([record.encoder, record.dtype]).encode())
+    write_note(out, FILE, record.encoder, record.dtype)

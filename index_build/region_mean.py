@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -10,17 +9,16 @@ from typing import TYPE_CHECKING
 
 from foir import decoders
 from foir.errors import BadImage
-from foir.index import writer
 
 from .encoding import LoadedEncoders
-from .shards import PARTIAL
+from .notes import read_note, write_note
 from .sources import Chunk
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SAMPLE = 16  # images, evenly over the first chunk; with more of them the mean hardly changes
-FILE = "region-mean"  # of the unfinished shards' folder
+FILE = "region-mean"  # the note's name
 
 
 def centre(encoders: LoadedEncoders, out: Path, chunks: Sequence[Chunk]) -> LoadedEncoders:
@@ -33,30 +31,21 @@ def centre(encoders: LoadedEncoders, out: Path, chunks: Sequence[Chunk]) -> Load
     """
     if encoders.regions is None or encoders.regions.recipe.mean is not None:
         return encoders
-    record, file = encoders.records["image"], out / PARTIAL / FILE
+    record = encoders.records["image"]
     key = [encoders.region_recipe, record.encoder, record.revision]
-    mean = _kept(file, key)
+    mean = read_note(out, FILE, key)
     if mean is None:
         encoder = encoders.encoders["image"]
-        prefixes = [encoder.prefix(encoder.pixels([image])) for image in _sample(chunks[0])]
-        mean = encoders.regions.mean(prefixes)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        writer.atomic_write(file, json.dumps([key, mean]).encode())
+        images = _sample(chunks[0], encoders.min_side)
+        mean = encoders.regions.mean([encoder.prefix(encoder.pixels([image])) for image in images])
+        write_note(out, FILE, key, mean)
     recipe = encoders.regions.recipe.model_copy(update={"mean": None if mean is None else tuple(mean)})
     return LoadedEncoders(encoders.encoders, recipe)
 
 
-def _kept(file: Path, key: Sequence[str]) -> Sequence[float] | None:
-    try:
-        known, mean = json.loads(file.read_bytes())
-    except (OSError, ValueError, TypeError):
-        return None
-    return mean if known == key else None
-
-
-def _sample(chunk: Chunk) -> Iterator[Image.Image]:
+def _sample(chunk: Chunk, min_side: int) -> Iterator[Image.Image]:
     for source in islice(chunk.images(), 0, None, max(1, len(chunk) // SAMPLE)):
         try:
-            yield decoders.read(source.data).image
+            yield decoders.read(source.data, min_side=min_side).image
         except BadImage:
             continue  # it is rejected when its chunk is encoded

@@ -35,8 +35,10 @@ def resolve_dtype(name: str, device: str) -> str:
     name = os.environ.get("FOIR_DTYPE") or name if name == "auto" else name
     if name not in (*DTYPES, "auto"):
         raise Unavailable(f"There is no dtype {name!r} (--dtype, FOIR_DTYPE); use auto or one of {', '.join(DTYPES)}.")
-    if name != "auto" or has_zerogpu():
-        return "float32" if name == "auto" else name
+    if name != "auto":
+        return name
+    if has_zerogpu():
+        return "float32"
     kind = resolve_device(device).split(":")[0]
     if kind == "cuda":
         import torch

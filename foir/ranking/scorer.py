@@ -65,7 +65,7 @@ class Scorer:
 def relevance_scores(
     shards: Sequence[np.ndarray], query: np.ndarray | None, liked: Sequence[int], disliked: Sequence[int], rule: str
 ) -> np.ndarray:
-    """Relevance of every row to the query and the judged rows, [n]; the cosine where nothing was judged.
+    """Relevance of every row to the query and the judged rows, [n].
 
     Args:
         shards: Unit vectors; row numbers continue from shard to shard.
@@ -74,6 +74,4 @@ def relevance_scores(
         disliked: Rows of irrelevant images.
         rule: One of `foir.ranking.feedback.feedback_rules()`.
     """
-    if query is not None and not liked and not disliked:
-        return exact.scores(shards, query)
     return relevance(shards, Judgements(gather(shards, liked), gather(shards, disliked), query), rule)

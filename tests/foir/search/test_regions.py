@@ -271,7 +271,12 @@ def test_what_leads_is_ranked_by_exact_scores_however_rough_the_scan(searcher, p
 def test_other_settings_of_a_search_do_not_encode_the_marked_thing_again(searcher, monkeypatch):
     picture, encoded = searcher.open(searcher.index.picture(searcher.index.item(1))), []
     real = searcher.regions.encode_query
-    monkeypatch.setattr(searcher.regions, "encode_query", lambda *given: (encoded.append(1), real(*given))[1])  # type: ignore[func-returns-value]
+
+    def encode_query(*given):
+        encoded.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(searcher.regions, "encode_query", encode_query)
     first = searcher.search(Query(picture, Prompt.box(*BOX), k=COUNT))
     searcher.search(Query(picture, Prompt.box(*BOX), method="foveal", context=0.5))
     again = searcher.search(Query(picture, Prompt.box(*BOX), k=COUNT))
