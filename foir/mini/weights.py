@@ -1,15 +1,15 @@
 """The trained parts of `mini` on top of the frozen backbone and the frozen text model, and their file.
 
-Image tower: backbone blocks 1-8 unchanged, blocks 9 and 10 with low-rank updates, blocks 11 and 12 trained (the last
-with twelve heads of 32, so that head selection has a choice), final LayerNorm, one linear map. Text tower:
-`foir.mini.text_encoder`. Both end in one space.
+Image tower: the backbone's early blocks with low-rank updates (LoRA, arXiv 2106.09685), its later ones trained as a
+whole (the last with twelve heads of 32, so that head selection has a choice), final LayerNorm, one linear map. Which
+blocks are which is what the file holds. Text tower: `foir.mini.text_encoder`. Both end in one space.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -28,35 +28,14 @@ from foir.mini.text_encoder import TextHead
 from foir.pretrained import copy_tensors
 
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "towers.safetensors"
-FROZEN, ADAPTED, RANK = 8, 2, 16  # unchanged blocks, blocks after them with low-rank updates, rank of the updates
-LORA_SUFFIXES = (".down.weight", ".up.weight")
+DOWN, UP = ".down.weight", ".up.weight"  # the two factors of a low-rank update in the file
+ALWAYS_TRAINED = ("model.encoder.layer.11.", "model.layernorm.", "project.")
 REMEDY = "restore it, or run python -m foir.mini.train"
 HEADS, DIM = 12, 384  # heads of the last block, width of the joint space
 
 
-class LoraLinear(nn.Module):
-    """A frozen linear map with a learned low-rank update (LoRA, arXiv 2106.09685)."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.linear = linear
-        self.down = nn.Linear(linear.in_features, RANK, bias=False)
-        self.up = nn.Linear(RANK, linear.out_features, bias=False)
-        nn.init.zeros_(self.up.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The sum of both maps."""
-        return self.linear(x) + self.up(self.down(x))
-
-    @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """The linear map with the update added to its weight."""
-        self.linear.weight += self.up.weight @ self.down.weight
-        return self.linear
-
-
 class ImageTower(nn.Module):
-    """The backbone with low-rank updates, a last block with twelve heads and a map to the joint space."""
+    """The backbone, its last block with twelve heads, and a map to the joint space."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,41 +44,49 @@ class ImageTower(nn.Module):
         attention.num_attention_heads, attention.head_dim = HEADS, backbone.DIM // HEADS
         attention.scaling = attention.head_dim**-0.5
         self.project = nn.Linear(backbone.DIM, DIM)
-        for module, name in self._adapted_linears():
-            setattr(module, name, LoraLinear(getattr(module, name)))
-
-    def merge_lora(self) -> None:
-        """Add the updates to the weights, so that the tower costs as much as the backbone."""
-        for module, name in self._adapted_linears():
-            setattr(module, name, getattr(module, name).merged())
-
-    def _adapted_linears(self) -> Iterator[tuple[nn.Module, str]]:
-        """Modules of the adapted blocks and the names of their linear maps."""
-        layer: Any
-        for layer in self.model.encoder.layer[FROZEN : FROZEN + ADAPTED]:
-            for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-                yield layer.attention, name
-            for name in ("fc1", "fc2"):
-                yield layer.mlp, name
 
     def as_encoder(self, revision: str) -> Encoder:
         """The tower as an encoder that shares its modules."""
         return replace(dinov2.wrap(self.model, "mini", revision), project=self.project, module=self)
 
-    def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that training changes, by name; after `merge_lora` the updates are not among them."""
-        frozen = ("model.embeddings.", *(f"model.encoder.layer.{i}." for i in range(FROZEN + ADAPTED)))
-        return {
-            name: parameter
-            for name, parameter in self.named_parameters()
-            if not name.startswith(frozen) or name.endswith(LORA_SUFFIXES)
-        }
+    @torch.no_grad()
+    def apply_trained(self, tensors: Mapping[str, Tensor], failure: str) -> None:
+        """Put the weights of a file into the tower.
+
+        Args:
+            tensors: By name, of the tower's own shapes; but `X.down.weight` [r, in] and `X.up.weight` [out, r] are a
+                low-rank update that is added to `X.weight`.
+            failure: What does not fit what, for the error.
+
+        Raises:
+            Unavailable: A weight is not the tower's, or one that every training changes is missing.
+        """
+        state = self.state_dict()
+        slots: dict[str, Tensor] = {name: state[name] for name in state.keys() & tensors.keys()}
+        slots |= {name: tensor for name, tensor in state.items() if name.startswith(ALWAYS_TRAINED)}
+        updates: list[tuple[Tensor, Tensor, Tensor]] = []
+        for name in (name.removesuffix(DOWN) for name in tensors if name.endswith(DOWN)):
+            weight, rank = state.get(f"{name}.weight"), len(tensors[f"{name}{DOWN}"])
+            if weight is not None:
+                slots[f"{name}{DOWN}"] = down = weight.new_zeros(rank, weight.shape[1])
+                slots[f"{name}{UP}"] = up = weight.new_zeros(weight.shape[0], rank)
+                updates.append((weight, up, down))
+        copy_tensors(slots, tensors, failure, REMEDY)
+        for weight, up, down in updates:
+            weight += up @ down
 
 
-def save(image: ImageTower, text: TextHead, facts: dict[str, str], file: Path = FILE) -> None:
-    """Save the trained parts in float16, with `facts` about their training in the file's header."""
-    tensors: dict[str, Tensor] = {f"image.{name}": p for name, p in image.trained_parameters().items()}
-    tensors |= {f"text.{name}": p for name, p in text.state_dict().items()}
+def save(image: Mapping[str, Tensor], text: TextHead, facts: dict[str, str], file: Path = FILE) -> None:
+    """Save trained parts in float16, with `facts` about their training in the file's header.
+
+    Args:
+        image: As `ImageTower.apply_trained` takes them.
+        text: The text head.
+        facts: About the training.
+        file: Where.
+    """
+    tensors = {f"image.{name}": tensor for name, tensor in image.items()}
+    tensors |= {f"text.{name}": tensor for name, tensor in text.state_dict().items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     halves = {name: tensor.detach().half().cpu().contiguous() for name, tensor in tensors.items()}
     # One entry: the order of several would not be deterministic.
@@ -112,11 +99,19 @@ def load_image_tower(file: Path = FILE) -> tuple[ImageTower, str]:
     Raises:
         Unavailable: The trained parts are missing or damaged, or a wheel's file has another digest.
     """
-    tensors, revision = _read(file, "image.")
+    tensors, revision = read_trained(file)
     tower = ImageTower()
-    copy_tensors(tower.trained_parameters(), tensors, f"{file} is not of this foir", REMEDY)
-    tower.merge_lora()
+    tower.apply_trained(tensors, f"{file} is not of this foir")
     return tower, revision
+
+
+def read_trained(file: Path = FILE) -> tuple[dict[str, Tensor], str]:
+    """The image tower's trained parts in the file, by name, and the revision.
+
+    Raises:
+        Unavailable: They are missing or damaged.
+    """
+    return _read(file, "image.")
 
 
 def load_text_head(file: Path = FILE) -> TextHead:

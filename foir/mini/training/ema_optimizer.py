@@ -48,8 +48,28 @@ class EmaOptimizer:
             for average, parameter in zip(self.averages, self.parameters, strict=True):
                 average.lerp_(parameter, 1 - decay)
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed training needs, the parameters among it."""
+        return {
+            "parameters": [parameter.detach() for parameter in self.parameters],
+            "averages": self.averages,
+            "adam": self.adam.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "steps": self.steps,
+        }
+
     @torch.no_grad()
-    def finish(self) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        for kept, own in ((state["parameters"], self.parameters), (state["averages"], self.averages)):
+            for tensor, target in zip(kept, own, strict=True):
+                target.copy_(tensor)
+        self.adam.load_state_dict(state["adam"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.steps = state["steps"]
+
+    @torch.no_grad()
+    def use_averages(self) -> None:
         """Replace the parameters by their averages."""
         for average, parameter in zip(self.averages, self.parameters, strict=True):
             parameter.copy_(average)

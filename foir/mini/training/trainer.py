@@ -1,10 +1,8 @@
-"""Settings and trainer of the towers of `mini`."""
+"""Settings and trainer of the towers of `mini`: every step sees photos, collages, composed scenes and boxed photos."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,228 +13,238 @@ from foir.encoders.base import Encoder
 from foir.mini import weights
 from foir.mini.text_encoder import TextHead
 from foir.mini.training import objectives
-from foir.mini.training.data import EncodedTexts, PromptedImages
-from foir.mini.training.ema_optimizer import EmaOptimizer
-from foir.mini.training.objectives import BatchObjects, BlockFeatures, Temperatures
+from foir.mini.training.collages import collages
+from foir.mini.training.objectives import Places, Seen, Temperatures
+from foir.mini.training.pictures import Drawn, Pictures, draw
+from foir.mini.training.texts import EncodedTexts
+from foir.regions.windows import window_masks
 
 DEFAULT_H_ON = 5  # of `phs`
+CATEGORY_WEIGHT = 0.3  # relevance of a toy of the same category; 1 of the same toy
+ANCHOR_SCENES = 3  # of a group: one scene, and others with things of it
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyperparameters, selected on the dev list; see docs/training.md.
+    """Hyperparameters, chosen on dev data; see docs/training.md.
 
     Attributes:
-        epochs: Passes over the photos.
-        batch: Photos a step.
-        captions: Captions of each photo a step.
-        crop_share: Share of the photos that a step replaces by a mirrored crop.
-        patch_share: Share of a photo's patches that a step keeps.
-        collage_patch_share: The same for a collage.
-        scene_patch_share: The same for a scene; patches of objects are kept first.
-        collages: Number of collages of photos.
-        scenes: Number of scenes composed from sprites.
-        collage_batch: Collages a step.
-        scene_batch: Scenes a step.
-        collage_weight: Weight of the collage loss; the photos' is 1.
-        scene_weight: Weight of the scene loss.
-        block_learning_rate: Peak learning rate of blocks 11 and 12.
-        head_learning_rate: Peak learning rate of new parameters, the updates of blocks 9 and 10 among them.
+        steps_an_hour: Steps that two CPU cores with bfloat16 instructions do in an hour.
+        photos: Photos with captions a step.
+        captions: Captions of each.
+        crop_share: Share of the photos of which a random crop is seen.
+        patch_share: Share of a photo's patches that a step keeps; of all other pictures it sees all.
+        collages: Collages of photos a step.
+        scenes: Composed scenes a step.
+        boxed: Photos with boxes a step.
+        collage_weight: Weight of the collages' losses; the photos' is 1.
+        scene_weight: Weight of the scenes' losses.
+        boxed_weight: Weight of the boxed photos' losses.
+        prompted_weight: Of head selection in each of them; regions have 1.
+        whole_weight: Of whole scenes and their captions.
+        block_learning_rate: Peak learning rate of the backbone's own weights.
+        head_learning_rate: Peak learning rate of new parameters, the low-rank updates among them.
         weight_decay: Weight decay.
         ema_decay: Decay of the moving average of the weights, which is what is saved.
-        caption_epochs: Passes of the captioner over the photos.
-        caption_batch: Photos a step of the captioner.
-        caption_scenes: Prompted scenes a step of the captioner; half as many more are captioned as a whole.
-        caption_objects: Prompted objects of each of these scenes, one at a time.
-        caption_scene_weight: Weight of the captioner's scene loss.
-        caption_texts: Captions of each photo a step of the captioner.
-        caption_patch_share: Share of a photo's patches that a step of the captioner keeps.
-        caption_learning_rate: Peak learning rate of the captioner.
     """
 
-    epochs: int = 6
-    batch: int = 128
+    steps_an_hour: int = 800
+    photos: int = 48
     captions: int = 5
     crop_share: float = 0.5
-    patch_share: float = 0.25
-    collage_patch_share: float = 0.4
-    scene_patch_share: float = 0.5
-    collages: int = 1600
-    scenes: int = 1600
-    collage_batch: int = 12
-    scene_batch: int = 32
-    collage_weight: float = 0.3
-    scene_weight: float = 0.5
-    block_learning_rate: float = 2e-4
-    head_learning_rate: float = 1e-3
+    patch_share: float = 0.3
+    collages: int = 6
+    scenes: int = 12
+    boxed: int = 10
+    collage_weight: float = 0.4
+    scene_weight: float = 0.3
+    boxed_weight: float = 0.3
+    prompted_weight: float = 0.2
+    whole_weight: float = 0.2
+    block_learning_rate: float = 1e-4
+    head_learning_rate: float = 5e-4
     weight_decay: float = 0.05
-    ema_decay: float = 0.99
-    caption_epochs: int = 5
-    caption_batch: int = 32
-    caption_scenes: int = 16
-    caption_objects: int = 2
-    caption_scene_weight: float = 0.5
-    caption_texts: int = 2
-    caption_patch_share: float = 0.5
-    caption_learning_rate: float = 1e-3
+    ema_decay: float = 0.998
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """All training data behind the frozen parts.
+    """All that is trained on.
 
     Attributes:
-        rows: The training photos, rows of the whole set.
-        tokens: Backbone tokens of each of them, [n, T, 384].
-        crop_tokens: The same of a mirrored crop of each.
-        captions: Captions of the whole set.
-        caption_rows: For each photo of the whole set its rows of `captions`.
+        photos: Photos with captions.
+        captions: Their captions.
+        caption_rows: For each photo its rows of `captions`.
         caption_features: Unit vectors of the captions by the frozen text model, [captions, 384].
-        collages: Collages of photos.
         scenes: Composed scenes.
-        names: Names of the sprites.
-        categories: Category of each sprite as a number, [sprites].
         scene_captions: Captions of the scenes.
-        device: Device of the training.
+        toys: Names of the toys on them, by the labels of `scenes`.
+        known_toys: Labels of toys that training may see.
+        categories: Category of each toy as a number, [toys].
+        boxed: Photos with boxes of some classes.
+        classes: Names of these classes.
     """
 
-    rows: np.ndarray
-    tokens: np.ndarray
-    crop_tokens: np.ndarray
+    photos: Pictures
     captions: EncodedTexts
     caption_rows: tuple[np.ndarray, ...]
     caption_features: np.ndarray
-    collages: PromptedImages
-    scenes: PromptedImages
-    names: EncodedTexts
-    categories: Tensor
+    scenes: Pictures
     scene_captions: EncodedTexts
-    device: str
+    toys: EncodedTexts
+    known_toys: np.ndarray
+    categories: np.ndarray
+    boxed: Pictures
+    classes: EncodedTexts
 
 
-def train_towers(
-    settings: Settings, data: TrainingData, image: weights.ImageTower, text: TextHead, rng: np.random.Generator
-) -> None:
-    """Train both towers in place, on photos, collages and scenes in every step."""
-    encoder = image.as_encoder("in training").to(data.device, torch.float32)
-    trainer = _TowerTrainer(settings, data, encoder, text, rng)
-    parameters = image.trained_parameters()
-    pretrained = [name for name in parameters if name.startswith("model.") and not name.endswith(weights.LORA_SUFFIXES)]
-    new = [parameter for name, parameter in parameters.items() if name not in pretrained]
-    new += [*text.parameters(), *trainer.temperatures.parameters()]
-    for parameter in [*parameters.values(), *new]:
-        parameter.requires_grad_(True)
-    groups = [
-        {"params": [parameters[name] for name in pretrained], "lr": settings.block_learning_rate},
-        {"params": new, "lr": settings.head_learning_rate},
-    ]
-    steps = settings.epochs * (len(data.rows) // settings.batch)
-    optimizer = EmaOptimizer(
-        groups, steps, weight_decay=settings.weight_decay, max_norm=5.0, ema_decay=settings.ema_decay
-    )
-    text.train()
-    fit("towers", optimizer, trainer.loss, (len(data.rows), settings.batch, settings.epochs), rng)
-    text.eval()
-
-
-def fit(
-    name: str,
-    optimizer: EmaOptimizer,
-    loss_of: Callable[[np.ndarray], Tensor],
-    plan: tuple[int, int, int],
-    rng: np.random.Generator,
-) -> None:
-    """Minimise `loss_of` a batch of sorted row indices; `plan` is the number of rows, the batch size and the epochs."""
-    count, batch, epochs = plan
-    steps = count // batch
-    for epoch in range(epochs):
-        start, total = time.perf_counter(), 0.0
-        for indices in rng.permutation(count)[: steps * batch].reshape(steps, -1):
-            loss = loss_of(np.sort(indices))
-            optimizer.step(loss)
-            total += loss.item()
-        log(f"{name} {epoch + 1}/{epochs}: loss {total / steps:.3f}, {time.perf_counter() - start:.0f} s")
-    optimizer.finish()
-
-
-class _TowerTrainer:
-    """The losses of both towers on random batches."""
+class TowerTrainer:
+    """The loss of both towers at each step. A step's random numbers depend on the seed and its number alone."""
 
     def __init__(
-        self, settings: Settings, data: TrainingData, encoder: Encoder, text: TextHead, rng: np.random.Generator
+        self, settings: Settings, data: TrainingData, encoder: Encoder, text: TextHead, *, seed: int, half: bool
     ) -> None:
-        self.settings, self.data, self.encoder, self.rng = settings, data, encoder, rng
-        self.text, self.temperatures = text.to(data.device), Temperatures().to(data.device)
-        self.categories = data.categories.to(data.device)
-        self.nonempty_scenes = [row for row, (_, labels) in enumerate(data.scenes.objects) if len(labels)]
+        self.settings, self.data, self.encoder, self.text = settings, data, encoder, text
+        self.temperatures, self.seed, self.half = Temperatures(), seed, half
+        windows = window_masks(encoder.grid)
+        self.windows = torch.from_numpy(windows.reshape(len(windows), -1))
+        self.h_on = DEFAULT_H_ON
+        self._scenes_of: dict[int, list[int]] = defaultdict(list)
+        for row, things in enumerate(data.scenes.things):
+            for label in set(things.labels.tolist()):
+                self._scenes_of[label].append(row)
+        self._toy_names = np.full(len(data.categories), -1)  # label to row of the known names
+        self._toy_names[data.known_toys] = np.arange(len(data.known_toys))
+        self._boxed_share = _balanced([things.labels for things in data.boxed.things])
 
-    def loss(self, indices: np.ndarray) -> Tensor:
-        """The weighted sum of all losses; `indices` select the photos."""
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """The weighted sum of all losses of a step, and each of them by name."""
+        torch.manual_seed(hash((self.seed, step)) % 2**31)
+        rng = np.random.default_rng([self.seed, step])
         self.temperatures.clamp()
-        loss = self._photo_loss(indices)
-        settings = self.settings
-        return loss + settings.collage_weight * self._collage_loss() + settings.scene_weight * self._scene_loss()
-
-    def _photo_loss(self, indices: np.ndarray) -> Tensor:
-        """Contrast photos, or a mirrored crop of each, with their captions."""
-        data, device = self.data, self.data.device
-        cropped = self.rng.random(len(indices)) < self.settings.crop_share
-        tokens = np.where(cropped[:, None, None], data.crop_tokens[indices], data.tokens[indices])
-        tokens = objectives.drop_patches(to_float32(tokens, device), self.settings.patch_share)
-        vectors = objectives.global_vectors(self.encoder, objectives.run_trained_blocks(self.encoder, tokens))
-        chosen = [
-            self.rng.permutation(data.caption_rows[data.rows[index]])[: self.settings.captions] for index in indices
+        settings, data = self.settings, self.data
+        self.h_on = DEFAULT_H_ON if rng.random() < 0.5 else int(rng.integers(weights.HEADS // 4, weights.HEADS))
+        parts = [(1.0, self._photo_loss(self._photo_rows(step), rng))]
+        drawn = [
+            collages(data.photos, settings.collages, rng),
+            draw(data.scenes, self._scene_rows(rng), rng, crops=0.0),
+            draw(data.boxed, self._boxed_rows(rng), rng, crops=settings.crop_share),
         ]
-        rows = np.concatenate(chosen)
-        owner = torch.from_numpy(np.repeat(np.arange(len(indices)), list(map(len, chosen)))).to(device)
-        features = torch.from_numpy(data.caption_features[rows]).to(device)
-        texts = self._encode_texts(data.captions, rows)
+        batch = Drawn(torch.cat([each.pixels for each in drawn]), tuple(t for each in drawn for t in each.things))
+        seen = objectives.see(self.encoder, batch.pixels, 1.0, self.half)
+        start = 0
+        losses = (self._collage_loss, self._scene_loss, self._boxed_loss)
+        names = ("collage", "scene", "boxed")
+        for name, loss, each in zip(names, losses, drawn, strict=True):
+            rows = torch.arange(start, start + len(each.things))
+            own = Seen(seen.encoder, seen.block.take(rows), self.half)
+            parts.append((getattr(settings, f"{name}_weight"), loss(own, Places.of(each.things, self.windows), rng)))
+            start += len(each.things)
+        total = torch.stack([weight * part for weight, part in parts]).sum()
+        return total, {name: float(part.detach()) for name, (_, part) in zip(("photo", *names), parts, strict=True)}
+
+    def _photo_loss(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """Contrast photos, or crops of them, with their captions."""
+        data = self.data
+        pixels = draw(data.photos, rows, rng, crops=self.settings.crop_share).pixels
+        vectors = objectives.see(self.encoder, pixels, self.settings.patch_share, self.half).whole()
+        chosen = [rng.permutation(data.caption_rows[row])[: self.settings.captions] for row in rows]
+        captions = np.concatenate(chosen)
+        owner = torch.from_numpy(np.repeat(np.arange(len(rows)), list(map(len, chosen))))
+        features = torch.from_numpy(data.caption_features[captions])
+        texts = self._encode(data.captions, captions)
         return objectives.contrastive_loss(vectors, texts, owner, self.temperatures.image, features)
 
-    def _collage_loss(self) -> Tensor:
-        """Contrast prompted photos of collages with their captions."""
-        data = self.data
-        rows = self.rng.choice(len(data.collages.tokens), self.settings.collage_batch, replace=False)
-        features, objects = self._encode(data.collages, np.sort(rows), self.settings.collage_patch_share)
-        vectors = objectives.prompted_vectors(self.encoder, features, objects, self._random_h_on())
-        captions = np.array([self.rng.choice(data.caption_rows[photo]) for photo in objects.labels.tolist()])
-        texts = self._encode_texts(data.captions, captions)
-        return objectives.collage_loss(vectors, texts, objects.labels, self.temperatures.object)
-
-    def _scene_loss(self) -> Tensor:
-        rows = np.sort(self.rng.choice(self.nonempty_scenes, self.settings.scene_batch, replace=False))
-        features, objects = self._encode(self.data.scenes, rows, self.settings.scene_patch_share)
-        return objectives.scene_loss(
-            self.encoder,
-            features,
-            objects,
-            self.categories,
-            self._encode_texts(self.data.names, np.unique(objects.labels.cpu())),
-            self._encode_texts(self.data.scene_captions, rows),
-            self.temperatures,
-            self._random_h_on(),
+    def _collage_loss(self, seen: Seen, places: Places, rng: np.random.Generator) -> Tensor:
+        """Photos on collages and their captions must find each other."""
+        windows, things = self._regions(seen, places)
+        rows = np.array([rng.choice(self.data.caption_rows[photo]) for photo in places.labels.tolist()])
+        texts = self._encode(self.data.captions, rows)
+        owner, scales = torch.arange(len(rows)), self.temperatures
+        prompted = seen.prompted(places.areas, places.rows, self.h_on)
+        same = (places.labels[:, None] == places.labels[None]).float()
+        return (
+            objectives.contrastive_loss(things, texts, owner, scales.region)
+            + objectives.finding_loss(texts, windows, places, same, scales.region)
+            + self.settings.prompted_weight * objectives.contrastive_loss(prompted, texts, owner, scales.prompted)
         )
 
-    def _encode(self, images: PromptedImages, rows: np.ndarray, share: float) -> tuple[BlockFeatures, BatchObjects]:
-        objects = BatchObjects.collate([images.objects[row] for row in rows], self.data.device)
-        tokens = to_float32(images.tokens[rows], self.data.device)
-        tokens, objects = objectives.drop_background_patches(tokens, share, objects)
-        return objectives.run_trained_blocks(self.encoder, tokens), objects
+    def _scene_loss(self, seen: Seen, places: Places, rng: np.random.Generator) -> Tensor:
+        """A toy and its name must find each other, and the toy, or its category, on other scenes."""
+        windows, things = self._regions(seen, places)
+        data, scales, settings = self.data, self.temperatures, self.settings
+        names, labels = self._encode(data.toys, data.known_toys), torch.from_numpy(self._toy_names)[places.labels]
+        asked = labels.unique()
+        categories = torch.from_numpy(data.categories)[places.labels]
+        related = torch.where(categories[:, None] == categories[None], CATEGORY_WEIGHT, 0.0)
+        related[places.labels[:, None] == places.labels[None]] = 1.0
+        prompted, whole = seen.prompted(places.areas, places.rows, self.h_on), seen.whole()
+        captions = self._encode(data.scene_captions, self._drawn_scenes)
+        owner = torch.arange(len(whole))
+        return (
+            objectives.naming_loss(things, names, labels, scales.region)
+            + objectives.finding_loss(
+                names[asked], windows, places, (asked[:, None] == labels[None]).float(), scales.region
+            )
+            + objectives.finding_loss(things, windows, places, related, scales.region, own=places.rows)
+            + settings.prompted_weight * objectives.naming_loss(prompted, names, labels, scales.prompted)
+            + settings.whole_weight * objectives.contrastive_loss(whole, captions, owner, scales.image)
+        )
 
-    def _encode_texts(self, texts: EncodedTexts, rows: np.ndarray) -> Tensor:
-        return self.text(*texts.take(rows, self.data.device))
+    def _boxed_loss(self, seen: Seen, places: Places, rng: np.random.Generator) -> Tensor:
+        """The same with classes of things on photos; what has no box may be anything."""
+        windows, things = self._regions(seen, places)
+        names, scales, labels = self._encode(self.data.classes, np.arange(len(self.data.classes.lengths))), self.temperatures, places.labels
+        same = (labels[:, None] == labels[None]).float()
+        asked = labels.unique()
+        prompted = seen.prompted(places.areas, places.rows, self.h_on)
+        named = (asked[:, None] == labels[None]).float()
+        return (
+            objectives.naming_loss(things, names, labels, scales.region)
+            + objectives.finding_loss(names[asked], windows, places, named, scales.region, all_known=False)
+            + objectives.finding_loss(things, windows, places, same, scales.region, own=places.rows, all_known=False)
+            + self.settings.prompted_weight * objectives.naming_loss(prompted, names, labels, scales.prompted)
+        )
 
-    def _random_h_on(self) -> int:
-        """Number of selected heads of a step: the default of `phs` half of the time, else random from a quarter up."""
-        return DEFAULT_H_ON if self.rng.random() < 0.5 else int(self.rng.integers(weights.HEADS // 4, weights.HEADS))
+    def _regions(self, seen: Seen, places: Places) -> tuple[Tensor, Tensor]:
+        """Unit vectors of all windows, [B * W, dim], and of the things, [m, dim]."""
+        count, windows = len(seen.block.tokens), len(self.windows)
+        areas, columns = places.padded(count)
+        vectors = seen.masked(torch.cat([self.windows.expand(count, -1, -1), areas], 1))
+        return vectors[:, :windows].flatten(0, 1), vectors[places.rows, windows + columns]
+
+    def _photo_rows(self, step: int) -> np.ndarray:
+        """The photos of a step: each comes once in an epoch."""
+        size, count = self.settings.photos, len(self.data.photos.pixels)
+        steps = max(1, count // size)
+        order = np.random.default_rng([self.seed, step // steps, 1]).permutation(count)
+        return np.sort(order[step % steps * size :][:size])
+
+    def _scene_rows(self, rng: np.random.Generator) -> np.ndarray:
+        """Groups of scenes that share toys."""
+        rows: list[int] = []
+        while len(rows) < self.settings.scenes:
+            anchor = int(rng.integers(len(self.data.scenes.pixels)))
+            toys = self.data.scenes.things[anchor].labels
+            if anchor in rows or not len(toys):
+                continue
+            rows.append(anchor)
+            for toy in rng.permutation(toys)[: ANCHOR_SCENES - 1].tolist():
+                other = int(rng.choice(self._scenes_of[toy]))
+                if other not in rows and len(rows) < self.settings.scenes:
+                    rows.append(other)
+        self._drawn_scenes = np.array(rows)
+        return self._drawn_scenes
+
+    def _boxed_rows(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.choice(len(self._boxed_share), self.settings.boxed, replace=False, p=self._boxed_share)
+
+    def _encode(self, texts: EncodedTexts, rows: np.ndarray) -> Tensor:
+        return self.text(*texts.take(rows, "cpu"))
 
 
-def to_float32(array: np.ndarray, device: str) -> Tensor:
-    """Stored float16 tokens in float32 on the device."""
-    return torch.tensor(array, device=device).float()
-
-
-def log(line: str) -> None:
-    """Write a progress line."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+def _balanced(labels: list[np.ndarray]) -> np.ndarray:
+    """How often each picture is drawn: by the rarest class on it, balanced by the square root of their numbers."""
+    counts = np.bincount(np.concatenate(labels))
+    share = np.array([(counts[own] ** -0.5).max() if len(own) else 0.0 for own in labels])
+    return share / share.sum()
