@@ -213,9 +213,12 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _playroom(args: argparse.Namespace) -> None:
+    from foir.app.opening import write_opening
+
     from .playroom import build_gallery
 
     write(f"{build_gallery(args.out).image_count} scenes indexed")
+    write_opening(args.out)
 
 
 def _sprites(args: argparse.Namespace) -> None:

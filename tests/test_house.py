@@ -14,7 +14,7 @@ FILES = sorted(
     [ROOT / "app.py", *(path for room in ("foir", "eval", "index_build") for path in (ROOT / room).rglob("*.py"))]
 )
 MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 300, 60, 8
-MAX_CODE = 19_470  # lines without docstrings, comments and blanks; raised once, by dtypes and small decoding
+MAX_CODE = 19_620  # lines without docstrings, comments and blanks; raised by dtypes, small decoding, a quick start
 MIN_DOCSTRING_SHARE = 0.180  # of docstring and code lines: before the house was rebuilt
 # Bottom up; a module imports its own layer and those below. The longest prefix of a module's name decides.
 LAYERS = (

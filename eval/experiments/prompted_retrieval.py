@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import groupby, product
 from typing import Any
@@ -52,6 +52,7 @@ class PromptedRetrieval(ExperimentSpec):
             for so many or more; "" for no split.
         group: The part of the split that the paper's numbers are of.
         best: Report the best number of heads.
+        beside_float32: Measure in float32 too, and report what another dtype changes.
     """
 
     rows: tuple[Row, ...]
@@ -61,6 +62,7 @@ class PromptedRetrieval(ExperimentSpec):
     by: str = ""
     group: str = ""
     best: bool = False
+    beside_float32: bool = False
 
     def measure(self, data: Dataset, encoder: Encoder, context: RunContext) -> list[Cell]:
         """See `ExperimentSpec`."""
@@ -72,6 +74,10 @@ class PromptedRetrieval(ExperimentSpec):
         queries = sorted(select_queries(data, context.limit), key=lambda numbered: numbered[1].image)
         rows = [row for row in self.rows if _can_run(row, encoder, [query for _, query in queries])]
         values = _query_values(self, data, encoder, context.cache, rows, queries)
+        exact = {}
+        if self.beside_float32:
+            same = self.load_model(encoder.name, replace(context, dtype="float32"))
+            exact = _query_values(self, data, same, context.cache, rows, queries)
         counted = _counted(data, queries, values)
         images, categories = (np.array([getattr(q, name) for _, q in queries]) for name in ("image", "category"))
         groups = _groups(self.by, data, images, counted)
@@ -94,6 +100,9 @@ class PromptedRetrieval(ExperimentSpec):
                 oddities = count_oddities(np.where(counted, values[row]["oddities"], LEFT_OUT))
                 cell = cell.using(seconds=round(float(values[row]["seconds"]), 3), oddities=oddities)
                 baselines = {first.method: bases[metric, group]} if row != first and first in rows else {}
+                if row in exact:
+                    precise = exact[row][per_query][inside]
+                    baselines["float32"] = average(precise, images[inside], categories[inside])
                 cells += cell.compared(metric, mean, baselines, reference)
                 bases.setdefault((metric, group), mean)
                 if not group:
@@ -247,6 +256,15 @@ def _head_counts(heads: int) -> tuple[Row, ...]:
     return tuple(Row("phs", {"h_on": h_on}, mode) for mode in modes for h_on in range(1, heads + 1))
 
 
+POINTED = ("playroom", "playroom-instances", "coco_small")
+POINTING = (
+    Row("cbir"),
+    *RIVALS,
+    *(Row("phs", {"h_on": h_on}) for h_on in (3, 5, 6, 8, 10)),
+    Row("phs", {"h_on": 5}, "query-db"),
+    Row("foveal|phs", {"h_on": 5}),
+    Row("attention_mask|phs", {"h_on": 5}),
+)
 EXPERIMENTS = (
     PromptedRetrieval(
         "coco-small", "Every method and head count on coco_small, leave-one-out", ("coco_small",), ("mini",),
@@ -264,16 +282,11 @@ EXPERIMENTS = (
     ),
     PromptedRetrieval(
         "mini-pointing", "Small objects (1 to 5 % of the image) of held-out playroom scenes, and COCO photos",
-        ("playroom", "playroom-instances", "coco_small"), ("mini",),
-        (
-            Row("cbir"),
-            *RIVALS,
-            *(Row("phs", {"h_on": h_on}) for h_on in (3, 5, 6, 8, 10)),
-            Row("phs", {"h_on": 5}, "query-db"),
-            Row("foveal|phs", {"h_on": 5}),
-            Row("attention_mask|phs", {"h_on": 5}),
-        ),
-        10, ("MP", "P"),
+        POINTED, ("mini",), POINTING, 10, ("MP", "P"),
+    ),
+    PromptedRetrieval(
+        "mini-pointing-dtype", "The same with --dtype bfloat16, and what it changes against float32", POINTED,
+        ("mini",), POINTING, 10, beside_float32=True,
     ),
     PromptedRetrieval(
         "mini-depth", "Which block of mini's backbone retrieves best", ("coco_small",),

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from pydantic import ValidationError, create_model
 
@@ -24,7 +24,9 @@ from foir.errors import BadImage, BadPrompt
 from foir.prompts import Prompt
 from foir.search.query import CONTEXT, Feedback, Query
 from foir.search.results import QueryImage
-from foir.search.searcher import Searcher
+
+if TYPE_CHECKING:
+    from foir.search.searcher import Searcher
 
 MAX_RESULTS = 100  # of one call
 Marks = list[list[float]] | None  # one list of coordinates for each mark
@@ -256,7 +258,7 @@ class Api:
         query = Query(query_image, prompt, k=_check_k(target.k), feedback=Feedback(liked, disliked), exclude=exclude)
         return self._search(searcher, query, target.collection)
 
-    def _open(self, marked: MarkedImage, collection: str) -> tuple[Searcher, QueryImage, Prompt | None]:
+    def _open(self, marked: MarkedImage, collection: str) -> tuple["Searcher", QueryImage, Prompt | None]:
         """The Searcher of a collection, the query image and the prompt."""
         prompt = Prompt.from_json({"boxes": marked.boxes or [], "points": marked.points or []})
         if bool(marked.image) == (marked.item is not None):
@@ -268,7 +270,7 @@ class Api:
             query_image = searcher.open(read_picture(searcher.index, searcher.index.get(marked.item)))
         return searcher, query_image, None if prompt.empty else prompt
 
-    def _search(self, searcher: Searcher, query: Query, collection: str) -> list[Hit]:
+    def _search(self, searcher: "Searcher", query: Query, collection: str) -> list[Hit]:
         results, key = searcher.search(query), collection or self._collections.default_key
         return [
             Hit(

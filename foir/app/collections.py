@@ -11,6 +11,7 @@ from cachetools import LRUCache
 
 from foir.app.controller import Controller
 from foir.app.jobs import IndexingJob
+from foir.app.opening import Opening, read_opening
 from foir.app.session_store import SessionStore
 from foir.app.sessions import Session
 from foir.errors import BadPrompt
@@ -78,6 +79,11 @@ class Collections:
                 with self._lock:
                     self._controllers[key] = controller
         return controller
+
+    def opening(self) -> Opening | None:
+        """What the page shows while the model loads; known for the sample only."""
+        folder = local_folder(self._known[self.default_key][1])
+        return read_opening(SAMPLE, self.default_key) if folder.resolve() == SAMPLE.resolve() else None
 
     def _cached(self, key: str) -> Controller | None:
         with self._lock:

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,17 +24,19 @@ from foir.index.protocol import IndexLike
 from foir.prompts import Prompt
 from foir.search import explain
 from foir.search.query import Feedback, Query
-from foir.search.searcher import Searcher
+
+if TYPE_CHECKING:
+    from foir.search.searcher import Searcher
 
 RESULTS, EXPLAINED, SUGGESTIONS = 24, 8, 6
 PREVIEW_SIDE = 1280  # longer side of the image sent to the browser; coordinates are those of the original
 
 
 class Controller:
-    """Actions of the page on one collection. All users share its Searcher, which loads in the background."""
+    """Actions of the page on one collection. All users share its Searcher, which the first that needs it loads."""
 
     def __init__(self, index: IndexLike, load: Callable[[], Searcher], key: str = "") -> None:
-        """Start loading.
+        """Bind to the index.
 
         Args:
             index: The index, for actions that need no model.
@@ -43,7 +45,7 @@ class Controller:
         """
         self.index, self.key, self.capabilities = index, key, Capabilities.from_index(index)
         self._load, self._loader, self._loading = load, ThreadPoolExecutor(1), Lock()
-        self._searcher: Future[Searcher] = self._loader.submit(load)
+        self._searcher: Future[Searcher] | None = None
         self.views = Views(index, key)
         self._patches = PatchCache(index)
 
@@ -51,7 +53,7 @@ class Controller:
     def searcher(self) -> Searcher:
         """The Searcher; waits until it is loaded. A load that failed is started again by the next call."""
         with self._loading:
-            if self._searcher.done() and self._searcher.exception() is not None:
+            if self._searcher is None or (self._searcher.done() and self._searcher.exception() is not None):
                 self._searcher = self._loader.submit(self._load)
             searcher = self._searcher
         return searcher.result()

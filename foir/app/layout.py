@@ -17,6 +17,7 @@ from foir.app.checked_blocks import CheckedBlocks
 from foir.app.collections import Collections
 from foir.app.handlers import Handlers, report_errors
 from foir.app.jobs import encoder_choices
+from foir.app.opening import Opening
 from foir.app.sessions import MAX_TEXT, Settings
 from foir.app.uploads import UPLOAD_SECONDS
 
@@ -38,16 +39,17 @@ QUEUED, LATEST = HIDDEN | {"trigger_mode": "multiple"}, HIDDEN | {"trigger_mode"
 def build(collections: Collections) -> gr.Blocks:
     """Build the page and its API."""
     initial, can_add = initial_state(collections.controller().capabilities), collections.can_add
+    opening = collections.opening() or {"pointer": {}, "results": {"hits": [], "note": "Loading the model ..."}}
     with CheckedBlocks(title="foir", analytics_enabled=False, delete_cache=(SWEEP, UPLOAD_SECONDS)) as blocks:
         gr.HTML("<h1>foir</h1><p>Point at an object. Find images with it.</p>", elem_id="title")
         ui: Components = {"session": gr.State(None, delete_callback=collections.sessions.drop)}
         with gr.Row(elem_id="columns"):
             with gr.Column(min_width=320, elem_id="query"):
-                ui |= _query_column(initial)
+                ui |= _query_column(initial, opening)
             with gr.Column(min_width=320, elem_id="options"):
                 ui |= _search_options(initial) | _details(initial) | _add_collection(initial, visible=can_add)
             with gr.Column(min_width=320, elem_id="output"):
-                ui |= _results_column(initial, collections)
+                ui |= _results_column(initial, collections, opening)
         ui["explanation"] = _component("explanation", {})
         ui["heads_open"], ui["captions_open"] = gr.State(False), gr.State(False)
         handlers, api = Handlers(collections), Api(collections)
@@ -82,7 +84,7 @@ def initial_state(capabilities: Capabilities) -> dict[str, dict[str, Any]]:
     return state
 
 
-def _query_column(initial: dict[str, dict[str, Any]]) -> Components:
+def _query_column(initial: dict[str, dict[str, Any]], opening: Opening) -> Components:
     """The text query, the query image to point at, and the upload."""
     return {
         "text": gr.Textbox(
@@ -97,7 +99,7 @@ def _query_column(initial: dict[str, dict[str, Any]]) -> Components:
         "combine_text": gr.Checkbox(
             label="Combine with the marked object", elem_id="combine_text", **initial["combine_text"]
         ),
-        "pointer": _component("pointer", None),
+        "pointer": _component("pointer", opening["pointer"]),
         "upload": _upload_button(),
     }
 
@@ -160,7 +162,7 @@ def _add_collection(initial: dict[str, dict[str, Any]], *, visible: bool) -> Com
     return {"add_fold": add_fold, **form, "job": _component("job", None)}
 
 
-def _results_column(initial: dict[str, dict[str, Any]], collections: Collections) -> Components:
+def _results_column(initial: dict[str, dict[str, Any]], collections: Collections, opening: Opening) -> Components:
     """The choice of the collection, and the results."""
     titles = collections.choices()
     with gr.Row(elem_id="collection-row"):
@@ -177,7 +179,7 @@ def _results_column(initial: dict[str, dict[str, Any]], collections: Collections
         )
         about = _component("about", **initial["about"])
     with gr.Row(elem_id="result-lists"):
-        results = _component("results", {"hits": [], "note": "Loading the model ..."})
+        results = _component("results", opening["results"])
         comparison = _component("results", name="comparison", **initial["comparison"])
     return {"collection": collection, "about": about, "results": results, "comparison": comparison}
 

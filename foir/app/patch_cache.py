@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 from cachetools import LRUCache
 from PIL import Image
 
 from foir import decoders
-from foir.encoders.base import Encoder
 from foir.errors import BadImage, BadIndex
 from foir.index import Item
 from foir.index.protocol import IndexLike
+
+if TYPE_CHECKING:
+    from foir.encoders.base import Encoder
 
 MAX_IMAGES = 256
 

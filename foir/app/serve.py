@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,11 @@ from foir.terminal import Parser, not_empty, run_command
 if TYPE_CHECKING:
     from foir.app.collections import Collections
     from foir.app.controller import Controller
+    from foir.index.protocol import IndexLike
+    from foir.search.searcher import Searcher
+
+
+HEAD_START = 2.0  # seconds in which a browser gets the page before models load, which takes both cores
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python app.py") -> int:
@@ -34,6 +40,7 @@ def _serve(args: argparse.Namespace) -> None:
     collections = _collections(args.indexes + args.index, args.captions)
     blocks = launch(collections)
     try:
+        time.sleep(HEAD_START)
         for _, key in collections.choices():  # the page is up while models load; one that cannot load ends it
             collections.controller(key).searcher  # noqa: B018
         blocks.block_thread()
@@ -74,11 +81,10 @@ def _collections(addresses: Sequence[str], captions: str | None) -> Collections:
     from foir.app.controller import Controller
     from foir.app.server import is_localhost
     from foir.index.loader import open_index
-    from foir.search.searcher import Searcher
 
     def open_collection(address: str | Path, key: str) -> Controller:
         index = open_index(address)
-        load = partial(Searcher.load, index, captions=captions)
+        load = partial(_load_searcher, index, captions)
         if encoders.has_zerogpu():  # such a GPU takes only models that are loaded before the page is up
             searcher = load()
             return Controller(index, lambda: searcher, key)
@@ -89,3 +95,9 @@ def _collections(addresses: Sequence[str], captions: str | None) -> Collections:
     for _, key in collections.choices() if encoders.has_zerogpu() else ():
         collections.controller(key)
     return collections
+
+
+def _load_searcher(index: IndexLike, captions: str | None) -> Searcher:
+    from foir.search.searcher import Searcher  # imports torch, for which the page does not wait
+
+    return Searcher.load(index, captions=captions)

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
 
 from foir.app.clients import Client
@@ -69,7 +67,7 @@ def session_bytes(session: Session) -> int:
             return
         if isinstance(value, Image.Image):
             seen[id(value)] = value.width * value.height * (1 if value.mode == "L" else 4)  # RGB takes 4 bytes a pixel
-        elif isinstance(value, np.ndarray | torch.Tensor):
+        elif hasattr(value, "nbytes"):
             seen[id(value)] = value.nbytes
         elif isinstance(value, bytes):
             seen[id(value)] = len(value)

@@ -7,7 +7,7 @@ import io
 import random
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -15,11 +15,13 @@ from PIL import Image
 
 from foir import clustering, collection_map
 from foir.app.sessions import Session
-from foir.encoders.base import Encoder
 from foir.index import Item
 from foir.index.protocol import IndexLike
 from foir.search import explain
 from foir.search.results import SearchResults
+
+if TYPE_CHECKING:
+    from foir.encoders.base import Encoder
 
 SAMPLES, CANDIDATES = 6, 60  # sample images, chosen from so many
 HEAT_SIDE = 48  # pixels; the browser scales heat maps up smoothly

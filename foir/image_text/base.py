@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from foir.arguments import check_text
 from foir.errors import BadPrompt, Unavailable
 
 if TYPE_CHECKING:
@@ -175,19 +174,6 @@ class ImageTextModel:
         region = self.region(prompt, photo.size, orientation=photo.orientation)
         options = {} if strength is None else {"strength": strength}
         return self.caption(tokens, self.perturbation(tokens, [[region]], **options))[0]
-
-
-def normalise_query(text: str) -> str:
-    """A text query with its white space normalised.
-
-    Raises:
-        BadPrompt: The text is empty, or see `foir.arguments.check_text`.
-    """
-    check_text(text)
-    query = " ".join(text.split())
-    if not query:
-        raise BadPrompt("The text is empty: say what to look for.")
-    return query
 
 
 def truncation_notes(truncated: Sequence[bool], limit: int) -> tuple[str, ...]:

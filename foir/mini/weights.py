@@ -39,8 +39,8 @@ class ImageTower(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = backbone.load(backbone.BLOCKS)
-        attention: Any = self.model.encoder.layer[-1].attention
+        self.model: Any = backbone.load(backbone.BLOCKS)
+        attention = self.model.encoder.layer[-1].attention
         attention.num_attention_heads, attention.head_dim = HEADS, backbone.DIM // HEADS
         attention.scaling = attention.head_dim**-0.5
         self.project = nn.Linear(backbone.DIM, DIM)

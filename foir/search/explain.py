@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from foir.encoders.base import Encoder, Features, Prefix
 from foir.patches import PatchMask
 from foir.prompts import Box
+
+if TYPE_CHECKING:
+    from foir.encoders.base import Encoder, Features, Prefix
 
 SHADE = (18, 20, 48)
 MAX_OPACITY = 0.62  # of the shade where the heat is 0

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from foir import methods
-from foir.arguments import check_fields
+from foir.arguments import check_fields, check_text
 from foir.errors import BadPrompt
-from foir.image_text import normalise_query
 from foir.index.records import checked_filters
 from foir.patches import check_rule
 from foir.prompts import Prompt
@@ -151,3 +150,16 @@ class Query:
     def is_unrestricted(self) -> bool:
         """Every image may be a result, and only its similarity to the query counts."""
         return not (self.feedback or self.exclude or self.filters)
+
+
+def normalise_query(text: str) -> str:
+    """A text query with its white space normalised.
+
+    Raises:
+        BadPrompt: The text is empty, or see `foir.arguments.check_text`.
+    """
+    check_text(text)
+    query = " ".join(text.split())
+    if not query:
+        raise BadPrompt("The text is empty: say what to look for.")
+    return query

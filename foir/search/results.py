@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foir.encoders.base import Features, Prefix
 from foir.images import Photo
 from foir.index import Item
 from foir.patches import PatchMask
 from foir.prompts import Box, Prompt
 from foir.segment import Outline, Segmenter
+
+if TYPE_CHECKING:
+    from foir.encoders.base import Features, Prefix
 
 
 @dataclass(frozen=True, eq=False)

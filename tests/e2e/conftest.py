@@ -82,6 +82,7 @@ def visit(browser, server):
         page.wait_for_selector(".hit img.photo", timeout=60_000)
         page.wait_for_selector(".suggestions button")
         page.wait_for_selector(".stage .heat", timeout=60_000)
+        page.wait_for_selector(".hit .why", timeout=60_000)  # the model is loaded: before, the kept answer is shown
         return page
 
     yield go

@@ -438,7 +438,7 @@ def test_a_folder_becomes_a_collection_beside_the_sample(browser, tmp_path, monk
         errors = []
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.goto(address)
-        page.wait_for_selector(".stage .heat", timeout=60_000)
+        page.wait_for_selector(".hit .why", timeout=60_000)
         assert "600 images" in page.inner_text(".about-collection")
         page.get_by_text("Map of the collection").click()
         page.wait_for_selector(".groups button")
@@ -467,7 +467,7 @@ def test_a_folder_becomes_a_collection_beside_the_sample(browser, tmp_path, monk
         page.close()
         page = browser.new_page()  # who comes later finds both
         page.goto(address)
-        page.wait_for_selector(".stage .heat", timeout=60_000)
+        page.wait_for_selector(".hit .why", timeout=60_000)
         page.click("#collection input")
         new_results(page, lambda: page.get_by_role("option", name="my <b>pictures").click())
         assert len(names(page)) == 4
@@ -495,3 +495,22 @@ def test_a_swipe_that_meant_to_scroll_marks_nothing(visit):
     assert (note(page), names(page)) == before
     page.click("[data-tool=point]")
     assert page.evaluate("getComputedStyle(document.querySelector('.stage canvas')).touchAction") == "pan-y"
+
+
+def test_the_kept_answer_shows_at_once_and_marks_drawn_before_the_model_is_loaded_are_searched(browser, tmp_path):
+    with serve(tmp_path) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_selector(".hit img.photo")
+        kept = names(page)
+        assert MARKED in note(page) and len(kept) == 24
+        assert page.locator(".hit .why").count() == 0  # nothing is offered that needs the model
+        drag(page, [(0.55, 0.1), (0.9, 0.45)])
+        page.locator(".hit .why").first.wait_for(timeout=60_000)
+        for _ in range(40):
+            if names(page) != kept:
+                break
+            page.wait_for_timeout(250)
+        assert names(page) != kept
+        assert "A box" in page.inner_text(".summary")
+        page.close()

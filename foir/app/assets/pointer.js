@@ -1,5 +1,5 @@
 // The query image to point at. Value from the server: {url, token, width, height, name, prompt, heat, outline, summary,
-// suggestions, samples}. Finished marks are sent as a "submit" event, {prompt: {points, boxes, strokes} in pixels of the image,
+// suggestions, samples}, with {pending} while the model loads: marks wait until the same image comes with a session. Finished marks are sent as a "submit" event, {prompt: {points, boxes, strokes} in pixels of the image,
 // token}; a chosen sample as a "select" event with its id. Built with DOM calls only: names come from strangers.
 const stage = element.querySelector(".stage");
 const photo = stage.querySelector("img.photo");
@@ -16,6 +16,8 @@ let history = [];
 let drawing = null; // the mark under the finger
 let cursor = null; // keyboard position, in pixels of the image
 let shownToken = null;
+let opening = null; // name of the image that is shown while the model loads
+let waiting = false; // marks that were finished meanwhile
 
 const size = () => props.value || { width: 1, height: 1 };
 const brush = () => Math.max(size().width, size().height) / 24;
@@ -86,9 +88,13 @@ function show() {
     shownToken = value.token;
     photo.src = value.url;
     photo.alt = value.name || "your image";
-    history = [];
-    drawing = cursor = null;
-    marks = { ...nothing(), ...(value.prompt || {}) };
+    const begun = opening === value.name && (waiting || drawing || history.length);
+    opening = value.pending ? value.name : null;
+    if (!begun) {
+      history = [];
+      drawing = cursor = null;
+      marks = { ...nothing(), ...(value.prompt || {}) };
+    }
     showSuggestions(value.suggestions || []);
     showSamples(value.samples || []);
   }
@@ -98,6 +104,10 @@ function show() {
   if (value.outline) outline.src = value.outline;
   element.querySelector(".summary").textContent = value.summary || "";
   draw();
+  if (waiting && !value.pending) {
+    waiting = false;
+    if (!isEmpty(marks)) submit();
+  }
 }
 
 function showSuggestions(suggestions) {
@@ -130,6 +140,8 @@ function showSamples(samples) {
 }
 
 function submit() {
+  waiting = Boolean(size().pending);
+  if (waiting) return;
   trigger("submit", { prompt: marks, token: shownToken });
 }
 

@@ -1,6 +1,7 @@
 """Prompted retrieval on a small data set: chunks, caches, groups and prompts."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -248,3 +249,15 @@ def test_a_published_value_stands_beside_its_group_only(crowded, toy, tmp_path, 
         (cell.method, cell.options.get("objects")): cell.published for cell in cells if cell.published is not None
     }
     assert theirs == {("mask", "2+"): 77.2, ("phs", "2+"): 77.9}
+
+
+def test_another_dtype_is_compared_with_float32_row_by_row(made, tmp_path):
+    rows, context = ROWS[:2], RunContext(results=tmp_path, device="cpu", dtype="bfloat16")
+    beside = PromptedRetrieval("halves", "", (), (), rows, 5, beside_float32=True)
+    cells: Any = beside.measure(made, beside.load_model("toy", context), context)
+    changes = [cell for cell in cells if cell.metric == "MP@5 minus float32"]
+    assert len(changes) == 2 and all(cell.low <= cell.value <= cell.high for cell in changes)
+    exact: Any = beside.measure(made, beside.load_model("toy", replace(context, dtype="float32")), context)
+    ours, theirs = (np.array([c.value for c in table if c.metric == "MP@5"]) for table in (cells, exact))
+    assert [cell.value for cell in changes] == pytest.approx(ours - theirs, abs=1e-6)
+    assert [cell.value for cell in exact if cell.metric == "MP@5 minus float32"] == [0, 0]

@@ -2,7 +2,6 @@
 
 import io
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -471,10 +470,8 @@ def test_a_load_that_failed_is_tried_again(page):
         return page.searcher
 
     shared = Controller(page.index, load)
-    shared._loader.shutdown(wait=False)
     with pytest.raises(Unavailable):
-        shared._searcher.result()
-    shared._loader = ThreadPoolExecutor(1)
+        shared.start(PHS)
     assert shared.start(PHS).results["hits"] and shared.searcher is page.searcher and len(loads) == 2
 
 

@@ -271,8 +271,10 @@ def test_mini_trunk_agrees_with_its_own_onnx_run():
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     (theirs,) = session.run([name], {"input_image": pixels.numpy()})
-    with torch.no_grad():
-        ours = backbone.load()(pixels).last_hidden_state.numpy()
+    trunk = encoders.load("mini-trunk:12", device="cpu")
+    prefix = trunk.prefix(pixels)
+    with torch.inference_mode():
+        ours = trunk.normed(trunk.layers[-1](prefix.block.tokens)).numpy()
     assert np.abs(ours - theirs).max() < 2e-5 * max(1, np.abs(theirs).max())
 
 

@@ -40,9 +40,3 @@ def test_a_caption_leans_towards_what_is_pointed_at(toy, photo, tmp_path):
 def test_it_is_told_whichever_text_was_cut():
     assert truncation_notes([False, True], 64) == ("Only the first 62 word pieces were read.",)
     assert truncation_notes([False, False], 64) == ()
-
-
-def test_empty_words_are_refused():
-    assert image_text.normalise_query("  a \n dog ") == "a dog"
-    with pytest.raises(BadPrompt):
-        image_text.normalise_query(" \t")

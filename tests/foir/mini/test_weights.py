@@ -1,19 +1,30 @@
 """The image tower, and the file of the trained parts."""
 
+from typing import Any
+
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from transformers import Dinov2Config, Dinov2Model
 
 from foir import Unavailable, encoders
 from foir.mini import captioner, text_encoder, weights
 from tests.conftest import scene
 
 
-def test_the_last_block_has_twelve_heads_in_every_way_of_running_it(tower, encoder):
+def test_the_modules_are_transformers_dinov2_with_twelve_heads_in_the_last_block():
+    tower = weights.ImageTower()
+    tower.merge_lora()
+    encoder = tower.as_encoder("made")
     pixels = encoder.pixels([scene(0), scene(1)])
+    config = Dinov2Config(hidden_size=384, num_attention_heads=6, num_hidden_layers=12, patch_size=14, image_size=224)
+    library = Dinov2Model(config).eval()
+    library.load_state_dict(tower.model.state_dict() | {"embeddings.mask_token": torch.zeros(1, 384)})
+    attention: Any = library.encoder.layer[-1].attention
+    attention.num_attention_heads, attention.head_dim, attention.scaling = 12, 32, 32**-0.5
     with torch.inference_mode():
-        theirs = tower.project(tower.model(pixels).last_hidden_state[:, 0])
+        theirs = tower.project(library(pixels).last_hidden_state[:, 0])
     ours = encoder.finish(encoder.prefix(pixels)).vectors
     assert encoder.heads == 12
     torch.testing.assert_close(ours, torch.nn.functional.normalize(theirs, dim=-1), atol=1e-5, rtol=1e-5)
