@@ -14,7 +14,7 @@ FILES = sorted(
     [ROOT / "app.py", *(path for room in ("foir", "eval", "index_build") for path in (ROOT / room).rglob("*.py"))]
 )
 MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 300, 60, 8
-MAX_CODE = 19_620  # lines without docstrings, comments and blanks; raised by dtypes, small decoding, a quick start
+MAX_CODE = 19_890  # without docstrings, comments and blanks; raised by dtypes, a quick start, training in stages
 MIN_DOCSTRING_SHARE = 0.180  # of docstring and code lines: before the house was rebuilt
 # Bottom up; a module imports its own layer and those below. The longest prefix of a module's name decides.
 LAYERS = (
@@ -26,6 +26,7 @@ LAYERS = (
     ("foir.methods", "foir.segment", "foir.perturbation", "foir.collection_map"),
     ("foir.small_objects", "foir.mini", "foir.encoders.mini"),
     ("foir.regions",),
+    ("foir.mini.train", "foir.mini.training"),
     ("foir.ranking",),
     ("foir.image_text",),
     ("foir.search",),
@@ -155,4 +156,4 @@ def test_the_readme_is_short():
 def test_only_one_module_writes_to_the_terminal():
     """It escapes what it writes; progress bars hold no names."""
     writers = [module(path) for path in FILES if re.search(r"sys\.std(out|err)\.write|\bprint\(", path.read_text())]
-    assert writers == ["foir.mini.training.trainer"]  # numbers only
+    assert writers == ["foir.mini.training.stage"]  # numbers only

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from foir import hub
-from foir.mini.training.data import Photos
+from foir.mini.training.photos import Photos
 
 from .base import CaptionedDataset, CaptionedImages, image_file, require
 from .registry import Download, register

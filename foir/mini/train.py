@@ -1,8 +1,7 @@
-"""`python -m foir.mini.train`: trains the towers and the captioner of `mini` on photos and composed scenes.
+"""`python -m foir.mini.train`: trains the towers or the captioner of `mini` for some hours, on photos and scenes.
 
-Settings were selected by training on Flickr8k's train list and measuring on its dev list (`--choose`); the shipped
-weights come from the same command without it, on all photos that are not on the test list. docs/training.md lists the
-experiments.
+A stage goes on from the weights of the one before, and a killed stage from its last checkpoint. Settings were chosen on
+dev data; docs/training.md lists the stages of the shipped weights and what was tried.
 """
 
 from __future__ import annotations
@@ -10,136 +9,176 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from foir import encoders, hub
-from foir.encoders import dinov2
-from foir.encoders.base import Encoder
-from foir.mini import backbone, captioner, weights
+from foir.mini import captioner, weights
 from foir.mini.text_encoder import TextHead
-from foir.mini.training import data
-from foir.mini.training.captions import train_captioner
-from foir.mini.training.data import EncodedTexts, Photos
-from foir.mini.training.trainer import Settings, TrainingData, log, train_towers
+from foir.mini.training import adapters
+from foir.mini.training.captions import CaptionSettings, CaptionTrainer
+from foir.mini.training.ema_optimizer import EmaOptimizer
+from foir.mini.training.photos import Photos, flickr_pictures, voc_pictures
+from foir.mini.training.pictures import scenes
+from foir.mini.training.stage import log, run_stage
+from foir.mini.training.texts import EncodedTexts
+from foir.mini.training.trainer import Settings, TowerTrainer, TrainingData
 from foir.playroom import sprites
 from foir.terminal import Parser, path, run_command
+
+SCENE_TOKENS = 64  # of a scene's caption
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status."""
     parser = Parser(
         prog="python -m foir.mini.train",
-        description="Train mini, the offline model.",
-        epilog="Example: %(prog)s --out /tmp/mini --work /tmp/tokens --choose",
+        description="Train mini, the offline model, on the CPU.",
+        epilog="Example: %(prog)s --hours 2 --out /tmp/mini --work /tmp/mini-work --choose",
     )
-    parser.add_argument("--out", type=path, default=weights.FILE.parent, help="where the trained parts are written")
+    parser.add_argument("part", nargs="?", choices=("towers", "captioner"), default="towers")
+    parser.add_argument("--hours", type=float, default=2.0, help="of two CPU cores with bfloat16 instructions")
+    parser.add_argument("--out", type=path, required=True, help="where the trained parts are written")
+    parser.add_argument("--start", type=path, help="trained parts to go on from (default: those of foir)")
+    parser.add_argument("--fresh", action="store_true", help="start from the backbone instead")
+    parser.add_argument("--work", type=path, required=True, help="folder for pictures (3 GB) and checkpoints")
+    parser.add_argument("--scenes", type=int, default=8000, help="scenes that are composed once")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
-    parser.add_argument("--work", type=path, help="folder that caches the backbone's tokens, 4 GB, for the next run")
-    parser.add_argument("--choose", action="store_true", help="train on the train list only, measure on the dev list")
+    parser.add_argument("--choose", action="store_true", help="leave Flickr8k's dev list out, to choose settings on it")
+    parser.add_argument("--without-voc", action="store_true", help="leave the photos with boxes out")
     args = parser.parse_args(argv)
     return run_command("foir.mini.train", lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory() as temporary:
-        cache, data_folder = args.work or Path(temporary), hub.data_folder() / "flickr8k"
-        train(Settings(), data_folder, args.out, cache, seed=args.seed, device=args.device, choose=args.choose)
+    photos = Photos.read(hub.data_folder() / "flickr8k")
+    lists = ("train", "rest") if args.choose else ("train", "dev", "rest")
+    rows = np.sort(np.concatenate([photos.rows[name] for name in lists]))
+    data = training_data(photos, rows, hub.data_folder() / "voc12_part", args.scenes, args.work)
+    start = None if args.fresh else args.start or weights.FILE
+    facts = {
+        "lists": photos.digest,
+        "seed": str(args.seed),
+        "command": " ".join(["python -m foir.mini.train", args.part, f"--hours {args.hours:g}"]),
+        "photos": str(len(rows)),
+        "boxed": "0" if args.without_voc else str(len(data.boxed.pixels)),
+        "torch": torch.__version__,
+    }
+    if args.part == "towers":
+        settings = Settings(boxed_weight=0.0) if args.without_voc else Settings()
+        train_towers(settings, data, start, args.out, args.work, facts, hours=args.hours, seed=args.seed)
+    else:
+        train_captions(CaptionSettings(), data, photos, rows, args.out, args.work, facts, args.hours, args.seed)
 
 
-def train(
-    settings: Settings, photo_folder: Path, out: Path, cache: Path, *, seed: int = 0, device: str = "cpu",
-    choose: bool = False,
-) -> None:  # fmt: skip
-    """Train both towers and the captioner and save them to `out`.
+def train_towers(
+    settings: Settings, data: TrainingData, start: Path | None, out: Path, work: Path, facts: dict[str, str], *,
+    hours: float, seed: int, stop_after: int | None = None,
+) -> bool:  # fmt: skip
+    """Train both towers for a stage and save them to `out`.
 
     Args:
         settings: Hyperparameters.
-        photo_folder: Flickr8k in its official layout.
+        data: What is trained on.
+        start: Trained parts to go on from; None starts from the backbone.
         out: Folder for the trained parts.
-        cache: Folder for the backbone's tokens; those of an earlier run are reused.
+        work: Folder for the checkpoint.
+        facts: About the training, for the file's header.
+        hours: Length of the stage.
         seed: Random seed.
-        device: "cpu", "cuda", "mps" or "auto".
-        choose: Train on the train list only, and measure on the dev list.
+        stop_after: See `foir.mini.training.stage.run_stage`.
+
+    Returns:
+        Whether the stage is done.
+    """
+    torch.manual_seed(seed)
+    tower = adapters.trainable_tower(start)
+    text = weights.load_text_head(start) if start else TextHead(weights.DIM)
+    half = encoders.resolve_dtype("auto", "cpu") == "bfloat16"
+    encoder = tower.as_encoder("in training")
+    trainer = TowerTrainer(settings, data, encoder, text, seed=seed, half=half)
+    trained = adapters.trained_parameters(tower)
+    own = [n for n in trained if n.startswith("model.") and not n.endswith((weights.DOWN, weights.UP))]
+    new = [parameter for name, parameter in trained.items() if name not in own]
+    new += [*text.parameters(), *trainer.temperatures.parameters()]
+    for parameter in [*trained.values(), *new]:
+        parameter.requires_grad_(True)
+    groups: list[dict[str, Any]] = [
+        {"params": [trained[name] for name in own], "lr": settings.block_learning_rate},
+        {"params": new, "lr": settings.head_learning_rate},
+    ]
+    steps = max(1, round(hours * settings.steps_an_hour))
+    optimizer = EmaOptimizer(
+        groups, steps, weight_decay=settings.weight_decay, max_norm=5.0, ema_decay=settings.ema_decay
+    )
+    before = [] if start is None else json.loads(weights.training_facts(start).get("stages", "[]"))
+    stages = [*before, {"steps": steps, "seed": seed, "bfloat16": half, **asdict(settings)}]
+    text.train()
+    name = json.dumps([stages, facts["photos"]])
+    if not run_stage(optimizer, trainer.loss, steps, work / "towers.pt", name, stop_after=stop_after):
+        return False
+    text.eval()
+    weights.save(trained, text, facts | {"stages": json.dumps(stages)}, out / weights.FILE.name)
+    log(f"towers {weights.load_image_tower(out / weights.FILE.name)[1]}")
+    return True
+
+
+def train_captions(
+    settings: CaptionSettings, data: TrainingData, photos: Photos, rows: np.ndarray, out: Path, work: Path,
+    facts: dict[str, str], hours: float, seed: int,
+) -> None:  # fmt: skip
+    """Train a captioner on the towers in `out`, and save it there; see `train_towers`."""
+    torch.manual_seed(seed)
+    tower, revision = weights.load_image_tower(out / weights.FILE.name)
+    trainer = CaptionTrainer(settings, data, [photos.captions[row] for row in rows], tower.as_encoder(revision), seed)
+    steps = max(1, round(hours * settings.steps_an_hour))
+    groups = [{"params": list(trainer.model.parameters()), "lr": settings.learning_rate}]
+    optimizer = EmaOptimizer(
+        groups, steps, weight_decay=settings.weight_decay, max_norm=1.0, ema_decay=settings.ema_decay
+    )
+    trainer.model.train()
+    facts = facts | {"towers": revision, "settings": json.dumps({"steps": steps, **asdict(settings)})}
+    run_stage(optimizer, trainer.loss, steps, work / "captions.pt", json.dumps(facts))
+    captioner.save(trainer.model.eval(), facts, out / captioner.FILE.name)
+
+
+def training_data(photos: Photos, rows: np.ndarray, voc: Path, count: int, work: Path) -> TrainingData:
+    """All that is trained on; pictures and encoded texts are kept in `work`.
+
+    Args:
+        photos: Flickr8k.
+        rows: The photos of it to train on.
+        voc: Folder of the photos with boxes.
+        count: Number of composed scenes.
+        work: A folder.
 
     Raises:
-        Unavailable: The photos, a package that carries weights, or the device are missing.
+        Unavailable: A data set, or a package that carries weights, is missing.
     """
-    start = time.perf_counter()
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    device = encoders.resolve_device(device)
-    photos = Photos.read(photo_folder)
-    rows = photos.rows["train"] if choose else np.setdiff1d(np.arange(len(photos.files)), photos.rows["test"])
-    cache.mkdir(parents=True, exist_ok=True)
-    training_data = _training_data(settings, photos, rows, cache, device)
-    log(f"{len(rows)} photos read after {time.perf_counter() - start:.0f} s")
-    image, text = weights.ImageTower(), TextHead(weights.DIM)
-    train_towers(settings, training_data, image, text, rng)
-    facts = {
-        "lists": photos.digest,
-        "seed": str(seed),
-        "command": "python -m foir.mini.train" + (f" --seed {seed}" if seed else "") + (" --choose" if choose else ""),
-        "settings": json.dumps(asdict(settings)),
-        "photos": str(len(rows)),
-        "torch": torch.__version__,
-    }
-    weights.save(image, text, facts, out / weights.FILE.name)
-    image, revision = weights.load_image_tower(out / weights.FILE.name)
-    encoder = image.as_encoder(revision).to(device, torch.float32)
-    model = train_captioner(settings, training_data, photos, encoder, seed)
-    captioner.save(model, facts | {"towers": revision}, out / captioner.FILE.name)
-    log(f"done after {time.perf_counter() - start:.0f} s, towers {revision}")
-    if choose:
-        text = weights.load_text_head(out / weights.FILE.name)
-        log(_dev_recall(photos, image.to("cpu").as_encoder(revision), text))
-
-
-def _training_data(settings: Settings, photos: Photos, rows: np.ndarray, cache: Path, device: str) -> TrainingData:
-    frozen = dinov2.wrap(backbone.load(weights.FROZEN), "mini-trunk", backbone.SHA256[:16]).to(device, torch.float32)
-    ends = np.cumsum([0, *map(len, photos.captions)])
-    scenes = data.scene_data(frozen, settings.scenes, cache)
-    captions = EncodedTexts.encode([text for texts in photos.captions for text in texts])
-    categories = sorted({sprite.category for sprite in sprites()})
+    ends = [0, *np.cumsum([len(photos.captions[row]) for row in rows])]
+    captions = EncodedTexts.kept([text for row in rows for text in photos.captions[row]], work)
+    composed = scenes(count, work)
+    boxed, classes = voc_pictures(voc, work)
+    toys, categories = sprites(), sorted({sprite.category for sprite in sprites()})
     return TrainingData(
-        rows=rows,
-        tokens=data.photo_tokens(frozen, photos, rows, cache),
-        crop_tokens=data.crop_tokens(frozen, photos, rows, cache),
+        photos=flickr_pictures(photos, rows, work),
         captions=captions,
         caption_rows=tuple(np.arange(start, end) for start, end in pairwise(ends)),
         caption_features=captions.centred_means(),
-        collages=data.collage_data(frozen, photos, rows, settings.collages, cache),
-        scenes=scenes,
-        names=EncodedTexts.encode([sprite.name for sprite in sprites()]),
-        categories=torch.tensor([categories.index(sprite.category) for sprite in sprites()]),
-        scene_captions=EncodedTexts.encode(scenes.captions, 64),
-        device=device,
+        scenes=composed,
+        scene_captions=EncodedTexts.kept(composed.captions, work, SCENE_TOKENS),
+        toys=EncodedTexts.encode([toy.name for toy in toys]),
+        known_toys=np.array([i for i, toy in enumerate(toys) if not toy.held_out]),
+        categories=np.array([categories.index(toy.category) for toy in toys]),
+        boxed=boxed,
+        classes=EncodedTexts.encode(classes),
     )
-
-
-@torch.inference_mode()
-def _dev_recall(photos: Photos, encoder: Encoder, text: TextHead) -> str:
-    """Text-to-image recall on the dev list, as a line of text."""
-    rows = photos.rows["dev"]
-    batches = [rows[start : start + data.BATCH] for start in range(0, len(rows), data.BATCH)]
-    pixels = (encoder.pixels([photos.image(row) for row in batch]) for batch in batches)
-    images = torch.cat([encoder.finish(encoder.prefix(batch)).vectors for batch in pixels])
-    owner = np.repeat(np.arange(len(rows)), [len(photos.captions[row]) for row in rows])
-    captions = EncodedTexts.encode([caption for row in rows for caption in photos.captions[row]])
-    chunks = np.array_split(np.arange(len(owner)), max(1, len(owner) // 128))
-    texts = torch.cat([text(*captions.take(chunk, "cpu")) for chunk in chunks])
-    scores = texts @ images.T
-    ranks = (scores > scores.gather(1, torch.from_numpy(owner)[:, None])).sum(1)
-    recalls = (f"R@{k} {100 * float((ranks < k).float().mean()):.1f}" for k in (1, 5, 10))
-    return "dev list, words to pictures: " + ", ".join(recalls)
 
 
 if __name__ == "__main__":

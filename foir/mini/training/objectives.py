@@ -27,8 +27,9 @@ class Temperatures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("image", "prompted", "region"):
-            setattr(self, name, nn.Parameter(torch.tensor(INITIAL_LOG_SCALE)))
+        self.image = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
+        self.prompted = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
+        self.region = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
 
     def clamp(self) -> None:
         """Limit all to 100, as CLIP does."""
@@ -85,20 +86,24 @@ class Seen:
 
 
 def see(encoder: Encoder, pixels: Tensor, share: float, half: bool) -> Seen:
-    """Run pictures [B, 3, size, size] up to the last block's CLS row, with a random share of their patches.
-
-    Leaving patches out saves compute, and no two views of a picture are the same (as in FLIP, arXiv 2212.00794).
-    """
+    """Run pictures [B, 3, size, size] up to the last block's CLS row, with a random share of their patches."""
     with blocks_precision(half):
         tokens = encoder.embed(pixels)
-        if share < 1:
-            order = torch.rand(len(tokens), tokens.shape[1] - 1).argsort(-1)
-            kept = order[:, : round(share * order.shape[1])].sort(-1).values
-            patches = tokens[:, 1:].gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
-            tokens = torch.cat([tokens[:, :1], patches], 1)
+        tokens = drop_patches(tokens, share) if share < 1 else tokens
         for layer in encoder.layers[:-1]:
             tokens = _run_block(layer, tokens)
     return Seen(encoder, encoder.open_last_block(tokens.float()), half)  # its logits choose heads: in float32
+
+
+def drop_patches(tokens: Tensor, share: float) -> Tensor:
+    """Keep the CLS token and a random share of the patches of [B, T, d].
+
+    This saves compute, and no two views of a picture are the same (as in FLIP, arXiv 2212.00794).
+    """
+    order = torch.rand(len(tokens), tokens.shape[1] - 1).argsort(-1)
+    kept = order[:, : round(share * order.shape[1])].sort(-1).values
+    patches = tokens[:, 1:].gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
+    return torch.cat([tokens[:, :1], patches], 1)
 
 
 def _run_block(layer: BlockModules, x: Tensor) -> Tensor:

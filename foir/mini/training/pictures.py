@@ -1,4 +1,4 @@
-"""Pictures to train on, as pixels: photos, and composed scenes, with the things on them. Augmented as they are drawn."""
+"""Pictures to train on, as pixels: photos, and composed scenes, with the things on them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -86,11 +85,11 @@ def scenes(count: int, cache: Path) -> Pictures:
     if not (facts.exists() and file.exists()):
         with ProcessPoolExecutor() as pool:
             composed = pool.map(_scene, range(count), chunksize=16)
-            described: list[tuple[list[list[float]], list[str], list[str], str]] = []
+            described: list[Any] = []
 
             def read(row: int) -> Image.Image:
                 image, *description = next(composed)
-                described.append(tuple(description))
+                described.append(description)
                 return image
 
             file.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -27,7 +26,7 @@ def run_stage(
         optimizer: Of the weights.
         loss_of: The loss of a step, and its parts for the log. All that is random in it hangs on the step's number.
         steps: Of the stage.
-        checkpoint: File that a killed stage goes on from; it is removed by nobody, so that the next stage finds it done.
+        checkpoint: File that a killed stage goes on from; nobody removes it, so that a finished stage is found done.
         stage: What the stage is made of: a checkpoint of another one is refused.
         seconds: Between two checkpoints.
         stop_after: Step after which to stop, as if killed there.
@@ -71,7 +70,7 @@ def log(line: str) -> None:
 def _save(optimizer: EmaOptimizer, file: Path, stage: str) -> None:
     part = file.with_suffix(".part")
     torch.save({"stage": stage, **optimizer.state_dict()}, part)
-    os.replace(part, file)
+    part.replace(file)
 
 
 def _load(optimizer: EmaOptimizer, file: Path, stage: str) -> int:

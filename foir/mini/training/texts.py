@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,6 +32,20 @@ class EncodedTexts:
             batch, count, _ = text_encoder.token_states([texts[i] for i in rows], max_tokens)
             states[rows, : batch.shape[1]], lengths[rows] = batch.numpy(), count
         return cls(states, lengths)
+
+    @classmethod
+    def kept(cls, texts: Sequence[str], folder: Path, max_tokens: int = 32) -> EncodedTexts:
+        """`encode`, kept in a folder: thousands of captions take minutes."""
+        digest = hashlib.sha256(json.dumps([max_tokens, *texts]).encode()).hexdigest()[:12]
+        file = folder / f"texts-{digest}.npz"
+        if not file.exists():
+            encoded = cls.encode(texts, max_tokens)
+            folder.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(".part.npz")
+            np.savez(part, states=encoded.states, lengths=encoded.lengths)
+            part.replace(file)
+        with np.load(file) as arrays:
+            return cls(arrays["states"], arrays["lengths"])
 
     def centred_means(self) -> np.ndarray:
         """Unit vectors float32 [n, 384]: the mean state of each text, less the mean of all texts."""

@@ -124,7 +124,7 @@ class TowerTrainer:
         self.temperatures.clamp()
         settings, data = self.settings, self.data
         self.h_on = DEFAULT_H_ON if rng.random() < 0.5 else int(rng.integers(weights.HEADS // 4, weights.HEADS))
-        parts = [(1.0, self._photo_loss(self._photo_rows(step), rng))]
+        parts = [(1.0, self._photo_loss(rows_of_epoch(len(data.photos.pixels), settings.photos, step, self.seed), rng))]
         drawn = [
             collages(data.photos, settings.collages, rng),
             draw(data.scenes, self._scene_rows(rng), rng, crops=0.0),
@@ -174,7 +174,7 @@ class TowerTrainer:
         windows, things = self._regions(seen, places)
         data, scales, settings = self.data, self.temperatures, self.settings
         names, labels = self._encode(data.toys, data.known_toys), torch.from_numpy(self._toy_names)[places.labels]
-        asked = labels.unique()
+        asked = torch.from_numpy(np.unique(labels.numpy()))
         categories = torch.from_numpy(data.categories)[places.labels]
         related = torch.where(categories[:, None] == categories[None], CATEGORY_WEIGHT, 0.0)
         related[places.labels[:, None] == places.labels[None]] = 1.0
@@ -194,9 +194,10 @@ class TowerTrainer:
     def _boxed_loss(self, seen: Seen, places: Places, rng: np.random.Generator) -> Tensor:
         """The same with classes of things on photos; what has no box may be anything."""
         windows, things = self._regions(seen, places)
-        names, scales, labels = self._encode(self.data.classes, np.arange(len(self.data.classes.lengths))), self.temperatures, places.labels
+        names = self._encode(self.data.classes, np.arange(len(self.data.classes.lengths)))
+        scales, labels = self.temperatures, places.labels
         same = (labels[:, None] == labels[None]).float()
-        asked = labels.unique()
+        asked = torch.from_numpy(np.unique(labels.numpy()))
         prompted = seen.prompted(places.areas, places.rows, self.h_on)
         named = (asked[:, None] == labels[None]).float()
         return (
@@ -212,13 +213,6 @@ class TowerTrainer:
         areas, columns = places.padded(count)
         vectors = seen.masked(torch.cat([self.windows.expand(count, -1, -1), areas], 1))
         return vectors[:, :windows].flatten(0, 1), vectors[places.rows, windows + columns]
-
-    def _photo_rows(self, step: int) -> np.ndarray:
-        """The photos of a step: each comes once in an epoch."""
-        size, count = self.settings.photos, len(self.data.photos.pixels)
-        steps = max(1, count // size)
-        order = np.random.default_rng([self.seed, step // steps, 1]).permutation(count)
-        return np.sort(order[step % steps * size :][:size])
 
     def _scene_rows(self, rng: np.random.Generator) -> np.ndarray:
         """Groups of scenes that share toys."""
@@ -248,3 +242,10 @@ def _balanced(labels: list[np.ndarray]) -> np.ndarray:
     counts = np.bincount(np.concatenate(labels))
     share = np.array([(counts[own] ** -0.5).max() if len(own) else 0.0 for own in labels])
     return share / share.sum()
+
+
+def rows_of_epoch(count: int, batch: int, step: int, seed: int) -> np.ndarray:
+    """Which of `count` pictures a step sees: each comes once in an epoch."""
+    steps = max(1, count // batch)
+    order = np.random.default_rng([seed, step // steps, 1]).permutation(count)
+    return np.sort(order[step % steps * batch :][:batch])

@@ -1,10 +1,12 @@
-"""A fresh image tower, and a small Flickr8k of generated photos."""
+"""A fresh image tower, and small made data sets in the layouts of Flickr8k and of boxed photos."""
+
+import json
 
 import pytest
 import torch
 
 from foir.mini import weights
-from foir.mini.training import data
+from foir.mini.training import photos
 from tests.conftest import scene
 
 
@@ -31,5 +33,22 @@ def flickr(tmp_path):
     (folder / "captions.txt").write_text("\n".join(lines) + "\n")
     names = [f"{i:02}.jpg" for i in range(12)]
     for name, part in (("train", names[:7]), ("dev", names[8:10]), ("test", [*names[10:], "absent.jpg"])):
-        (folder / data.LISTS[name]).write_text("\n".join(part) + "\n")
+        (folder / photos.LISTS[name]).write_text("\n".join(part) + "\n")
+    return folder
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """Twelve made photos with one box each, in COCO's format."""
+    folder = tmp_path / "voc12_part"
+    (folder / "images").mkdir(parents=True)
+    entries, boxes = [], []
+    for i in range(12):
+        scene(20 + i, (80, 60)).save(folder / "images" / f"{i}.jpg")
+        entries.append({"id": i, "file_name": f"{i}.jpg", "width": 80, "height": 60})
+        boxes.append({"image_id": i, "category_id": 1 + i % 2, "bbox": [20, 6, 40, 48]})
+    categories = [{"id": 1, "name": "dog"}, {"id": 2, "name": "pottedplant"}]
+    (folder / "instances.json").write_text(
+        json.dumps({"images": entries, "annotations": boxes, "categories": categories})
+    )
     return folder

@@ -1,48 +1,85 @@
-"""A small training runs through, and again with the same result."""
+"""A small training runs through; one that was killed gives the same bytes, and the next goes on from them."""
 
 import json
 from dataclasses import replace
 
+import pytest
 import torch
 from safetensors import safe_open
 
+from foir import encoders
 from foir.mini import captioner, train, weights
+from foir.mini.training import adapters
+from foir.mini.training.captions import CaptionSettings
+from foir.mini.training.photos import Photos
 from foir.mini.training.trainer import Settings
+from tests.conftest import scene
 
-TINY = Settings(
-    epochs=1,
-    batch=4,
-    collages=3,
-    scenes=4,
-    collage_batch=2,
-    scene_batch=3,
-    caption_epochs=1,
-    caption_batch=4,
-    caption_scenes=4,
-)
+TINY = Settings(steps_an_hour=3, photos=4, captions=2, collages=1, scenes=2, boxed=2)
+FACTS = {"photos": "7"}
 
 
-def test_a_small_training_runs_through_and_again_the_same(flickr, tmp_path, capsys):
+@pytest.fixture
+def small(flickr, voc, tmp_path, monkeypatch):
     torch.set_num_threads(1)
-    made = []
-    for name in ("one", "two"):
-        train.train(TINY, flickr, tmp_path / name, tmp_path / "work", seed=3)
-        made.append([(tmp_path / name / file.name).read_bytes() for file in (weights.FILE, captioner.FILE)])
-    assert made[0] == made[1]
-    assert capsys.readouterr().out.startswith("10 photos read")  # 7 on the train list, 2 on dev, 1 on none
-    facts = weights.training_facts(tmp_path / "one" / weights.FILE.name)
-    assert (facts["seed"], facts["photos"], facts["command"]) == ("3", "10", "python -m foir.mini.train --seed 3")
-    assert json.loads(facts["settings"])["epochs"] == 1
-    with safe_open(tmp_path / "one" / captioner.FILE.name, "pt") as opened:
-        told = json.loads(opened.metadata()["captioner"])["facts"]
-    revision = weights.load_image_tower(tmp_path / "one" / weights.FILE.name)[1]
-    assert told == facts | {"towers": revision}
-    train.train(replace(TINY, epochs=2), flickr, tmp_path / "three", tmp_path / "work", seed=3, choose=True)
-    assert "dev list, words to pictures: R@1" in capsys.readouterr().out
-    assert weights.training_facts(tmp_path / "three" / weights.FILE.name)["photos"] == "7"
+    monkeypatch.setattr("foir.mini.training.collages._cuts", lambda rng: (0, 100, 224))  # seven photos are no nine
+    photos = Photos.read(flickr)
+    rows = photos.rows["train"]
+    return photos, rows, train.training_data(photos, rows, voc, 4, tmp_path / "work")
+
+
+def test_a_killed_training_gives_the_bytes_of_an_unbroken_one(small, tmp_path, capsys):
+    photos, rows, data = small
+    files = []
+    for name, stop in (("whole", None), ("killed", 1)):
+        out, work = tmp_path / name, tmp_path / f"work-{name}"
+        work.mkdir()
+        if stop:
+            assert not train.train_towers(TINY, data, weights.FILE, out, work, FACTS, hours=1, seed=3, stop_after=stop)
+        assert train.train_towers(TINY, data, weights.FILE, out, work, FACTS, hours=1, seed=3)
+        files.append(out / weights.FILE.name)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[0].stat().st_size < 40e6
+    (stage,) = json.loads(weights.training_facts(files[0])["stages"])
+    assert (stage["steps"], stage["seed"], stage["photos"]) == (3, 3, 4)
+    tower, revision = weights.load_image_tower(files[0])
+    pixels = encoders.load("mini", device="cpu").pixels([scene(0)])
+    with torch.inference_mode():
+        own, shipped = (
+            each.finish(each.prefix(pixels)).vectors
+            for each in (tower.as_encoder("x"), encoders.load("mini", device="cpu"))
+        )
+    assert 0.5 < float((own * shipped).sum()) < 0.99999  # it moved, from where foir is
+
+    work = tmp_path / "next"
+    work.mkdir()
+    more = replace(TINY, boxed_weight=0.0)
+    assert train.train_towers(more, data, files[0], tmp_path / "next", work, FACTS, hours=0.3, seed=4)
+    stages = json.loads(weights.training_facts(tmp_path / "next" / weights.FILE.name)["stages"])
+    assert [each["steps"] for each in stages] == [3, 1]
+
+    settings = CaptionSettings(steps_an_hour=2, photos=4, scenes=2, scene_pool=4)
+    train.train_captions(settings, data, photos, rows, files[0].parent, tmp_path, FACTS, 1, 0)
+    with safe_open(files[0].parent / captioner.FILE.name, "pt") as opened:
+        assert json.loads(opened.metadata()["captioner"])["facts"]["towers"] == revision
+    assert captioner.load(files[0].parent / captioner.FILE.name).words
+
+
+def test_a_tower_to_train_starts_as_the_one_it_goes_on_from():
+    pixels = encoders.load("mini", device="cpu").pixels([scene(1)])
+    known = encoders.load("mini", device="cpu")
+    start = adapters.trainable_tower(weights.FILE)
+    encoder = start.as_encoder("x")
+    theirs, ours = (each.finish(each.prefix(pixels)).vectors for each in (known, encoder))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+    names = adapters.trained_parameters(start)
+    lora = {name for name in names if name.endswith((weights.DOWN, weights.UP))}
+    assert {name.split(".")[3] for name in lora} == {str(i) for i in range(adapters.WHOLE_FROM)}
+    whole = {name.split(".")[3] for name in set(names) - lora if name.startswith("model.encoder")}
+    assert whole == {str(i) for i in range(adapters.WHOLE_FROM, 12)}
 
 
 def test_training_without_photos_is_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("FOIR_DATA", str(tmp_path))
-    assert train.main(["--out", str(tmp_path / "out")]) == 1
+    assert train.main(["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]) == 1
     assert str(tmp_path / "flickr8k") in capsys.readouterr().err
