@@ -26,7 +26,7 @@ from foir.mini.training.captions import CaptionSettings, CaptionTrainer
 from foir.mini.training.ema_optimizer import EmaOptimizer
 from foir.mini.training.photos import Photos, flickr_pictures, voc_pictures
 from foir.mini.training.pictures import scenes
-from foir.mini.training.stage import log, run_stage
+from foir.mini.training.stage import Stage, log, run_stage
 from foir.mini.training.texts import EncodedTexts
 from foir.mini.training.trainer import Settings, TowerTrainer, TrainingData
 from foir.playroom import sprites
@@ -61,48 +61,30 @@ def _run(args: argparse.Namespace) -> None:
     lists = ("train", "rest") if args.choose else ("train", "dev", "rest")
     rows = np.sort(np.concatenate([photos.rows[name] for name in lists]))
     data = training_data(photos, rows, hub.data_folder() / "voc12_part", args.scenes, args.work)
-    start = None if args.fresh else args.start or weights.FILE
     facts = {
         "lists": photos.digest,
         "seed": str(args.seed),
-        "command": " ".join(["python -m foir.mini.train", args.part, f"--hours {args.hours:g}"]),
+        "command": f"python -m foir.mini.train {args.part} --hours {args.hours:g}" + " --choose" * args.choose,
         "photos": str(len(rows)),
         "boxed": "0" if args.without_voc else str(len(data.boxed.pixels)),
         "torch": torch.__version__,
     }
+    start = None if args.fresh else args.start or weights.FILE
+    stage = Stage(args.out, args.work, args.hours, args.seed, start, facts)
     if args.part == "towers":
-        settings = Settings(boxed_weight=0.0) if args.without_voc else Settings()
-        train_towers(settings, data, start, args.out, args.work, facts, hours=args.hours, seed=args.seed)
+        train_towers(Settings(boxed_weight=0.0) if args.without_voc else Settings(), data, stage)
     else:
-        train_captions(CaptionSettings(), data, photos, rows, args.out, args.work, facts, args.hours, args.seed)
+        train_captions(CaptionSettings(), data, [photos.captions[row] for row in rows], stage)
 
 
-def train_towers(
-    settings: Settings, data: TrainingData, start: Path | None, out: Path, work: Path, facts: dict[str, str], *,
-    hours: float, seed: int, stop_after: int | None = None,
-) -> bool:  # fmt: skip
-    """Train both towers for a stage and save them to `out`.
-
-    Args:
-        settings: Hyperparameters.
-        data: What is trained on.
-        start: Trained parts to go on from; None starts from the backbone.
-        out: Folder for the trained parts.
-        work: Folder for the checkpoint.
-        facts: About the training, for the file's header.
-        hours: Length of the stage.
-        seed: Random seed.
-        stop_after: See `foir.mini.training.stage.run_stage`.
-
-    Returns:
-        Whether the stage is done.
-    """
-    torch.manual_seed(seed)
-    tower = adapters.trainable_tower(start)
-    text = weights.load_text_head(start) if start else TextHead(weights.DIM)
+def train_towers(settings: Settings, data: TrainingData, stage: Stage) -> bool:
+    """Train both towers for a stage and save them; returns whether the stage is done."""
+    torch.manual_seed(stage.seed)
+    tower = adapters.trainable_tower(stage.start)
+    text = weights.load_text_head(stage.start) if stage.start else TextHead(weights.DIM)
     half = encoders.resolve_dtype("auto", "cpu") == "bfloat16"
     encoder = tower.as_encoder("in training")
-    trainer = TowerTrainer(settings, data, encoder, text, seed=seed, half=half)
+    trainer = TowerTrainer(settings, data, encoder, text, seed=stage.seed, half=half)
     trained = adapters.trained_parameters(tower)
     own = [n for n in trained if n.startswith("model.") and not n.endswith((weights.DOWN, weights.UP))]
     new = [parameter for name, parameter in trained.items() if name not in own]
@@ -113,39 +95,38 @@ def train_towers(
         {"params": [trained[name] for name in own], "lr": settings.block_learning_rate},
         {"params": new, "lr": settings.head_learning_rate},
     ]
-    steps = max(1, round(hours * settings.steps_an_hour))
+    steps = max(1, round(stage.hours * settings.steps_an_hour))
     optimizer = EmaOptimizer(
         groups, steps, weight_decay=settings.weight_decay, max_norm=5.0, ema_decay=settings.ema_decay
     )
-    before = [] if start is None else json.loads(weights.training_facts(start).get("stages", "[]"))
-    stages = [*before, {"steps": steps, "seed": seed, "bfloat16": half, **asdict(settings)}]
+    before = [] if stage.start is None else json.loads(weights.training_facts(stage.start).get("stages", "[]"))
+    stages = [*before, {"steps": steps, "seed": stage.seed, "bfloat16": half, **asdict(settings)}]
     text.train()
-    name = json.dumps([stages, facts["photos"]])
-    if not run_stage(optimizer, trainer.loss, steps, work / "towers.pt", name, stop_after=stop_after):
+    name = json.dumps([stages, dict(stage.facts)])
+    if not run_stage(optimizer, trainer.loss, steps, stage.work / "towers.pt", name, stop_after=stage.stop_after):
         return False
     text.eval()
-    weights.save(trained, text, facts | {"stages": json.dumps(stages)}, out / weights.FILE.name)
-    log(f"towers {weights.load_image_tower(out / weights.FILE.name)[1]}")
+    weights.save(trained, text, dict(stage.facts) | {"stages": json.dumps(stages)}, stage.out / weights.FILE.name)
+    log(f"towers {weights.load_image_tower(stage.out / weights.FILE.name)[1]}")
     return True
 
 
 def train_captions(
-    settings: CaptionSettings, data: TrainingData, photos: Photos, rows: np.ndarray, out: Path, work: Path,
-    facts: dict[str, str], hours: float, seed: int,
-) -> None:  # fmt: skip
-    """Train a captioner on the towers in `out`, and save it there; see `train_towers`."""
-    torch.manual_seed(seed)
-    tower, revision = weights.load_image_tower(out / weights.FILE.name)
-    trainer = CaptionTrainer(settings, data, [photos.captions[row] for row in rows], tower.as_encoder(revision), seed)
-    steps = max(1, round(hours * settings.steps_an_hour))
+    settings: CaptionSettings, data: TrainingData, captions: Sequence[Sequence[str]], stage: Stage
+) -> None:
+    """Train a captioner on the towers in the stage's folder, and save it there; `captions` are of each photo."""
+    torch.manual_seed(stage.seed)
+    tower, revision = weights.load_image_tower(stage.out / weights.FILE.name)
+    trainer = CaptionTrainer(settings, data, captions, tower.as_encoder(revision), stage.seed)
+    steps = max(1, round(stage.hours * settings.steps_an_hour))
     groups = [{"params": list(trainer.model.parameters()), "lr": settings.learning_rate}]
     optimizer = EmaOptimizer(
         groups, steps, weight_decay=settings.weight_decay, max_norm=1.0, ema_decay=settings.ema_decay
     )
     trainer.model.train()
-    facts = facts | {"towers": revision, "settings": json.dumps({"steps": steps, **asdict(settings)})}
-    run_stage(optimizer, trainer.loss, steps, work / "captions.pt", json.dumps(facts))
-    captioner.save(trainer.model.eval(), facts, out / captioner.FILE.name)
+    facts = dict(stage.facts) | {"towers": revision, "settings": json.dumps({"steps": steps, **asdict(settings)})}
+    run_stage(optimizer, trainer.loss, steps, stage.work / "captions.pt", json.dumps(facts))
+    captioner.save(trainer.model.eval(), facts, stage.out / captioner.FILE.name)
 
 
 def training_data(photos: Photos, rows: np.ndarray, voc: Path, count: int, work: Path) -> TrainingData:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,6 +15,29 @@ from foir.errors import Unavailable
 from foir.mini.training.ema_optimizer import EmaOptimizer
 
 CHECKPOINT_SECONDS, LOG_STEPS = 240.0, 20
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage is beside its settings and its data.
+
+    Attributes:
+        out: Folder for the trained parts.
+        work: Folder for the checkpoint.
+        hours: Its length, in hours of two CPU cores.
+        seed: Random seed.
+        start: Trained parts to go on from; None starts from the backbone.
+        facts: About the training, for the files' headers.
+        stop_after: See `run_stage`.
+    """
+
+    out: Path
+    work: Path
+    hours: float
+    seed: int = 0
+    start: Path | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    stop_after: int | None = None
 
 
 def run_stage(

@@ -217,7 +217,8 @@ class TowerTrainer:
     def _scene_rows(self, rng: np.random.Generator) -> np.ndarray:
         """Groups of scenes that share toys."""
         rows: list[int] = []
-        while len(rows) < self.settings.scenes:
+        count = min(self.settings.scenes, sum(len(things.labels) > 0 for things in self.data.scenes.things))
+        while len(rows) < count:
             anchor = int(rng.integers(len(self.data.scenes.pixels)))
             toys = self.data.scenes.things[anchor].labels
             if anchor in rows or not len(toys):
@@ -225,13 +226,14 @@ class TowerTrainer:
             rows.append(anchor)
             for toy in rng.permutation(toys)[: ANCHOR_SCENES - 1].tolist():
                 other = int(rng.choice(self._scenes_of[toy]))
-                if other not in rows and len(rows) < self.settings.scenes:
+                if other not in rows and len(rows) < count:
                     rows.append(other)
         self._drawn_scenes = np.array(rows)
         return self._drawn_scenes
 
     def _boxed_rows(self, rng: np.random.Generator) -> np.ndarray:
-        return rng.choice(len(self._boxed_share), self.settings.boxed, replace=False, p=self._boxed_share)
+        count = min(self.settings.boxed, np.count_nonzero(self._boxed_share))
+        return rng.choice(len(self._boxed_share), count, replace=False, p=self._boxed_share)
 
     def _encode(self, texts: EncodedTexts, rows: np.ndarray) -> Tensor:
         return self.text(*texts.take(rows, "cpu"))

@@ -12,6 +12,7 @@ from foir.mini import captioner, train, weights
 from foir.mini.training import adapters
 from foir.mini.training.captions import CaptionSettings
 from foir.mini.training.photos import Photos
+from foir.mini.training.stage import Stage
 from foir.mini.training.trainer import Settings
 from tests.conftest import scene
 
@@ -25,19 +26,19 @@ def small(flickr, voc, tmp_path, monkeypatch):
     monkeypatch.setattr("foir.mini.training.collages._cuts", lambda rng: (0, 100, 224))  # seven photos are no nine
     photos = Photos.read(flickr)
     rows = photos.rows["train"]
-    return photos, rows, train.training_data(photos, rows, voc, 4, tmp_path / "work")
+    return [photos.captions[row] for row in rows], train.training_data(photos, rows, voc, 4, tmp_path / "work")
 
 
 def test_a_killed_training_gives_the_bytes_of_an_unbroken_one(small, tmp_path, capsys):
-    photos, rows, data = small
+    captions, data = small
     files = []
     for name, stop in (("whole", None), ("killed", 1)):
-        out, work = tmp_path / name, tmp_path / f"work-{name}"
-        work.mkdir()
+        stage = Stage(tmp_path / name, tmp_path / f"work-{name}", 1, 3, weights.FILE, FACTS, stop)
+        stage.work.mkdir()
         if stop:
-            assert not train.train_towers(TINY, data, weights.FILE, out, work, FACTS, hours=1, seed=3, stop_after=stop)
-        assert train.train_towers(TINY, data, weights.FILE, out, work, FACTS, hours=1, seed=3)
-        files.append(out / weights.FILE.name)
+            assert not train.train_towers(TINY, data, stage)
+        assert train.train_towers(TINY, data, replace(stage, stop_after=None))
+        files.append(stage.out / weights.FILE.name)
     assert files[0].read_bytes() == files[1].read_bytes()
     assert files[0].stat().st_size < 40e6
     (stage,) = json.loads(weights.training_facts(files[0])["stages"])
@@ -51,15 +52,13 @@ def test_a_killed_training_gives_the_bytes_of_an_unbroken_one(small, tmp_path, c
         )
     assert 0.5 < float((own * shipped).sum()) < 0.99999  # it moved, from where foir is
 
-    work = tmp_path / "next"
-    work.mkdir()
-    more = replace(TINY, boxed_weight=0.0)
-    assert train.train_towers(more, data, files[0], tmp_path / "next", work, FACTS, hours=0.3, seed=4)
+    again = Stage(tmp_path / "next", tmp_path, 0.3, 4, files[0], FACTS)
+    assert train.train_towers(replace(TINY, boxed_weight=0.0), data, again)
     stages = json.loads(weights.training_facts(tmp_path / "next" / weights.FILE.name)["stages"])
     assert [each["steps"] for each in stages] == [3, 1]
 
     settings = CaptionSettings(steps_an_hour=2, photos=4, scenes=2, scene_pool=4)
-    train.train_captions(settings, data, photos, rows, files[0].parent, tmp_path, FACTS, 1, 0)
+    train.train_captions(settings, data, captions, Stage(files[0].parent, tmp_path, 1, facts=FACTS))
     with safe_open(files[0].parent / captioner.FILE.name, "pt") as opened:
         assert json.loads(opened.metadata()["captioner"])["facts"]["towers"] == revision
     assert captioner.load(files[0].parent / captioner.FILE.name).words
@@ -77,6 +76,19 @@ def test_a_tower_to_train_starts_as_the_one_it_goes_on_from():
     assert {name.split(".")[3] for name in lora} == {str(i) for i in range(adapters.WHOLE_FROM)}
     whole = {name.split(".")[3] for name in set(names) - lora if name.startswith("model.encoder")}
     assert whole == {str(i) for i in range(adapters.WHOLE_FROM, 12)}
+
+
+def test_the_command_trains_towers_and_then_a_captioner(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FOIR_DATA", str(tmp_path))
+    places = ["--hours", "0.0001", "--scenes", "4", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    assert train.main([*places, "--choose"]) == 0
+    facts = weights.training_facts(tmp_path / "out" / weights.FILE.name)
+    assert (facts["photos"], facts["command"]) == ("8", "python -m foir.mini.train towers --hours 0.0001 --choose")
+    assert train.main(["captioner", *places]) == 0
+    assert captioner.load(tmp_path / "out" / captioner.FILE.name).words
+    capsys.readouterr()
+    assert train.main([*places, "--choose", "--seed", "1"]) == 1  # the folder holds the checkpoint of another stage
+    assert "delete it" in capsys.readouterr().err
 
 
 def test_training_without_photos_is_one_line(monkeypatch, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """A stage that was killed goes on as if it had not been."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -36,8 +38,9 @@ def test_a_resumed_stage_ends_with_the_weights_of_an_unbroken_one(tmp_path, caps
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
     assert loss(0)[0].item() < first
-    finished, optimizer, loss = training()
-    assert run_stage(optimizer, None, 30, tmp_path / "broken.pt", "toy")  # nothing is left to do
+    finished, optimizer, _ = training()
+    nothing: Any = None
+    assert run_stage(optimizer, nothing, 30, tmp_path / "broken.pt", "toy")  # nothing is left to do
     assert torch.equal(finished[0].weight, whole[0].weight)
 
 
