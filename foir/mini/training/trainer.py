@@ -232,7 +232,7 @@ class TowerTrainer:
         return self._drawn_scenes
 
     def _boxed_rows(self, rng: np.random.Generator) -> np.ndarray:
-        count = min(self.settings.boxed, np.count_nonzero(self._boxed_share))
+        count = min(self.settings.boxed, int((self._boxed_share > 0).sum()))
         return rng.choice(len(self._boxed_share), count, replace=False, p=self._boxed_share)
 
     def _encode(self, texts: EncodedTexts, rows: np.ndarray) -> Tensor:
