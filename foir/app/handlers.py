@@ -124,6 +124,9 @@ class Handlers:
         data = event_fields(event)
         marks = data.get("prompt")
         marks = marks if isinstance(marks, dict) else {}
+        with report_errors():
+            if data.get("late") and self.collections.resume(token)[1].token != data.get("token"):
+                return (gr.skip(),) * 4  # another image was chosen while the model was loading
         return self._search(token, values, Controller.point, marks=marks, token=str(data.get("token")))
 
     def refine(self, event: gr.EventData, token: str | None, *values: Any) -> Any:

@@ -39,7 +39,7 @@ QUEUED, LATEST = HIDDEN | {"trigger_mode": "multiple"}, HIDDEN | {"trigger_mode"
 def build(collections: Collections) -> gr.Blocks:
     """Build the page and its API."""
     initial, can_add = initial_state(collections.controller().capabilities), collections.can_add
-    opening = collections.opening() or {"pointer": {}, "results": {"hits": [], "note": "Loading the model ..."}}
+    opening = collections.opening() or {"pointer": None, "results": {"hits": [], "note": "Loading the model ..."}}
     with CheckedBlocks(title="foir", analytics_enabled=False, delete_cache=(SWEEP, UPLOAD_SECONDS)) as blocks:
         gr.HTML("<h1>foir</h1><p>Point at an object. Find images with it.</p>", elem_id="title")
         ui: Components = {"session": gr.State(None, delete_callback=collections.sessions.drop)}
@@ -223,7 +223,8 @@ def _opening_events(
 
     chosen = [ui["collection"], ui["session"]]
     loaded = blocks.load(handlers.open_collection, chosen, page, **HIDDEN)
-    loaded.failure(lambda: {"hits": [], "note": NOT_OPENED}, None, [ui["results"]], queue=False, **HIDDEN)
+    failed = {"hits": [], "note": NOT_OPENED}
+    loaded.failure(lambda: (None, failed), None, [ui["pointer"], ui["results"]], queue=False, **HIDDEN)
     yield loaded
     everything = [*page[:3], ui["heads_open"], ui["captions_open"], *(ui[name] for name in reset)]
     yield ui["collection"].change(open_collection, chosen, everything, **LATEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from foir.index.format import MANIFEST
 FILE = "opening.json"
 _KEY = "COLLECTION"  # stands for the collection's key, which depends on where the index lies
 
-Opening = dict[str, dict[str, Any]]  # values of "pointer" and "results"
+Opening = Mapping[str, dict[str, Any] | None]  # values of "pointer" and "results"
 
 
 def write_opening(folder: Path) -> None:

@@ -40,11 +40,7 @@ class Bert(nn.Module):
 
 
 def load(file: Path, words: int, positions: int, width: int, heads: int, layers: int) -> Bert:
-    """A model with the weights of a BertModel that transformers saved.
-
-    Raises:
-        Unavailable: The file holds other tensors.
-    """
+    """A model with the weights of a BertModel that transformers saved, of a file that was verified."""
     found = load_file(file)
     state = {
         "words.weight": found.pop("embeddings.word_embeddings.weight"),

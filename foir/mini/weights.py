@@ -30,7 +30,7 @@ from foir.pretrained import copy_tensors
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "towers.safetensors"
 DOWN, UP = ".down.weight", ".up.weight"  # the two factors of a low-rank update in the file
 ALWAYS_TRAINED = ("model.encoder.layer.11.", "model.layernorm.", "project.")
-REMEDY = "restore it, or run python -m foir.mini.train"
+REMEDY = "restore it from the repository"
 HEADS, DIM = 12, 384  # heads of the last block, width of the joint space
 
 
@@ -40,9 +40,7 @@ class ImageTower(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.model: Any = backbone.load(backbone.BLOCKS)
-        attention = self.model.encoder.layer[-1].attention
-        attention.num_attention_heads, attention.head_dim = HEADS, backbone.DIM // HEADS
-        attention.scaling = attention.head_dim**-0.5
+        self.model.encoder.layer[-1].attention.num_attention_heads = HEADS
         self.project = nn.Linear(backbone.DIM, DIM)
 
     def as_encoder(self, revision: str) -> Encoder:
@@ -128,9 +126,16 @@ def load_text_head(file: Path = FILE) -> TextHead:
 
 @cache
 def training_facts(file: Path = FILE) -> dict[str, str]:
-    """How the parts were trained: digest of the data lists, seed, command, settings."""
-    with safe_open(file, "pt") as opened:
-        return dict(json.loads(opened.metadata()["facts"]))
+    """How the parts were trained: digest of the data lists, seed, command, settings.
+
+    Raises:
+        Unavailable: The file does not say.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            return dict(json.loads(opened.metadata()["facts"]))
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        raise Unavailable(f"The trained part {file} of mini does not say how it was trained: {REMEDY}.") from error
 
 
 def _read(file: Path, prefix: str) -> tuple[dict[str, Tensor], str]:

@@ -312,6 +312,8 @@ def test_results_outline_what_was_found_unless_the_scene_alone_counts(browser, t
     with serve(tmp_path, tmp_path / "index") as address:
         page = browser.new_page()
         page.goto(address)
+        stage = page.wait_for_selector(".stage").bounding_box()
+        assert min(stage["width"], stage["height"]) > 100  # it keeps its place while the model loads
         page.wait_for_selector(".hit img.photo", timeout=120_000)
         new_results(page, lambda: drag(page, [(0.3, 0.3), (0.6, 0.7)]))
         assert MARKED in note(page) and len(names(page)) == 2
@@ -513,4 +515,18 @@ def test_the_kept_answer_shows_at_once_and_marks_drawn_before_the_model_is_loade
             page.wait_for_timeout(250)
         assert names(page) != kept
         assert "A box" in page.inner_text(".summary")
+        page.close()
+
+
+def test_an_image_chosen_before_the_model_is_loaded_wins_over_a_mark_drawn_before_it(browser, tmp_path):
+    with serve(tmp_path) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_selector(".hit img.photo")
+        drag(page, [(0.55, 0.1), (0.9, 0.45)])
+        page.locator("#results .again").first.click()
+        page.locator(".hit .why").first.wait_for(timeout=60_000)
+        page.wait_for_function(SIMILAR, timeout=60_000)
+        page.wait_for_timeout(1000)
+        assert page.locator(".toast-body").count() == 0
         page.close()

@@ -1,5 +1,5 @@
 // The query image to point at. Value from the server: {url, token, width, height, name, prompt, heat, outline, summary,
-// suggestions, samples}, with {pending} while the model loads: marks wait until the same image comes with a session. Finished marks are sent as a "submit" event, {prompt: {points, boxes, strokes} in pixels of the image,
+// suggestions, samples}, with {pending} while the model loads: marks wait until the same image comes with a session, and are sent with {late}. Finished marks are sent as a "submit" event, {prompt: {points, boxes, strokes} in pixels of the image,
 // token}; a chosen sample as a "select" event with its id. Built with DOM calls only: names come from strangers.
 const stage = element.querySelector(".stage");
 const photo = stage.querySelector("img.photo");
@@ -106,7 +106,7 @@ function show() {
   draw();
   if (waiting && !value.pending) {
     waiting = false;
-    if (!isEmpty(marks)) submit();
+    trigger("submit", { prompt: marks, token: shownToken, late: true });
   }
 }
 
@@ -133,7 +133,10 @@ function showSamples(samples) {
     image.alt = "";
     if (url) image.src = url;
     button.append(image);
-    button.addEventListener("click", () => trigger("select", { id }));
+    button.addEventListener("click", () => {
+      waiting = false;
+      trigger("select", { id });
+    });
     return button;
   });
   element.querySelector(".samples span").replaceChildren(...cards);

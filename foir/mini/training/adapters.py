@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from foir.mini import weights
+from foir.pretrained import copy_tensors
 
 WHOLE_FROM, RANK = 6, 32  # first block that is trained as a whole, rank of the updates of those before it
 LINEARS = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")
@@ -36,6 +36,9 @@ def trainable_tower(start: Path | None) -> weights.ImageTower:
     Args:
         start: The trained parts to go on from; None starts from the backbone. Updates of blocks that are now trained
             as a whole are merged into them.
+
+    Raises:
+        Unavailable: They are no trained parts, or their early blocks are not of this form.
     """
     tower = weights.ImageTower()
     found = weights.read_trained(start)[0] if start else {}
@@ -44,10 +47,10 @@ def trainable_tower(start: Path | None) -> weights.ImageTower:
         tower.apply_trained({name: found[name] for name in found.keys() - early}, f"{start} is not of this foir")
     for module, name in _linears(tower):
         setattr(module, name, LoraLinear(getattr(module, name)))
-    with torch.no_grad():
-        for name, parameter in trained_parameters(tower).items():
-            if name in early and found[name].shape == parameter.shape:
-                parameter.copy_(found[name])
+    if early:
+        updates = {name: p for name, p in trained_parameters(tower).items() if name.startswith(FROZEN)}
+        remedy = "start from other weights, or from the backbone"
+        copy_tensors(updates, {name: found[name] for name in early}, f"{start} has other early blocks", remedy)
     return tower
 
 

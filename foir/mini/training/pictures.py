@@ -32,7 +32,7 @@ class Things(NamedTuple):
 
     Attributes:
         boxes: (x0, y0, x1, y1) as fractions of the picture, float32 [m, 4].
-        labels: What each is, int [m]; -1 for things that are neither right nor wrong.
+        labels: What each is, int [m].
         areas: The patches that each covers, bool [m, 256]; those of its box where no outline is known.
     """
 
@@ -94,7 +94,9 @@ def scenes(count: int, cache: Path) -> Pictures:
 
             file.unlink(missing_ok=True)
             read_pixels(count, read, file)
-        facts.write_text(json.dumps(described))
+        part = facts.with_suffix(".part.json")
+        part.write_text(json.dumps(described))
+        part.replace(facts)
     labels = {sprite.code: i for i, sprite in enumerate(sprites())}
     things = [
         Things(

@@ -15,7 +15,7 @@ from foir.mini.text_encoder import TextHead
 from foir.mini.training import objectives
 from foir.mini.training.collages import collages
 from foir.mini.training.objectives import Places, Seen, Temperatures
-from foir.mini.training.pictures import Drawn, Pictures, draw
+from foir.mini.training.pictures import Pictures, draw
 from foir.mini.training.texts import EncodedTexts
 from foir.regions.windows import window_masks
 
@@ -46,6 +46,7 @@ class Settings:
         head_learning_rate: Peak learning rate of new parameters, the low-rank updates among them.
         weight_decay: Weight decay.
         ema_decay: Decay of the moving average of the weights, which is what is saved.
+        half: Blocks compute in bfloat16.
     """
 
     steps_an_hour: int = 800
@@ -65,6 +66,7 @@ class Settings:
     head_learning_rate: float = 5e-4
     weight_decay: float = 0.05
     ema_decay: float = 0.998
+    half: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +103,9 @@ class TrainingData:
 class TowerTrainer:
     """The loss of both towers at each step. A step's random numbers depend on the seed and its number alone."""
 
-    def __init__(
-        self, settings: Settings, data: TrainingData, encoder: Encoder, text: TextHead, *, seed: int, half: bool
-    ) -> None:
+    def __init__(self, settings: Settings, data: TrainingData, encoder: Encoder, text: TextHead, *, seed: int) -> None:
         self.settings, self.data, self.encoder, self.text = settings, data, encoder, text
-        self.temperatures, self.seed, self.half = Temperatures(), seed, half
+        self.temperatures, self.seed, self.half = Temperatures(), seed, settings.half
         windows = window_masks(encoder.grid)
         self.windows = torch.from_numpy(windows.reshape(len(windows), -1))
         self.h_on = DEFAULT_H_ON
@@ -126,22 +126,22 @@ class TowerTrainer:
         self.h_on = DEFAULT_H_ON if rng.random() < 0.5 else int(rng.integers(weights.HEADS // 4, weights.HEADS))
         parts = [(1.0, self._photo_loss(rows_of_epoch(len(data.photos.pixels), settings.photos, step, self.seed), rng))]
         drawn = [
-            collages(data.photos, settings.collages, rng),
-            draw(data.scenes, self._scene_rows(rng), rng, crops=0.0),
-            draw(data.boxed, self._boxed_rows(rng), rng, crops=settings.crop_share),
+            ("collage", collages(data.photos, settings.collages, rng)),
+            ("scene", draw(data.scenes, self._scene_rows(rng), rng, crops=0.0)),
         ]
-        batch = Drawn(torch.cat([each.pixels for each in drawn]), tuple(t for each in drawn for t in each.things))
-        seen = objectives.see(self.encoder, batch.pixels, 1.0, self.half)
+        if len(data.boxed.pixels):
+            drawn.append(("boxed", draw(data.boxed, self._boxed_rows(rng), rng, crops=settings.crop_share)))
+        seen = objectives.see(self.encoder, torch.cat([each.pixels for _, each in drawn]), 1.0, self.half)
         start = 0
-        losses = (self._collage_loss, self._scene_loss, self._boxed_loss)
-        names = ("collage", "scene", "boxed")
-        for name, loss, each in zip(names, losses, drawn, strict=True):
+        for name, each in drawn:
             rows = torch.arange(start, start + len(each.things))
             own = Seen(seen.encoder, seen.block.take(rows), self.half)
-            parts.append((getattr(settings, f"{name}_weight"), loss(own, Places.of(each.things, self.windows), rng)))
+            loss = getattr(self, f"_{name}_loss")(own, Places.of(each.things, self.windows), rng)
+            parts.append((getattr(settings, f"{name}_weight"), loss))
             start += len(each.things)
+        names = ("photo", *(name for name, _ in drawn))
         total = torch.stack([weight * part for weight, part in parts]).sum()
-        return total, {name: float(part.detach()) for name, (_, part) in zip(("photo", *names), parts, strict=True)}
+        return total, {name: float(part.detach()) for name, (_, part) in zip(names, parts, strict=True)}
 
     def _photo_loss(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         """Contrast photos, or crops of them, with their captions."""
@@ -241,6 +241,8 @@ class TowerTrainer:
 
 def _balanced(labels: list[np.ndarray]) -> np.ndarray:
     """How often each picture is drawn: by the rarest class on it, balanced by the square root of their numbers."""
+    if not labels:
+        return np.zeros(0)
     counts = np.bincount(np.concatenate(labels))
     share = np.array([(counts[own] ** -0.5).max() if len(own) else 0.0 for own in labels])
     return share / share.sum()

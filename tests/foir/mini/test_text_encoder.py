@@ -11,8 +11,9 @@ from foir import Unavailable
 from foir.mini import text_encoder, wheel_weights
 
 
-def test_the_text_model_is_checked_before_it_is_read(monkeypatch):
-    monkeypatch.setattr(text_encoder, "SHA256", "0" * 64)
+@pytest.mark.parametrize("digest", ["SHA256", "TOKENIZER_SHA256"])
+def test_the_text_model_is_checked_before_it_is_read(digest, monkeypatch):
+    monkeypatch.setattr(text_encoder, digest, "0" * 64)
     with pytest.raises(Unavailable, match="reinstall"):
         text_encoder.load_minilm.__wrapped__()
 
@@ -33,9 +34,9 @@ def test_token_states_are_those_of_transformers(limit):
 
 def test_a_search_with_mini_imports_no_transformers():
     script = (
-        "import sys; from foir.mini import text_encoder, weights; "
-        "text_encoder.token_states(['a dog']); weights.load_image_tower(); print('transformers' in sys.modules)"
+        "import sys; from foir import Query, Searcher; from foir.app.collections import SAMPLE; "
+        "found = Searcher.load(SAMPLE).search(Query(text='a red apple')); "
+        "print(len(found.items), 'transformers' in sys.modules)"
     )
-    assert (
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
-    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "20 False\n"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from foir import encoders
+from foir import Unavailable, encoders
 from foir.mini import captioner, train, weights
 from foir.mini.training import adapters
 from foir.mini.training.captions import CaptionSettings
@@ -81,14 +81,25 @@ def test_a_tower_to_train_starts_as_the_one_it_goes_on_from():
 def test_the_command_trains_towers_and_then_a_captioner(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FOIR_DATA", str(tmp_path))
     places = ["--hours", "0.0001", "--scenes", "4", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
-    assert train.main([*places, "--choose"]) == 0
+    assert train.main([*places, "--choose", "--without-voc"]) == 0
     facts = weights.training_facts(tmp_path / "out" / weights.FILE.name)
     assert (facts["photos"], facts["command"]) == ("8", "python -m foir.mini.train towers --hours 0.0001 --choose")
     assert train.main(["captioner", *places]) == 0
     assert captioner.load(tmp_path / "out" / captioner.FILE.name).words
     capsys.readouterr()
-    assert train.main([*places, "--choose", "--seed", "1"]) == 1  # the folder holds the checkpoint of another stage
+    assert facts["boxed"] == "0" and facts["start"] == weights.read_trained()[1]
+    assert train.main([*places, "--choose", "--without-voc", "--fresh"]) == 1  # the checkpoint is of another start
     assert "delete it" in capsys.readouterr().err
+
+
+def test_early_blocks_of_another_form_are_refused(tmp_path):
+    found, head = weights.read_trained()[0], weights.load_text_head()
+    name = "model.encoder.layer.1.mlp.fc1"
+    update = {f"{name}.down.weight": torch.zeros(3, 384), f"{name}.up.weight": torch.zeros(1536, 3)}
+    weights.save({**found, **update}, head, {}, tmp_path / "other.safetensors")
+    assert weights.load_image_tower(tmp_path / "other.safetensors")
+    with pytest.raises(Unavailable, match="other early blocks"):
+        adapters.trainable_tower(tmp_path / "other.safetensors")
 
 
 def test_training_without_photos_is_one_line(monkeypatch, tmp_path, capsys):
