@@ -54,8 +54,8 @@ class EncodedTexts:
         mean -= mean.mean(0)
         return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
-    def take(self, rows: np.ndarray, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def take(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """States in float32 and lengths of some texts, padded to the longest of them."""
         lengths = self.lengths[rows]
         states = torch.from_numpy(self.states[rows, : lengths.max()])
-        return states.to(device).float(), torch.from_numpy(lengths).to(device)
+        return states.float(), torch.from_numpy(lengths)

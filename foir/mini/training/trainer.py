@@ -236,7 +236,7 @@ class TowerTrainer:
         return rng.choice(len(self._boxed_share), count, replace=False, p=self._boxed_share)
 
     def _encode(self, texts: EncodedTexts, rows: np.ndarray) -> Tensor:
-        return self.text(*texts.take(rows, "cpu"))
+        return self.text(*texts.take(rows))
 
 
 def _balanced(labels: list[np.ndarray]) -> np.ndarray:
