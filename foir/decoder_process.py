@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from PIL import Image
@@ -59,6 +60,7 @@ def answer(
         "orientation": photo.orientation,
         "notes": photo.notes,
         "alpha": False,
+        "facts": asdict(photo.facts),
     }
     planes = [(photo.image, "RGBX")]  # as Pillow keeps RGB, so the parent copies nothing
     if photo.alpha is not None:

@@ -30,6 +30,7 @@ from foir import images
 from foir.child_process import python_command
 from foir.errors import BadImage, Unavailable
 from foir.images import MAX_BYTES, MAX_PIXELS, Photo
+from foir.photo_facts import PhotoFacts
 
 DEADLINE = 60.0  # seconds for one image; the slowest honest ones take about ten on a busy machine
 START_DEADLINE = 60.0  # seconds until a new process is ready, on a machine that is busy
@@ -165,7 +166,8 @@ class _Decoder:
         full_size = None if head["full_size"] is None else _size(head["full_size"], max_pixels)
         image = self._receive_plane("RGB", 4, (width, height))
         alpha = self._receive_plane("L", 1, (width, height)) if head["alpha"] else None
-        return Photo(image, int(head["orientation"]), tuple(map(str, head["notes"])), alpha, full_size=full_size)
+        facts = PhotoFacts.from_json(head["facts"])
+        return Photo(image, int(head["orientation"]), tuple(map(str, head["notes"])), alpha, None, full_size, facts)
 
     def _receive_plane(self, mode: str, channels: int, size: tuple[int, int]) -> Image.Image:
         """An image that lies in the bytes that were received: Pillow keeps four of them for an RGB pixel."""

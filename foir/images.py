@@ -20,9 +20,10 @@ from PIL import Image, UnidentifiedImageError
 
 from foir.arguments import checked
 from foir.errors import BadImage
+from foir.image_formats import BUILT_IN, check_readable, is_raw, pillow_formats, raw_preview
 from foir.jpeg_scans import has_more_scans
+from foir.photo_facts import PhotoFacts, read_facts
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 80_000_000
 MAX_SCANS = 100  # of a JPEG; a decoder goes over the whole image once for each, and encoders write about ten
@@ -54,8 +55,9 @@ class Photo:
         orientation: EXIF orientation (1-8) of the file; 1 if it was upright.
         notes: What a user should know, one short sentence each ("Only the first frame is used.").
         alpha: Transparency of the file, 8 bit, upright; None if every pixel is opaque.
-        content: SHA-256 of the bytes that were decoded, in hexadecimal.
+        content: SHA-256 of the bytes of the file, in hexadecimal.
         full_size: Width and height of the upright image where it was decoded smaller than it is; else None.
+        facts: What it says about itself.
     """
 
     image: Image.Image
@@ -64,6 +66,7 @@ class Photo:
     alpha: Image.Image | None = None
     content: str | None = None
     full_size: tuple[int, int] | None = None
+    facts: PhotoFacts = PhotoFacts()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -76,7 +79,8 @@ def read(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: 
     """Decode one image from a file or from bytes.
 
     Args:
-        source: A path, or the bytes of an image file: JPEG, PNG, WEBP, GIF, BMP or TIFF.
+        source: A path, or the bytes of an image file: JPEG, PNG, WEBP, GIF, BMP, TIFF or AVIF, and what installed
+            packages add (`foir.image_formats`).
         max_bytes: Larger files are refused before they are read.
         max_pixels: Larger images are refused from their header, before they are decoded.
 
@@ -111,10 +115,13 @@ def decode(data: bytes, name: str, max_pixels: int, min_side: int = 0) -> Photo:
     With `min_side`, a JPEG may be decoded at a half, quarter or eighth of its size, where its shorter side keeps that
     many pixels.
     """
+    check_readable(data, name)
+    if is_raw(data, name):
+        return _decode_raw(data, name, max_pixels, min_side)
     if has_more_scans(data, MAX_SCANS):
         raise BadImage(f"{name} is a JPEG of more than {MAX_SCANS} scans: save it again without progressive scans.")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        with Image.open(io.BytesIO(data), formats=pillow_formats()) as opened:
             width, height = opened.size
             if width * height > max_pixels:
                 raise BadImage(
@@ -122,8 +129,10 @@ def decode(data: bytes, name: str, max_pixels: int, min_side: int = 0) -> Photo:
                     "so please make it smaller first."
                 )
             has_frames = _has_frames(opened)
-            # Pillow transposes a TIFF itself while it decodes; a PNG may keep its EXIF behind its pixels.
-            applied = _orientation(opened) if opened.format == "TIFF" else 1
+            # Pillow transposes a TIFF itself as it decodes, and forgets its EXIF; a PNG may keep it behind its pixels.
+            is_tiff = opened.format == "TIFF"
+            applied = _orientation(opened) if is_tiff else 1
+            facts = read_facts(opened) if is_tiff else PhotoFacts()
             if min_side:
                 opened.draft(None, (min_side, min_side))
             opened.load()
@@ -131,6 +140,7 @@ def decode(data: bytes, name: str, max_pixels: int, min_side: int = 0) -> Photo:
             image = upright(_to_rgb(opened), remaining)
             alpha = _alpha(opened, remaining)
             orientation = remaining if remaining > 1 else applied
+            facts = facts if is_tiff else read_facts(opened)
             is_smaller = opened.size != (width, height) and opened.size != (height, width)
     except BadImage:
         raise
@@ -139,13 +149,33 @@ def decode(data: bytes, name: str, max_pixels: int, min_side: int = 0) -> Photo:
     except Image.DecompressionBombError:
         raise BadImage(f"{name} claims far too many pixels to be opened safely.") from None
     except UnidentifiedImageError:
-        raise BadImage(f"{name} is not a picture foir can read; it takes {', '.join(FORMATS)}.") from None
+        raise BadImage(f"{name} is not a picture foir can read; it takes {', '.join(BUILT_IN)}.") from None
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise BadImage(f"{name} is damaged or incomplete and cannot be decoded ({type(error).__name__}).") from error
     image.info.clear()  # comments are private, and every JPEG made from the image would carry them
     full_size = ((height, width) if remaining in _TURNED else (width, height)) if is_smaller else None
     notes = ("Only the first frame is used.",) if has_frames else ()
-    return Photo(image, orientation, notes, alpha, full_size=full_size)
+    return Photo(image, orientation, notes, alpha, full_size=full_size, facts=facts)
+
+
+def _decode_raw(data: bytes, name: str, max_pixels: int, min_side: int) -> Photo:
+    """Decode the preview in a RAW file, turned as the RAW says where the preview says nothing."""
+    preview, orientation = raw_preview(data, name)
+    if is_raw(preview, ""):
+        raise BadImage(f"{name} is damaged: its preview is a RAW file again.")
+    photo = decode(preview, name, max_pixels, min_side)
+    facts = photo.facts
+    if facts.taken is None:  # most RAW files are TIFF files, with their EXIF data where a TIFF has them
+        exif = Image.new("L", (1, 1))
+        exif.info["exif"] = data
+        facts = read_facts(exif)
+    if photo.orientation != 1 or orientation == 1:
+        return replace(photo, facts=facts)
+    size = photo.full_size
+    if size is not None and orientation in _TURNED:
+        size = size[::-1]
+    image = upright(photo.image, orientation)
+    return replace(photo, image=image, orientation=orientation, full_size=size, facts=facts)
 
 
 @checked

@@ -11,7 +11,7 @@ from foir.errors import BadIndex
 from foir.terminal import Parser, not_empty, path, run_command, write, write_lines
 
 if TYPE_CHECKING:
-    from .update import UpdateResult
+    from .changes import UpdateResult
 
 PLAYROOM = Path("foir/assets/playroom")
 
@@ -49,6 +49,8 @@ def _parser(prog: str) -> Parser:
     command = add("update", _update, "Index what was added to, changed in or removed from the folder.", "INDEX")
     _add_index(command).add_argument("--root", metavar="FOLDER", type=path, help="of an index that was moved here")
     command.add_argument("--check", action="store_true", help="read every file, whatever its size and time say")
+    text = "drop missing images even where they are most of the index"
+    command.add_argument("--accept-missing", action="store_true", help=text)
     _add_device(command)
     command = add("add", _add, "Index some images of the folder.", "INDEX ~/Pictures/new")
     _add_index(command).add_argument("paths", metavar="FILE", type=path, nargs="+", help="images or folders of them")
@@ -141,7 +143,8 @@ def _build(args: argparse.Namespace) -> None:
 def _update(args: argparse.Namespace) -> None:
     from .update import update
 
-    _report_update(args, update(args.index, root=args.root, check=args.check, device=args.device, dtype=args.dtype))
+    options = {name: getattr(args, name) for name in ("root", "check", "accept_missing", "device", "dtype")}
+    _report_update(args, update(args.index, **options))
 
 
 def _add(args: argparse.Namespace) -> None:
@@ -158,7 +161,8 @@ def _remove(args: argparse.Namespace) -> None:
 
 def _report_update(args: argparse.Namespace, result: UpdateResult) -> None:
     _report_rejected(result.rejected)
-    write(f"{len(result.added)} images added, {len(result.reencoded)} encoded again, {len(result.removed)} removed")
+    added, again, removed, moved = map(len, (result.added, result.reencoded, result.removed, result.moved))
+    write(f"{added} images added, {again} encoded again, {removed} removed" + (f", {moved} moved" if moved else ""))
     if result.reencoded or result.removed:
         write(f"{args.prog} gc {args.index} removes what only the old state used")
 

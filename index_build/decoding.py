@@ -6,7 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from foir import decoders
 from foir.errors import BadImage
+from foir.images import Photo
 from foir.index import Item, Object
 from foir.index.tables import MAX_CHARACTERS
 
@@ -104,8 +106,24 @@ def _decode(
         bytes=size,
         modified=modified,
         content=None if isinstance(source.data, bytes) else photo.content,
+        **_facts(photo, modified),
     )
     return DecodedImage(item, known.objects, preprocess(photo.image, known.objects))
+
+
+def _facts(photo: Photo, modified: int | None) -> dict[str, Any]:
+    """What the photo says about itself, as fields of an item; its file's time where it does not say when it was taken.
+
+    A file's time is written as this machine's clock showed it then.
+    """
+    facts = asdict(photo.facts)
+    if facts["taken"] is not None:
+        return facts | {"taken_from": "exif"}
+    if modified is None:
+        return facts
+    offset = datetime.fromtimestamp(modified / 1e9).astimezone().utcoffset() or timedelta()
+    taken = modified // 10**9 + int(offset.total_seconds())
+    return facts | {"taken": taken, "taken_offset": int(offset.total_seconds()) // 60, "taken_from": "file"}
 
 
 def _file_stamp(data: Path | bytes) -> tuple[int | None, int | None]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -52,6 +54,34 @@ def _refresh(index: Index, path: Path, item: Item, check: bool) -> Item:
     except (OSError, BadImage):
         return replace(item, modified=None)  # reading it again rejects it with the reason
     return replace(item, bytes=stamps[0], modified=stamps[1], content=content, thumb=thumb)
+
+
+def follow_moves(items: Sequence[Item], root: Path, names: Collection[str], missing: Collection[str]) -> list[Item]:
+    """The items of an index, with the new names of files that were renamed or moved within the folder.
+
+    A new file with the bytes of a missing one is that file. Only files of the size of a missing one are read.
+
+    Args:
+        items: Of the index.
+        root: Its folder.
+        names: The files of the folder now.
+        missing: The items' files that are no longer there.
+    """
+    known = {item.file for item in items}
+    lost: dict[tuple[int | None, str | None], list[str]] = defaultdict(list)
+    for item in items:
+        if item.file in missing and item.content is not None:
+            lost[item.bytes, item.content].append(item.file)
+    sizes, moved = {size for size, _ in lost}, dict[str, tuple[str, int]]()
+    for name in sorted(set(names) - known):
+        with suppress(OSError):  # encoding it rejects it with the reason
+            stat = (root / name).stat()
+            if stat.st_size in sizes and (old := lost.get((stat.st_size, digest(root / name)))):
+                moved[old.pop(0)] = name, stat.st_mtime_ns
+    return [
+        replace(item, file=moved[item.file][0], modified=moved[item.file][1]) if item.file in moved else item
+        for item in items
+    ]
 
 
 def outdated(index: Index, items: Sequence[Item], root: Path, names: Sequence[str]) -> list[tuple[int, str]]:

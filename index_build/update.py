@@ -1,81 +1,22 @@
-"""Updating an index in place: images are added, removed, or encoded again because their files changed.
-
-Updates are atomic. Files that a reader has open are not touched: rows that stay are kept in their files or copied to
-new ones, and one new manifest replaces the old one at the end. `gc` removes what only the old state used.
-"""
+"""Updating an index: images are added, removed, or encoded again because their files changed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from operator import itemgetter
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from foir.errors import BadIndex, Unavailable
-from foir.index import Index, Item, Object, local_record, writer
+from foir.errors import Unavailable
+from foir.index import Index, local_record
 from foir.index.lock import exclusive_lock
-from foir.index.manifest import Manifest
 
-from . import pipeline
-from .encoding import LoadedEncoders, SpaceEncoders, load_index_encoders
-from .local_executor import LocalExecutor
-from .outdated import next_unused_id, outdated, refreshed
-from .region_graph import RegionShard, write_graph
-from .shard_rewrite import KeptRows, group_shards, keep_rows, merge_shards
-from .shards import PARTIAL, ShardSet, write_shards
-from .sources.folder import list_images, printable_name, split_files
+from .changes import Changes, Encoding, UpdateResult, apply_changes
+from .encoding import SpaceEncoders
+from .outdated import follow_moves, outdated, refreshed
+from .retries import known_rejections, remember_rejections
+from .sources.folder import list_images, printable_name
 
-
-@dataclass(frozen=True)
-class UpdateResult:
-    """Names of the files that were added, encoded again because they changed, and removed; the rejected ones."""
-
-    added: tuple[str, ...] = ()
-    reencoded: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    rejected: tuple[dict[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class _Encoding:
-    """The folder of the images, where and in which dtype to encode them, or with which encoders."""
-
-    root: Path
-    device: str
-    dtype: str
-    encoders: SpaceEncoders | None
-
-    def encode(self, index: Index, files: Sequence[tuple[int, str]]) -> ShardSet:
-        """Write shards of the files (id, name)."""
-        if not files:
-            return ShardSet()
-        encoders = self.encoders or load_index_encoders(index, device=self.device, dtype=self.dtype)
-        if isinstance(encoders, LoadedEncoders):
-            encoders = encoders.for_regions_of(index)
-        if encoders.region_recipe != ("" if index.regions is None else index.regions.recipe):
-            raise BadIndex(f"The encoders given for {index.folder} do not make the regions that it has.")
-        chunks = split_files(self.root, files, pipeline.SHARD_SIZE)
-        heads, side = bool(index.space("image").z), pipeline.Plan.thumb_side
-        executor = LocalExecutor(encoders, index.folder, side)
-        return write_shards(index.folder, executor, chunks, heads=heads, thumb_side=side)
-
-
-@dataclass(frozen=True)
-class _Changes:
-    """What to change in an index.
-
-    Attributes:
-        removed: Names of images to drop.
-        files: (id, name) of files to encode.
-        rejected: Entries of files that were rejected earlier and are not tried again.
-        unlisted: Entries of folders that could not be listed now.
-    """
-
-    removed: set[str]
-    files: Sequence[tuple[int, str]] = ()
-    rejected: Sequence[dict[str, str]] = ()
-    unlisted: Sequence[dict[str, str]] = ()
+MAX_MISSING, MIN_MISSING = 0.5, 10  # share of an index's images, and number, from which on missing ones are not dropped
 
 
 def update(
@@ -83,27 +24,31 @@ def update(
     *,
     root: Path | None = None,
     check: bool = False,
+    accept_missing: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     encoders: SpaceEncoders | None = None,
 ) -> UpdateResult:
     """Bring an index up to date with its folder: encode new and changed files, drop missing ones.
 
-    A changed file keeps its id. It loses its caption and objects, which described the old image.
+    A changed file keeps its id. It loses its caption and objects, which described the old image. A file that was
+    renamed or moved within the folder keeps all, and is not encoded. A file that could not be read is tried again when
+    it changed, or when a package was installed that reads more kinds of files.
 
     Args:
         out: The index.
         root: The folder of its images, where this machine does not know it: the index was moved, or comes from
             elsewhere.
         check: Read every file: other bytes under the same size and time are noticed, and damaged thumbnails repaired.
+        accept_missing: Drop missing files even where they are most of the index.
         device: Where the encoders run.
         dtype: In which they compute; it may be another one than that of the index, whose vectors differ by rounding.
         encoders: Use these instead of the index's.
 
     Raises:
         BadIndex: The index is damaged, or its encoder gives other features now.
-        Unavailable: Its folder is not known, does not exist or holds none of its images, no image would be left, or
-            the index cannot be written.
+        Unavailable: Its folder is not known, does not exist or holds none of its images, most images are missing, none
+            would be left, or the index cannot be written.
     """
     with exclusive_lock(out):
         index = Index.open(out)
@@ -117,11 +62,23 @@ def update(
                 raise Unavailable(f"The folder {base} holds none of the images of the index {out}.")
             known = local_record.is_own(out, index.manifest)
             local_record.commit(out, index.manifest if known else index.manifest.without_graph(), base)
-        items = refreshed(index, base, files, check=check)
-        missing = names - set(files)
+        items = follow_moves(refreshed(index, base, files, check=check), base, files, names - set(files))
+        missing = {item.file for item in items} - set(files)
         removed = {name for name in missing if not any(_contains(entry["file"], name) for entry in unlisted)}
-        changes = _Changes(removed, outdated(index, items, base, files), (), unlisted)
-        return _apply(index, items, changes, _Encoding(base, device, dtype, encoders))
+        if len(removed) > MAX_MISSING * len(items) and len(removed) >= MIN_MISSING and not accept_missing:
+            raise Unavailable(
+                f"{len(removed)} of the {len(items)} images of {out} are no longer in {base}: if their disk is not "
+                "mounted, mount it; if they are gone for good, update it with --accept-missing."
+            )
+        unreadable = [] if check else known_rejections(out, base, index.rejected(), files)
+        passed_over = {entry["file"] for entry in unreadable}
+        wanted = outdated(index, items, base, [name for name in files if name not in passed_over])
+        done = apply_changes(
+            index, items, Changes(removed, wanted, unreadable, unlisted), Encoding(base, device, dtype, encoders)
+        )
+        done = replace(done, rejected=(*done.rejected, *unreadable))
+        remember_rejections(out, base, done.rejected)
+        return done
 
 
 def add(
@@ -161,8 +118,8 @@ def add(
         tried = {*map(printable_name, names), *unlisted_here}
         rejected = [entry for entry in index.rejected() if entry["file"] not in tried]
         items = refreshed(index, root, names)
-        changes = _Changes(set(), outdated(index, items, root, list(names)), rejected, list(unlisted_here.values()))
-        return _apply(index, items, changes, _Encoding(root, device, dtype, encoders))
+        changes = Changes(set(), outdated(index, items, root, list(names)), rejected, list(unlisted_here.values()))
+        return apply_changes(index, items, changes, Encoding(root, device, dtype, encoders))
 
 
 def remove(out: Path, names: Sequence[str]) -> UpdateResult:
@@ -186,81 +143,7 @@ def remove(out: Path, names: Sequence[str]) -> UpdateResult:
             if not matches:
                 raise Unavailable(f"The index {out} has no image {name}.")
             removed |= matches
-        return _apply(index, items, _Changes(removed, rejected=index.rejected()))
-
-
-def _apply(index: Index, items: Sequence[Item], changes: _Changes, encoding: _Encoding | None = None) -> UpdateResult:
-    """Drop and encode images, and publish the new state if it differs from the old one."""
-    old, requested = {item.file for item in items}, [name for _, name in changes.files]
-    dropped = changes.removed | set(requested)
-    shards = list(keep_rows(index, items, dropped))
-    objects = [known for item in items if item.file not in dropped for known in index.objects(item.id)]
-    encoded = encoding.encode(index, changes.files) if encoding else ShardSet()
-    shards += [
-        KeptRows(shard.items, shard.vectors, shard.heads, shard.regions) for shard in encoded.shards if shard.items
-    ]
-    readable = {item.file for item in encoded.items}
-    result = UpdateResult(
-        added=tuple(name for name in requested if name in readable - old),
-        reencoded=tuple(name for name in requested if name in readable & old),
-        removed=tuple(sorted(changes.removed | (set(requested) & old) - readable)),
-        rejected=(*changes.unlisted, *encoded.rejected),
-    )
-    if not shards:
-        raise Unavailable(f"No image of the index {index.folder} would be left: delete its folder instead.")
-    rejected = sorted([*changes.rejected, *result.rejected], key=itemgetter("file"))
-    rejected_before = sorted(index.rejected(), key=itemgetter("file"))
-    has_news = result.added or result.reencoded or result.removed or items != index.items()
-    if has_news or rejected != rejected_before:
-        next_id = max([next_unused_id(index, items), *(item.id + 1 for item in encoded.items)])
-        gone = [item.id for item in items if item.file in dropped]
-        new = [([item.id for item in shard.items], shard.regions) for shard in encoded.shards if shard.regions]
-        manifest = _write(index, shards, rejected, [*objects, *encoded.objects], next_id, (gone, new))
-        local_record.commit(index.folder, manifest, encoding.root if encoding else index.root)
-    for record in encoded.records:  # those of a killed build stay, for it to resume
-        record.unlink()
-    with suppress(OSError):
-        (index.folder / PARTIAL).rmdir()
-    return result
-
-
-def _write(
-    index: Index,
-    shards: Sequence[KeptRows],
-    rejected: Sequence[dict[str, str]],
-    objects: Sequence[Object],
-    next_id: int,
-    regions_changed: tuple[Sequence[int], Sequence[RegionShard]],
-) -> Manifest:
-    """Write the tables, and the shards where they changed.
-
-    `regions_changed` are the ids whose old regions no longer count, and the shards with new ones.
-    """
-    groups = group_shards(shards, pipeline.SHARD_SIZE)
-    merged = [merge_shards(index.folder, group) for group in groups]
-    spaces = {
-        name: facts.model_copy(
-            update={
-                "shards": tuple(shard.vectors[name] for shard in merged),
-                "heads": tuple(shard.heads for shard in merged if shard.heads) if name == "image" else (),
-            }
-        )
-        for name, facts in index.manifest.spaces.items()
-    }
-    items, old = [item for shard in shards for item in shard.items], index.manifest
-    regions = None
-    if old.regions is not None:
-        files = tuple(shard.regions for shard in merged if shard.regions)
-        ids = [[item.id for shard in group for item in shard.items] for group in groups]
-        gone, new = regions_changed
-        # A graph that this machine did not write is not opened.
-        previous = old.regions.graph if index.regions is not None and index.regions.graph is not None else None
-        shards_of_ids = list(zip(ids, files, strict=True))
-        graph = write_graph(index.folder, shards_of_ids, previous=previous, changes=new, removed=gone)
-        regions = old.regions.model_copy(update={"shards": files, "graph": graph})
-    return writer.build_manifest(
-        index.folder, spaces, items, rejected, objects, next_id=next_id, regions=regions, previous=old
-    )
+        return apply_changes(index, items, Changes(removed, rejected=index.rejected()))
 
 
 def _root(index: Index, root: Path | None) -> Path:

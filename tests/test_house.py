@@ -14,7 +14,7 @@ FILES = sorted(
     [ROOT / "app.py", *(path for room in ("foir", "eval", "index_build") for path in (ROOT / room).rglob("*.py"))]
 )
 MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 300, 60, 8
-MAX_CODE = 19_920  # without docstrings, comments and blanks; raised by dtypes, a quick start, training in stages
+MAX_CODE = 22_000  # without docstrings, comments and blanks; raised by dtypes, training, the life of a photo library
 MIN_DOCSTRING_SHARE = 0.180  # of docstring and code lines: before the house was rebuilt
 # Bottom up; a module imports its own layer and those below. The longest prefix of a module's name decides.
 LAYERS = (
@@ -23,7 +23,7 @@ LAYERS = (
     ("foir.prompts",),
     ("foir.patches",),
     ("foir.index", "foir.encoders", "foir.playroom"),
-    ("foir.methods", "foir.segment", "foir.perturbation", "foir.collection_map"),
+    ("foir.methods", "foir.segment", "foir.perturbation", "foir.collection_map", "foir.duplicates"),
     ("foir.small_objects", "foir.mini", "foir.encoders.mini"),
     ("foir.regions",),
     ("foir.mini.train", "foir.mini.training"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from foir import images
+from foir import image_formats, images
 from foir.errors import BadImage, Unavailable
 from foir.prompts import Box, Prompt
 from foir.small_objects.crops import DetectedObject
@@ -253,7 +253,7 @@ def image_size(path: Path) -> tuple[int, int]:
         Unavailable: It is damaged.
     """
     try:
-        with Image.open(path, formats=images.FORMATS) as image:
+        with Image.open(path, formats=image_formats.BUILT_IN) as image:
             return image.size
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise Unavailable(f"The image {path} is damaged: restore it.") from error

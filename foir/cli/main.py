@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
-from foir.cli import caption, encoders, search
+from foir.cli import caption, duplicates, encoders, export, search
 from foir.terminal import Parser, run_command
 
 GROUP = "foir.commands"
@@ -48,7 +48,7 @@ def _parser(prog: str, installed: Iterable[EntryPoint]) -> Parser:
         epilog="Example: %(prog)s search INDEX photo.jpg --box 120,80,340,300",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (search, caption, encoders):
+    for command in (search, export, duplicates, caption, encoders):
         command.add_command(commands)
     for point in installed:
         summary = (point.load().__doc__ or "").strip().splitlines()

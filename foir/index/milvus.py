@@ -6,7 +6,6 @@ search asks Milvus for candidates near the query and ranks them here with the sa
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,12 +19,13 @@ import pyarrow as pa
 from foir.errors import BadIndex
 from foir.index import local_record, spaces
 from foir.index.digest_cache import verified_files
+from foir.index.filters import parse_filters
 from foir.index.format import ITEM_SCHEMA, OBJECT_SCHEMA
 from foir.index.manifest import Manifest, SpaceFacts, Store, read_manifest
 from foir.index.milvus_client import MAX_RESULTS, Collection
 from foir.index.milvus_regions import RegionRows
 from foir.index.reader import Index
-from foir.index.records import Background, Item, Object, Regions, Space, checked_filters
+from foir.index.records import Background, Item, Object, Regions, Space
 
 ITEM_FIELDS = tuple(name for name in ITEM_SCHEMA.names if name != "id")
 FIELDS_OF_FORMAT_1 = ITEM_FIELDS[: ITEM_FIELDS.index("content")]
@@ -137,9 +137,7 @@ class MilvusIndex:
         filters: Mapping[str, str | int] | None = None,
     ) -> Index:
         """See `foir.index.protocol.DatabaseIndex`."""
-        where = " and ".join(
-            f"{name} == {json.dumps(value, ensure_ascii=False)}" for name, value in checked_filters(filters).items()
-        )
+        where = " and ".join(condition.expression for condition in parse_filters(filters))
         near, limit = set(ids), min(count, MAX_RESULTS, len(self))
         for name, queries in vectors.items():
             if len(queries):

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from foir.arguments import checked
 from foir.errors import BadIndex, FoirError, Unavailable, describe_os_error
 from foir.index import local_record, spaces, tables
 from foir.index.digest_cache import verified_files
+from foir.index.filters import parse_filters
 from foir.index.format import BOX, ITEM_SCHEMA, has_linked_thumbs, is_thumb_intact, thumb_name
 from foir.index.manifest import Manifest, read_manifest
 from foir.index.mmap import gather
 from foir.index.probe import probe_tables
-from foir.index.records import Background, Item, Object, Regions, Space, checked_filters
+from foir.index.records import Background, Item, Object, Regions, Space
 
 _UNFIT = (
     KeyError,
@@ -172,12 +172,11 @@ class Index:
         """Rows of images that do not pass the filters, bool [n].
 
         Raises:
-            BadPrompt: See `foir.index.records.checked_filters`.
+            BadPrompt: See `foir.index.filters.checked_filters`.
         """
         excluded = np.zeros(len(self), bool)
-        for name, value in checked_filters(filters).items():
-            passes = pc.fill_null(pc.equal(self._items[name], value), False)
-            excluded |= ~passes.to_numpy()
+        for condition in parse_filters(filters):
+            excluded |= ~condition.passes(self._items)
         return excluded
 
     def items(self) -> list[Item]:

@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foir.arguments import check_text, checked
-from foir.errors import BadPrompt
-
 if TYPE_CHECKING:
     from foir.index.graph import RegionGraph
 
-FIELDS = ("file", "caption", "source", "licence", "width", "height")  # fields of images that filters may name
 MAX_SIDE = 2**31 - 1  # pixels, as the table stores it
 BACKGROUND = 4096  # images
 
@@ -184,25 +180,3 @@ class Background:
 
     spaces: Mapping[str, Space]
     regions: Regions
-
-
-@checked
-def checked_filters(filters: Mapping[str, str | int] | None) -> dict[str, str | int]:
-    """Filters with values of the field's type: pixels for width and height, text for the rest.
-
-    Raises:
-        BadPrompt: Unknown field, or a width or height that is no number of pixels.
-    """
-    checked: dict[str, str | int] = {}
-    for name, value in (filters or {}).items():
-        if name not in FIELDS:
-            raise BadPrompt(f"Results cannot be filtered by {name!r}: use one of {', '.join(FIELDS)}.")
-        text = str(value)
-        check_text(text)
-        if name not in ("width", "height"):
-            checked[name] = text
-        elif text.isdecimal() and len(text) <= 10 and int(text) <= MAX_SIDE:
-            checked[name] = int(text)
-        else:
-            raise BadPrompt(f"The {name} of a picture is a number of pixels, not {text[:40]!r}.")
-    return checked

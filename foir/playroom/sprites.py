@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from foir import images
+from foir import image_formats
 
 FOLDER = Path(__file__).parents[1] / "assets" / "playroom" / "sprites"
 CELL = 224  # side of a sprite's cell in its sheet
@@ -62,5 +62,5 @@ def sprites() -> tuple[Sprite, ...]:
 
 @cache
 def _sheet(category: str) -> Image.Image:
-    with Image.open(FOLDER / f"{category.replace(' ', '-')}.webp", formats=images.FORMATS) as sheet:
+    with Image.open(FOLDER / f"{category.replace(' ', '-')}.webp", formats=image_formats.BUILT_IN) as sheet:
         return sheet.convert("RGBA")

@@ -9,7 +9,7 @@ from typing import Any
 from foir import methods
 from foir.arguments import check_fields, check_text
 from foir.errors import BadPrompt
-from foir.index.records import checked_filters
+from foir.index.filters import checked_filters
 from foir.patches import check_rule
 from foir.prompts import Prompt
 from foir.ranking.feedback import feedback_rules
@@ -83,7 +83,7 @@ class Query:
         window: Side of a point's window in patches, odd.
         feedback: Relevance judgements.
         exclude: Ids of images to leave out.
-        filters: Fields of images and their values, such as {"licence": "MIT"} (`foir.index.records.FIELDS`).
+        filters: Facts of images and what they must be, such as {"date": "2024-06..2024-08"} (`foir.index.filters`).
     """
 
     image: QueryImage | None = None

@@ -9,8 +9,6 @@ from typing import Any, Protocol
 
 from foir.index import Object
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
-
 
 @dataclass(frozen=True)
 class Metadata:

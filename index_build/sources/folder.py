@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from foir.errors import Unavailable
+from foir.image_formats import IMAGE_SUFFIXES
 
-from .base import IMAGE_SUFFIXES, Chunk, Metadata, SourceImage
+from .base import Chunk, Metadata, SourceImage
 
 
 def open_folder(address: str, out: Path) -> FolderSource | None:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foir.errors import FoirError, Unavailable
+from foir.image_formats import IMAGE_SUFFIXES
 from foir.images import MAX_BYTES
 
-from .base import IMAGE_SUFFIXES, Chunk, Metadata, SourceImage
+from .base import Chunk, Metadata, SourceImage
 from .parquet_source import ParquetSource, RowGroup
 
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "bytes")

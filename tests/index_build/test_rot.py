@@ -10,8 +10,9 @@ from foir import BadIndex, Index, images
 from foir.index import format as index_format
 from foir.index import writer
 from index_build import shard_rewrite
+from index_build.changes import UpdateResult
 from index_build.maintenance import find_damage
-from index_build.update import UpdateResult, add, remove, update
+from index_build.update import add, remove, update
 from tests.conftest import scene
 from tests.index_build.conftest import by_name, file_of
 

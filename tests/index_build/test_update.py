@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foir import Index, Searcher, Unavailable
+from foir import Index, Searcher, Unavailable, decoders
 from foir.index import digest_cache, reader
 from foir.regions.recipe import RegionRecipe
 from foir.search.query import Query
 from index_build import maintenance
+from index_build.changes import UpdateResult
 from index_build.encoding import LoadedEncoders
 from index_build.maintenance import find_damage, gc
 from index_build.pipeline import Plan, build
 from index_build.sources.folder import printable_name
-from index_build.update import UpdateResult, add, remove, update
+from index_build.update import add, remove, update
 from tests.conftest import adopt, draw, scene
 from tests.index_build.conftest import FILES, NOTED, A, B, by_name, content, ids, left_out, refused, run_command, tree
 
@@ -33,18 +34,64 @@ def test_an_update_takes_in_new_changed_touched_renamed_and_missing_files_and_le
     os.utime(pictures / "b" / "02.png", (1, 1))
     (pictures / "a" / "01.png").rename(pictures / "z.png")
     (pictures / "b" / "08.png").unlink()
-    assert update(out) == UpdateResult(("new.png", "z.png"), ("a/03.png",), ("a/01.png", "b/08.png"))
+    assert update(out) == UpdateResult(("new.png",), ("a/03.png",), ("b/08.png",), moved=("z.png",))
     index, now = check(out), by_name(out)
     same = set(FILES) - {"a/01.png", "a/03.png", "b/08.png"}
     touched = replace(before["b/02.png"], modified=1_000_000_000)
     assert {file: now[file] for file in same} == {file: before[file] for file in same} | {"b/02.png": touched}
     fresh = {file: item.id for file, item in now.items() if file not in same}
-    assert fresh == {"a/03.png": 1, "new.png": 10, "z.png": 11}
+    assert fresh == {"a/03.png": 1, "new.png": 10, "z.png": before["a/01.png"].id}
+    assert replace(now["z.png"], file="a/01.png") == before["a/01.png"]
     item = now["a/03.png"]
     assert (item.caption, item.source, item.licence, item.width, index.objects(1)) == (None, None, None, 90, ())
     assert now["b/04.png"].caption == "of b/04.png"
     assert [thing.name for id in range(12) for thing in index.objects(id)] == sorted(set(NOTED) & same)
     assert update(out) == UpdateResult()
+
+
+def test_files_that_are_renamed_cost_no_encode_and_copies_are_told_apart(out, pictures, check, no_encoder):
+    before = by_name(out)
+    (pictures / "moved").mkdir()
+    names = {file: f"moved/{number:03}.png" for number, file in enumerate(FILES)}
+    for file, name in names.items():
+        (pictures / file).rename(pictures / name)
+    done = update(out)  # all of them: it is no folder that vanished
+    assert done == UpdateResult(moved=tuple(sorted(names.values())))
+    check(out)
+    assert {name: item.id for name, item in by_name(out).items()} == {names[file]: before[file].id for file in FILES}
+    (pictures / "moved" / "000.png").rename(pictures / "one.png")
+    (pictures / "two.png").write_bytes((pictures / "one.png").read_bytes())
+    with pytest.raises(pytest.fail.Exception, match="encoder is loaded"):  # the second has no vector yet
+        update(out)
+
+
+def test_most_of_a_folder_gone_is_asked_about(tmp_path):
+    pictures, folder = draw(tmp_path / "pictures", 24), tmp_path / "index"
+    build(Plan(pictures, folder, "toy", device="cpu"))
+    for path in sorted(pictures.iterdir())[4:]:
+        path.unlink()
+    with pytest.raises(Unavailable, match="20 of the 24 images .* --accept-missing"):
+        update(folder)
+    assert len(Index.open(folder)) == 24
+    assert len(update(folder, accept_missing=True).removed) == 20 and len(Index.open(folder)) == 4
+
+
+def test_what_cannot_be_read_is_tried_again_when_it_changed(out, pictures, monkeypatch):
+    real, tried = decoders.read, []
+
+    def read(path, **how):
+        tried.append(Path(path).name)
+        return real(path, **how)
+
+    monkeypatch.setattr(decoders, "read", read)
+    (pictures / "bad.png").write_bytes(b"junk")
+    for _ in range(2):
+        assert [entry["file"] for entry in update(out).rejected] == ["bad.png"]
+    assert tried == ["bad.png"] and [entry["file"] for entry in left_out(out)] == ["bad.png"]
+    monkeypatch.setattr("index_build.retries.installed_extras", lambda: ["another"])
+    assert len(update(out).rejected) == 1 and tried == ["bad.png"] * 2
+    scene(30).save(pictures / "bad.png")
+    assert update(out) == UpdateResult(added=("bad.png",)) and left_out(out) == []
 
 
 def test_an_id_is_never_given_again(out, pictures, check):

@@ -113,7 +113,7 @@ def test_what_it_knows_is_the_same(both):
         {"exclude": [3, 4, 8]},
         {"filters": {"licence": "MIT"}},
         {"own": False, "text": "thing 6", "filters": {"file": "06.png"}, "k": 3},
-        {"filters": {"width": "160", "source": "a source"}},
+        {"filters": {"width": "100..200", "source": "a so*", "date": "2020..", "folder": "."}},
     ],
     ids=str,
 )
@@ -131,6 +131,9 @@ def test_results_are_narrowed_to_a_field(searchers, both, capsys):
             answers(searcher, filters={"id == 1 or id": "1"})
         with pytest.raises(BadPrompt, match="number of pixels"):
             answers(searcher, filters={"width": "wide"})
+        assert answers(searcher, k=100, filters={"file": "*6.png"})[0].count(6) == 1
+        with pytest.raises(BadPrompt, match="excluded or filtered out"):
+            answers(searcher, filters={"source": "a_so*"})  # here no character stands for any other
         with pytest.raises(BadPrompt, match="excluded or filtered out"):
             answers(searcher, filters={"licence": 'MIT" or id > 0 or licence == "'})
 

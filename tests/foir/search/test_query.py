@@ -111,7 +111,7 @@ def test_numbers_of_numpy_are_numbers(image):
 def test_a_query_holds_what_was_understood(image):
     query = Query(image, Prompt.box(80, 70, 20, 10), text="  a \n dog ", filters={"width": "160"})
     assert query.prompt is not None and query.prompt.boxes == ((20.0, 10.0, 80.0, 70.0),)
-    assert query.text == "a dog" and query.filters == {"width": 160}
+    assert query.text == "a dog" and query.filters == {"width": "160"}
     assert query.method_name == "attention_mask|phs" and Query(image).method_name == "cbir"
     assert not query.is_unrestricted and Query(image, BOX).is_unrestricted
     again = Query(image, query.prompt).prompt
