@@ -1,7 +1,8 @@
 """A process that decodes images for `foir.decoders`. It imports NumPy and Pillow alone and ends with its parent.
 
-A request on standard input is a line of JSON and the bytes of an image file. The answer on standard output is a line
-of JSON and the pixels: RGB, then the alpha channel where there is one.
+A request on standard input is a line of JSON and the bytes of an image file, or names a video and perhaps a time. The
+answer on standard output is a line of JSON and the pixels: RGB, then the alpha channel where there is one; or the times
+of a video's frames.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import faulthandler
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from foir import images
+from foir import images, videos
 from foir.child_process import limit_memory
 from foir.errors import BadImage
 
@@ -37,7 +39,7 @@ def main() -> None:
             data = requests.read(request["bytes"])
             # The parent ends this process at its deadline; this ends it where there is no parent any more.
             faulthandler.dump_traceback_later(request["seconds"], exit=True)
-            head, planes = answer(data, request["name"], request["max_pixels"], request["min_side"])
+            head, planes = answer(data, request)
             faulthandler.cancel_dump_traceback_later()
             answers.write(json.dumps(head).encode() + b"\n")
             for image, raw_mode in planes:
@@ -46,12 +48,16 @@ def main() -> None:
             answers.flush()
 
 
-def answer(
-    data: bytes, name: str, max_pixels: int, min_side: int
-) -> tuple[dict[str, Any], list[tuple[Image.Image, str]]]:
+def answer(data: bytes, request: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[Image.Image, str]]]:
     """The answer to one request: its line as a dictionary, and the images to send with the layouts of their bytes."""
+    limit, video = request["max_pixels"], request["video"]
     try:
-        photo = images.decode(data, name, max_pixels, min_side)
+        if video is None:
+            photo = images.decode(data, request["name"], limit, request["min_side"])
+        elif request["time"] is None:
+            return {"times": videos.find_times(Path(video))}, []
+        else:
+            photo = videos.read_frame(Path(video), request["time"], limit)
     except BadImage as error:
         return {"error": str(error)}, []
     head = {

@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from foir import images
+from foir import images, videos
 from foir.child_process import python_command
 from foir.errors import BadImage, Unavailable
 from foir.images import MAX_BYTES, MAX_PIXELS, Photo
@@ -36,6 +36,9 @@ DEADLINE = 60.0  # seconds for one image; the slowest honest ones take about ten
 START_DEADLINE = 60.0  # seconds until a new process is ready, on a machine that is busy
 MAX_DECODERS = max(4, os.cpu_count() or 1)
 MAX_LINE = 100_000  # bytes
+NONSENSE = "makes the decoder answer nonsense, so it cannot be read."
+VIDEO_DEADLINE = 600.0  # seconds to look through one video
+REQUEST = {"max_pixels": MAX_PIXELS, "min_side": 0, "video": None, "time": None}  # where a request says nothing else
 # Threads of a library that needs none would take memory. The allocator of Linux keeps up to 128 MiB for the next image:
 # fresh pages would take half of the time of decoding.
 _ENVIRONMENT = {
@@ -65,8 +68,29 @@ def read(
         Unavailable: All processes are busy, or none can be started.
     """
     name, data = images.fetch(source, max_bytes)
-    photo = _pool.decode(data, name, max_pixels, deadline, min_side)
-    return replace(photo, content=hashlib.sha256(data).hexdigest())
+    request = {"name": name, "max_pixels": max_pixels, "min_side": min_side}
+    return replace(_photo(data, request, deadline), content=hashlib.sha256(data).hexdigest())
+
+
+def read_frame(path: Path, time: float, *, deadline: float = DEADLINE) -> Photo:
+    """Decode the frame of a video at a time in seconds; see `read` and `foir.videos`."""
+    return _photo(b"", {"name": path.name, "video": str(path.resolve()), "time": time}, deadline)
+
+
+def frame_times(path: Path, *, deadline: float = VIDEO_DEADLINE) -> list[float]:
+    """Times in seconds of the frames that stand for a video; see `read` and `foir.videos`."""
+    videos.check_readable(path.name)
+    times = _pool.decode(b"", {"name": path.name, "video": str(path.resolve())}, deadline)
+    if isinstance(times, Photo):
+        raise BadImage(f"{path.name} {NONSENSE}")
+    return times
+
+
+def _photo(data: bytes, request: Mapping[str, Any], deadline: float) -> Photo:
+    photo = _pool.decode(data, request, deadline)
+    if not isinstance(photo, Photo):
+        raise BadImage(f"{request['name']} {NONSENSE}")
+    return photo
 
 
 class DecoderPool:
@@ -83,8 +107,8 @@ class DecoderPool:
         for _ in range(self._size):
             self._free.put(None)
 
-    def decode(self, data: bytes, name: str, max_pixels: int, deadline: float, min_side: int = 0) -> Photo:
-        """Decode the bytes of an image file; see `read`."""
+    def decode(self, data: bytes, request: Mapping[str, Any], deadline: float) -> Photo | list[float]:
+        """Decode the bytes of an image file, or what the request names; see `_Decoder.decode`."""
         try:
             decoder = self._free.get(timeout=deadline)
         except Empty:
@@ -93,7 +117,7 @@ class DecoderPool:
             if decoder is None or not decoder.is_ready:
                 decoder = None
                 decoder = _Decoder()
-            return decoder.decode(data, name, max_pixels, deadline, min_side)
+            return decoder.decode(data, request, deadline)
         finally:
             if decoder is not None and not decoder.is_ready:
                 decoder.end()
@@ -140,28 +164,36 @@ class _Decoder:
         """Whether the process waits for a request."""
         return self._is_idle and self._process.poll() is None
 
-    def decode(self, data: bytes, name: str, max_pixels: int, deadline: float, min_side: int = 0) -> Photo:
-        """Decode the bytes of an image file; the process is not ready afterwards where it did not answer."""
+    def decode(self, data: bytes, request: Mapping[str, Any], deadline: float) -> Photo | list[float]:
+        """Decode the bytes of an image file; the process is not ready afterwards where it did not answer.
+
+        Args:
+            data: The bytes; none of a video.
+            request: `name` in messages, and other fields than those of `REQUEST`.
+            deadline: Seconds that it may take.
+        """
         self._is_idle = False
-        limits = {"max_pixels": max_pixels, "min_side": min_side, "seconds": 2 * deadline}
-        request = {"name": name, "bytes": len(data), **limits}
-        answer: Photo | BadImage | None = None
+        request = {**REQUEST, **request, "bytes": len(data), "seconds": 2 * deadline}
+        name, max_pixels = request["name"], request["max_pixels"]
+        answer: Photo | list[float] | BadImage | None = None
         with self._limited(deadline) as expired, suppress(Exception):  # the process ended, or its answer is none
             self._requests.write(json.dumps(request).encode() + b"\n")
             self._requests.write(data)
             self._requests.flush()
             answer = self._receive(max_pixels)
         self._is_idle = answer is not None and not expired.is_set()
-        if isinstance(answer, Photo):
+        if isinstance(answer, Photo | list):
             return answer
         if answer is None and expired.is_set():
             answer = BadImage(f"{name} takes more than {deadline:g} seconds to decode: save it in a simpler form.")
         raise answer or BadImage(f"{name} makes the decoder crash, so it cannot be read.")
 
-    def _receive(self, max_pixels: int) -> Photo | BadImage:
+    def _receive(self, max_pixels: int) -> Photo | list[float] | BadImage:
         head: dict[str, Any] = json.loads(self._answers.readline(MAX_LINE))
         if "error" in head:
             return BadImage(str(head["error"]))
+        if "times" in head:
+            return sorted({round(abs(float(time)), 3) for time in head["times"]})
         width, height = _size(head["size"], max_pixels)
         full_size = None if head["full_size"] is None else _size(head["full_size"], max_pixels)
         image = self._receive_plane("RGB", 4, (width, height))

@@ -81,16 +81,15 @@ def read_facts(image: Image.Image) -> PhotoFacts:
     with suppress(Exception):
         found: Any = (IptcImagePlugin.getiptcinfo(cast(ImageFile, image)) or {}).get(_KEYWORDS_OF_IPTC, [])
         keywords += [each.decode(errors="replace") for each in ([found] if isinstance(found, bytes) else found)]
-    return PhotoFacts(**values, keywords=_joined(keywords))
+    return PhotoFacts(**values, keywords=joined_keywords(keywords))
 
 
 def _exif_facts(exif: Image.Exif, keywords: list[str]) -> dict[str, Any]:
     """Facts in EXIF data; keywords are added to the list."""
     detail = exif.get_ifd(ExifTags.IFD.Exif)
-    values: dict[str, Any] = {"lens": _text(detail.get(ExifTags.Base.LensModel))}
-    make, model = (_text(exif.get(tag)) or "" for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
-    is_named = model.lower().startswith(make.split(" ")[0].lower())  # "NIKON CORPORATION", "NIKON D90"
-    values["camera"] = (model if is_named else f"{make} {model}".strip())[:MAX_TEXT] or None
+    values: dict[str, Any] = {"lens": clean_text(detail.get(ExifTags.Base.LensModel))}
+    make, model = (clean_text(exif.get(tag)) or "" for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
+    values["camera"] = camera_name(make, model)
     for time_tag, zone_tag in _DATES:
         taken = seconds(str(detail.get(time_tag) or exif.get(time_tag) or ""))
         if taken is not None:
@@ -118,6 +117,12 @@ def seconds(text: str) -> int | None:
         return None
 
 
+def camera_name(make: str, model: str) -> str | None:
+    """Make and model, the make once: "NIKON CORPORATION" makes the "NIKON D90"."""
+    is_named = model.lower().startswith(make.split(" ")[0].lower())
+    return (model if is_named else f"{make} {model}".strip())[:MAX_TEXT] or None
+
+
 def _minutes(text: str) -> int | None:
     match = _OFFSET.match(text)
     return None if match is None else int(f"{match[1]}1") * (60 * int(match[2]) + int(match[3]))
@@ -136,14 +141,14 @@ def _read_xmp(xmp: Any, values: dict[str, Any], keywords: list[str]) -> None:
             values["rating"] = int(float(rating))
 
 
-def _text(value: Any) -> str | None:
-    """A text of EXIF on one line, without what is not printable; None where nothing is left."""
+def clean_text(value: Any) -> str | None:
+    """A text of metadata on one line, without what is not printable; None where nothing is left."""
     if not isinstance(value, str):
         return None
     return " ".join("".join(c if c.isprintable() else " " for c in value).split())[:MAX_TEXT] or None
 
 
-def _joined(keywords: Iterable[str]) -> str | None:
+def joined_keywords(keywords: Iterable[Any]) -> str | None:
     """Keywords one a line, each once."""
-    texts = dict.fromkeys(text[:MAX_KEYWORD] for text in map(_text, keywords) if text)
+    texts = dict.fromkeys(text[:MAX_KEYWORD] for text in map(clean_text, keywords) if text)
     return "\n".join(list(texts)[:MAX_KEYWORDS]) or None

@@ -90,21 +90,21 @@ def apply_changes(
     index: Index, items: Sequence[Item], changes: Changes, encoding: Encoding | None = None
 ) -> UpdateResult:
     """Drop and encode images, and publish the new state if it differs from the old one."""
-    old, requested = {item.file for item in items}, [name for _, name in changes.files]
+    old, requested = {item.key for item in items}, [name for _, name in changes.files]
     dropped = changes.removed | set(requested)
     shards = list(keep_rows(index, items, dropped))
-    objects = [known for item in items if item.file not in dropped for known in index.objects(item.id)]
+    objects = [known for item in items if item.key not in dropped for known in index.objects(item.id)]
     encoded = encoding.encode(index, changes.files) if encoding else ShardSet()
     shards += [
         KeptRows(shard.items, shard.vectors, shard.heads, shard.regions) for shard in encoded.shards if shard.items
     ]
-    readable = {item.file for item in encoded.items}
+    readable = {item.key for item in encoded.items}
     result = UpdateResult(
         added=tuple(name for name in requested if name in readable - old),
         reencoded=tuple(name for name in requested if name in readable & old),
         removed=tuple(sorted(changes.removed | (set(requested) & old) - readable)),
         rejected=(*changes.unlisted, *encoded.rejected),
-        moved=tuple(sorted(old - {item.file for item in index.items()})),
+        moved=tuple(sorted(old - {item.key for item in index.items()})),
     )
     if not shards:
         raise Unavailable(f"No image of the index {index.folder} would be left: delete its folder instead.")
@@ -113,7 +113,7 @@ def apply_changes(
     has_news = result.added or result.reencoded or result.removed or items != index.items()
     if has_news or rejected != rejected_before:
         next_id = max([next_unused_id(index, items), *(item.id + 1 for item in encoded.items)])
-        gone = [item.id for item in items if item.file in dropped]
+        gone = [item.id for item in items if item.key in dropped]
         new = [([item.id for item in shard.items], shard.regions) for shard in encoded.shards if shard.regions]
         manifest = _write(index, shards, rejected, [*objects, *encoded.objects], next_id, (gone, new))
         local_record.commit(index.folder, manifest, encoding.root if encoding else index.root)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foir.errors import BadIndex
+from foir.errors import BadIndex, FoirError
 from foir.terminal import Parser, not_empty, path, run_command, write, write_lines
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def _parser(prog: str) -> Parser:
     command = add("add", _add, "Index some images of the folder.", "INDEX ~/Pictures/new")
     _add_index(command).add_argument("paths", metavar="FILE", type=path, nargs="+", help="images or folders of them")
     _add_device(command)
+    text = "Keep an index up to date while its folder changes, until Ctrl-C."
+    _add_device(_add_index(add("watch", _watch, text, "INDEX")))
     text = "Remove images from the index. The files themselves stay."
     command = add("remove", _remove, text, "INDEX holidays/IMG_1234.jpg")
     _add_index(command).add_argument("names", metavar="NAME", nargs="+", help="as in search results, or a folder")
@@ -89,7 +92,8 @@ def _parser(prog: str) -> Parser:
 
 def _add_build(command: argparse.ArgumentParser) -> None:
     source = (
-        "a folder, hf://datasets/USER/NAME of a known data set, or a pattern of image files or of parquet tables, "
+        "a folder, hf://datasets/USER/NAME of a known data set, immich://HOST (its key in IMMICH_API_KEY), "
+        "or a pattern of image files or of parquet tables, "
         "also on remote storage (s3://bucket/**/*.jpg)"
     )
     command.add_argument("source", metavar="SOURCE", type=not_empty, help=source)
@@ -145,6 +149,19 @@ def _update(args: argparse.Namespace) -> None:
 
     options = {name: getattr(args, name) for name in ("root", "check", "accept_missing", "device", "dtype")}
     _report_update(args, update(args.index, **options))
+
+
+def _watch(args: argparse.Namespace) -> None:
+    from .watch import watch
+
+    def report(result: UpdateResult) -> None:
+        _report_update(args, result)
+        sys.stdout.flush()
+
+    def report_error(error: FoirError) -> None:
+        write(f"index_build: {error}", error=True)
+
+    watch(args.index, device=args.device, dtype=args.dtype, report=report, report_error=report_error)
 
 
 def _add(args: argparse.Namespace) -> None:

@@ -15,13 +15,15 @@ from PIL import Image
 
 from foir import decoders
 from foir.errors import BadImage
-from foir.images import Photo
 from foir.index import Item, Object
 from foir.index.tables import MAX_CHARACTERS
+from foir.photo_facts import PhotoFacts
+from foir.videos import split_key
 
 from .encoding import Preprocess
 from .sources import SourceImage
 from .sources.folder import printable_name
+from .sources.frames import content_of
 
 PREFETCH = 32  # images decoded before the encoder asks for them
 THREADS = max(2, os.cpu_count() or 1)  # each waits for a decoder and makes the thumbnail and the encoders' input
@@ -91,12 +93,19 @@ def _decode(
     if len(name) > MAX_CHARACTERS["file"] or "\0" in name:
         raise BadImage(f"{name[:100]} has a name that is too long, or holds a null character.")
     size, modified = _file_stamp(source.data)
-    photo = decoders.read(source.data, min_side=min_side)
+    file, time = split_key(name)
+    content: str | None = None
+    if isinstance(source.data, Path) and time is not None:
+        photo, content = decoders.read_frame(source.data, time), content_of(source.data)
+    else:
+        photo = decoders.read(source.data, min_side=min_side)
+        content = None if isinstance(source.data, bytes) else photo.content
     width, height = photo.full_size or photo.size
     known = source.metadata
     item = Item(
         id=source.id,
-        file=name,
+        file=file,
+        time=time,
         width=width,
         height=height,
         caption=known.caption,
@@ -105,18 +114,18 @@ def _decode(
         thumb=write_thumbnail(photo.image),
         bytes=size,
         modified=modified,
-        content=None if isinstance(source.data, bytes) else photo.content,
-        **_facts(photo, modified),
+        content=content,
+        **_facts(known.facts or photo.facts, modified),
     )
     return DecodedImage(item, known.objects, preprocess(photo.image, known.objects))
 
 
-def _facts(photo: Photo, modified: int | None) -> dict[str, Any]:
+def _facts(known: PhotoFacts, modified: int | None) -> dict[str, Any]:
     """What the photo says about itself, as fields of an item; its file's time where it does not say when it was taken.
 
     A file's time is written as this machine's clock showed it then.
     """
-    facts = asdict(photo.facts)
+    facts = asdict(known)
     if facts["taken"] is not None:
         return facts | {"taken_from": "exif"}
     if modified is None:

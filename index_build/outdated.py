@@ -9,12 +9,15 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from foir import decoders, images
+from foir import images
 from foir.errors import BadImage
 from foir.index import Index, Item, writer
-from foir.index.format import digest, is_thumb_intact
+from foir.index.format import is_thumb_intact
+from foir.index.pictures import read_file
+from foir.videos import split_key
 
 from . import pipeline
+from .sources.frames import content_of
 
 
 def refreshed(index: Index, root: Path, names: Collection[str], *, check: bool = False) -> list[Item]:
@@ -30,7 +33,7 @@ def refreshed(index: Index, root: Path, names: Collection[str], *, check: bool =
         check: Read all of them, whatever their size and time say, and write damaged thumbnails again.
     """
     wanted = set(names)
-    return [_refresh(index, root / item.file, item, check) if item.file in wanted else item for item in index.items()]
+    return [_refresh(index, root / item.file, item, check) if item.key in wanted else item for item in index.items()]
 
 
 def _refresh(index: Index, path: Path, item: Item, check: bool) -> Item:
@@ -40,14 +43,14 @@ def _refresh(index: Index, path: Path, item: Item, check: bool) -> Item:
         is_stamped = stamps == (item.bytes, item.modified)
         if is_stamped and not check:
             return item
-        content = digest(path)
+        content = content_of(path)
         is_unknown = item.content is None and (item.bytes is None or is_stamped)
         if content != item.content and not is_unknown:
             return replace(item, modified=None)  # it differs, also where size and time are the old ones
         thumb = item.thumb
         if check and not is_thumb_intact(index.folder, thumb):
-            photo = decoders.read(path)
-            if photo.content != content:
+            photo = read_file(path, item.time)
+            if photo.content not in (content, None):
                 return replace(item, modified=None)
             thumb = writer.write_thumb(index.folder, images.thumbnail(photo.image, pipeline.Plan.thumb_side))
             writer.sync_thumbs(index.folder, [thumb])
@@ -67,27 +70,30 @@ def follow_moves(items: Sequence[Item], root: Path, names: Collection[str], miss
         names: The files of the folder now.
         missing: The items' files that are no longer there.
     """
-    known = {item.file for item in items}
-    lost: dict[tuple[int | None, str | None], list[str]] = defaultdict(list)
+    known = {item.key for item in items}
+    lost: dict[tuple[int | None, float | None, str | None], list[str]] = defaultdict(list)
     for item in items:
-        if item.file in missing and item.content is not None:
-            lost[item.bytes, item.content].append(item.file)
-    sizes, moved = {size for size, _ in lost}, dict[str, tuple[str, int]]()
-    for name in sorted(set(names) - known):
+        if item.key in missing and item.content is not None:
+            lost[item.bytes, item.time, item.content].append(item.key)
+    sizes, moved = {size for size, *_ in lost}, dict[str, tuple[str, int]]()
+    for key in sorted(set(names) - known):
+        name, time = split_key(key)
         with suppress(OSError):  # encoding it rejects it with the reason
             stat = (root / name).stat()
-            if stat.st_size in sizes and (old := lost.get((stat.st_size, digest(root / name)))):
+            if stat.st_size in sizes and (old := lost.get((stat.st_size, time, content_of(root / name)))):
                 moved[old.pop(0)] = name, stat.st_mtime_ns
     return [
-        replace(item, file=moved[item.file][0], modified=moved[item.file][1]) if item.file in moved else item
+        replace(item, file=moved[item.key][0], modified=moved[item.key][1]) if item.key in moved else item
         for item in items
     ]
 
 
 def outdated(index: Index, items: Sequence[Item], root: Path, names: Sequence[str]) -> list[tuple[int, str]]:
     """(id, name) of the changed files, then of the new ones, which get ids that were never used before."""
-    known = {item.file: item for item in items}
-    changed = [(known[name].id, name) for name in names if name in known and _differs(root / name, known[name])]
+    known = {item.key: item for item in items}
+    changed = [
+        (known[name].id, name) for name in names if name in known and _differs(root / known[name].file, known[name])
+    ]
     new = [name for name in names if name not in known]
     return [*changed, *zip(count(next_unused_id(index, items)), new, strict=False)]
 

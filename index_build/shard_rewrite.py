@@ -64,10 +64,10 @@ def keep_rows(index: Index, items: Sequence[Item], removed: set[str]) -> Iterato
     for number, length in enumerate(lengths["image"]):
         shard_items = items[start : start + length]
         start += length
-        mask = np.array([item.file not in removed for item in shard_items], bool)
+        mask = np.array([item.key not in removed for item in shard_items], bool)
         if mask.any():
             yield KeptRows(
-                tuple(item for item in shard_items if item.file not in removed),
+                tuple(item for item in shard_items if item.key not in removed),
                 {name: facts[name].shards[number] for name in lengths},
                 facts["image"].heads[number] if facts["image"].heads else None,
                 None if regions is None else regions.shards[number],

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from foir.errors import Unavailable
-from foir.index import Index, local_record
+from foir.index import Index, Item, local_record
 from foir.index.lock import exclusive_lock
+from foir.videos import split_key
 
 from .changes import Changes, Encoding, UpdateResult, apply_changes
 from .encoding import SpaceEncoders
 from .outdated import follow_moves, outdated, refreshed
 from .retries import known_rejections, remember_rejections
 from .sources.folder import list_images, printable_name
+from .sources.frames import with_frames
 
 MAX_MISSING, MIN_MISSING = 0.5, 10  # share of an index's images, and number, from which on missing ones are not dropped
 
@@ -62,20 +65,20 @@ def update(
                 raise Unavailable(f"The folder {base} holds none of the images of the index {out}.")
             known = local_record.is_own(out, index.manifest)
             local_record.commit(out, index.manifest if known else index.manifest.without_graph(), base)
-        items = follow_moves(refreshed(index, base, files, check=check), base, files, names - set(files))
-        missing = {item.file for item in items} - set(files)
+        unreadable = [] if check else known_rejections(out, base, index.rejected(), files)
+        passed_over = {entry["file"] for entry in unreadable}
+        keys, damaged = with_frames(base, [name for name in files if name not in passed_over], _by_file(index))
+        gone = {item.key for item in index.items()} - set(keys)
+        items = follow_moves(refreshed(index, base, keys, check=check), base, keys, gone)
+        missing = {item.key for item in items} - set(keys)
         removed = {name for name in missing if not any(_contains(entry["file"], name) for entry in unlisted)}
         if len(removed) > MAX_MISSING * len(items) and len(removed) >= MIN_MISSING and not accept_missing:
             raise Unavailable(
                 f"{len(removed)} of the {len(items)} images of {out} are no longer in {base}: if their disk is not "
                 "mounted, mount it; if they are gone for good, update it with --accept-missing."
             )
-        unreadable = [] if check else known_rejections(out, base, index.rejected(), files)
-        passed_over = {entry["file"] for entry in unreadable}
-        wanted = outdated(index, items, base, [name for name in files if name not in passed_over])
-        done = apply_changes(
-            index, items, Changes(removed, wanted, unreadable, unlisted), Encoding(base, device, dtype, encoders)
-        )
+        changes = Changes(removed, outdated(index, items, base, keys), unreadable, [*unlisted, *damaged])
+        done = apply_changes(index, items, changes, Encoding(base, device, dtype, encoders))
         done = replace(done, rejected=(*done.rejected, *unreadable))
         remember_rejections(out, base, done.rejected)
         return done
@@ -117,8 +120,10 @@ def add(
             unlisted_here |= {entry["file"]: entry for entry in unlisted if _contains(requested, entry["file"])}
         tried = {*map(printable_name, names), *unlisted_here}
         rejected = [entry for entry in index.rejected() if entry["file"] not in tried]
-        items = refreshed(index, root, names)
-        changes = Changes(set(), outdated(index, items, root, list(names)), rejected, list(unlisted_here.values()))
+        keys, damaged = with_frames(root, list(names), _by_file(index))
+        items = refreshed(index, root, keys)
+        left_out = [*unlisted_here.values(), *damaged]
+        changes = Changes(set(), outdated(index, items, root, keys), rejected, left_out)
         return apply_changes(index, items, changes, Encoding(root, device, dtype, encoders))
 
 
@@ -139,7 +144,7 @@ def remove(out: Path, names: Sequence[str]) -> UpdateResult:
         removed: set[str] = set()
         for name in names:
             requested = PurePosixPath(name).as_posix()
-            matches = {item.file for item in items if name and _contains(requested, item.file)}
+            matches = {item.key for item in items if name and _contains(requested, item.key)}
             if not matches:
                 raise Unavailable(f"The index {out} has no image {name}.")
             removed |= matches
@@ -171,6 +176,15 @@ def _relative_name(root: Path, path: Path, out: Path) -> str:
     return absolute.relative_to(root).as_posix()
 
 
+def _by_file(index: Index) -> dict[str, list[Item]]:
+    """The frames of each video in an index."""
+    frames: dict[str, list[Item]] = defaultdict(list)
+    for item in index.items():
+        if item.time is not None:
+            frames[item.file].append(item)
+    return frames
+
+
 def _contains(folder: str, name: str) -> bool:
-    """Whether a name is the given one, or lies in that folder."""
-    return folder == "." or name == folder or name.startswith(folder + "/")
+    """Whether a key is the given one, or of a file in that folder, or of a frame of that video."""
+    return folder == "." or folder in (name, split_key(name)[0]) or name.startswith(folder + "/")

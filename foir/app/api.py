@@ -7,16 +7,11 @@ is opened or fetched. Each error is one sentence.
 
 import base64
 import binascii
-import inspect
-import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import wraps
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from pydantic import ValidationError, create_model
-
 from foir.app.collections import Collections
+from foir.app.endpoint import endpoint
 from foir.app.pictures import read_picture, read_upload
 from foir.app.sessions import MAX_JUDGED, Settings
 from foir.app.views import thumb_url
@@ -95,50 +90,24 @@ class Target:
     Attributes:
         k: Number of results, at most 100.
         collection: Key of the collection to search; the default one if empty.
+        filters: What results must be, by field: date ("2024-06..2024-08"), folder, camera ("Pixel*"), lens, keyword,
+            rating ("4.."), width, height, file, caption, source or licence.
     """
 
     k: int = 20
     collection: str = ""
+    filters: dict[str, str] | None = None
 
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """Fields of `Query`.
 
-def endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a method an endpoint that validates its arguments.
-
-    Each dataclass argument is replaced by one argument a field, in signature and docstring.
-    """
-    signature, doc = inspect.signature(method), inspect.getdoc(method) or ""
-    types = {name: parameter.annotation for name, parameter in signature.parameters.items()}
-    bundles: dict[str, Any] = {name: annotation for name, annotation in types.items() if is_dataclass(annotation)}
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in signature.parameters.items():
-        parts = inspect.signature(bundles[name]).parameters.values() if name in bundles else [parameter]
-        parameters += [part.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for part in parts]
-    for name, bundle in bundles.items():
-        fields_doc = (inspect.getdoc(bundle) or "").partition("Attributes:\n")[2]
-        doc = re.sub(rf"^    {name}: .*$", fields_doc, doc, flags=re.MULTILINE)
-    signature = signature.replace(parameters=parameters)
-    types = {parameter.name: parameter.annotation for parameter in parameters[1:]}
-    required: dict[str, Any] = {name: (annotation, ...) for name, annotation in types.items()}
-    model = create_model("Arguments", **required)
-
-    @wraps(method)
-    def call(self: "Api", *args: Any, **kwargs: Any) -> Any:
-        bound = signature.bind(self, *args, **kwargs)
-        bound.apply_defaults()
-        try:
-            values = dict(model(**{name: bound.arguments[name] for name in types}))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            location = ".".join(str(part) for part in first["loc"])
-            raise BadPrompt(f"{location}: {first['msg'][:1].lower()}{first['msg'][1:]}.") from error
-        for name, bundle in bundles.items():
-            values[name] = bundle(**{each.name: values.pop(each.name) for each in fields(bundle)})
-        return method(self, **values)
-
-    flat: Any = call
-    flat.__doc__, flat.__signature__ = doc, signature
-    flat.__annotations__ = {**types, "return": signature.return_annotation}
-    return flat
+        Raises:
+            BadPrompt: The number is out of range.
+        """
+        if not 1 <= self.k <= MAX_RESULTS:
+            raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {self.k}.")
+        return {"k": self.k, "filters": self.filters or {}}
 
 
 class Api:
@@ -181,19 +150,18 @@ class Api:
         Returns:
             Results, best first.
         """
-        texts = Settings(text=text, negative_text=negative_text).texts
+        texts: dict[str, Any] = Settings(text=text, negative_text=negative_text).texts
         searcher, query_image, prompt = self._open(marked, target.collection)
         query = Query(
             query_image,
             prompt,
-            texts.get("text"),
-            texts.get("negative_text"),
+            **texts,
             text_weight=text_weight,
             method=how.method or None,
             options={} if how.heads is None else {"h_on": how.heads},
             mode=how.mode,
             context=how.context,
-            k=_check_k(target.k),
+            **target.wanted,
         )
         return self._search(searcher, query, target.collection)
 
@@ -209,10 +177,9 @@ class Api:
         Returns:
             Results, best first.
         """
-        texts = Settings(text=text, negative_text=negative_text).texts
+        texts: dict[str, Any] = Settings(text=text, negative_text=negative_text).texts
         searcher = self._collections.controller(target.collection).searcher
-        query = Query(text=texts.get("text"), negative_text=texts.get("negative_text"), k=_check_k(target.k))
-        return self._search(searcher, query, target.collection)
+        return self._search(searcher, Query(**texts, **target.wanted), target.collection)
 
     @endpoint
     def caption(self, marked: MarkedImage, strength: float | None = None, collection: str = "") -> str:
@@ -255,7 +222,8 @@ class Api:
         exclude = exclude or []
         if max(map(len, (liked, disliked, exclude))) > MAX_JUDGED:
             raise BadPrompt(f"Judge at most {MAX_JUDGED} images.")
-        query = Query(query_image, prompt, k=_check_k(target.k), feedback=Feedback(liked, disliked), exclude=exclude)
+        judged = Feedback(liked, disliked)
+        query = Query(query_image, prompt, feedback=judged, exclude=exclude, **target.wanted)
         return self._search(searcher, query, target.collection)
 
     def _open(self, marked: MarkedImage, collection: str) -> tuple["Searcher", QueryImage, Prompt | None]:
@@ -290,9 +258,3 @@ def _decode(image: str) -> bytes:
         return base64.b64decode(image.partition("base64,")[2] or image, validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadImage("The image is not base64 text.") from error
-
-
-def _check_k(k: int) -> int:
-    if not 1 <= k <= MAX_RESULTS:
-        raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {k}.")
-    return k

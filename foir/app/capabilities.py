@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from foir import encoders
 from foir.app.sessions import Settings
+from foir.index import Index
 from foir.index.protocol import IndexLike
+from foir.index.records import Facets
 
 KEPT_HEADS = 5  # by default, where the encoder has more
 UNKNOWN_HEADS = 16  # for encoders whose checkpoint alone defines the number
@@ -24,6 +26,8 @@ class Capabilities:
         has_head_cache: The query-db mode.
         has_regions: Region vectors, which a marked object is compared with.
         heads: Number of attention heads of its encoder.
+        follows_folder: It can be kept up to date with a folder of this machine.
+        facets: What its images can be narrowed to.
         settings: The initial settings.
         about: Number of images, size, encoder, sources and licences, in one line.
     """
@@ -32,6 +36,8 @@ class Capabilities:
     has_head_cache: bool
     has_regions: bool
     heads: int
+    follows_folder: bool
+    facets: Facets
     settings: Settings
     about: str
 
@@ -45,6 +51,8 @@ class Capabilities:
             has_head_cache=bool(space.z),
             has_regions=index.regions is not None,
             heads=heads,
+            follows_folder=isinstance(index, Index) and index.root is not None,
+            facets=index.facets(),
             settings=Settings(heads=min(KEPT_HEADS, heads), outline=bool(os.environ.get("FOIR_SAM"))),
             about=_about(index),
         )

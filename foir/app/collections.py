@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -14,7 +15,9 @@ from foir.app.jobs import IndexingJob
 from foir.app.opening import Opening, read_opening
 from foir.app.session_store import SessionStore
 from foir.app.sessions import Session
-from foir.errors import BadPrompt
+from foir.app.watches import Watches
+from foir.errors import BadPrompt, FoirError
+from foir.index import Index
 from foir.index.remote import local_folder
 
 MAX_OPEN = 4  # collections with their models in memory; those given at the start all stay open
@@ -25,17 +28,14 @@ class Collections:
     """Collections by key, and the sessions of their users. Thread-safe."""
 
     def __init__(
-        self,
-        addresses: Sequence[str | Path],
-        open_collection: Callable[[str | Path, str], Controller],
-        *,
-        can_add: bool = False,
+        self, addresses: Sequence[str | Path], open_collection: Callable[..., Controller], *, can_add: bool = False
     ) -> None:
         """Register the collections; none is opened yet.
 
         Args:
             addresses: Folders, or addresses on the Hub; the first is the default.
-            open_collection: Opens an address as the collection of a key.
+            open_collection: Opens an address as the collection of a key; for one that changed, it gets the controller
+                of its earlier state too.
             can_add: Whether users may add collections: only on localhost.
         """
         self._open, self.can_add = open_collection, can_add
@@ -44,6 +44,7 @@ class Collections:
         self._lock, self._opening, self._starting = Lock(), Lock(), Lock()
         self.sessions = SessionStore()
         self.job: IndexingJob | None = None
+        self.watches = Watches(self._reopen)
         self.default_key = [self.add(address) for address in addresses][0]
 
     def add(self, address: str | Path, title: str | None = None) -> str:
@@ -79,6 +80,29 @@ class Collections:
                 with self._lock:
                     self._controllers[key] = controller
         return controller
+
+    def watch(self, key: str, on: bool) -> None:
+        """Keep a collection up to date with its folder, or stop that.
+
+        Raises:
+            BadPrompt: That is not allowed, or the collection follows no folder.
+        """
+        index = self.controller(key).index
+        if not self.can_add or not isinstance(index, Index) or index.root is None:
+            raise BadPrompt("Only collections of folders on this computer can be kept up to date.")
+        if on:
+            self.watches.start(key, index.folder)
+        else:
+            self.watches.stop(key)
+
+    def _reopen(self, key: str) -> None:
+        """Open the present state of a collection; the earlier one stays where that is not possible."""
+        previous = self._cached(key)
+        if previous is not None:
+            with self._opening, suppress(FoirError):
+                controller = self._open(self._known[key][1], key, previous)
+                with self._lock:
+                    self._controllers[key] = controller
 
     def opening(self) -> Opening | None:
         """What the page shows while the model loads; known for the sample only."""

@@ -19,7 +19,7 @@ from foir.app.sessions import Judgements, PageUpdate, Session, Settings
 from foir.app.views import Views, encode_image
 from foir.errors import BadPrompt, Unavailable
 from foir.images import Photo
-from foir.index import Item
+from foir.index import Index, Item
 from foir.index.protocol import IndexLike
 from foir.prompts import Prompt
 from foir.search import explain
@@ -35,18 +35,23 @@ PREVIEW_SIDE = 1280  # longer side of the image sent to the browser; coordinates
 class Controller:
     """Actions of the page on one collection. All users share its Searcher, which the first that needs it loads."""
 
-    def __init__(self, index: IndexLike, load: Callable[[], Searcher], key: str = "") -> None:
+    def __init__(
+        self, index: IndexLike, load: Callable[[], Searcher], key: str = "", *, serves_files: bool = False
+    ) -> None:
         """Bind to the index.
 
         Args:
             index: The index, for actions that need no model.
             load: Loads the Searcher of the index.
             key: Key of the collection.
+            serves_files: Users may open the files of its images: only on localhost.
         """
         self.index, self.key, self.capabilities = index, key, Capabilities.from_index(index)
         self._load, self._loader, self._loading = load, ThreadPoolExecutor(1), Lock()
         self._searcher: Future[Searcher] | None = None
-        self.views = Views(index, key)
+        self.views = Views(
+            index, key, serves_files=serves_files and isinstance(index, Index) and index.root is not None
+        )
         self._patches = PatchCache(index)
 
     @property
@@ -57,6 +62,12 @@ class Controller:
                 self._searcher = self._loader.submit(self._load)
             searcher = self._searcher
         return searcher.result()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the Searcher is loaded."""
+        searcher = self._searcher
+        return searcher is not None and searcher.done() and searcher.exception() is None
 
     def start(self, settings: Settings) -> PageUpdate:
         """Open an image of the collection with its largest known object marked."""
@@ -153,6 +164,7 @@ class Controller:
             "k": RESULTS + 1,
             "feedback": Feedback(judgements.liked, judgements.disliked),
             "exclude": judgements.exclude,
+            "filters": settings.filters,
         }
         if image is None or prompt is None:
             return Query(**common), False

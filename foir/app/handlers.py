@@ -206,10 +206,21 @@ class Handlers:
     def start_job(self, request: gr.Request, source: str, encoder: str, tiles: bool) -> Any:
         """Add a collection, then as `follow_job`; refused for users who come through a proxy."""
         with report_errors():
-            if any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers):
-                raise BadPrompt("Collections can be added only on localhost.")
+            self._refuse_proxies(request)
             self.collections.start_job(source, encoder, tiles=tiles)
         yield from self.follow_job()
+
+    def watch(self, request: gr.Request, key: str, on: bool) -> Any:
+        """Keep a collection up to date, or stop that; refused as in `start_job`. Returns whether it is."""
+        with report_errors():
+            self._refuse_proxies(request)
+            self.collections.watch(key, on)
+        return self.collections.watches.watches(key)
+
+    def _refuse_proxies(self, request: gr.Request) -> None:
+        """Refuse users who come through a proxy, and so perhaps from elsewhere."""
+        if any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers):
+            raise BadPrompt("Collections can be added only on localhost.")
 
     def follow_job(self) -> Any:
         """The choice of collections and the progress of the current job; opens its collection at the end."""

@@ -65,8 +65,8 @@ def build(collections: Collections) -> gr.Blocks:
     return blocks
 
 
-def initial_state(capabilities: Capabilities) -> dict[str, dict[str, Any]]:
-    """Properties of the components after a collection is opened, by name."""
+def initial_state(capabilities: Capabilities, *, watched: bool = False) -> dict[str, dict[str, Any]]:
+    """Properties of the components after a collection is opened, by name; `watched`: it is kept up to date."""
     state: dict[str, dict[str, Any]] = {name: {"value": value} for name, value in asdict(capabilities.settings).items()}
     state |= {name: {"open": False} for name in FOLDS}
     state |= {
@@ -75,12 +75,17 @@ def initial_state(capabilities: Capabilities) -> dict[str, dict[str, Any]]:
         "strength": {"value": 1},
         "captions": {"value": {}},
         "comparison": {"value": {"hits": [], "note": ""}, "visible": False},
+        "watch": {"value": watched, "visible": capabilities.follows_folder},
     }
     for name in TEXT_CONTROLS:
         state[name]["visible"] = capabilities.has_text
     state["query_db"]["visible"] = capabilities.has_head_cache
     state["context"]["visible"] = capabilities.has_regions
     state["heads"]["maximum"] = capabilities.heads
+    facets = capabilities.facets
+    state["date"]["visible"] = facets.dated
+    for name, values in (("folder", facets.folders), ("camera", facets.cameras)):
+        state[name] |= {"choices": [("any", ""), *((value, value) for value in values)], "visible": bool(values)}
     return state
 
 
@@ -129,6 +134,9 @@ def _search_options(initial: dict[str, dict[str, Any]]) -> Components:
             "min_score": gr.Slider(0, 1, label="Minimum similarity", **initial["min_score"]),
             "strength": gr.Slider(0, 2, step=0.25, label="Caption focus on the marked object", **initial["strength"]),
             "outline": gr.Checkbox(label="A click selects the whole object", **initial["outline"]),
+            "date": gr.Textbox(label="Taken", placeholder="2024-06, or 2024-06..2024-08", **initial["date"]),
+            "folder": gr.Dropdown(label="Folder", **initial["folder"]),
+            "camera": gr.Dropdown(label="Camera", **initial["camera"]),
             "show_heatmaps": gr.Checkbox(False, label="Show heat maps on the first results"),
         }
 
@@ -159,7 +167,8 @@ def _add_collection(initial: dict[str, dict[str, Any]], *, visible: bool) -> Com
             "tiles": gr.Checkbox(False, label="Look for small things too (takes about five times as long)"),
             "add": gr.Button("Add", elem_id="add"),
         }
-    return {"add_fold": add_fold, **form, "job": _component("job", None)}
+        watch = gr.Checkbox(label="Keep the folder that is shown up to date", elem_id="watch", **initial["watch"])
+    return {"add_fold": add_fold, **form, "watch": watch, "job": _component("job", None)}
 
 
 def _results_column(initial: dict[str, dict[str, Any]], collections: Collections, opening: Opening) -> Components:
@@ -218,7 +227,8 @@ def _opening_events(
     @report_errors()
     def open_collection(key: str, token: str | None) -> Any:
         session, pointer, results, _ = handlers.open_collection(key, token)
-        initial = initial_state(handlers.collections.controller(key).capabilities)
+        capabilities = handlers.collections.controller(key).capabilities
+        initial = initial_state(capabilities, watched=handlers.collections.watches.watches(key))
         return session, pointer, results, False, False, *(gr.update(**initial[name]) for name in reset)
 
     chosen = [ui["collection"], ui["session"]]
@@ -236,10 +246,11 @@ def _opening_events(
 def _search_events(ui: Components, handlers: Handlers, current: list[Any], page: list[Any]) -> Iterator[Any]:
     """Events that search again."""
     yield ui["text"].submit(handlers.search_text, current, page, **LATEST)
-    yield ui["negative_text"].submit(handlers.search, current, page, **LATEST)
+    for name in ("negative_text", "date"):
+        yield ui[name].submit(handlers.search, current, page, **LATEST)
     for name in ("text_weight", "context", "min_score", "heads"):
         yield ui[name].release(handlers.search, current, page, **LATEST)
-    for name in ("combine_text", "method", "query_db", "outline", "show_heatmaps"):
+    for name in ("combine_text", "method", "query_db", "outline", "folder", "camera", "show_heatmaps"):
         yield ui[name].input(handlers.search, current, page, **LATEST)
     yield ui["pointer"].submit(handlers.point, current, page, **QUEUED)
     yield ui["results"].submit(handlers.refine, current, page, **QUEUED)
@@ -266,3 +277,4 @@ def _connect_job(blocks: gr.Blocks, ui: Components, handlers: Handlers) -> None:
     gr.on([ui["add"].click, ui["source"].submit], handlers.start_job, form, progress, **JOB)
     blocks.load(handlers.follow_job, None, progress, **JOB)
     ui["job"].click(handlers.stop_job, None, None, queue=False, **JOB)
+    ui["watch"].input(handlers.watch, [ui["collection"], ui["watch"]], [ui["watch"]], **JOB)

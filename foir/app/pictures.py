@@ -9,7 +9,7 @@ from PIL import Image
 
 from foir import decoders
 from foir.images import Photo
-from foir.index import Item
+from foir.index import Item, pictures
 from foir.index.protocol import IndexLike
 
 UPLOAD_PIXELS = 24_000_000
@@ -34,7 +34,7 @@ def read_picture(index: IndexLike, item: Item) -> Photo:
         BadIndex: Neither its file nor its thumbnail exists.
         BadImage: It cannot be read.
     """
-    return decoders.read(index.picture(item), deadline=DECODE_SECONDS)
+    return pictures.read_picture(index, item, deadline=DECODE_SECONDS)
 
 
 def reduce(photo: Photo) -> Photo:

@@ -46,6 +46,7 @@ def _serve(args: argparse.Namespace) -> None:
         blocks.block_thread()
     finally:
         blocks.close()
+        collections.watches.stop_all()
         if collections.job is not None:
             collections.job.stop()
 
@@ -82,13 +83,13 @@ def _collections(addresses: Sequence[str], captions: str | None) -> Collections:
     from foir.app.server import is_localhost
     from foir.index.loader import open_index
 
-    def open_collection(address: str | Path, key: str) -> Controller:
+    def open_collection(address: str | Path, key: str, previous: Controller | None = None) -> Controller:
         index = open_index(address)
-        load = partial(_load_searcher, index, captions)
+        load = partial(_load_searcher, index, captions, previous)
         if encoders.has_zerogpu():  # such a GPU takes only models that are loaded before the page is up
             searcher = load()
             return Controller(index, lambda: searcher, key)
-        return Controller(index, load, key)
+        return Controller(index, load, key, serves_files=is_localhost())
 
     default = [address.strip() for address in os.environ.get("FOIR_INDEX", "").split(",") if address.strip()]
     collections = Collections(addresses or default or [SAMPLE], open_collection, can_add=is_localhost())
@@ -97,7 +98,10 @@ def _collections(addresses: Sequence[str], captions: str | None) -> Collections:
     return collections
 
 
-def _load_searcher(index: IndexLike, captions: str | None) -> Searcher:
+def _load_searcher(index: IndexLike, captions: str | None, previous: Controller | None) -> Searcher:
+    """The Searcher of an index, with the models of its earlier state where there is one."""
     from foir.search.searcher import Searcher  # imports torch, for which the page does not wait
 
+    if previous is not None and previous.is_ready:
+        return Searcher(index, previous.searcher.encoder, previous.searcher.captioner)
     return Searcher.load(index, captions=captions)

@@ -67,7 +67,10 @@ def launch(collections: Collections) -> gr.Blocks:
 
 
 def image_routes(collections: Collections) -> list[Route]:
-    """`/thumb/COLLECTION/ID` for a thumbnail, `/photo/TOKEN` for a user's image. No request contains a file path."""
+    """`/thumb/COLLECTION/ID` for a thumbnail, `/photo/TOKEN` for a user's image, `/file/COLLECTION/ID` for a file.
+
+    No request contains a file path. Files are served on localhost only.
+    """
 
     def thumb(request: Request) -> Response:
         try:
@@ -84,7 +87,21 @@ def image_routes(collections: Collections) -> list[Route]:
             return PlainTextResponse("There is no such image.", 404)
         return Response(jpeg, media_type="image/jpeg", headers=CACHED)
 
-    return [Route("/thumb/{collection}/{id}", thumb), Route("/photo/{token}", photo)]
+    def file(request: Request) -> Response:
+        try:
+            controller = collections.controller(request.path_params["collection"])
+            if not controller.views.serves_files:
+                return PlainTextResponse("Files are not served here.", 404)
+            path = controller.index.picture(controller.index.get(_item_id(request.path_params["id"])))
+        except FoirError:
+            return PlainTextResponse("There is no such file.", 404)
+        return FileResponse(path, headers=CACHED)
+
+    return [
+        Route("/thumb/{collection}/{id}", thumb),
+        Route("/photo/{token}", photo),
+        Route("/file/{collection}/{id}", file),
+    ]
 
 
 def _item_id(text: str) -> int:

@@ -32,6 +32,9 @@ class Settings:
         min_score: Results below this cosine are cut off (`SearchResults.similarities`).
         context: Weight of the whole image against its best region, 0 to 1.
         outline: A point or a stroke selects the whole object under it.
+        date: When results were taken (`foir.index.filters`); any time if empty, as with the next two.
+        folder: In which folder they are.
+        camera: With which camera they were taken.
     """
 
     method: str = METHOD
@@ -44,6 +47,9 @@ class Settings:
     min_score: float = 0.0
     context: float = CONTEXT
     outline: bool = False
+    date: str = ""
+    folder: str = ""
+    camera: str = ""
 
     def __post_init__(self) -> None:
         """Check the types; ranges are the controls' own.
@@ -64,6 +70,12 @@ class Settings:
         if any(len(text) > MAX_TEXT for text in texts.values()):
             raise BadPrompt(f"Use at most {MAX_TEXT} characters of text.")
         return {name: text for name, text in texts.items() if text}
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """What results must be, by field of `foir.index.filters`."""
+        values = {"date": self.date.strip(), "folder": self.folder, "camera": self.camera}
+        return {name: value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True)

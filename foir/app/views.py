@@ -6,6 +6,7 @@ import base64
 import io
 import random
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -33,9 +34,9 @@ TOP_HEADS = 3  # heads named in an explanation
 class Views:
     """Values of the components for one collection. Holds no state of any user."""
 
-    def __init__(self, index: IndexLike, key: str) -> None:
-        """Bind to the index of the collection `key`, and choose sample images."""
-        self.index, self._key = index, key
+    def __init__(self, index: IndexLike, key: str, *, serves_files: bool = False) -> None:
+        """Bind to the index of the collection `key`, and choose sample images; see `Controller`."""
+        self.index, self._key, self.serves_files = index, key, serves_files
         candidates = index.sample(CANDIDATES)
         self._samples = random.Random(7).sample(candidates, min(SAMPLES, len(candidates)))  # noqa: S311 - no secret
 
@@ -136,6 +137,7 @@ class Views:
         if top_heads:
             heads = ", ".join(f"head {head + 1} ({100 * cosine:.0f})" for head, cosine in top_heads)
             lines.append(f"Most similar in the selected heads: {heads}.")
+        lines += [line for line in [facts_line(item)] if line]
         heat_url = _heat_url(heat, (item.width, item.height))
         regions = _regions(results, place)
         return {
@@ -143,6 +145,7 @@ class Views:
             "heat": heat_url,
             "regions": regions,
             "lines": lines,
+            "link": self._link(item),
             "nonce": uuid4().hex,
         }  # opens again if unchanged
 
@@ -157,6 +160,17 @@ class Views:
         cosines = (query_outputs * result_outputs).sum(1) / np.maximum(norms, 1e-12)
         top_heads = sorted(results.heads, key=lambda head: -cosines[head])[:TOP_HEADS]
         return [(head, float(cosines[head])) for head in top_heads]
+
+    def _link(self, item: Item) -> dict[str, str] | None:
+        """Where the image itself can be seen, and what the link says."""
+        if item.link is not None:
+            return {"url": item.link, "text": "Open in Immich"}
+        if not self.serves_files:
+            return None
+        url = f"file/{self._key}/{item.id}"
+        if item.time is None:
+            return {"url": url, "text": "Open the file"}
+        return {"url": f"{url}#t={item.time:g}", "text": f"Open the video at {item.clock}"}
 
     @cached_property
     def _collection_map(self) -> collection_map.CollectionMap:
@@ -188,6 +202,21 @@ def _regions(results: SearchResults, place: int) -> list[list[float]]:
     scale = np.array([item.width, item.height, item.width, item.height]) / 100
     corners = [np.array(region.box) / scale for region in results.regions[place]]
     return [[round(float(edge), 2) for edge in (x0, y0, x1 - x0, y1 - y0)] for x0, y0, x1, y1 in corners]
+
+
+def facts_line(item: Item) -> str:
+    """What an image says about itself, in one sentence; empty where it says nothing."""
+    parts = []
+    if item.taken is not None and item.taken_from == "exif":
+        parts.append(f"taken {datetime(1970, 1, 1) + timedelta(seconds=item.taken):%Y-%m-%d %H:%M}")
+    if item.camera:
+        parts.append(f"with {item.camera}" if parts else f"taken with {item.camera}")
+    line = " ".join(parts)
+    if item.rating:
+        line += f"{', ' if line else ''}{item.rating} of 5 stars"
+    if item.keywords:
+        line += f"{', ' if line else ''}tagged {item.keywords.replace(chr(10), ', ')}"
+    return f"{line[:1].upper()}{line[1:]}." if line else ""
 
 
 def thumb_url(collection: str, item: Item) -> str:

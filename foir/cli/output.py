@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from foir.index import Item
     from foir.index.protocol import IndexLike
 
-FACTS = ("file", "width", "height", "caption", "source", "licence", "camera", "lens", "rating")
+FACTS = ("file", "time", "width", "height", "caption", "source", "licence", "camera", "lens", "rating")
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def write_images(args: argparse.Namespace, index: IndexLike, items: Sequence[Ite
         return
     if not (args.json or args.csv):
         for item, own in zip(items, facts, strict=True):
-            write(*(value for name, value in own.items() if name != "regions"), item.id, item.file)
+            write(*(value for name, value in own.items() if name != "regions"), item.id, item.key)
         return
     rows = [{**own, **describe(item)} for item, own in zip(items, facts, strict=True)]
     if args.json:
@@ -59,7 +59,14 @@ def describe(item: Item) -> dict[str, Any]:
     """What an index knows about an image."""
     facts = {name: getattr(item, name) for name in FACTS}
     keywords = item.keywords.split("\n") if item.keywords else []
-    return {"id": item.id, **facts, "keywords": keywords, "taken": taken(item), "taken_from": item.taken_from}
+    return {
+        "id": item.id,
+        **facts,
+        "keywords": keywords,
+        "taken": taken(item),
+        "taken_from": item.taken_from,
+        "link": item.link,
+    }
 
 
 def taken(item: Item) -> str | None:

@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _explain(searcher: Searcher, image: QueryImage, results: SearchResults, out: Path) -> None:
+    from foir.index.pictures import read_picture
     from foir.search import explain
 
     encoder = searcher.encoder
@@ -67,7 +68,7 @@ def _explain(searcher: Searcher, image: QueryImage, results: SearchResults, out:
         panels.append(explain.overlay(image.photo.image, explain.query_heat(encoder, results.features)))
     region = explain.region_vector(encoder, image.prefix, results.mask)
     for place, item in enumerate(results.items[:EXPLAINED]):
-        result = searcher.open(searcher.index.picture(item))
+        result = searcher.open(read_picture(searcher.index, item))
         heat = explain.result_heat(encoder, region, encoder.patch_features(result.prefix)[0].cpu().numpy())
         panel = explain.overlay(result.photo.image, heat)
         for found in results.regions[place] if results.regions else ():

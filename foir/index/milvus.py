@@ -25,11 +25,12 @@ from foir.index.manifest import Manifest, SpaceFacts, Store, read_manifest
 from foir.index.milvus_client import MAX_RESULTS, Collection
 from foir.index.milvus_regions import RegionRows
 from foir.index.reader import Index
-from foir.index.records import Background, Item, Object, Regions, Space
+from foir.index.records import Background, Facets, Item, Object, Regions, Space
 
 ITEM_FIELDS = tuple(name for name in ITEM_SCHEMA.names if name != "id")
 FIELDS_OF_FORMAT_1 = ITEM_FIELDS[: ITEM_FIELDS.index("content")]
 REQUEST_ROWS = 1000
+FACET_ITEMS = 500  # whose facts are offered to narrow a search
 
 
 class MilvusIndex:
@@ -120,6 +121,12 @@ class MilvusIndex:
     def source_counts(self) -> list[tuple[str | None, str | None, int]]:
         """See `IndexLike`; counted when the index was made."""
         return [(source, licence, count) for source, licence, count in self.manifest.origins]
+
+    def facets(self) -> Facets:
+        """See `IndexLike`; those of a sample."""
+        items = self.sample(FACET_ITEMS)
+        cameras = [item.camera for item in items if item.camera]
+        return Facets.of((i.file for i in items), cameras, dated=any(i.taken_from == "exif" for i in items))
 
     @property
     def bytes(self) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from foir.index.manifest import Manifest
-from foir.index.records import Background, Item, Object, Regions, Space
+from foir.index.records import Background, Facets, Item, Object, Regions, Space
 
 if TYPE_CHECKING:
     from foir.index.reader import Index
@@ -26,6 +26,9 @@ class IndexLike(Protocol):
     background: Background | None  # the standard of scores, where a database holds the rows
 
     def __len__(self) -> int: ...
+
+    def facets(self) -> Facets:
+        """What its images can be narrowed to."""
 
     def space(self, name: str = "image") -> Space:
         """A space by name; only an index in files holds its vectors there.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foir.arguments import checked
 from foir.errors import BadIndex, FoirError, Unavailable, describe_os_error
@@ -19,7 +20,7 @@ from foir.index.format import BOX, ITEM_SCHEMA, has_linked_thumbs, is_thumb_inta
 from foir.index.manifest import Manifest, read_manifest
 from foir.index.mmap import gather
 from foir.index.probe import probe_tables
-from foir.index.records import Background, Item, Object, Regions, Space
+from foir.index.records import Background, Facets, Item, Object, Regions, Space
 
 _UNFIT = (
     KeyError,
@@ -249,6 +250,13 @@ class Index:
         counts = self._items.group_by(["source", "licence"]).aggregate([([], "count_all")])
         rows = [(row["source"], row["licence"], int(row["count_all"])) for row in counts.to_pylist()]
         return sorted(rows, key=lambda row: -row[2])
+
+    def facets(self) -> Facets:
+        """What its images can be narrowed to."""
+        cameras = pc.unique(self._items["camera"]).drop_null().to_pylist()
+        files = pc.unique(self._items["file"]).to_pylist() if self._items["file"] else []
+        dated = pc.any(pc.equal(self._items["taken_from"], "exif")).as_py() is True
+        return Facets.of(files, cameras, dated=dated)
 
     @property
     def bytes(self) -> int:

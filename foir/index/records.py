@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from foir.videos import frame_key
 
 if TYPE_CHECKING:
     from foir.index.graph import RegionGraph
 
 MAX_SIDE = 2**31 - 1  # pixels, as the table stores it
 BACKGROUND = 4096  # images
+MAX_FACETS = 500
+_HOST = re.compile(r"[\w.:\[\]-]+")
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,29 @@ class Item:
     time: float | None = None
 
     @property
+    def key(self) -> str:
+        """What names it in its folder: its file, and of a frame of a video also the time."""
+        return frame_key(self.file, self.time)
+
+    @property
+    def link(self) -> str | None:
+        """Where the photo server that it comes from shows it; see `index_build.sources.immich`."""
+        scheme, _, host = (self.source or "").partition("://")
+        if scheme not in ("immich", "immich+http") or not _HOST.fullmatch(host):
+            return None
+        return f"http{'s' if scheme == 'immich' else ''}://{host}/photos/{self.file.partition('/')[0]}"
+
+    @property
     def name(self) -> str:
-        """A name to show: the caption, or the file where there is none."""
-        return self.caption or self.file
+        """A name to show: the caption, or where there is none the file, and of a frame the time."""
+        if self.caption or self.time is None:
+            return self.caption or self.file
+        return f"{self.file} at {self.clock}"
+
+    @property
+    def clock(self) -> str:
+        """The time of a frame in minutes and seconds."""
+        return f"{int(self.time or 0) // 60}:{int(self.time or 0) % 60:02}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +105,27 @@ class Object:
     instance: str | None
     name: str
     source: str | None
+
+
+@dataclass(frozen=True)
+class Facets:
+    """What images can be narrowed to; see `foir.index.filters`.
+
+    Attributes:
+        folders: Folders of their files, with those that hold them.
+        cameras: Cameras they were taken with.
+        dated: Some of them say when they were taken.
+    """
+
+    folders: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
+    dated: bool = False
+
+    @classmethod
+    def of(cls, files: Iterable[str], cameras: Iterable[str], *, dated: bool) -> Facets:
+        """Those of images; at most `MAX_FACETS` of each kind, the first by name."""
+        folders = {folder.as_posix() for file in files for folder in PurePosixPath(file).parents} - {"."}
+        return cls(tuple(sorted(folders)[:MAX_FACETS]), tuple(sorted(set(cameras))[:MAX_FACETS]), dated)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Image sources: a folder, files or parquet tables on any storage, data sets of the Hugging Face Hub."""
+"""Image sources: a folder, files or parquet tables on any storage, an Immich server, data sets of the Hub."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from .base import Chunk, Metadata, Source, SourceImage
 from .folder import FolderSource, open_folder
 from .fsspec_source import open_pattern
 from .hub_datasets import open_hub_dataset
+from .immich import open_immich
 
 __all__ = ["Chunk", "Metadata", "Source", "SourceImage", "open_source"]
 
 # Each opens the addresses of its own kind and returns None for all others. The first match wins.
-OPENERS: tuple[Callable[[str, Path], Source | None], ...] = (open_hub_dataset, open_folder, open_pattern)
+OPENERS: tuple[Callable[[str, Path], Source | None], ...] = (open_hub_dataset, open_folder, open_immich, open_pattern)
 
 
 def open_source(address: str, out: Path) -> Source:
@@ -21,7 +22,7 @@ def open_source(address: str, out: Path) -> Source:
 
     Args:
         address: A folder; a pattern of image files or of .parquet tables, also on remote storage
-            ("s3://bucket/**/*.jpg"); or "hf://datasets/USER/NAME[@REVISION]".
+            ("s3://bucket/**/*.jpg"); "immich://HOST"; or "hf://datasets/USER/NAME[@REVISION]".
         out: The index to build, which is skipped where it lies inside the folder.
 
     Raises:

@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foir.index import Object
+from foir.photo_facts import PhotoFacts
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is known about an image beforehand. Its `objects` get the id of its item when it is indexed."""
+    """What is known about an image beforehand. Its `objects` get the id of its item when it is indexed.
+
+    `facts` take the place of those that its bytes say.
+    """
 
     caption: str | None = None
     source: str | None = None
     licence: str | None = None
     objects: tuple[Object, ...] = ()
+    facts: PhotoFacts | None = None
 
 
 @dataclass(frozen=True)

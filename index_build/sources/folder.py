@@ -10,8 +10,10 @@ from typing import Any
 
 from foir.errors import Unavailable
 from foir.image_formats import IMAGE_SUFFIXES
+from foir.videos import VIDEO_SUFFIXES, split_key
 
 from .base import Chunk, Metadata, SourceImage
+from .frames import with_frames
 
 
 def open_folder(address: str, out: Path) -> FolderSource | None:
@@ -20,7 +22,7 @@ def open_folder(address: str, out: Path) -> FolderSource | None:
 
 
 class FolderSource:
-    """The image files under a folder, listed once."""
+    """The image files and frames of videos under a folder, listed once."""
 
     def __init__(self, folder: Path, out: Path, metadata: Mapping[str, Metadata] | None = None) -> None:
         """List the files.
@@ -38,7 +40,9 @@ class FolderSource:
         if folder.resolve() == out.resolve():
             raise Unavailable("The index cannot lie in the image folder itself: choose another folder for it.")
         self.root, self.metadata = folder, metadata or {}
-        self.files, self.rejected = list_images(folder, out)
+        files, unlisted = list_images(folder, out)
+        self.files, damaged = with_frames(folder, files, {})
+        self.rejected = [*unlisted, *damaged]
 
     def chunks(self, size: int) -> Sequence[Chunk]:
         """The files in sorted order. Ids are positions in it: an unreadable file does not shift the ids of others."""
@@ -63,7 +67,7 @@ class FolderChunk:
         stats: list[Any] = []
         for id, name in self.files:
             try:
-                stat = (self.folder / name).stat()
+                stat = (self.folder / split_key(name)[0]).stat()
                 stats.append([id, name, stat.st_size, stat.st_mtime_ns])
             except OSError:
                 stats.append([id, name, None, None])
@@ -72,7 +76,8 @@ class FolderChunk:
     def images(self) -> Iterator[SourceImage]:
         """The files. A missing one fails only when it is read."""
         return (
-            SourceImage(id, name, self.folder / name, self.metadata.get(name, Metadata())) for id, name in self.files
+            SourceImage(id, name, self.folder / split_key(name)[0], self.metadata.get(name, Metadata()))
+            for id, name in self.files
         )
 
 
@@ -86,7 +91,7 @@ def split_files(
 
 
 def list_images(folder: Path, out: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Image files under `folder`, relative and sorted, and an entry for each folder that could not be listed.
+    """Image and video files under `folder`, relative and sorted, and an entry for each folder that could not be listed.
 
     Hidden files, hidden folders and the index `out` are skipped.
     """
@@ -102,7 +107,7 @@ def list_images(folder: Path, out: Path) -> tuple[list[str], list[dict[str, str]
         base = Path(parent)
         folders[:] = [n for n in folders if not n.startswith(".") and (base / n).resolve() != out.resolve()]
         for name in names:
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
                 files.append((base / name).relative_to(folder).as_posix())
     return sorted(files), sorted(unlisted, key=lambda entry: entry["file"])
 

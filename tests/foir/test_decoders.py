@@ -17,6 +17,7 @@ from PIL import Image
 from foir import decoders, images
 from foir.decoders import DecoderPool
 from foir.errors import BadImage, Unavailable
+from foir.photo_facts import PhotoFacts
 from tests.conftest import scene
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,7 @@ def obedient(tmp_path, monkeypatch, pool):
 
 
 def decode(pool, data, deadline=60.0, name="a.jpg"):
-    return pool.decode(data, name, images.MAX_PIXELS, deadline)
+    return pool.decode(data, {"name": name}, deadline)
 
 
 def png(image, **options):
@@ -205,14 +206,26 @@ def test_many_threads_share_a_few_decoders(pool):
     assert sizes == {i: (40 + i, 40) for i in range(24)} and pool._free.qsize() == 2
 
 
+NO_FACTS = dict.fromkeys(PhotoFacts.__dataclass_fields__)
+
+
+def answer(size, more=b"", **changes):
+    head = {"size": size, "full_size": None, "alpha": False, "orientation": 1, "notes": [], "facts": NO_FACTS}
+    return json.dumps(head | changes).encode() + b"\n" + more
+
+
 ANSWERS = [
     b"",
     b"no JSON\n",
     b"[]\n",
-    b'{"size": [-2, -2], "alpha": false, "orientation": 1, "notes": []}\n' + bytes(16),
-    b'{"size": [9000, 9000], "alpha": false, "orientation": 1, "notes": []}\n',
-    b'{"size": [1e999, 2], "alpha": false, "orientation": 1, "notes": []}\n',
-    b'{"size": [2, 2], "alpha": false, "orientation": 1, "notes": []}\n' + bytes(15),
+    answer([-2, -2], bytes(16)),
+    answer([9000, 9000]),
+    answer([1e999, 2]).replace(b"Infinity", b"1e999"),
+    answer([2, 2], bytes(15)),
+    answer([2, 2], bytes(16), full_size=[9000, 9000]),
+    answer([2, 2], bytes(16), facts=NO_FACTS | {"camera": ["a", "list"]}),
+    answer([2, 2], bytes(16), facts={}),
+    b'{"times": ["soon"]}\n',
     b"[" * 10**6,
 ]
 

@@ -1,5 +1,5 @@
-// Why a result was found. Value from the server: {id, name, url, size, heat, regions, lines, nonce}; the dialog opens when it arrives. A
-// search with the result is sent as a "select" event with its id. Built with DOM calls only: names come from strangers.
+// Why a result was found. Value from the server: {id, name, url, size, heat, regions, lines, link, nonce}; the dialog opens when it
+// arrives. A search with the result is sent as a "select" event with its id. Built with DOM calls only: names come from strangers.
 const dialog = element.querySelector("dialog");
 const [photo, heat] = dialog.querySelectorAll("img");
 
@@ -20,6 +20,12 @@ function show() {
       return node;
     }),
   );
+  const link = dialog.querySelector(".link");
+  link.hidden = !value.link;
+  if (value.link) {
+    link.href = value.link.url;
+    link.textContent = value.link.text;
+  }
   if (!dialog.open) dialog.showModal();
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 from foir import Index, decoders
 from index_build import update
+from index_build.changes import UpdateResult
 from index_build.pipeline import Plan, build
 from index_build.sources import folder as sources_folder
 from tests.conftest import draw, scene
@@ -132,7 +133,7 @@ def test_files_removed_and_replaced_between_listing_and_reading(tmp_path, monkey
     rows = dict(zip([item.file for item in Index.open(tmp_path / "index").items()], rows_of(tmp_path), strict=True))
     assert set(rows) == {"00.png", "01.png", "03.png", "04.png", "05.png"}
     assert float(rows["03.png"] @ seen(scene(50))) > 0.999 > float(rows["03.png"] @ seen(scene(3)))
-    assert update.update(tmp_path / "index", encoders=StandIn()) == update.UpdateResult()
+    assert update.update(tmp_path / "index", encoders=StandIn()) == UpdateResult()
 
 
 def test_a_file_replaced_while_it_is_read_is_encoded_again_by_the_next_update(tmp_path, monkeypatch):
