@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from cachetools import LRUCache
 
 from foir.app.controller import Controller
-from foir.app.jobs import IndexingJob
+from foir.app.jobs import IndexingJob, move_to_trash
 from foir.app.opening import Opening, read_opening
 from foir.app.session_store import SessionStore
 from foir.app.sessions import Session
@@ -94,6 +95,30 @@ class Collections:
             self.watches.start(key, index.folder)
         else:
             self.watches.stop(key)
+
+    def discard(self, key: str, ids: Any) -> None:
+        """Move the files of duplicates to the trash, and bring the index up to date by a job.
+
+        Args:
+            key: Key of the collection.
+            ids: Images that a group shows beside its best.
+
+        Raises:
+            BadPrompt: That is not allowed, or an image is no such duplicate.
+            Unavailable: A file cannot be moved to the trash.
+        """
+        controller = self.controller(key)
+        index = controller.index
+        if not controller.views.serves_files or not isinstance(index, Index):
+            raise BadPrompt("Files can be moved to the trash only where the page runs on your own computer.")
+        items = controller.views.spare(ids)
+        with self._starting:
+            if self.job is not None and self.job.running:
+                raise BadPrompt("A collection is being added: wait for it, or stop it.")
+            for item in items:
+                move_to_trash(index.picture(item))
+            title, address = self._known[key]
+            self.job = IndexingJob(title, address, ["update", str(index.folder)], self.add)
 
     def _reopen(self, key: str) -> None:
         """Open the present state of a collection; the earlier one stays where that is not possible."""

@@ -172,6 +172,18 @@ class Handlers:
         return self.collections.controller(key).views.map()
 
     @report_errors()
+    def open_duplicates(self, key: str) -> Any:
+        """Show the duplicates of the collection."""
+        return self.collections.controller(key).views.duplicates()
+
+    def discard(self, request: gr.Request, event: gr.EventData, key: str) -> Any:
+        """Move duplicates to the trash, then as `follow_job`; refused as in `start_job`."""
+        with report_errors():
+            self._refuse_proxies(request)
+            self.collections.discard(key, event_fields(event).get("ids"))
+        yield from self.follow_job()
+
+    @report_errors()
     def steer_captions(self, token: str | None, captions_open: bool, strength: float) -> Any:
         """Caption again with another strength."""
         controller, session = self.collections.resume(token)

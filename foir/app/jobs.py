@@ -19,7 +19,7 @@ from threading import Thread
 from typing import IO, cast
 
 from foir import encoders, hub
-from foir.errors import BadPrompt
+from foir.errors import BadPrompt, Unavailable
 from foir.index.format import MANIFEST
 from foir.index.remote import local_folder, parse_address
 from foir.regions.recipe import RegionRecipe
@@ -136,6 +136,20 @@ class IndexingJob:
                     self._error = line.removeprefix(ERROR_PREFIX).strip()
         if self._process.wait() == 0:
             self.key = self._on_success(self.address, self.title)
+
+
+def move_to_trash(path: Path) -> None:
+    """Move a file to the trash of this computer.
+
+    Raises:
+        Unavailable: That is not possible, for instance since the disk has none.
+    """
+    from send2trash import send2trash
+
+    try:
+        send2trash(path)
+    except OSError as error:
+        raise Unavailable(f"{path.name} cannot be moved to the trash: {error.strerror or error}.") from error
 
 
 def encoder_choices() -> dict[str, str]:

@@ -26,7 +26,7 @@ SWEEP = 60  # seconds between two looks for files of Gradio that are too old
 CHAINS = ("attention_mask|phs", "foveal|phs")
 OUTLINED = ("results", "explanation")  # components that outline regions
 TEXT_CONTROLS = ("text", "combine_text", "negative_text", "text_weight", "strength")
-FOLDS = ("heads_fold", "captions_fold", "map_fold", "add_fold")
+FOLDS = ("heads_fold", "captions_fold", "map_fold", "duplicates_fold", "add_fold")
 NOT_OPENED = "The page could not be opened. Reload it in a moment."
 
 Components = dict[str, Any]  # Gradio components by name; each field of Settings names one
@@ -142,15 +142,18 @@ def _search_options(initial: dict[str, dict[str, Any]]) -> Components:
 
 
 def _details(initial: dict[str, dict[str, Any]]) -> Components:
-    """Attention heads, captions and the map of the collection, all folded."""
+    """Attention heads, captions, the map of the collection and its duplicates, all folded."""
     with gr.Accordion("Attention heads", **initial["heads_fold"]) as heads_fold:
         head_maps = _component("heads", {})
     with gr.Accordion("Captions", **initial["captions_fold"]) as captions_fold:
         captions = _component("captions", **initial["captions"])
     with gr.Accordion("Map of the collection", **initial["map_fold"]) as map_fold:
         collection_map = _component("map", None)
+    with gr.Accordion("Duplicates", **initial["duplicates_fold"]) as duplicates_fold:
+        duplicates = _component("duplicates", None)
     folds = {"heads_fold": heads_fold, "captions_fold": captions_fold, "map_fold": map_fold}
-    return {**folds, "head_maps": head_maps, "captions": captions, "map": collection_map}
+    views = {"head_maps": head_maps, "captions": captions, "map": collection_map, "duplicates": duplicates}
+    return {**folds, "duplicates_fold": duplicates_fold, **views}
 
 
 def _add_collection(initial: dict[str, dict[str, Any]], *, visible: bool) -> Components:
@@ -239,7 +242,7 @@ def _opening_events(
     everything = [*page[:3], ui["heads_open"], ui["captions_open"], *(ui[name] for name in reset)]
     yield ui["collection"].change(open_collection, chosen, everything, **LATEST)
     yield ui["upload"].upload(handlers.upload, [ui["upload"], ui["collection"], *current], page, **QUEUED)
-    for name in ("results", "pointer", "map", "comparison", "explanation"):
+    for name in ("results", "pointer", "map", "comparison", "explanation", "duplicates"):
         yield ui[name].select(handlers.choose, [ui["collection"], *current], page, **QUEUED)
 
 
@@ -263,6 +266,7 @@ def _connect_details(ui: Components, handlers: Handlers) -> None:
         ui[name] for name in ("session", "strength", "heads_open", "captions_open")
     )
     ui["map_fold"].expand(handlers.open_map, [ui["collection"]], [ui["map"]], **HIDDEN)
+    ui["duplicates_fold"].expand(handlers.open_duplicates, [ui["collection"]], [ui["duplicates"]], **HIDDEN)
     ui["heads_fold"].expand(handlers.open_heads, [session], [heads_open, ui["head_maps"]], **HIDDEN)
     ui["heads_fold"].collapse(lambda: False, None, [heads_open], **HIDDEN)
     ui["captions_fold"].expand(handlers.open_captions, [session, strength], [captions_open, ui["captions"]], **HIDDEN)
@@ -277,4 +281,5 @@ def _connect_job(blocks: gr.Blocks, ui: Components, handlers: Handlers) -> None:
     gr.on([ui["add"].click, ui["source"].submit], handlers.start_job, form, progress, **JOB)
     blocks.load(handlers.follow_job, None, progress, **JOB)
     ui["job"].click(handlers.stop_job, None, None, queue=False, **JOB)
+    ui["duplicates"].submit(handlers.discard, [ui["collection"]], progress, **JOB)
     ui["watch"].input(handlers.watch, [ui["collection"], ui["watch"]], [ui["watch"]], **JOB)

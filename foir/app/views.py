@@ -6,7 +6,6 @@ import base64
 import io
 import random
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -15,8 +14,11 @@ import numpy as np
 from PIL import Image
 
 from foir import clustering, collection_map
+from foir.app.sentences import facts_line, query_summary, results_note
 from foir.app.sessions import Session
-from foir.index import Item
+from foir.duplicates import DuplicateGroup, find_duplicates
+from foir.errors import BadPrompt
+from foir.index import Index, Item
 from foir.index.protocol import IndexLike
 from foir.search import explain
 from foir.search.results import SearchResults
@@ -85,7 +87,7 @@ class Views:
             cards[i] = {**self._card(item), "score": score, "heat": heat, "regions": _regions(results, i), "copies": []}
         return {
             "hits": list(cards.values()),
-            "note": " ".join((_results_note(session), *results.notes)),
+            "note": " ".join((results_note(session), *results.notes)),
             "method": session.method_title,
             "feedback": {"liked": session.judgements.liked, "disliked": session.judgements.disliked},
             "rounds": len(session.rounds),
@@ -189,6 +191,26 @@ class Views:
         ]
         return {"points": points, "groups": groups}
 
+    @cached_property
+    def _groups(self) -> list[DuplicateGroup]:
+        return find_duplicates(self.index) if isinstance(self.index, Index) else []
+
+    def duplicates(self) -> dict[str, Any]:
+        """Groups of duplicates, the best of each first."""
+        groups = [{"kind": each.kind, "items": [self._card(item) for item in each.items]} for each in self._groups]
+        return {"groups": groups, "can_discard": self.serves_files}
+
+    def spare(self, ids: Any) -> list[Item]:
+        """The images of some ids, which must be duplicates beside the best of their groups.
+
+        Raises:
+            BadPrompt: One is not.
+        """
+        spare = {item.id: item for group in self._groups for item in group.items[1:] if item.time is None}
+        if not isinstance(ids, list) or not ids or not all(type(id) is int and id in spare for id in ids):
+            raise BadPrompt("Only duplicates beside the best one can be moved to the trash.")
+        return [spare[id] for id in dict.fromkeys(ids)]
+
     def _card(self, item: Item) -> dict[str, Any]:
         size = [item.width, item.height]
         return {"id": item.id, "name": item.name, "size": size, "url": thumb_url(self._key, item)}
@@ -204,59 +226,9 @@ def _regions(results: SearchResults, place: int) -> list[list[float]]:
     return [[round(float(edge), 2) for edge in (x0, y0, x1 - x0, y1 - y0)] for x0, y0, x1, y1 in corners]
 
 
-def facts_line(item: Item) -> str:
-    """What an image says about itself, in one sentence; empty where it says nothing."""
-    parts = []
-    if item.taken is not None and item.taken_from == "exif":
-        parts.append(f"taken {datetime(1970, 1, 1) + timedelta(seconds=item.taken):%Y-%m-%d %H:%M}")
-    if item.camera:
-        parts.append(f"with {item.camera}" if parts else f"taken with {item.camera}")
-    line = " ".join(parts)
-    if item.rating:
-        line += f"{', ' if line else ''}{item.rating} of 5 stars"
-    if item.keywords:
-        line += f"{', ' if line else ''}tagged {item.keywords.replace(chr(10), ', ')}"
-    return f"{line[:1].upper()}{line[1:]}." if line else ""
-
-
 def thumb_url(collection: str, item: Item) -> str:
     """URL of a thumbnail, relative to the page."""
     return f"thumb/{collection}/{item.id}"
-
-
-def query_summary(session: Session) -> str:
-    """One line about the marks and the heads that are used; empty without a prompt."""
-    results, prompt = session.results, session.prompt
-    if results is None or results.mask is None or prompt is None:
-        return ""
-    counts = (("point", prompt.points), ("box", prompt.boxes), ("stroke", prompt.strokes))
-    marks = " and ".join(_count(len(made), name) for name, made in counts if made)
-    share = 100 * float(results.mask.pixels.mean())
-    size = f"{share:.0f} %" if share >= 1 else "less than 1 %"
-    outlined = ", extended to the whole object" if session.outlined else ""
-    line = f"{marks}{outlined}: {size} of the image."
-    if results.heads is not None and results.features is not None:
-        heads = f"{len(results.heads)} of {results.features.z.shape[1]} attention heads"
-        line += f" {heads} are used." if session.forced_heads else f" The {heads} that attend to it most are used."
-    return line[:1].upper() + line[1:]
-
-
-def _count(count: int, name: str) -> str:
-    plural = f"{name}es" if name.endswith("x") else f"{name}s"
-    return f"a {name}" if count == 1 else f"{count} {plural}"
-
-
-def _results_note(session: Session) -> str:
-    """What the results are, in one sentence."""
-    text, negative_text = session.texts.get("text"), session.texts.get("negative_text")
-    ranking = f", without \u201c{negative_text}\u201d" if negative_text else ""
-    ranking += ", ranked with your feedback" if session.is_judged else ""
-    if session.results is None or session.results.mask is None:
-        return f"Images of \u201c{text}\u201d{ranking}, best first."
-    also = f" and \u201c{text}\u201d" if text else ""
-    if session.prompt is not None:
-        return f"Images with the object you marked{also}{ranking}, best first."
-    return f"Images similar to this one{also}{ranking}. Draw a box around an object to search for it."
 
 
 def encode_image(image: Image.Image, kind: str) -> bytes:

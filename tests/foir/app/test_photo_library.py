@@ -37,11 +37,11 @@ def library(tmp_path, toy):
 
     def open_collection(address, key, previous=None):
         index = Index.open(address)
-        return Controller(index, lambda: Searcher(index, toy), key, serves_files=library.can_add)
+        return Controller(index, lambda: Searcher(index, toy), key, serves_files=made[0].can_add)
 
-    library = Collections([tmp_path / "index"], open_collection, can_add=True)
-    yield library
-    library.watches.stop_all()
+    made = [Collections([tmp_path / "index"], open_collection, can_add=True)]
+    yield made[0]
+    made[0].watches.stop_all()
 
 
 def found(page, **changes):
@@ -118,3 +118,34 @@ def test_a_watched_collection_is_opened_again_when_it_changed(library, tmp_path,
     while library.watches.watches(key) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not library.watches.watches(key)
+
+
+def test_the_best_of_duplicates_is_kept_and_the_others_go_to_the_trash(library, tmp_path, monkeypatch):
+    trashed = []
+
+    def trash(path):
+        trashed.append(path.name)
+        path.unlink()
+
+    monkeypatch.setattr("send2trash.send2trash", trash)
+    photos = tmp_path / "photos"
+    (photos / "copy.jpg").write_bytes((photos / "summer" / "1.jpg").read_bytes())
+    update(tmp_path / "index", device="cpu")
+    key = library.add(tmp_path / "index")
+    views = library.controller(key).views
+    (group,) = views.duplicates()["groups"]
+    best, spare = (library.controller(key).index.get(card["id"]) for card in group["items"])
+    assert group["kind"] == "exact" and {best.file, spare.file} == {"copy.jpg", "summer/1.jpg"}
+    for wrong in (None, [], [best.id], [best.id, spare.id], ["0"], [99]):
+        with pytest.raises(BadPrompt, match="Only duplicates beside the best"):
+            library.discard(key, wrong)
+    library.discard(key, [spare.id])
+    deadline = time.monotonic() + 60
+    while library.job.running and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert library.job.succeeded and len(library.controller(key).index) == 6
+    assert trashed == [spare.file.rpartition("/")[2]] and library.controller(key).views.duplicates()["groups"] == []
+    library.can_add = False
+    library.add(tmp_path / "index")
+    with pytest.raises(BadPrompt, match="only where the page runs"):
+        library.discard(key, [spare.id])
