@@ -115,12 +115,12 @@ def _decode(
         bytes=size,
         modified=modified,
         content=content,
-        **_facts(known.facts or photo.facts, modified),
+        **item_facts(known.facts or photo.facts, modified),
     )
     return DecodedImage(item, known.objects, preprocess(photo.image, known.objects))
 
 
-def _facts(known: PhotoFacts, modified: int | None) -> dict[str, Any]:
+def item_facts(known: PhotoFacts, modified: int | None) -> dict[str, Any]:
     """What the photo says about itself, as fields of an item; its file's time where it does not say when it was taken.
 
     A file's time is written as this machine's clock showed it then.

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from foir import images
 from foir.errors import BadImage
 from foir.index import Index, Item, writer
-from foir.index.format import is_thumb_intact
+from foir.index.format import digest, is_thumb_intact
 from foir.index.pictures import read_file
 from foir.videos import split_key
 
 from . import pipeline
-from .sources.frames import content_of
+from .decoding import item_facts
 
 
 def refreshed(index: Index, root: Path, names: Collection[str], *, check: bool = False) -> list[Item]:
@@ -30,13 +32,17 @@ def refreshed(index: Index, root: Path, names: Collection[str], *, check: bool =
         index: The index.
         root: Its folder.
         names: The files to look at.
-        check: Read all of them, whatever their size and time say, and write damaged thumbnails again.
+        check: Read all of them, whatever their size and time say, write damaged thumbnails again, and take in what
+            photos say about themselves where an earlier foir did not.
     """
-    wanted = set(names)
-    return [_refresh(index, root / item.file, item, check) if item.key in wanted else item for item in index.items()]
+    wanted, content = set(names), cache(digest)  # the frames of a video share its bytes
+    return [
+        _refresh(index, root / item.file, item, check, content) if item.key in wanted else item
+        for item in index.items()
+    ]
 
 
-def _refresh(index: Index, path: Path, item: Item, check: bool) -> Item:
+def _refresh(index: Index, path: Path, item: Item, check: bool, content_of: Callable[[Path], str]) -> Item:
     try:
         stat = path.stat()
         stamps = stat.st_size, stat.st_mtime_ns
@@ -47,16 +53,18 @@ def _refresh(index: Index, path: Path, item: Item, check: bool) -> Item:
         is_unknown = item.content is None and (item.bytes is None or is_stamped)
         if content != item.content and not is_unknown:
             return replace(item, modified=None)  # it differs, also where size and time are the old ones
-        thumb = item.thumb
-        if check and not is_thumb_intact(index.folder, thumb):
+        thumb, facts = item.thumb, dict[str, Any]()
+        is_new = item.taken_from is None  # of a foir that did not read what photos say about themselves
+        if check and (is_new or not is_thumb_intact(index.folder, thumb)):
             photo = read_file(path, item.time)
             if photo.content not in (content, None):
                 return replace(item, modified=None)
+            facts = item_facts(photo.facts, stamps[1]) if is_new else {}
             thumb = writer.write_thumb(index.folder, images.thumbnail(photo.image, pipeline.Plan.thumb_side))
             writer.sync_thumbs(index.folder, [thumb])
     except (OSError, BadImage):
         return replace(item, modified=None)  # reading it again rejects it with the reason
-    return replace(item, bytes=stamps[0], modified=stamps[1], content=content, thumb=thumb)
+    return replace(item, bytes=stamps[0], modified=stamps[1], content=content, thumb=thumb, **facts)
 
 
 def follow_moves(items: Sequence[Item], root: Path, names: Collection[str], missing: Collection[str]) -> list[Item]:
@@ -75,6 +83,7 @@ def follow_moves(items: Sequence[Item], root: Path, names: Collection[str], miss
     for item in items:
         if item.key in missing and item.content is not None:
             lost[item.bytes, item.time, item.content].append(item.key)
+    content_of = cache(digest)
     sizes, moved = {size for size, *_ in lost}, dict[str, tuple[str, int]]()
     for key in sorted(set(names) - known):
         name, time = split_key(key)

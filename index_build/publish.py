@@ -100,8 +100,8 @@ def _public_item(item: Item, *, keep_paths: bool) -> Item:
 
 
 def _public_source(source: str | None) -> str | None:
-    """A source without the user and password of an address."""
-    return source and CREDENTIALS.sub(r"\1", source)
+    """A source without the user and password of an address; none where it is a server at home."""
+    return None if not source or source.startswith("immich") else CREDENTIALS.sub(r"\1", source)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from foir import decoders
 from foir.errors import BadImage
+from foir.image_formats import pillow_formats
 from tests.conftest import scene
 from tests.fuzz import examples
 from tests.hostile_images import jpeg_of_scans, save, tiff_of_frames
@@ -44,6 +45,8 @@ FILES = {
     },
     "tiff fax": save(small.convert("1"), "TIFF", compression="group4"),
     "tiff float": save(small.convert("F"), "TIFF", compression="tiff_lzw"),
+    "avif": save(small, "AVIF", exif=exif),
+    **{kind: save(small, kind) for kind in pillow_formats() if kind in ("HEIF", "JXL")},
 }
 SPICE = [
     b"\0",

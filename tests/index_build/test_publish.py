@@ -18,7 +18,7 @@ from tests.conftest import draw, scene
 
 hub_server = standin_hub.hub
 REPO = "somebody/an-index"
-SECRETS = ("holidays with Ann", "IMG_1234", "pass:word", "my camera", "51.5", "not for you")
+SECRETS = ("holidays with Ann", "IMG_1234", "pass:word", "my camera", "51.5", "not for you", "a-host", "a tag")
 
 
 @pytest.fixture
@@ -30,10 +30,14 @@ def private(tmp_path, monkeypatch):
     exif = Image.Exif()
     exif[0x010F] = SECRETS[3]
     exif.get_ifd(IFD.GPSInfo)[1] = SECRETS[4]
+    exif[0x013C], exif[0x9C9E] = SECRETS[6], SECRETS[7].encode("utf-16-le")
     scene(7).save(folder / f"{SECRETS[1]}.jpg", exif=exif, comment=SECRETS[5])
     (folder / f"{SECRETS[1]} broken.jpg").write_bytes(b"junk")
     name = f"{SECRETS[0]}/{SECRETS[1]}.jpg"
-    notes = {name: Metadata("a scene", f"https://user:{SECRETS[2]}@host.example/x", "MIT")}
+    notes = {
+        name: Metadata("a scene", f"https://user:{SECRETS[2]}@host.example/x", "MIT"),
+        "00.png": Metadata(source="immich://a-host"),
+    }
     build(Plan(folder.parent, tmp_path / "index", "toy", heads=True, device="cpu", metadata=notes))
     return tmp_path / "index"
 
