@@ -35,15 +35,20 @@ def find_duplicates(index: Index, kinds: Sequence[Kind] = KINDS) -> list[Duplica
 
     Args:
         index: An index. Its thumbnails are read where images may be nearly the same.
-        kinds: "exact": files of the same bytes. "near": the same image in another size, quality or format, or with
-            small changes. "burst": shots of one camera within seconds.
+        kinds: "exact": files of the same bytes, videos too. "near": the same image in another size, quality or format,
+            or with small changes. "burst": shots of one camera within seconds.
     """
-    items, spare = index.items(), np.zeros(len(index), bool)
+    items = index.items()
+    first = {item.file: row for row, item in reversed(list(enumerate(items)))}
+    stills = np.array([item.time is None for item in items], bool)
+    files = stills | np.isin(np.arange(len(items)), list(first.values()))  # a video's first frame stands for it
+    spare = np.zeros(len(items), bool)
     groups: list[DuplicateGroup] = []
     for kind in KINDS:
         if kind not in kinds:
             continue
-        for rows in _components(len(items), _PAIRS[kind](index, items, ~spare)):
+        wanted = ~spare & (files if kind == "exact" else stills)
+        for rows in _components(len(items), _PAIRS[kind](index, items, wanted)):
             best_first = sorted(rows, key=lambda row: _rank(items[row]))
             spare[best_first[1:]] = True
             groups.append(DuplicateGroup(kind, tuple(items[row] for row in best_first)))

@@ -54,7 +54,7 @@ class MarkedImage:
     """A query image, given by its file or its id, and the marks on it.
 
     Attributes:
-        image: The query image: a JPEG, PNG, WebP, GIF, BMP or TIFF file in base64.
+        image: The query image: a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file in base64.
         item: Or the id of an image of the collection.
         boxes: Boxes [x0, y0, x1, y1], each around an object, in pixels of the image. Without marks, the whole image.
         points: Or points [x, y], each on an object of its own.

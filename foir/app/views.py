@@ -206,7 +206,7 @@ class Views:
         Raises:
             BadPrompt: One is not.
         """
-        spare = {item.id: item for group in self._groups for item in group.items[1:] if item.time is None}
+        spare = {item.id: item for group in self._groups for item in group.items[1:]}
         if not isinstance(ids, list) or not ids or not all(type(id) is int and id in spare for id in ids):
             raise BadPrompt("Only duplicates beside the best one can be moved to the trash.")
         return [spare[id] for id in dict.fromkeys(ids)]

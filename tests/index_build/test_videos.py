@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from foir import Index, decoders
+from foir.duplicates import find_duplicates
 from foir.errors import BadImage
 from foir.index.pictures import read_picture
 from foir.videos import frame_key, split_key
@@ -100,6 +101,15 @@ def test_a_video_is_indexed_renamed_changed_and_removed(tmp_path, toy, monkeypat
     film(folder / "beach.mp4", [14])
     update(out)
     assert remove(out, ["beach.mp4"]).removed == ("beach.mp4#t=0.000",)
+
+
+def test_a_copy_of_a_video_is_a_duplicate_and_its_frames_are_none(tmp_path):
+    folder = draw(tmp_path / "pictures", 2)
+    film(folder / "a.mp4", [11, 12])
+    (folder / "b.mp4").write_bytes((folder / "a.mp4").read_bytes())
+    build(Plan(folder, tmp_path / "index", "toy", device="cpu"))
+    (group,) = find_duplicates(Index.open(tmp_path / "index"))
+    assert group.kind == "exact" and [item.key for item in group.items] == ["a.mp4#t=0.000", "b.mp4#t=0.000"]
 
 
 def test_without_its_package_a_video_is_left_out_with_the_remedy(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
 from foir import Index
 from foir.cli.main import main
@@ -77,6 +78,7 @@ def test_export_writes_links_a_sheet_and_boxes(made, tmp_path, capsys):
         assert sheet.width > 1000 and len(sheet.getcolors(10**6) or ()) > 100
     assert run(capsys, *asked, tmp_path / "found.json")[0] == 0
     coco = json.loads((tmp_path / "found.json").read_text())
+    assert len(COCO(str(tmp_path / "found.json")).getAnnIds()) == 3  # the official reader takes it
     index = Index.open(made / "index")
     assert [each["id"] for each in coco["annotations"]] == [1, 2, 3]
     for image, annotation in zip(coco["images"], coco["annotations"], strict=True):
