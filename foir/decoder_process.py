@@ -1,5 +1,6 @@
-"""A process that decodes images for `foir.decoders`. It imports NumPy and Pillow alone, and what reads a file of another
-kind when one comes, and ends with its parent.
+"""A process that decodes images for `foir.decoders`, and ends with its parent.
+
+It imports NumPy and Pillow alone, and what reads a file of another kind when one comes.
 
 A request on standard input is a line of JSON and the bytes of an image file, or names a video and perhaps a time. The
 answer on standard output is a line of JSON and the pixels: RGB, then the alpha channel where there is one; or the times

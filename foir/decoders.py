@@ -51,7 +51,7 @@ _COMMAND = "from foir.decoder_process import main; main()"
 
 def read(
     source: Path | str | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, deadline: float = DEADLINE,
-    min_side: int = 0,
+    min_side: int = 0, name: str | None = None,
 ) -> Photo:  # fmt: skip
     """Decode one image as `foir.images.read` does, but in another process.
 
@@ -62,12 +62,14 @@ def read(
         deadline: Seconds that decoding may take; also how long to wait for one of the `MAX_DECODERS` processes.
         min_side: Pixels that the shorter side needs; a larger JPEG may come at a half, quarter or eighth of its size,
             several times as fast. 0 for all of them.
+        name: Of a file that is given by its bytes: most RAW files are known by their suffix alone.
 
     Raises:
         BadImage: See `foir.images.read`; also where decoding takes too long or ends its process.
         Unavailable: All processes are busy, or none can be started.
     """
-    name, data = images.fetch(source, max_bytes)
+    kind, data = images.fetch(source, max_bytes)
+    name = name if name and isinstance(source, bytes) else kind
     request = {"name": name, "max_pixels": max_pixels, "min_side": min_side}
     return replace(_photo(data, request, deadline), content=hashlib.sha256(data).hexdigest())
 

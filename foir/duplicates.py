@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from foir.errors import FoirError
 from foir.index import Index, Item
 
 Kind = Literal["exact", "near", "burst"]
@@ -40,8 +41,10 @@ def find_duplicates(index: Index, kinds: Sequence[Kind] = KINDS) -> list[Duplica
     """
     items = index.items()
     first = {item.file: row for row, item in reversed(list(enumerate(items)))}
-    stills = np.array([item.time is None for item in items], bool)
-    files = stills | np.isin(np.arange(len(items)), list(first.values()))  # a video's first frame stands for it
+    links = np.array([_is_link(index, item) for item in items], bool)
+    stills = np.array([item.time is None for item in items], bool) & ~links
+    frames = np.isin(np.arange(len(items)), list(first.values())) & ~links  # a video's first frame stands for it
+    files = stills | frames
     spare = np.zeros(len(items), bool)
     groups: list[DuplicateGroup] = []
     for kind in KINDS:
@@ -53,6 +56,11 @@ def find_duplicates(index: Index, kinds: Sequence[Kind] = KINDS) -> list[Duplica
             spare[best_first[1:]] = True
             groups.append(DuplicateGroup(kind, tuple(items[row] for row in best_first)))
     return groups
+
+
+def _is_link(index: Index, item: Item) -> bool:
+    """Whether an item's file is only a name of another one."""
+    return index.root is not None and (index.root / item.file).is_symlink()
 
 
 def _rank(item: Item) -> tuple[int, int, int, int]:
@@ -110,7 +118,7 @@ def _small(index: Index, item: Item) -> np.ndarray:
     try:
         with Image.open(index.thumb(item), formats=("JPEG",)) as thumb:
             values = np.asarray(thumb.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX), np.float32).ravel()
-    except (OSError, UnidentifiedImageError):
+    except (OSError, UnidentifiedImageError, FoirError):
         return np.zeros(3 * SIDE * SIDE, np.float32)
     values -= values.mean()
     return values / max(float(np.linalg.norm(values)), 1e-6)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from PIL import Image
@@ -54,8 +56,8 @@ class Extra:
 
     @property
     def installed(self) -> bool:
-        """Whether the package is there."""
-        return find_spec(self.module) is not None
+        """Whether the package is there, and works."""
+        return find_spec(self.module) is not None and _registered(self)
 
     def missing(self, name: str) -> BadImage:
         """The error of a file that needs the package."""
@@ -64,6 +66,10 @@ class Extra:
 
 def _register_heif() -> None:
     import_module("pillow_heif").register_heif_opener()
+
+
+def _import_rawpy() -> None:
+    import_module("rawpy")
 
 
 def _register_jxl() -> None:
@@ -77,23 +83,32 @@ EXTRAS = (
     Extra("a HEIC photo", "pillow_heif", "pillow-heif", "HEIF", _HEIF, _register_heif),
     Extra("a JPEG XL image", "pillow_jxl", "pillow-jxl-plugin", "JXL", _JXL, _register_jxl),
 )
-RAW = Extra("a camera's RAW file", "rawpy", "rawpy", "", _RAW, lambda: None)
+RAW = Extra("a camera's RAW file", "rawpy", "rawpy", "", _RAW, _import_rawpy)
 
 
 @cache
 def pillow_formats() -> tuple[str, ...]:
     """The formats that Pillow may open; plugins that are installed are registered by the first call."""
-    formats = list(BUILT_IN)
-    for extra in EXTRAS:
-        if extra.installed:
-            extra.register()
-            formats.append(extra.pillow)
-    return tuple(formats)
+    return (*BUILT_IN, *(extra.pillow for extra in EXTRAS if extra.installed))
+
+
+@cache
+def _registered(extra: Extra) -> bool:
+    """Whether a package could be imported and registered: one that is broken costs only its own kind of files."""
+    try:
+        extra.register()
+    except Exception:  # whatever an import can raise
+        return False
+    return True
 
 
 def installed_extras() -> list[str]:
-    """The packages of extras that are there; with another one, files that were left out may be read."""
-    return [extra.package for extra in (*EXTRAS, RAW) if extra.installed]
+    """What reads images and videos, with versions: with another one, files that were left out may be read."""
+    found = []
+    for package in ("pillow", *(extra.package for extra in (*EXTRAS, RAW)), "av"):
+        with suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return found
 
 
 def check_readable(data: bytes, name: str) -> None:

@@ -20,6 +20,7 @@ from PIL.ImageFile import ImageFile
 
 MAX_TEXT, MAX_KEYWORDS, MAX_KEYWORD = 256, 64, 100  # characters of a name, keywords, characters of one
 MAX_RATING = 5
+MAX_SECONDS = 2**36  # from 1970: before the year 4148
 MAX_XMP = 2**20  # bytes
 _DATES = (  # tags of a time and of its zone, the best first
     (ExifTags.Base.DateTimeOriginal, ExifTags.Base.OffsetTimeOriginal),
@@ -63,7 +64,7 @@ class PhotoFacts:
         """
         numbers = {name: values[name] for name in ("taken", "taken_offset", "rating")}
         texts = {name: values[name] for name in ("camera", "lens", "keywords")}
-        if not all(value is None or (type(value) is int and abs(value) < 2**40) for value in numbers.values()):
+        if not all(value is None or (type(value) is int and abs(value) < MAX_SECONDS) for value in numbers.values()):
             raise ValueError("a number that is none")
         if not all(value is None or (type(value) is str and len(value) <= 2**13) for value in texts.values()):
             raise ValueError("a text that is none")

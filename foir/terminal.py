@@ -35,6 +35,21 @@ def write(*fields: Any, error: bool = False) -> None:
         stream.write(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
+def write_exactly(text: str) -> None:
+    """Write lines to stdout: to a file or another program as they are, to a terminal escaped."""
+    stream = sys.stdout
+    if stream.isatty():
+        write_lines(text)
+        return
+    with _output_errors():
+        stream.flush()
+        data = text.encode("utf-8", "surrogateescape") + b"\n"
+        if hasattr(stream, "buffer"):
+            stream.buffer.write(data)
+        else:
+            stream.write(data.decode("utf-8", "replace"))
+
+
 def write_lines(text: str) -> None:
     """Write a text of several lines to stdout, each of them escaped."""
     for line in text.split("\n"):

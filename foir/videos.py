@@ -5,10 +5,10 @@ PyAV (extra `video`) decodes, in the processes of `foir.decoders` alone: contain
 
 from __future__ import annotations
 
-import calendar
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,20 +28,20 @@ VIDEO_SUFFIXES = frozenset(
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 MIN_SECONDS, MAX_SECONDS, MAX_FRAMES = 1.0, 10.0, 1000  # between two frames of a video, and frames of one
 SAME_SCENE, SIDE = 0.9, 24  # correlation of small frames of one scene, and their side in pixels
-_FRAGMENT = "#t="  # before the time, as in a media fragment's address
+_KEY = re.compile(r"(.+)#t=(\d+\.\d{3})", re.DOTALL)  # as in a media fragment's address
 
 
 def frame_key(file: str, time: float | None) -> str:
     """What names an image in its folder: its file, and of a frame also the time in seconds."""
-    return file if time is None else f"{file}{_FRAGMENT}{time:.3f}"
+    return file if time is None else f"{file}#t={time:.3f}"
 
 
 def split_key(key: str) -> tuple[str, float | None]:
     """File and time of a key; see `frame_key`."""
-    file, fragment, time = key.rpartition(_FRAGMENT)
-    if not fragment or Path(file).suffix.lower() not in VIDEO_SUFFIXES:
+    match = _KEY.fullmatch(key)
+    if match is None or Path(match[1]).suffix.lower() not in VIDEO_SUFFIXES:
         return key, None
-    return file, float(time)
+    return match[1], float(match[2])
 
 
 def check_readable(name: str) -> None:
@@ -128,11 +128,13 @@ def _small(frame: Any) -> np.ndarray:
 
 
 def _facts(container: Any, time: float) -> PhotoFacts:
-    """When a frame was taken: containers say it in UTC."""
+    """When a frame was taken, by this computer's clock: containers say it in UTC."""
     try:
-        started = datetime.strptime(container.metadata["creation_time"][:19], "%Y-%m-%dT%H:%M:%S")
-    except (KeyError, ValueError):
+        started = datetime.strptime(container.metadata["creation_time"][:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+        offset = started.astimezone().utcoffset() or timedelta()
+    except (KeyError, ValueError, OverflowError, OSError):
         return PhotoFacts()
     if started.year < 1980:  # 1904 and 1970 are what clocks that were never set say
         return PhotoFacts()
-    return PhotoFacts(taken=calendar.timegm(started.timetuple()) + int(time), taken_offset=0)
+    taken = int(started.timestamp() + offset.total_seconds() + time)
+    return PhotoFacts(taken=taken, taken_offset=int(offset.total_seconds()) // 60)

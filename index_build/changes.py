@@ -61,6 +61,9 @@ class Encoding:
         encoders = self.encoders or load_index_encoders(index, device=self.device, dtype=self.dtype)
         if isinstance(encoders, LoadedEncoders):
             encoders = encoders.for_regions_of(index)
+        made = {name: (space.encoder, space.revision) for name, space in index.spaces.items()}
+        if {name: (each.encoder, each.revision) for name, each in encoders.records.items()} != made:
+            raise BadIndex(f"The encoders given for {index.folder} are not those that it was made with.")
         if encoders.region_recipe != ("" if index.regions is None else index.regions.recipe):
             raise BadIndex(f"The encoders given for {index.folder} do not make the regions that it has.")
         chunks = split_files(self.root, files, pipeline.SHARD_SIZE)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
@@ -18,12 +18,12 @@ from foir.errors import BadImage
 from foir.index import Item, Object
 from foir.index.tables import MAX_CHARACTERS
 from foir.photo_facts import PhotoFacts
-from foir.videos import split_key
 
 from .encoding import Preprocess
 from .sources import SourceImage
 from .sources.folder import printable_name
 from .sources.frames import content_of
+from .stamps import stamp_of
 
 PREFETCH = 32  # images decoded before the encoder asks for them
 THREADS = max(2, os.cpu_count() or 1)  # each waits for a decoder and makes the thumbnail and the encoders' input
@@ -93,19 +93,18 @@ def _decode(
     if len(name) > MAX_CHARACTERS["file"] or "\0" in name:
         raise BadImage(f"{name[:100]} has a name that is too long, or holds a null character.")
     size, modified = _file_stamp(source.data)
-    file, time = split_key(name)
     content: str | None = None
-    if isinstance(source.data, Path) and time is not None:
-        photo, content = decoders.read_frame(source.data, time), content_of(source.data)
+    if isinstance(source.data, Path) and source.time is not None:
+        photo, content = decoders.read_frame(source.data, source.time), content_of(source.data)
     else:
-        photo = decoders.read(source.data, min_side=min_side)
+        photo = decoders.read(source.data, min_side=min_side, name=PurePosixPath(name).name)
         content = None if isinstance(source.data, bytes) else photo.content
     width, height = photo.full_size or photo.size
     known = source.metadata
     item = Item(
         id=source.id,
-        file=file,
-        time=time,
+        file=name,
+        time=source.time,
         width=width,
         height=height,
         caption=known.caption,
@@ -130,7 +129,10 @@ def item_facts(known: PhotoFacts, modified: int | None) -> dict[str, Any]:
         return facts | {"taken_from": "exif"}
     if modified is None:
         return facts
-    offset = datetime.fromtimestamp(modified / 1e9).astimezone().utcoffset() or timedelta()
+    try:
+        offset = datetime.fromtimestamp(modified / 1e9).astimezone().utcoffset() or timedelta()
+    except (ValueError, OverflowError, OSError):  # no time that this machine's calendar has
+        return facts
     taken = modified // 10**9 + int(offset.total_seconds())
     return facts | {"taken": taken, "taken_offset": int(offset.total_seconds()) // 60, "taken_from": "file"}
 
@@ -140,7 +142,6 @@ def _file_stamp(data: Path | bytes) -> tuple[int | None, int | None]:
     if isinstance(data, bytes):
         return None, None
     try:
-        stat = data.stat()
+        return stamp_of(data)
     except OSError:
         return None, None
-    return stat.st_size, stat.st_mtime_ns

@@ -20,6 +20,7 @@ from foir.videos import split_key
 
 from . import pipeline
 from .decoding import item_facts
+from .stamps import stamp_of
 
 
 def refreshed(index: Index, root: Path, names: Collection[str], *, check: bool = False) -> list[Item]:
@@ -44,8 +45,7 @@ def refreshed(index: Index, root: Path, names: Collection[str], *, check: bool =
 
 def _refresh(index: Index, path: Path, item: Item, check: bool, content_of: Callable[[Path], str]) -> Item:
     try:
-        stat = path.stat()
-        stamps = stat.st_size, stat.st_mtime_ns
+        stamps = stamp_of(path)
         is_stamped = stamps == (item.bytes, item.modified)
         if is_stamped and not check:
             return item
@@ -88,9 +88,9 @@ def follow_moves(items: Sequence[Item], root: Path, names: Collection[str], miss
     for key in sorted(set(names) - known):
         name, time = split_key(key)
         with suppress(OSError):  # encoding it rejects it with the reason
-            stat = (root / name).stat()
-            if stat.st_size in sizes and (old := lost.get((stat.st_size, time, content_of(root / name)))):
-                moved[old.pop(0)] = name, stat.st_mtime_ns
+            size, modified = stamp_of(root / name)
+            if size in sizes and (old := lost.get((size, time, content_of(root / name)))):
+                moved[old.pop(0)] = name, modified
     return [
         replace(item, file=moved[item.key][0], modified=moved[item.key][1]) if item.key in moved else item
         for item in items
@@ -115,7 +115,6 @@ def next_unused_id(index: Index, items: Sequence[Item]) -> int:
 
 def _differs(path: Path, item: Item) -> bool:
     try:
-        stat = path.stat()
+        return (item.bytes, item.modified) != stamp_of(path)
     except OSError:
         return True  # reading it again rejects it with the reason
-    return (item.bytes, item.modified) != (stat.st_size, stat.st_mtime_ns)

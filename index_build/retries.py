@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,9 @@ from foir.errors import Unavailable
 from foir.image_formats import installed_extras
 from foir.index import local_record
 
-REJECTED, EXTRAS = "rejected", "extras"  # keys of the record of an index: name to [size, time], and what read them
+# Reasons that may be gone the next time, though the file is the same.
+_PASSING = re.compile("cannot be opened|cannot be listed|takes more than|takes too much memory|makes the decoder")
+REJECTED, EXTRAS = "rejected", "extras"  # keys of the record of an index: name to [size, times], and what read them
 
 
 def known_rejections(
@@ -39,7 +42,8 @@ def known_rejections(
 
 def remember_rejections(out: Path, root: Path, entries: Iterable[dict[str, str]]) -> None:
     """Note what the files that were rejected are now. Where that is not possible they are tried again."""
-    stamps = {entry["file"]: _stamp(root / entry["file"]) for entry in entries}
+    lasting = [entry for entry in entries if not _PASSING.search(entry["reason"])]
+    stamps = {entry["file"]: _stamp(root / entry["file"]) for entry in lasting}
     record = local_record.read(out)
     known = {name: stamp for name, stamp in stamps.items() if stamp}
     news = {REJECTED: known, EXTRAS: installed_extras()}
@@ -49,9 +53,9 @@ def remember_rejections(out: Path, root: Path, entries: Iterable[dict[str, str]]
 
 
 def _stamp(path: Path) -> list[int] | None:
-    """Size and time of a file; None of what is no file, such as a folder that could not be listed."""
+    """Size and times of a file; None of what is no file, such as a folder that could not be listed."""
     try:
         stat = path.stat()
     except (OSError, ValueError):
         return None
-    return [stat.st_size, stat.st_mtime_ns] if S_ISREG(stat.st_mode) else None
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] if S_ISREG(stat.st_mode) else None

@@ -72,9 +72,11 @@ def update(
         items = follow_moves(refreshed(index, base, keys, check=check), base, keys, gone)
         missing = {item.key for item in items} - set(keys)
         removed = {name for name in missing if not any(_contains(entry["file"], name) for entry in unlisted)}
-        if len(removed) > MAX_MISSING * len(items) and len(removed) >= MIN_MISSING and not accept_missing:
+        indexed = {item.file for item in items}
+        vanished = {split_key(name)[0] for name in removed} - set(files)
+        if len(vanished) > MAX_MISSING * len(indexed) and len(vanished) >= MIN_MISSING and not accept_missing:
             raise Unavailable(
-                f"{len(removed)} of the {len(items)} images of {out} are no longer in {base}: if their disk is not "
+                f"{len(vanished)} of the {len(indexed)} files of {out} are no longer in {base}: if their disk is not "
                 "mounted, mount it; if they are gone for good, update it with --accept-missing."
             )
         changes = Changes(removed, outdated(index, items, base, keys), unreadable, [*unlisted, *damaged])
@@ -123,7 +125,9 @@ def add(
         keys, damaged = with_frames(root, list(names), _by_file(index))
         items = refreshed(index, root, keys)
         left_out = [*unlisted_here.values(), *damaged]
-        changes = Changes(set(), outdated(index, items, root, keys), rejected, left_out)
+        listed, current = set(names), set(keys)
+        gone = {item.key for item in items if item.time is not None and item.file in listed} - current
+        changes = Changes(gone, outdated(index, items, root, keys), rejected, left_out)
         return apply_changes(index, items, changes, Encoding(root, device, dtype, encoders))
 
 

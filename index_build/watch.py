@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -9,15 +10,17 @@ from threading import Event
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from foir.errors import FoirError, Unavailable, os_errors
+from foir.errors import BadIndex, FoirError, Unavailable, os_errors
 from foir.image_formats import IMAGE_SUFFIXES
 from foir.index import Index
+from foir.videos import VIDEO_SUFFIXES
 
 from .changes import UpdateResult
-from .encoding import load_index_encoders
+from .encoding import SpaceEncoders, load_index_encoders
 from .update import update
 
 QUIET, PATIENCE = 0.7, 3.0  # seconds without a change before an update, and the longest wait for them
+TRY_AGAIN = 10.0  # seconds after an update that could not be made
 LOOK_AGAIN = 600.0  # seconds between two updates where the system reports no change, as on some network disks
 
 
@@ -29,11 +32,11 @@ class _Changes(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Note a change of an image or of a folder; reading one is none."""
-        if event.event_type in ("opened", "closed_no_write"):
+        if event.event_type in ("opened", "closed_no_write") or (event.is_directory and event.event_type == "modified"):
             return
         paths = [Path(str(path)) for path in (event.src_path, event.dest_path) if path]
         own = [path for path in paths if path != self.out and self.out not in path.parents]
-        if any(event.is_directory or path.suffix.lower() in IMAGE_SUFFIXES for path in own):
+        if any(event.is_directory or path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES for path in own):
             self.changed.set()
 
 
@@ -63,7 +66,7 @@ def watch(
     index = Index.open(out)
     if index.root is None or not index.root.is_dir():
         raise Unavailable(f"The folder of the index {out} is not known or not there: `foir index update` says why.")
-    encoders = load_index_encoders(index, device=device, dtype=dtype)
+    encoders: SpaceEncoders | None = load_index_encoders(index, device=device, dtype=dtype)
     changes, stop = _Changes(out), stop or Event()
     observer = Observer()
     with os_errors(f"The folder {index.root} cannot be watched"):
@@ -72,23 +75,27 @@ def watch(
     try:
         while not stop.is_set():
             changes.changed.clear()
+            patience = LOOK_AGAIN
             try:
+                encoders = encoders or load_index_encoders(Index.open(out), device=device, dtype=dtype)
                 report(update(out, encoders=encoders))
             except FoirError as error:
                 report_error(error)
-            _wait(changes.changed, stop)
+                patience = TRY_AGAIN
+                if isinstance(error, BadIndex):  # perhaps it was built again, with others
+                    encoders = None
+            _wait(changes.changed, stop, patience)
     finally:
         observer.stop()
         observer.join()
 
 
-def _wait(changed: Event, stop: Event) -> None:
+def _wait(changed: Event, stop: Event, seconds: float) -> None:
     """Wait for a change, and then until no more come for a moment: a copy in progress is not read."""
-    waited = 0.0
-    while not changed.wait(0.2) and not stop.is_set() and waited < LOOK_AGAIN:
-        waited += 0.2
-    waited = 0.0
-    while changed.is_set() and waited < PATIENCE and not stop.is_set():
+    end = time.monotonic() + seconds
+    while not changed.wait(0.2) and not stop.is_set() and time.monotonic() < end:
+        pass
+    end = time.monotonic() + PATIENCE
+    while changed.is_set() and not stop.is_set() and time.monotonic() < end:
         changed.clear()
-        changed.wait(QUIET)
-        waited += QUIET
+        time.sleep(QUIET)

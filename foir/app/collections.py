@@ -35,8 +35,8 @@ class Collections:
 
         Args:
             addresses: Folders, or addresses on the Hub; the first is the default.
-            open_collection: Opens an address as the collection of a key; for one that changed, it gets the controller
-                of its earlier state too.
+            open_collection: Opens an address as the collection of a key; for one that changed, it gets the models of
+                its earlier state too (`Controller.models`).
             can_add: Whether users may add collections: only on localhost.
         """
         self._open, self.can_add = open_collection, can_add
@@ -50,10 +50,9 @@ class Collections:
 
     def add(self, address: str | Path, title: str | None = None) -> str:
         """Register a collection, or reopen one that may have changed; returns its key."""
-        folder = local_folder(address)
-        key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+        key = _key(address)
         with self._lock:
-            self._known[key] = (title or _title(address, folder), address)
+            self._known[key] = (title or _title(address, local_folder(address)), address)
             self._controllers.pop(key, None)
         return key
 
@@ -92,15 +91,16 @@ class Collections:
         if not self.can_add or not isinstance(index, Index) or index.root is None:
             raise BadPrompt("Only collections of folders on this computer can be kept up to date.")
         if on:
-            self.watches.start(key, index.folder)
+            self.watches.start(key, index.folder.resolve())
         else:
             self.watches.stop(key)
 
-    def discard(self, key: str, ids: Any) -> None:
-        """Move the files of duplicates to the trash, and bring the index up to date by a job.
+    def discard(self, key: str, shown: Any, ids: Any) -> None:
+        """Move the files of duplicates to the trash, and bring the index up to date by a job, or by its watch.
 
         Args:
             key: Key of the collection.
+            shown: Key of the collection whose duplicates are shown.
             ids: Images that a group shows beside its best.
 
         Raises:
@@ -111,21 +111,33 @@ class Collections:
         index = controller.index
         if not controller.views.serves_files or not isinstance(index, Index):
             raise BadPrompt("Files can be moved to the trash only where the page runs on your own computer.")
-        items = controller.views.spare(ids)
+        if shown != key:
+            raise BadPrompt("These are the duplicates of another collection: open them again.")
         with self._starting:
             if self.job is not None and self.job.running:
-                raise BadPrompt("A collection is being added: wait for it, or stop it.")
-            for item in items:
-                move_to_trash(index.picture(item))
-            title, address = self._known[key]
-            self.job = IndexingJob(title, address, ["update", str(index.folder)], self.add)
+                raise BadPrompt("The last change is still being made: try again in a moment.")
+            files = controller.views.spare_files(ids)
+            try:
+                for file in files:
+                    move_to_trash(file)
+            finally:  # also where one could not be moved
+                if not self.watches.watches(key):
+                    title, address = self._known[key]
+                    update = ["update", str(index.folder.resolve())]
+                    self.job = IndexingJob(title, address, update, self._updated, "Moved to the trash.")
+
+    def _updated(self, address: str | Path, title: str) -> str:
+        """Open the present state of a collection that a job brought up to date; returns its key."""
+        key = _key(address)
+        self._reopen(key)
+        return key
 
     def _reopen(self, key: str) -> None:
         """Open the present state of a collection; the earlier one stays where that is not possible."""
         previous = self._cached(key)
         if previous is not None:
             with self._opening, suppress(FoirError):
-                controller = self._open(self._known[key][1], key, previous)
+                controller = self._open(self._known[key][1], key, previous.models)
                 with self._lock:
                     self._controllers[key] = controller
 
@@ -147,7 +159,8 @@ class Collections:
             FoirError: The session expired, or its collection can no longer be opened.
         """
         session = self.sessions.get(token)
-        return self.controller(session.collection), session
+        controller = self.controller(session.collection)
+        return controller, session.within(controller.index)
 
     def start_job(self, source: str, encoder: str, *, tiles: bool) -> IndexingJob:
         """Index a folder, or download an index from the Hub.
@@ -167,6 +180,10 @@ class Collections:
                 raise BadPrompt("Another collection is being added: wait for it, or stop it.")
             self.job = IndexingJob.start(source, encoder, tiles=tiles, on_success=self.add)
             return self.job
+
+
+def _key(address: str | Path) -> str:
+    return hashlib.sha256(str(local_folder(address).resolve()).encode()).hexdigest()[:12]
 
 
 def _title(address: str | Path, folder: Path) -> str:

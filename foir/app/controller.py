@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -26,9 +26,12 @@ from foir.search import explain
 from foir.search.query import Feedback, Query
 
 if TYPE_CHECKING:
+    from foir.encoders.base import Encoder
+    from foir.image_text import ImageTextModel
     from foir.search.searcher import Searcher
 
 RESULTS, EXPLAINED, SUGGESTIONS = 24, 8, 6
+Models: TypeAlias = "tuple[Encoder, ImageTextModel | None] | None"
 PREVIEW_SIDE = 1280  # longer side of the image sent to the browser; coordinates are those of the original
 
 
@@ -36,17 +39,20 @@ class Controller:
     """Actions of the page on one collection. All users share its Searcher, which the first that needs it loads."""
 
     def __init__(
-        self, index: IndexLike, load: Callable[[], Searcher], key: str = "", *, serves_files: bool = False
-    ) -> None:
+        self, index: IndexLike, load: Callable[[], Searcher], key: str = "", *, models: Models = None,
+        serves_files: bool = False,
+    ) -> None:  # fmt: skip
         """Bind to the index.
 
         Args:
             index: The index, for actions that need no model.
             load: Loads the Searcher of the index.
             key: Key of the collection.
+            models: Those of the collection's earlier state; `load` takes them.
             serves_files: Users may open the files of its images: only on localhost.
         """
         self.index, self.key, self.capabilities = index, key, Capabilities.from_index(index)
+        self._models = models
         self._load, self._loader, self._loading = load, ThreadPoolExecutor(1), Lock()
         self._searcher: Future[Searcher] | None = None
         self.views = Views(
@@ -64,10 +70,12 @@ class Controller:
         return searcher.result()
 
     @property
-    def is_ready(self) -> bool:
-        """Whether the Searcher is loaded."""
+    def models(self) -> Models:
+        """The encoder and the captioner, if they are loaded, for the next state of the collection."""
         searcher = self._searcher
-        return searcher is not None and searcher.done() and searcher.exception() is None
+        if searcher is not None and searcher.done() and searcher.exception() is None:
+            return searcher.result().encoder, searcher.result().captioner
+        return self._models
 
     def start(self, settings: Settings) -> PageUpdate:
         """Open an image of the collection with its largest known object marked."""

@@ -15,6 +15,7 @@ from foir.app.clients import current_client
 from foir.app.collections import Collections
 from foir.app.controller import Controller
 from foir.app.pictures import UPLOAD_BYTES
+from foir.app.proxies import came_through_proxy
 from foir.app.sessions import PageUpdate, Settings
 from foir.errors import BadImage, BadPrompt, FoirError
 
@@ -180,7 +181,8 @@ class Handlers:
         """Move duplicates to the trash, then as `follow_job`; refused as in `start_job`."""
         with report_errors():
             self._refuse_proxies(request)
-            self.collections.discard(key, event_fields(event).get("ids"))
+            data = event_fields(event)
+            self.collections.discard(key, data.get("key"), data.get("ids"))
         yield from self.follow_job()
 
     @report_errors()
@@ -224,14 +226,16 @@ class Handlers:
 
     def watch(self, request: gr.Request, key: str, on: bool) -> Any:
         """Keep a collection up to date, or stop that; refused as in `start_job`. Returns whether it is."""
-        with report_errors():
+        try:
             self._refuse_proxies(request)
             self.collections.watch(key, on)
+        except FoirError as error:
+            gr.Warning(html.escape(str(error), quote=False), title="That did not work")
         return self.collections.watches.watches(key)
 
     def _refuse_proxies(self, request: gr.Request) -> None:
         """Refuse users who come through a proxy, and so perhaps from elsewhere."""
-        if any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers):
+        if came_through_proxy(request.headers):
             raise BadPrompt("Collections can be added only on localhost.")
 
     def follow_job(self) -> Any:
@@ -246,7 +250,7 @@ class Handlers:
         if not job.succeeded:
             yield gr.skip(), job.progress()
             return
-        gr.Info(html.escape(f"{job.title} was added and is searched now.", quote=False), duration=5)
+        gr.Info(html.escape(job.done_message, quote=False), duration=5)
         yield gr.update(choices=self.collections.choices(), value=job.key), None
 
     def stop_job(self) -> None:

@@ -45,7 +45,9 @@ class Progress:
 class IndexingJob:
     """A process that builds, updates, downloads or verifies an index."""
 
-    def __init__(self, title: str, address: str | Path, command: Sequence[str], on_success: OnSuccess) -> None:
+    def __init__(
+        self, title: str, address: str | Path, command: Sequence[str], on_success: OnSuccess, done_message: str = ""
+    ) -> None:
         """Start the process.
 
         Args:
@@ -53,7 +55,9 @@ class IndexingJob:
             address: Address of the index.
             command: Arguments of `python -m index_build`.
             on_success: Adds the address under the title to the collections, and returns its key.
+            done_message: What the page says at the end.
         """
+        self.done_message = done_message or f"{title} was added and is searched now."
         self.title, self.address, self.key, self._on_success = title, address, "", on_success
         self._done, self._total, self._error, self._stopped = 0, 0, "Indexing ended before it was complete.", False
         self._process = subprocess.Popen(  # noqa: S603 - a list, so no shell reads what a user typed

@@ -26,6 +26,7 @@ SWEEP = 60  # seconds between two looks for files of Gradio that are too old
 CHAINS = ("attention_mask|phs", "foveal|phs")
 OUTLINED = ("results", "explanation")  # components that outline regions
 TEXT_CONTROLS = ("text", "combine_text", "negative_text", "text_weight", "strength")
+PAGE = ("session", "pointer", "results", "text")  # what a search changes
 FOLDS = ("heads_fold", "captions_fold", "map_fold", "duplicates_fold", "add_fold")
 NOT_OPENED = "The page could not be opened. Reload it in a moment."
 
@@ -47,7 +48,11 @@ def build(collections: Collections) -> gr.Blocks:
             with gr.Column(min_width=320, elem_id="query"):
                 ui |= _query_column(initial, opening)
             with gr.Column(min_width=320, elem_id="options"):
-                ui |= _search_options(initial) | _details(initial) | _add_collection(initial, visible=can_add)
+                ui |= (
+                    _search_options(initial)
+                    | _details(initial, can_add=can_add)
+                    | _add_collection(initial, visible=can_add)
+                )
             with gr.Column(min_width=320, elem_id="output"):
                 ui |= _results_column(initial, collections, opening)
         ui["explanation"] = _component("explanation", {})
@@ -75,6 +80,8 @@ def initial_state(capabilities: Capabilities, *, watched: bool = False) -> dict[
         "strength": {"value": 1},
         "captions": {"value": {}},
         "comparison": {"value": {"hits": [], "note": ""}, "visible": False},
+        "map": {"value": None},
+        "duplicates": {"value": None},
         "watch": {"value": watched, "visible": capabilities.follows_folder},
     }
     for name in TEXT_CONTROLS:
@@ -141,7 +148,7 @@ def _search_options(initial: dict[str, dict[str, Any]]) -> Components:
         }
 
 
-def _details(initial: dict[str, dict[str, Any]]) -> Components:
+def _details(initial: dict[str, dict[str, Any]], *, can_add: bool) -> Components:
     """Attention heads, captions, the map of the collection and its duplicates, all folded."""
     with gr.Accordion("Attention heads", **initial["heads_fold"]) as heads_fold:
         head_maps = _component("heads", {})
@@ -149,7 +156,7 @@ def _details(initial: dict[str, dict[str, Any]]) -> Components:
         captions = _component("captions", **initial["captions"])
     with gr.Accordion("Map of the collection", **initial["map_fold"]) as map_fold:
         collection_map = _component("map", None)
-    with gr.Accordion("Duplicates", **initial["duplicates_fold"]) as duplicates_fold:
+    with gr.Accordion("Duplicates", visible=can_add, **initial["duplicates_fold"]) as duplicates_fold:
         duplicates = _component("duplicates", None)
     folds = {"heads_fold": heads_fold, "captions_fold": captions_fold, "map_fold": map_fold}
     views = {"head_maps": head_maps, "captions": captions, "map": collection_map, "duplicates": duplicates}
@@ -214,7 +221,7 @@ def _connect_searches(blocks: gr.Blocks, ui: Components, handlers: Handlers) -> 
     settings = [ui[field.name] for field in fields(Settings)]
     inputs = ["session", "show_heatmaps", "heads_open", "captions_open", "compare_with", "strength"]
     outputs = [ui[name] for name in ("results", "head_maps", "comparison", "captions")]
-    current, page = [ui["session"], *settings], [ui[name] for name in ("session", "pointer", "results", "text")]
+    current, page = [ui["session"], *settings], [ui[name] for name in PAGE]
     for event in (*_opening_events(blocks, ui, handlers, current, page), *_search_events(ui, handlers, current, page)):
         event.success(handlers.details, [*(ui[name] for name in inputs), *settings], outputs, **HIDDEN)
     compare_inputs = [ui["session"], ui["compare_with"], *settings]
@@ -235,11 +242,11 @@ def _opening_events(
         return session, pointer, results, False, False, *(gr.update(**initial[name]) for name in reset)
 
     chosen = [ui["collection"], ui["session"]]
-    loaded = blocks.load(handlers.open_collection, chosen, page, **HIDDEN)
+    everything = [*page[:3], ui["heads_open"], ui["captions_open"], *(ui[name] for name in reset)]
+    loaded = blocks.load(open_collection, chosen, everything, **HIDDEN)
     failed = {"hits": [], "note": NOT_OPENED}
     loaded.failure(lambda: (None, failed), None, [ui["pointer"], ui["results"]], queue=False, **HIDDEN)
     yield loaded
-    everything = [*page[:3], ui["heads_open"], ui["captions_open"], *(ui[name] for name in reset)]
     yield ui["collection"].change(open_collection, chosen, everything, **LATEST)
     yield ui["upload"].upload(handlers.upload, [ui["upload"], ui["collection"], *current], page, **QUEUED)
     for name in ("results", "pointer", "map", "comparison", "explanation", "duplicates"):
@@ -266,7 +273,7 @@ def _connect_details(ui: Components, handlers: Handlers) -> None:
         ui[name] for name in ("session", "strength", "heads_open", "captions_open")
     )
     ui["map_fold"].expand(handlers.open_map, [ui["collection"]], [ui["map"]], **HIDDEN)
-    ui["duplicates_fold"].expand(handlers.open_duplicates, [ui["collection"]], [ui["duplicates"]], **HIDDEN)
+    ui["duplicates_fold"].expand(handlers.open_duplicates, [ui["collection"]], [ui["duplicates"]], **JOB)
     ui["heads_fold"].expand(handlers.open_heads, [session], [heads_open, ui["head_maps"]], **HIDDEN)
     ui["heads_fold"].collapse(lambda: False, None, [heads_open], **HIDDEN)
     ui["captions_fold"].expand(handlers.open_captions, [session, strength], [captions_open, ui["captions"]], **HIDDEN)
@@ -281,5 +288,8 @@ def _connect_job(blocks: gr.Blocks, ui: Components, handlers: Handlers) -> None:
     gr.on([ui["add"].click, ui["source"].submit], handlers.start_job, form, progress, **JOB)
     blocks.load(handlers.follow_job, None, progress, **JOB)
     ui["job"].click(handlers.stop_job, None, None, queue=False, **JOB)
-    ui["duplicates"].submit(handlers.discard, [ui["collection"]], progress, **JOB)
+    discarded = ui["duplicates"].submit(handlers.discard, [ui["collection"]], progress, **JOB)
+    discarded.then(handlers.open_duplicates, [ui["collection"]], [ui["duplicates"]], **JOB)
+    again = [ui[name] for name in ("session", *(field.name for field in fields(Settings)))]
+    discarded.success(handlers.search, again, [ui[name] for name in PAGE], **HIDDEN)
     ui["watch"].input(handlers.watch, [ui["collection"], ui["watch"]], [ui["watch"]], **JOB)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Mapping
 
 from foir.errors import BadPrompt
 
@@ -37,3 +38,8 @@ class Proxies:
         except ValueError:
             return self.is_space
         return self.is_space or any(peer in network for network in self._networks)
+
+
+def came_through_proxy(headers: Mapping[str, str]) -> bool:
+    """Whether a request says that a proxy passed it on, and so perhaps comes from elsewhere."""
+    return any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in headers)

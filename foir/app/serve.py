@@ -6,15 +6,17 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from foir.errors import BadIndex
 from foir.terminal import Parser, not_empty, run_command
 
 if TYPE_CHECKING:
     from foir.app.collections import Collections
-    from foir.app.controller import Controller
+    from foir.app.controller import Controller, Models
     from foir.index.protocol import IndexLike
     from foir.search.searcher import Searcher
 
@@ -80,16 +82,16 @@ def _collections(addresses: Sequence[str], captions: str | None) -> Collections:
     from foir import encoders
     from foir.app.collections import SAMPLE, Collections
     from foir.app.controller import Controller
-    from foir.app.server import is_localhost
+    from foir.app.server import is_localhost, is_loopback
     from foir.index.loader import open_index
 
-    def open_collection(address: str | Path, key: str, previous: Controller | None = None) -> Controller:
+    def open_collection(address: str | Path, key: str, models: Models = None) -> Controller:
         index = open_index(address)
-        load = partial(_load_searcher, index, captions, previous)
+        load = partial(_load_searcher, index, captions, models)
         if encoders.has_zerogpu():  # such a GPU takes only models that are loaded before the page is up
             searcher = load()
             return Controller(index, lambda: searcher, key)
-        return Controller(index, load, key, serves_files=is_localhost())
+        return Controller(index, load, key, models=models, serves_files=is_loopback())
 
     default = [address.strip() for address in os.environ.get("FOIR_INDEX", "").split(",") if address.strip()]
     collections = Collections(addresses or default or [SAMPLE], open_collection, can_add=is_localhost())
@@ -98,10 +100,11 @@ def _collections(addresses: Sequence[str], captions: str | None) -> Collections:
     return collections
 
 
-def _load_searcher(index: IndexLike, captions: str | None, previous: Controller | None) -> Searcher:
+def _load_searcher(index: IndexLike, captions: str | None, models: Models) -> Searcher:
     """The Searcher of an index, with the models of its earlier state where there is one."""
     from foir.search.searcher import Searcher  # imports torch, for which the page does not wait
 
-    if previous is not None and previous.is_ready:
-        return Searcher(index, previous.searcher.encoder, previous.searcher.captioner)
+    if models is not None:
+        with suppress(BadIndex):  # it was built again, with others
+            return Searcher(index, *models)
     return Searcher.load(index, captions=captions)

@@ -21,7 +21,7 @@ from foir.app.event_queue import FairQueue
 from foir.app.fairness import ByteQuota
 from foir.app.layout import build, read_asset
 from foir.app.pictures import UPLOAD_BYTES
-from foir.app.proxies import Proxies
+from foir.app.proxies import Proxies, came_through_proxy
 from foir.app.request_guard import BodyGuard, RequestGuard
 from foir.app.uploads import Uploads
 from foir.errors import BadPrompt, FoirError
@@ -90,7 +90,7 @@ def image_routes(collections: Collections) -> list[Route]:
     def file(request: Request) -> Response:
         try:
             controller = collections.controller(request.path_params["collection"])
-            if not controller.views.serves_files:
+            if not controller.views.serves_files or came_through_proxy(request.headers):
                 return PlainTextResponse("Files are not served here.", 404)
             path = controller.index.picture(controller.index.get(_item_id(request.path_params["id"])))
         except FoirError:
@@ -126,8 +126,11 @@ def is_localhost() -> bool:
     FOIR_ADD "yes" or "no" overrides this.
     """
     override = os.environ.get("FOIR_ADD", "").strip().lower()
-    if override:
-        return override == "yes"
+    return override == "yes" if override else is_loopback()
+
+
+def is_loopback() -> bool:
+    """Whether the page is served on loopback, under no other name: what FOIR_ADD cannot override."""
     server = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     public = ("SPACE_ID", "SPACE_HOST", "FOIR_HOSTS", "GRADIO_ROOT_PATH")
     return server in LOOPBACK and not any(os.environ.get(name) for name in public)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
 from foir.arguments import check_fields
 from foir.errors import BadPrompt
+from foir.index import Index
+from foir.index.protocol import IndexLike
 from foir.prompts import Prompt
 from foir.search.query import CONTEXT, METHOD
 from foir.search.results import QueryImage, SearchResults
@@ -99,6 +101,12 @@ class Judgements:
                 raise BadPrompt(f"Feedback is two lists of at most {MAX_JUDGED} images.")
         return cls(tuple(liked), tuple(disliked), tuple(sorted(exclude)))
 
+    def within(self, index: Index) -> Judgements:
+        """Those of images that an index has."""
+        return Judgements(
+            *(tuple(id for id in ids if id in index) for ids in (self.liked, self.disliked, self.exclude))
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Session:
@@ -137,6 +145,16 @@ class Session:
     method_title: str = ""
     results: SearchResults | None = None
     rounds: tuple[Judgements, ...] = ()
+
+    def within(self, index: IndexLike) -> Session:
+        """The session without images that an update removed from its collection."""
+        if not isinstance(index, Index) or self.results is None:
+            return self
+        results = self.results.within(index)
+        rounds = tuple(each.within(index) for each in self.rounds)
+        return (
+            self if (results, rounds) == (self.results, self.rounds) else replace(self, results=results, rounds=rounds)
+        )
 
     @property
     def judgements(self) -> Judgements:

@@ -7,6 +7,8 @@ import io
 import random
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
 SAMPLES, CANDIDATES = 6, 60  # sample images, chosen from so many
+MAX_GROUPS = 200  # of duplicates, on the page
 HEAT_SIDE = 48  # pixels; the browser scales heat maps up smoothly
 OUTLINE_SIDE = 480
 TINT = (255, 181, 46, 110)
@@ -39,6 +42,8 @@ class Views:
     def __init__(self, index: IndexLike, key: str, *, serves_files: bool = False) -> None:
         """Bind to the index of the collection `key`, and choose sample images; see `Controller`."""
         self.index, self._key, self.serves_files = index, key, serves_files
+        self._finding = Lock()
+        self._found: list[DuplicateGroup] | None = None
         candidates = index.sample(CANDIDATES)
         self._samples = random.Random(7).sample(candidates, min(SAMPLES, len(candidates)))  # noqa: S311 - no secret
 
@@ -191,29 +196,51 @@ class Views:
         ]
         return {"points": points, "groups": groups}
 
-    @cached_property
+    @property
     def _groups(self) -> list[DuplicateGroup]:
-        return find_duplicates(self.index) if isinstance(self.index, Index) else []
+        with self._finding:
+            if self._found is None:
+                self._found = find_duplicates(self.index) if isinstance(self.index, Index) else []
+            return self._found
 
     def duplicates(self) -> dict[str, Any]:
         """Groups of duplicates, the best of each first."""
-        groups = [{"kind": each.kind, "items": [self._card(item) for item in each.items]} for each in self._groups]
-        return {"groups": groups, "can_discard": self.serves_files}
+        groups = [
+            {"kind": each.kind, "items": [{**self._card(item), "file": item.file} for item in each.items]}
+            for each in self._groups[:MAX_GROUPS]
+        ]
+        shared = {"key": self._key, "can_discard": self.serves_files, "count": len(self._groups)}
+        return {"groups": groups, **shared}
 
-    def spare(self, ids: Any) -> list[Item]:
-        """The images of some ids, which must be duplicates beside the best of their groups.
+    def spare_files(self, ids: Any) -> list[Path]:
+        """The files of some images, which must be duplicates beside the best of their groups.
 
         Raises:
-            BadPrompt: One is not.
+            BadPrompt: One is not, or a file or the best of its group is no longer what was indexed.
         """
-        spare = {item.id: item for group in self._groups for item in group.items[1:]}
-        if not isinstance(ids, list) or not ids or not all(type(id) is int and id in spare for id in ids):
+        best = {item.id: (group.items[0], item) for group in self._groups for item in group.items[1:]}
+        if not isinstance(ids, list) or not ids or not all(type(id) is int and id in best for id in ids):
             raise BadPrompt("Only duplicates beside the best one can be moved to the trash.")
-        return [spare[id] for id in dict.fromkeys(ids)]
+        files = []
+        for id in dict.fromkeys(ids):
+            kept, spare = (_unchanged(self.index, item) for item in best[id])
+            if kept is None or spare is None or spare.is_symlink() or spare.samefile(kept):
+                raise BadPrompt("A file changed since it was indexed: bring the collection up to date first.")
+            files.append(spare)
+        return files
 
     def _card(self, item: Item) -> dict[str, Any]:
         size = [item.width, item.height]
         return {"id": item.id, "name": item.name, "size": size, "url": thumb_url(self._key, item)}
+
+
+def _unchanged(index: IndexLike, item: Item) -> Path | None:
+    """The file of an item, if it is what was indexed."""
+    path = index.original(item) if isinstance(index, Index) else None
+    if path is None:
+        return None
+    facts = path.stat()
+    return path if (facts.st_size, facts.st_mtime_ns) == (item.bytes, item.modified) else None
 
 
 def _regions(results: SearchResults, place: int) -> list[list[float]]:

@@ -29,20 +29,20 @@ class Watches:
             return process is not None and process.poll() is None
 
     def start(self, key: str, index: Path) -> None:
-        """Keep a collection up to date until it is stopped."""
-        if self.watches(key):
-            return
-        process = subprocess.Popen(  # noqa: S603 - a list, so no shell reads a name
-            [sys.executable, "-m", MODULE, "watch", str(index)],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-        )
+        """Keep a collection up to date until it is stopped; `index` is an absolute path."""
         with self._lock:
-            self._processes[key] = process
+            known = self._processes.get(key)
+            if known is not None and known.poll() is None:
+                return
+            process = self._processes[key] = subprocess.Popen(  # noqa: S603 - a list, so no shell reads a name
+                [sys.executable, "-m", MODULE, "watch", str(index)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+            )
         Thread(target=self._follow, args=[key, process], daemon=True).start()
 
     def stop(self, key: str) -> None:

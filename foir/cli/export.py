@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foir.cli.search_options import add_search_options, find, read_filters
-from foir.errors import BadPrompt
+from foir.errors import BadIndex, BadPrompt
 from foir.terminal import path, write
 
 if TYPE_CHECKING:
@@ -65,10 +65,13 @@ def _images(args: argparse.Namespace) -> Images:
         return found.searcher.index, found.results.items, found.results.regions or ((),) * len(found.results.items)
     index = open_index(args.index)
     if args.ids is not None:
-        items = [index.get(id) for id in args.ids]
-    elif args.filter and isinstance(index, Index):
+        items = [index.get(id) for id in dict.fromkeys(args.ids)]
+    elif args.filter:
+        if not isinstance(index, Index):
+            raise BadIndex("Filters alone choose images in indexes whose rows are in files, not in a database.")
         excluded = index.excluded_mask(read_filters(args.filter))
-        items = [item for item, left_out in zip(index.items(), excluded, strict=True) if not left_out]
+        passing = [item for item, left_out in zip(index.items(), excluded, strict=True) if not left_out]
+        items = [item for item in passing if item.id not in args.exclude]
     else:
         raise BadPrompt("Say what to export: an image to point at, --text, --filter or --ids.")
     return index, items, ((),) * len(items)

@@ -8,9 +8,10 @@ import io
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foir.terminal import write, write_lines
+from foir.terminal import write, write_exactly, write_lines
 
 if TYPE_CHECKING:
     from foir.index import Item
@@ -38,7 +39,7 @@ def write_images(args: argparse.Namespace, index: IndexLike, items: Sequence[Ite
     """
     if args.paths:
         for item in items:
-            write(index.picture(item))
+            write_exactly(str(path_of(index, item)))
         return
     if not (args.json or args.csv):
         for item, own in zip(items, facts, strict=True):
@@ -46,13 +47,21 @@ def write_images(args: argparse.Namespace, index: IndexLike, items: Sequence[Ite
         return
     rows = [{**own, **describe(item)} for item, own in zip(items, facts, strict=True)]
     if args.json:
-        write_lines(json.dumps(rows, ensure_ascii=False, indent=1))
+        write_lines(json.dumps(rows, indent=1))
         return
     table = io.StringIO()
     writer = csv.DictWriter(table, list(rows[0]) if rows else ["id", *FACTS], lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-    write_lines(table.getvalue().rstrip("\n"))
+    write_exactly(table.getvalue().rstrip("\n"))
+
+
+def path_of(index: IndexLike, item: Item) -> Path:
+    """The file of an image, as it is called in the indexed folder; its thumbnail where the file is not at hand."""
+    from foir.index import Index
+
+    own = index.original(item) if isinstance(index, Index) else None
+    return own or index.picture(item)
 
 
 def describe(item: Item) -> dict[str, Any]:

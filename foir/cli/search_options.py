@@ -55,11 +55,15 @@ def read_filters(pairs: Sequence[str]) -> dict[str, str | int]:
     """Filters by field.
 
     Raises:
-        BadPrompt: One is no FIELD=VALUE.
+        BadPrompt: One is no FIELD=VALUE, or a field is given twice.
     """
     for pair in pairs:
         if "=" not in pair:
             raise BadPrompt(f"--filter takes FIELD=VALUE, not {pair}.")
+    fields = [pair.partition("=")[0] for pair in pairs]
+    for field in fields:
+        if fields.count(field) > 1:
+            raise BadPrompt(f"--filter {field}=... is given twice: one value, or one range, may narrow a field.")
     return {field: value for field, _, value in (pair.partition("=") for pair in pairs)}
 
 

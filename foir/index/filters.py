@@ -106,11 +106,18 @@ def _parse(name: str, value: str) -> Filter:
         folder = value.strip("/")
         return Filter("file", like=("%" if folder in ("", ".") else _pattern(folder + "/*"),))
     if name == "keyword":
-        word = _pattern(value)
-        own = (word,) if "*" in value else ()
-        alone = None if "*" in value else value
-        return Filter("keywords", equal=alone, like=(*own, f"{word}\n%", f"%\n{word}", f"%\n{word}\n%"))
+        return _keyword(value)
     raise BadPrompt(f"Results cannot be filtered by {name!r}: use one of {', '.join(FIELDS)}.")
+
+
+def _keyword(value: str) -> Filter:
+    """A condition on one line of the keywords; a pattern could cross to the next one only where `*` is inside."""
+    if "*" in value.strip("*"):
+        raise BadPrompt(f"A keyword may have * at its beginning and its end, not inside: {value[:40]!r}.")
+    word = value.strip("*").translate(_ESCAPED)
+    starts = ("%",) if value.startswith("*") else ("", "%\n")
+    ends = ("%",) if value.endswith("*") else ("", "\n%")
+    return Filter("keywords", like=tuple(f"{start}{word}{end}" for start in starts for end in ends))
 
 
 def _range(name: str, value: str) -> Filter:

@@ -285,8 +285,12 @@ class Index:
         Raises:
             BadIndex: Neither exists.
         """
-        if self.root is not None:
-            path = (self.root / item.file).resolve()
-            if path.is_relative_to(self.root) and path.is_file():
-                return path
-        return self.thumb(item)
+        path = self.original(item)
+        return self.thumb(item) if path is None else path.resolve()
+
+    def original(self, item: Item) -> Path | None:
+        """The file of an item, perhaps a link; None where this machine does not have it in the indexed folder."""
+        if self.root is None:
+            return None
+        path = self.root / item.file
+        return path if path.resolve().is_relative_to(self.root) and path.is_file() else None

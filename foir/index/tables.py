@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from foir.errors import BadIndex
 from foir.index.format import BOX, ITEM_SCHEMA, OBJECT_SCHEMA, OBJECT_SCHEMA_1, verified_bytes
 from foir.index.records import MAX_SIDE
+from foir.photo_facts import MAX_SECONDS
 
 REQUIRED_ITEM_COLUMNS = ("id", "file", "width", "height", "thumb")
 REQUIRED_OBJECT_COLUMNS = ("item", *BOX, "category", "name")
@@ -67,6 +68,8 @@ def read_items(folder: Path, name: str, rows: int) -> pa.Table:
     sides = np.stack([width, height]).astype(np.int64)
     if sides.min() < 1 or sides.max() > MAX_SIDE or sides.prod(0).max() > MAX_PIXELS:
         raise ValueError("an image without pixels, or with too many")
+    if pc.any(pc.greater(pc.abs_checked(table["taken"]), MAX_SECONDS)).as_py():
+        raise ValueError("a date that is none")
     if pc.all(pc.is_finite(table["time"])).as_py() is False:
         raise ValueError("a time that is no number")
     _check_hashes(table)

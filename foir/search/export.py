@@ -18,7 +18,7 @@ from foir.prompts import Box
 from foir.search.explain import outline
 
 COLUMNS, CELL, GAP, LINE = 5, 240, 12, 18  # of a contact sheet: images in a row, and pixels
-MAX_SHEET = 500  # images on one
+MAX_SHEET, MAX_LABEL = 500, 100  # images on one, and characters below one
 Boxes = Sequence[Sequence[Box]]  # of each image, in its pixels
 
 
@@ -49,7 +49,7 @@ def write_sheet(index: IndexLike, items: Sequence[Item], boxes: Boxes, file: Pat
         Unavailable: There are too many images for one, or the file cannot be written.
     """
     if len(items) > MAX_SHEET:
-        raise Unavailable(f"A contact sheet takes {MAX_SHEET} images, not {len(items)}: ask for fewer with --k.")
+        raise Unavailable(f"A contact sheet takes {MAX_SHEET} images, not {len(items)}: ask for fewer.")
     rows = -(-len(items) // COLUMNS)
     size = (GAP + COLUMNS * (CELL + GAP), GAP + rows * (CELL + LINE + GAP))
     sheet = Image.new("RGB", size, "white")
@@ -63,12 +63,15 @@ def write_sheet(index: IndexLike, items: Sequence[Item], boxes: Boxes, file: Pat
             panel = outline(panel, (x0, y0, x1, y1))
         panel.thumbnail((CELL, CELL))
         sheet.paste(panel, (x + (CELL - panel.width) // 2, y + (CELL - panel.height) // 2))
-        label = f"{place + 1}  {item.name}"
+        label = " ".join(f"{place + 1}  {item.name}".split())[:MAX_LABEL]
         while pen.textlength(label) > CELL:
-            label = label[:-2].rstrip() + "…" if not label.endswith("…") else label[:-2].rstrip() + "…"
+            label = f"{label.removesuffix('…')[:-1].rstrip()}…"
         pen.text((x, y + CELL + 3), label, "black")
-    with os_errors(f"The image {file} cannot be written"):
-        sheet.save(file)
+    try:
+        with os_errors(f"The image {file} cannot be written"):
+            sheet.save(file)
+    except ValueError as error:
+        raise Unavailable(f"The image {file} cannot be written: {str(error).rstrip('.')}.") from error
 
 
 def write_coco(items: Sequence[Item], boxes: Boxes, scores: Sequence[Sequence[float]], name: str, file: Path) -> None:
@@ -92,7 +95,7 @@ def write_coco(items: Sequence[Item], boxes: Boxes, scores: Sequence[Sequence[fl
     ]  # fmt: skip
     content = {
         "info": {"description": "made by foir"},
-        "images": [{"id": i.id, "file_name": i.file, "width": i.width, "height": i.height} for i in items],
+        "images": [{"id": i.id, "file_name": i.key, "width": i.width, "height": i.height} for i in items],
         "annotations": [{"id": number, **each} for number, each in enumerate(annotations, 1)],
         "categories": [{"id": 1, "name": name}],
     }

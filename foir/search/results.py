@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foir.images import Photo
-from foir.index import Item
+from foir.index import Index, Item
 from foir.patches import PatchMask
 from foir.prompts import Box, Prompt
 from foir.segment import Outline, Segmenter
@@ -103,6 +103,11 @@ class SearchResults:
     def excluding(self, id: int | None, k: int) -> SearchResults:
         """The first k results without the image of this id."""
         return self._subset([place for place, item in enumerate(self.items) if item.id != id][:k])
+
+    def within(self, index: Index) -> SearchResults:
+        """The results that an index has; itself where that is all of them."""
+        places = [place for place, item in enumerate(self.items) if item.id in index]
+        return self if len(places) == len(self.items) else self._subset(places)
 
     def _subset(self, places: Sequence[int]) -> SearchResults:
         items = tuple(self.items[place] for place in places)

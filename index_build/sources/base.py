@@ -34,12 +34,14 @@ class SourceImage:
         name: Its name in the index: a relative path, or the name of a table row.
         data: Its file, or its encoded bytes.
         metadata: What is known about it.
+        time: Of a frame of a video, in seconds.
     """
 
     id: int
     name: str
     data: Path | bytes
     metadata: Metadata = Metadata()
+    time: float | None = None
 
 
 class Chunk(Protocol):

@@ -12,6 +12,7 @@ from foir.errors import Unavailable
 from foir.image_formats import IMAGE_SUFFIXES
 from foir.videos import VIDEO_SUFFIXES, split_key
 
+from ..stamps import stamp_of
 from .base import Chunk, Metadata, SourceImage
 from .frames import with_frames
 
@@ -67,18 +68,16 @@ class FolderChunk:
         stats: list[Any] = []
         for id, name in self.files:
             try:
-                stat = (self.folder / split_key(name)[0]).stat()
-                stats.append([id, name, stat.st_size, stat.st_mtime_ns])
+                stats.append([id, name, *stamp_of(self.folder / split_key(name)[0])])
             except OSError:
                 stats.append([id, name, None, None])
         return [str(self.folder.resolve()), stats, repr([self.metadata.get(name) for _, name in self.files])]
 
     def images(self) -> Iterator[SourceImage]:
         """The files. A missing one fails only when it is read."""
-        return (
-            SourceImage(id, name, self.folder / split_key(name)[0], self.metadata.get(name, Metadata()))
-            for id, name in self.files
-        )
+        for id, key in self.files:
+            name, time = split_key(key)
+            yield SourceImage(id, name, self.folder / name, self.metadata.get(name, Metadata()), time)
 
 
 def split_files(

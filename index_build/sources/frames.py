@@ -14,6 +14,8 @@ from foir.index import Item
 from foir.index.format import digest
 from foir.videos import VIDEO_SUFFIXES, frame_key
 
+from ..stamps import stamp_of
+
 
 def with_frames(
     root: Path, files: Sequence[str], known: Mapping[str, Sequence[Item]]
@@ -30,7 +32,8 @@ def with_frames(
     """
     keys: list[str] = []
     rejected: list[dict[str, str]] = []
-    with ThreadPoolExecutor(MAX_DECODERS) as pool:
+    pool = ThreadPoolExecutor(MAX_DECODERS)
+    try:
         found = {name: pool.submit(_times, root / name, known.get(name, ())) for name in files if _is_video(name)}
         for name in files:
             if name not in found:
@@ -40,13 +43,14 @@ def with_frames(
                 keys += [frame_key(name, time) for time in found[name].result()]
             except BadImage as error:
                 rejected.append({"file": name, "reason": str(error)})
+    finally:
+        pool.shutdown(cancel_futures=True)
     return keys, rejected
 
 
 def content_of(path: Path) -> str:
     """SHA-256 of a file's bytes in hexadecimal; a video's, which its frames share, is computed once."""
-    stat = path.stat()
-    return _digest(path, stat.st_size, stat.st_mtime_ns)
+    return _digest(path, *stamp_of(path))
 
 
 @lru_cache(64)
@@ -59,10 +63,12 @@ def _is_video(name: str) -> bool:
 
 
 def _times(path: Path, known: Sequence[Item]) -> list[float]:
+    if not path.is_file():  # a pipe would wait for a writer
+        raise BadImage(f"{path.name} is not a file.")
     try:
-        stat = path.stat()
+        stamp = stamp_of(path)
     except OSError as error:
         raise BadImage(f"{path.name} cannot be opened: {error.strerror or error}.") from error
-    if known and all((item.bytes, item.modified) == (stat.st_size, stat.st_mtime_ns) for item in known):
+    if known and all((item.bytes, item.modified) == stamp for item in known):
         return sorted(item.time for item in known if item.time is not None)
     return decoders.frame_times(path)

@@ -106,13 +106,16 @@ def _client(url: str) -> httpx.Client:
 def _list(client: httpx.Client, url: str) -> Iterator[dict[str, Any]]:
     """What is kept of each photo that the server lists."""
     page: int | None = 1
-    while page is not None and page <= MAX_PAGES:
+    while page is not None:
         wanted = {"page": page, "size": PAGE, "type": "IMAGE", "withExif": True}
         try:
             found = json.loads(_answer(client, "POST", "/api/search/metadata", wanted))["assets"]
             yield from (_asset(each) for each in found["items"])
-            page = None if found.get("nextPage") is None else int(found["nextPage"])
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            following = None if found.get("nextPage") is None else int(found["nextPage"])
+            if following is not None and not page < following <= MAX_PAGES:
+                raise ValueError(following)
+            page = following
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise Unavailable(f"{url} does not answer as Immich documents it: is it one, and not too old?") from error
 
 
@@ -151,7 +154,7 @@ def _answer(client: httpx.Client, method: str, path: str, body: Any = None, *, m
             wait=wait_exponential(multiplier=0.3, max=5),
         ):  # fmt: skip
             with attempt, client.stream(method, path, json=body) as response:
-                if response.status_code == 404 and missing is not None:
+                if response.status_code in (400, 404) and missing is not None:  # 400 of what was deleted
                     return missing
                 if response.status_code in (401, 403):
                     raise Unavailable(f"{client.base_url} refuses the key in {KEY}: it needs to read and view assets.")

@@ -1,6 +1,7 @@
 """AVIF, HEIC, JPEG XL and RAW: real files made by the libraries, and what is said where one is not installed."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,7 +80,22 @@ def test_what_needs_a_package_names_it(name, data, package, monkeypatch, tmp_pat
     (tmp_path / name).write_bytes(data)
     with pytest.raises(BadImage, match=f"{name} is .*`pip install {package}`"):
         images.read(tmp_path / name)
-    assert image_formats.installed_extras() == []
+
+
+def test_a_package_that_is_broken_costs_only_its_own_files(monkeypatch):
+    def broken():
+        raise ImportError("a library is missing")
+
+    heif = replace(image_formats.EXTRAS[0], register=broken, module="PIL")
+    monkeypatch.setattr(image_formats, "EXTRAS", (heif,))
+    image_formats.pillow_formats.cache_clear()
+    try:
+        assert not heif.installed and image_formats.pillow_formats() == image_formats.BUILT_IN
+        assert images.read(written("AVIF")).size == (160, 120)
+        with pytest.raises(BadImage, match="pip install pillow-heif"):
+            images.read(b"\0\0\0\x18ftypheic" + bytes(40))
+    finally:
+        image_formats.pillow_formats.cache_clear()
 
 
 def test_an_avif_of_another_first_brand_is_no_heic(monkeypatch):

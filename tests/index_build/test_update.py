@@ -70,7 +70,7 @@ def test_most_of_a_folder_gone_is_asked_about(tmp_path):
     build(Plan(pictures, folder, "toy", device="cpu"))
     for path in sorted(pictures.iterdir())[4:]:
         path.unlink()
-    with pytest.raises(Unavailable, match="20 of the 24 images .* --accept-missing"):
+    with pytest.raises(Unavailable, match="20 of the 24 files .* --accept-missing"):
         update(folder)
     assert len(Index.open(folder)) == 24
     assert len(update(folder, accept_missing=True).removed) == 20 and len(Index.open(folder)) == 4

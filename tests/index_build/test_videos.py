@@ -11,7 +11,7 @@ from foir.errors import BadImage
 from foir.index.pictures import read_picture
 from foir.videos import frame_key, split_key
 from index_build.pipeline import Plan, build
-from index_build.update import remove, update
+from index_build.update import add, remove, update
 from tests.conftest import draw, scene
 
 SIZE = (160, 120)
@@ -38,7 +38,8 @@ def film(path, scenes, *, seconds=3, rate=8, container="mp4"):
 def test_a_key_is_a_file_or_a_file_and_a_time():
     assert frame_key("a/b.mp4", 12.5) == "a/b.mp4#t=12.500" and frame_key("a.jpg", None) == "a.jpg"
     assert split_key("a/b.mp4#t=12.500") == ("a/b.mp4", 12.5)
-    assert split_key("odd#t=1.jpg") == ("odd#t=1.jpg", None)
+    for name in ("odd#t=1.jpg", "a.mp4#t=12.000.jpg", "a.mp4#t=inf", "a.mp4#t=1", "a.jpg#t=1.000"):
+        assert split_key(name) == (name, None)
 
 
 def test_scenes_are_found_and_their_frames_read(tmp_path):
@@ -49,7 +50,8 @@ def test_scenes_are_found_and_their_frames_read(tmp_path):
         photo = decoders.read_frame(path, time)
         assert photo.size == SIZE
         assert np.abs(np.asarray(photo.image, float) - np.asarray(scene(number), float)).mean() < 12
-        assert photo.facts.taken == 1_720_010_096 + time and photo.facts.taken_offset == 0
+        offset = photo.facts.taken_offset or 0  # this computer's
+        assert photo.facts.taken == 1_720_010_096 + time + 60 * offset
     with pytest.raises(BadImage, match=r"a.mp4 has no frame at 60 seconds"):
         decoders.read_frame(path, 60.0)
 
@@ -101,6 +103,15 @@ def test_a_video_is_indexed_renamed_changed_and_removed(tmp_path, toy, monkeypat
     film(folder / "beach.mp4", [14])
     update(out)
     assert remove(out, ["beach.mp4"]).removed == ("beach.mp4#t=0.000",)
+
+
+def test_a_shorter_film_of_the_same_name_leaves_no_old_frames(tmp_path):
+    folder, out = draw(tmp_path / "pictures", 1), tmp_path / "index"
+    film(folder / "a.mp4", [11, 12, 13])
+    build(Plan(folder, out, "toy", device="cpu"))
+    film(folder / "a.mp4", [14])
+    assert add(out, [folder / "a.mp4"]).removed == ("a.mp4#t=3.000", "a.mp4#t=6.000")
+    assert [item.key for item in Index.open(out).items()] == ["00.png", "a.mp4#t=0.000"]
 
 
 def test_a_copy_of_a_video_is_a_duplicate_and_its_frames_are_none(tmp_path):

@@ -1,5 +1,6 @@
-// Groups of duplicates. Value from the server: {groups: [{kind, items: [{id, name, url, size}]}], can_discard}; the first of a group is the
-// best. "Keep the best" is sent as a "submit" event with the ids of the others. Built with DOM calls only: names come from strangers.
+// Groups of duplicates. Value from the server: {key, count, groups: [{kind, items: [{id, name, file, url, size}]}], can_discard}; the first
+// of a group is the best. "Keep the best" is sent as a "submit" event with the ids of the others and the collection's key. Built with DOM
+// calls only: names come from strangers.
 const list = element.querySelector(".duplicate-groups");
 const note = element.querySelector(".about");
 const TITLES = { exact: "The same file", near: "Nearly the same image", burst: "Taken within seconds" };
@@ -10,30 +11,40 @@ function made(kind, properties, ...children) {
   return node;
 }
 
-function card({ id, name, url, size }, place) {
+function card({ id, name, file, url, size }, place) {
   const label = place ? `${size[0]} × ${size[1]}` : `best, ${size[0]} × ${size[1]}`;
-  const button = made("button", { type: "button", title: name }, made("img", { src: url, alt: name, loading: "lazy" }), made("span", {}, label));
+  const image = made("img", { src: url, alt: name, loading: "lazy" });
+  const button = made("button", { type: "button", title: file }, image, made("span", {}, label));
   button.addEventListener("click", () => trigger("select", { id }));
   return button;
 }
 
-function group({ kind, items }, canDiscard) {
-  const row = made("div", { className: "duplicate-group" }, made("p", {}, TITLES[kind]), ...items.map(card));
-  if (!canDiscard) return row;
+function group({ kind, items }, { key, can_discard }) {
+  const row = made("div", { className: "duplicate-group", role: "group", ariaLabel: `${TITLES[kind]}: ${items[0].name}` });
+  row.append(made("p", {}, TITLES[kind]), ...items.map(card));
+  if (!can_discard) return row;
   const others = items.slice(1);
-  const keep = made("button", { type: "button", className: "keep" }, "Keep the best");
+  const keep = made("button", { type: "button", className: "keep", ariaLabel: `Keep the best: ${items[0].file}` }, "Keep the best");
   keep.addEventListener("click", () => {
-    const files = others.length === 1 ? "the other file" : `the ${others.length} other files`;
-    if (confirm(`Move ${files} to the trash?`)) trigger("submit", { ids: others.map(({ id }) => id) });
+    const files = others.map(({ file }) => file).join("\n");
+    if (!confirm(`Move to the trash?\n${files}`)) return;
+    for (const each of list.querySelectorAll(".keep")) each.disabled = true; // until the collection is up to date
+    trigger("submit", { key, ids: others.map(({ id }) => id) });
   });
   row.append(keep);
   return row;
 }
 
+function summary({ count, groups }) {
+  if (!count) return "There are no duplicates.";
+  const shown = groups.length < count ? `The first ${groups.length} of ${count} groups` : count === 1 ? "One group" : `${count} groups`;
+  return `${shown}. Press an image to search with it.`;
+}
+
 function show() {
   const value = props.value;
-  note.textContent = !value ? "" : value.groups.length ? `${value.groups.length} groups. Press an image to search with it.` : "There are no duplicates.";
-  list.replaceChildren(...(value ? value.groups.map((each) => group(each, value.can_discard)) : []));
+  note.textContent = value ? summary(value) : "Looking for duplicates ...";
+  list.replaceChildren(...(value ? value.groups.map((each) => group(each, value)) : []));
 }
 
 watch("value", show);

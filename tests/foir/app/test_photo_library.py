@@ -1,5 +1,6 @@
 """A folder of dated photos on the page: narrowed, opened, kept up to date."""
 
+import os
 import time
 
 import pytest
@@ -35,7 +36,7 @@ def library(tmp_path, toy):
         photo(tmp_path / "photos" / folder / f"{number}.jpg", number, f"2024:0{number + 1}:15 10:00:00", camera)
     build(Plan(tmp_path / "photos", tmp_path / "index", "toy", device="cpu"))
 
-    def open_collection(address, key, previous=None):
+    def open_collection(address, key, models=None):
         index = Index.open(address)
         return Controller(index, lambda: Searcher(index, toy), key, serves_files=made[0].can_add)
 
@@ -77,6 +78,7 @@ def test_why_says_when_a_photo_was_taken_and_leads_to_its_file(library):
     client = TestClient(Starlette(routes=image_routes(library)))
     assert client.get(f"/{why['link']['url']}").content == page.index.picture(item).read_bytes()
     assert client.get(f"/file/{library.default_key}/99").status_code == 404
+    assert client.get(f"/{why['link']['url']}", headers={"X-Forwarded-For": "1.2.3.4"}).status_code == 404
 
 
 def test_files_are_served_on_localhost_only(library):
@@ -138,8 +140,21 @@ def test_the_best_of_duplicates_is_kept_and_the_others_go_to_the_trash(library, 
     assert group["kind"] == "exact" and {best.file, spare.file} == {"copy.jpg", "summer/1.jpg"}
     for wrong in (None, [], [best.id], [best.id, spare.id], ["0"], [99]):
         with pytest.raises(BadPrompt, match="Only duplicates beside the best"):
-            library.discard(key, wrong)
-    library.discard(key, [spare.id])
+            library.discard(key, key, wrong)
+    with pytest.raises(BadPrompt, match="another collection"):
+        library.discard(key, "another", [spare.id])
+    file, kept = (library.controller(key).index.original(item) for item in (spare, best))
+    data = file.read_bytes()
+    file.unlink()
+    for change in (lambda: None, lambda: file.symlink_to(kept), lambda: file.write_bytes(b"edited since")):
+        change()
+        with pytest.raises(BadPrompt, match="changed since"):
+            library.discard(key, key, [spare.id])
+        file.unlink(missing_ok=True)
+    assert kept.exists() and not trashed
+    file.write_bytes(data)
+    os.utime(file, ns=(spare.modified, spare.modified))
+    library.discard(key, key, [spare.id])
     deadline = time.monotonic() + 60
     while library.job.running and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -148,4 +163,4 @@ def test_the_best_of_duplicates_is_kept_and_the_others_go_to_the_trash(library, 
     library.can_add = False
     library.add(tmp_path / "index")
     with pytest.raises(BadPrompt, match="only where the page runs"):
-        library.discard(key, [spare.id])
+        library.discard(key, key, [spare.id])

@@ -94,6 +94,8 @@ def test_export_without_a_query_takes_ids_or_filters(made, tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "shots").iterdir()) == ["1-shot0.jpg", "2-shot1.jpg"]
     assert run(capsys, *base, tmp_path / "some.json", "--ids", 0, 3)[0] == 0
     assert [each["id"] for each in json.loads((tmp_path / "some.json").read_text())["images"]] == [0, 3]
+    status, _, err = run(capsys, *base, tmp_path / "none", "--filter", "width=1", "--filter", "width=2")
+    assert status == 1 and "given twice" in err
     status, _, err = run(capsys, *base, tmp_path / "none")
     assert status == 1 and "Say what to export" in err
 
@@ -111,5 +113,10 @@ def test_duplicates_of_each_kind(made, capsys):
     ]
     _, out, _ = run(capsys, "duplicates", made / "index", "--kind", "exact", "--paths")
     assert out.splitlines() == [str((made / "pictures" / "copy of 02.png").resolve())]
+    link = made / "pictures" / "copy of 02.png"
+    link.unlink()
+    link.symlink_to(made / "pictures" / "02.png")  # another name of the file to keep
+    _, out, _ = run(capsys, "duplicates", made / "index", "--kind", "exact")
+    assert out == ""
     _, out, _ = run(capsys, "duplicates", made / "index", "--kind", "burst", "--json")
     assert [each["choice"] for each in json.loads(out)] == ["keep", "spare"]

@@ -57,6 +57,10 @@ def table():
         ({"file": "*c%100*"}, []),
         ({"keyword": "dog"}, [0]),
         ({"keyword": "dog*"}, [0, 1]),
+        ({"keyword": "*each"}, [0, 2]),
+        ({"keyword": "*ea*"}, [0, 2]),
+        ({"keyword": "d*"}, [0, 1]),
+        ({"keyword": "og"}, []),
         ({"keyword": "beach"}, [0, 2]),
         ({"keyword": "beach", "rating": "4.."}, [2]),
         ({"width": "200..", "licence": "MIT"}, [3]),
@@ -87,6 +91,7 @@ def test_in_the_language_of_a_database():
         ({"date": ".."}, "neither end"),
         ({"width": "wide"}, "number of pixels"),
         ({"rating": "five"}, "number of stars"),
+        ({"keyword": "d*h"}, "not inside"),
         ({"file": "a\0b"}, "NUL"),
     ],
 )
