@@ -67,7 +67,7 @@ def update(
             local_record.commit(out, index.manifest if known else index.manifest.without_graph(), base)
         unreadable = [] if check else known_rejections(out, base, index.rejected(), files)
         passed_over = {entry["file"] for entry in unreadable}
-        keys, damaged = with_frames(base, [name for name in files if name not in passed_over], _by_file(index))
+        keys, damaged = with_frames(base, files, _by_file(index), passed_over)
         gone = {item.key for item in index.items()} - set(keys)
         items = follow_moves(refreshed(index, base, keys, check=check), base, keys, gone)
         missing = {item.key for item in items} - set(keys)
@@ -79,7 +79,9 @@ def update(
                 f"{len(vanished)} of the {len(indexed)} files of {out} are no longer in {base}: if their disk is not "
                 "mounted, mount it; if they are gone for good, update it with --accept-missing."
             )
-        changes = Changes(removed, outdated(index, items, base, keys), unreadable, [*unlisted, *damaged])
+        # What is passed over takes its id all the same: others get those that they had if it were tried.
+        wanted = [(id, key) for id, key in outdated(index, items, base, keys) if key not in passed_over]
+        changes = Changes(removed, wanted, unreadable, [*unlisted, *damaged])
         done = apply_changes(index, items, changes, Encoding(base, device, dtype, encoders))
         done = replace(done, rejected=(*done.rejected, *unreadable))
         remember_rejections(out, base, done.rejected)

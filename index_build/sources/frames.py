@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,7 @@ from ..stamps import stamp_of
 
 
 def with_frames(
-    root: Path, files: Sequence[str], known: Mapping[str, Sequence[Item]]
+    root: Path, files: Sequence[str], known: Mapping[str, Sequence[Item]], passed_over: Container[str] = ()
 ) -> tuple[list[str], list[dict[str, str]]]:
     """The files of a folder, with the keys of its frames in place of each video (`foir.videos.frame_key`).
 
@@ -26,6 +26,7 @@ def with_frames(
         root: The folder.
         files: Names of images and videos in it.
         known: Items of an index by file. A video that did not change since is not looked through again.
+        passed_over: Names that are known to be unreadable; they stay as they are.
 
     Returns:
         The keys, and an entry for each video that cannot be read.
@@ -34,7 +35,11 @@ def with_frames(
     rejected: list[dict[str, str]] = []
     pool = ThreadPoolExecutor(MAX_DECODERS)
     try:
-        found = {name: pool.submit(_times, root / name, known.get(name, ())) for name in files if _is_video(name)}
+        found = {
+            name: pool.submit(_times, root / name, known.get(name, ()))
+            for name in files
+            if _is_video(name) and name not in passed_over
+        }
         for name in files:
             if name not in found:
                 keys.append(name)

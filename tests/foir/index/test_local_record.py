@@ -74,7 +74,8 @@ def test_an_index_of_format_1_with_changes_keeps_its_folder_once_it_is_named(ind
 
 def test_a_folder_that_is_known_may_lose_all_its_old_images(index, tmp_path):
     for number in range(3):
-        (tmp_path / "pictures" / f"{number:02}.png").rename(tmp_path / "pictures" / f"renamed {number}.png")
+        (tmp_path / "pictures" / f"{number:02}.png").unlink()
+        scene(20 + number).save(tmp_path / "pictures" / f"another {number}.png")
     assert len(update(index, root=tmp_path / "pictures").added) == 3
 
 
