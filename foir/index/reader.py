@@ -251,6 +251,10 @@ class Index:
         rows = [(row["source"], row["licence"], int(row["count_all"])) for row in counts.to_pylist()]
         return sorted(rows, key=lambda row: -row[2])
 
+    def texts(self) -> list[tuple[str | None, str | None, str]]:
+        """Caption, keywords and file of each image."""
+        return list(zip(*(self._items[name].to_pylist() for name in ("caption", "keywords", "file")), strict=True))
+
     def facets(self) -> Facets:
         """What its images can be narrowed to."""
         cameras = pc.unique(self._items["camera"]).drop_null().to_pylist()

@@ -64,8 +64,9 @@ class Query:
     `(1 - text_weight) * image + text_weight * (text - max(negative_text, 0))`; without an image
     `text - max(negative_text, 0)`. Where something is pointed at and the index has regions, the image's part is
     `(1 - context) * best region + context * whole image`, the first averaged over the things; that of words is the same
-    with `TEXT_CONTEXT` where regions and words share a space. Feedback takes the place of the whole image's part, which
-    then weighs at least `FEEDBACK_CONTEXT`.
+    with `TEXT_CONTEXT` where regions and words share a space. An image whose caption, keywords or file name say the
+    words gains up to `SAID` (`foir.search.lexical`), and words in quotes must stand there. Feedback takes the place of
+    the whole image's part, which then weighs at least `FEEDBACK_CONTEXT`.
 
     Attributes:
         image: From `Searcher.open`; None searches by words alone.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from weakref import WeakMethod
@@ -15,7 +17,7 @@ from foir.encoders.base import Encoder
 from foir.errors import BadIndex, BadPrompt, Unavailable
 from foir.image_text import ImageTextModel
 from foir.images import Photo
-from foir.index import Space
+from foir.index import Index, Space
 from foir.index.loader import open_index
 from foir.index.protocol import IndexLike
 from foir.patches import PatchMask
@@ -27,6 +29,7 @@ from foir.regions.encoder import RegionEncoder
 from foir.regions.recipe import RegionRecipe
 from foir.search import query_encoder, scoring
 from foir.search.encoder_check import check_encoder, load_encoder
+from foir.search.lexical import TextIndex
 from foir.search.query import Query
 from foir.search.results import QueryImage, SearchResults
 from foir.search.scoring import Candidates, EncodedQuery
@@ -163,12 +166,14 @@ class Searcher:
         """
         encoded = self._encode_query(query)
         pool = self._candidates(query, encoded)
+        encoded, pool = self._match_words(query, encoded, pool)
         is_plain = encoded.text is None and not encoded.things and query.is_unrestricted
         if pool.scorer is not None and encoded.image is not None and is_plain:
             return self._results(query, pool, encoded, pool.scorer.top_k(encoded.image.features, encoded.mode, pool.k))
         top = scoring.rank(query, encoded, pool)
         parts = (encoded.image is not None) + len(encoded.signs)
-        return self._results(query, pool, encoded, top, is_fused=bool(query.feedback) or parts > 1)
+        is_fused = bool(query.feedback) or parts > 1 or encoded.says_words
+        return self._results(query, pool, encoded, top, is_fused=is_fused)
 
     def _encode_query(self, query: Query) -> EncodedQuery:
         signs = {1.0: query.text, -1.0: query.negative_text}
@@ -180,6 +185,28 @@ class Searcher:
         text = self.image_text.encode_texts(list(texts.values()))
         meets_words = regions is not None and regions.meets_words and self.image_text.encoder is self.encoder
         return EncodedQuery(image, query.mode, text, tuple(texts), meets_words)
+
+    def _match_words(self, query: Query, encoded: EncodedQuery, pool: Candidates) -> tuple[EncodedQuery, Candidates]:
+        """The query with the images that say its words, and the images that say what is in quotes.
+
+        Raises:
+            BadPrompt: No image is left.
+        """
+        if query.text is None:
+            return encoded, pool
+        texts = self._texts if pool.index is self.index else None
+        matches = (texts or TextIndex(pool.index)).find(query.text)
+        if matches.quoted is not None:
+            excluded = pool.excluded | ~matches.quoted
+            if excluded.all():
+                raise BadPrompt("No image says all that is in quotes.")
+            pool = replace(pool, excluded=excluded, k=min(query.k, int((~excluded).sum())))
+        return replace(encoded, matches=matches), pool
+
+    @cached_property
+    def _texts(self) -> TextIndex | None:
+        """The words of all images; None where a database holds the rows: then those of the candidates count."""
+        return TextIndex.of(self.index) if isinstance(self.index, Index) else None
 
     def _candidates(self, query: Query, encoded: EncodedQuery) -> Candidates:
         judged = query.feedback
@@ -242,6 +269,8 @@ class Searcher:
         notes = () if encoded.image is None else encoded.image.notes
         if encoded.text is None:
             return notes
+        unsaid = () if encoded.matches is None else encoded.matches.unsaid
+        notes += tuple(f"No caption, keyword or file name says \u201c{phrase}\u201d." for phrase in unsaid)
         if self.regions is None or encoded.words_meet_regions or query.context == 1:
             return notes + encoded.text.notes
         return (*notes, *encoded.text.notes, "The words are compared with whole images, not with regions.")
