@@ -93,6 +93,7 @@ def apply_changes(
     index: Index, items: Sequence[Item], changes: Changes, encoding: Encoding | None = None
 ) -> UpdateResult:
     """Drop and encode images, and publish the new state if it differs from the old one."""
+    before = index.items()
     old, requested = {item.key for item in items}, [name for _, name in changes.files]
     dropped = changes.removed | set(requested)
     shards = list(keep_rows(index, items, dropped))
@@ -107,13 +108,13 @@ def apply_changes(
         reencoded=tuple(name for name in requested if name in readable & old),
         removed=tuple(sorted(changes.removed | (set(requested) & old) - readable)),
         rejected=(*changes.unlisted, *encoded.rejected),
-        moved=tuple(sorted(old - {item.key for item in index.items()})),
+        moved=tuple(sorted(old - {item.key for item in before})),
     )
     if not shards:
         raise Unavailable(f"No image of the index {index.folder} would be left: delete its folder instead.")
     rejected = sorted([*changes.rejected, *result.rejected], key=itemgetter("file"))
     rejected_before = sorted(index.rejected(), key=itemgetter("file"))
-    has_news = result.added or result.reencoded or result.removed or items != index.items()
+    has_news = result.added or result.reencoded or result.removed or items != before
     if has_news or rejected != rejected_before:
         next_id = max([next_unused_id(index, items), *(item.id + 1 for item in encoded.items)])
         gone = [item.id for item in items if item.key in dropped]

@@ -59,16 +59,16 @@ def update(
         files, unlisted = list_images(base, out)
         if not files:
             raise Unavailable(f"The folder {base} holds no images now: if its disk is not mounted, mount it first.")
-        names = {item.file for item in index.items()}
+        before = index.items()
         if base != index.root:
-            if names.isdisjoint(files):
+            if {item.file for item in before}.isdisjoint(files):
                 raise Unavailable(f"The folder {base} holds none of the images of the index {out}.")
             known = local_record.is_own(out, index.manifest)
             local_record.commit(out, index.manifest if known else index.manifest.without_graph(), base)
         unreadable = [] if check else known_rejections(out, base, index.rejected(), files)
         passed_over = {entry["file"] for entry in unreadable}
-        keys, damaged = with_frames(base, files, _by_file(index), passed_over)
-        gone = {item.key for item in index.items()} - set(keys)
+        keys, damaged = with_frames(base, files, _by_file(before), passed_over)
+        gone = {item.key for item in before} - set(keys)
         items = follow_moves(refreshed(index, base, keys, check=check), base, keys, gone)
         missing = {item.key for item in items} - set(keys)
         removed = {name for name in missing if not any(_contains(entry["file"], name) for entry in unlisted)}
@@ -124,7 +124,7 @@ def add(
             unlisted_here |= {entry["file"]: entry for entry in unlisted if _contains(requested, entry["file"])}
         tried = {*map(printable_name, names), *unlisted_here}
         rejected = [entry for entry in index.rejected() if entry["file"] not in tried]
-        keys, damaged = with_frames(root, list(names), _by_file(index))
+        keys, damaged = with_frames(root, list(names), _by_file(index.items()))
         items = refreshed(index, root, keys)
         left_out = [*unlisted_here.values(), *damaged]
         listed, current = set(names), set(keys)
@@ -182,10 +182,10 @@ def _relative_name(root: Path, path: Path, out: Path) -> str:
     return absolute.relative_to(root).as_posix()
 
 
-def _by_file(index: Index) -> dict[str, list[Item]]:
-    """The frames of each video in an index."""
+def _by_file(items: Sequence[Item]) -> dict[str, list[Item]]:
+    """The frames of each video."""
     frames: dict[str, list[Item]] = defaultdict(list)
-    for item in index.items():
+    for item in items:
         if item.time is not None:
             frames[item.file].append(item)
     return frames

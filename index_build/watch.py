@@ -11,12 +11,11 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from foir.errors import BadIndex, FoirError, Unavailable, os_errors
-from foir.image_formats import IMAGE_SUFFIXES
 from foir.index import Index
-from foir.videos import VIDEO_SUFFIXES
 
 from .changes import UpdateResult
 from .encoding import SpaceEncoders, load_index_encoders
+from .sources.folder import INDEXED_SUFFIXES
 from .update import update
 
 QUIET, PATIENCE = 0.7, 3.0  # seconds without a change before an update, and the longest wait for them
@@ -36,7 +35,7 @@ class _Changes(FileSystemEventHandler):
             return
         paths = [Path(str(path)) for path in (event.src_path, event.dest_path) if path]
         own = [path for path in paths if path != self.out and self.out not in path.parents]
-        if any(event.is_directory or path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES for path in own):
+        if any(event.is_directory or path.suffix.lower() in INDEXED_SUFFIXES for path in own):
             self.changed.set()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-
 from foir.app.sessions import Session
 from foir.index import Item
 
@@ -11,8 +9,8 @@ from foir.index import Item
 def facts_line(item: Item) -> str:
     """What an image says about itself, in one sentence; empty where it says nothing."""
     parts = []
-    if item.taken is not None and item.taken_from == "exif":
-        parts.append(f"taken {datetime(1970, 1, 1) + timedelta(seconds=item.taken):%Y-%m-%d %H:%M}")
+    if item.taken_at is not None and item.taken_from == "exif":
+        parts.append(f"taken {item.taken_at:%Y-%m-%d %H:%M}")
     if item.camera:
         parts.append(f"with {item.camera}" if parts else f"taken with {item.camera}")
     line = " ".join(parts)

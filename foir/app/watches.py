@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock, Thread
+from typing import IO, cast
 
 from foir.app.jobs import MODULE, ROOT
 
@@ -58,8 +59,7 @@ class Watches:
             self.stop(key)
 
     def _follow(self, key: str, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None  # noqa: S101 - it was asked for
-        with process.stdout as lines:
+        with cast(IO[str], process.stdout) as lines:
             for line in lines:
                 if NEWS.search(line):
                     self._on_news(key)

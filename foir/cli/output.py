@@ -7,7 +7,6 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +79,9 @@ def describe(item: Item) -> dict[str, Any]:
 
 def taken(item: Item) -> str | None:
     """When an image was taken, by its own clock, as ISO 8601; with the clock's offset where it is known."""
-    if item.taken is None:
+    time = item.taken_at
+    if time is None:
         return None
-    time = datetime(1970, 1, 1) + timedelta(seconds=item.taken)
     if item.taken_offset is None:
         return time.isoformat()
     sign, minutes = "-" if item.taken_offset < 0 else "+", abs(item.taken_offset)

@@ -71,11 +71,8 @@ def _explain(searcher: Searcher, image: QueryImage, results: SearchResults, out:
         result = searcher.open(read_picture(searcher.index, item))
         heat = explain.result_heat(encoder, region, encoder.patch_features(result.prefix)[0].cpu().numpy())
         panel = explain.overlay(result.photo.image, heat)
-        for found in results.regions[place] if results.regions else ():
-            scale = panel.width / item.width, panel.height / item.height
-            x0, y0, x1, y1 = (edge * scale[axis % 2] for axis, edge in enumerate(found.box))
-            panel = explain.outline(panel, (x0, y0, x1, y1))
-        panels.append(panel)
+        boxes = [found.box for found in results.regions[place]] if results.regions else []
+        panels.append(explain.outline_all(panel, boxes, (item.width, item.height)))
     try:
         with os_errors(f"The image {out} cannot be written"):
             explain.side_by_side(panels).save(out)

@@ -144,7 +144,8 @@ def _period(name: str, text: str) -> tuple[int, int]:
         if match is None:
             raise ValueError
         parts = [int(part) for part in match.groups() if part is not None]
-        start = datetime(*(parts + [1, 1][len(parts) - 1 :]))  # type: ignore[arg-type]
+        year, month, day, hour, minute = parts + [1, 1, 1, 0, 0][len(parts) :]
+        start = datetime(year, month, day, hour, minute)
         if len(parts) == 1:
             end = datetime(start.year + 1, 1, 1)
         elif len(parts) == 2:

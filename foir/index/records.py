@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -87,6 +88,11 @@ class Item:
         if self.caption or self.time is None:
             return self.caption or self.file
         return f"{self.file} at {self.clock}"
+
+    @property
+    def taken_at(self) -> datetime | None:
+        """When it was taken, by its own clock."""
+        return None if self.taken is None else datetime(1970, 1, 1) + timedelta(seconds=self.taken)
 
     @property
     def clock(self) -> str:

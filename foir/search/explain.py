@@ -77,6 +77,15 @@ def outline(image: Image.Image, box: Box) -> Image.Image:
     return outlined
 
 
+def outline_all(image: Image.Image, boxes: Sequence[Box], size: tuple[int, int]) -> Image.Image:
+    """An image with boxes drawn on it, which are in pixels of the same image at another size."""
+    scale = (image.width / size[0], image.height / size[1])
+    for box in boxes:
+        x0, y0, x1, y1 = (edge * scale[axis % 2] for axis, edge in enumerate(box))
+        image = outline(image, (x0, y0, x1, y1))
+    return image
+
+
 def side_by_side(images: Sequence[Image.Image], height: int = 240) -> Image.Image:
     """Images side by side, resized to one height in pixels."""
     resized = [i.resize((max(1, round(i.width * height / i.height)), height), Image.Resampling.BICUBIC) for i in images]

@@ -15,7 +15,7 @@ from foir.filenames import safe_name
 from foir.index import Item
 from foir.index.protocol import IndexLike
 from foir.prompts import Box
-from foir.search.explain import outline
+from foir.search.explain import outline_all
 
 COLUMNS, CELL, GAP, LINE = 5, 240, 12, 18  # of a contact sheet: images in a row, and pixels
 MAX_SHEET, MAX_LABEL = 500, 100  # images on one, and characters below one
@@ -57,10 +57,7 @@ def write_sheet(index: IndexLike, items: Sequence[Item], boxes: Boxes, file: Pat
     for place, (item, own) in enumerate(zip(items, boxes, strict=True)):
         x, y = GAP + place % COLUMNS * (CELL + GAP), GAP + place // COLUMNS * (CELL + LINE + GAP)
         panel = images.read(index.thumb(item)).image
-        scale = (panel.width / item.width, panel.height / item.height)
-        for box in own:
-            x0, y0, x1, y1 = (edge * scale[axis % 2] for axis, edge in enumerate(box))
-            panel = outline(panel, (x0, y0, x1, y1))
+        panel = outline_all(panel, own, (item.width, item.height))
         panel.thumbnail((CELL, CELL))
         sheet.paste(panel, (x + (CELL - panel.width) // 2, y + (CELL - panel.height) // 2))
         label = " ".join(f"{place + 1}  {item.name}".split())[:MAX_LABEL]

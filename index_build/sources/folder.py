@@ -16,6 +16,8 @@ from ..stamps import stamp_of
 from .base import Chunk, Metadata, SourceImage
 from .frames import with_frames
 
+INDEXED_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
 
 def open_folder(address: str, out: Path) -> FolderSource | None:
     """Open an existing folder, whatever its name looks like; see `open_source`."""
@@ -106,7 +108,7 @@ def list_images(folder: Path, out: Path) -> tuple[list[str], list[dict[str, str]
         base = Path(parent)
         folders[:] = [n for n in folders if not n.startswith(".") and (base / n).resolve() != out.resolve()]
         for name in names:
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
+            if Path(name).suffix.lower() in INDEXED_SUFFIXES and not name.startswith("."):
                 files.append((base / name).relative_to(folder).as_posix())
     return sorted(files), sorted(unlisted, key=lambda entry: entry["file"])
 
