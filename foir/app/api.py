@@ -203,6 +203,7 @@ class Api:
         disliked: list[int],
         marked: MarkedImage,
         exclude: list[int] | None = None,
+        meant: dict[str, list[float]] | None = None,
         *,
         target: Target,
     ) -> list[Hit]:
@@ -210,9 +211,11 @@ class Api:
 
         Args:
             liked: Ids of relevant results.
-            disliked: Ids of irrelevant results.
+            disliked: Ids of irrelevant results, which come last.
             marked: The query image, and the marked object.
             exclude: Ids of images to exclude, such as earlier results.
+            meant: Where a judged image shows what is meant, by its id: a box [x0, y0, x1, y1] in its pixels. Without
+                one, the region that is most similar to the marked object.
             target: The number of results, and the collection.
 
         Returns:
@@ -222,7 +225,10 @@ class Api:
         exclude = exclude or []
         if max(map(len, (liked, disliked, exclude))) > MAX_JUDGED:
             raise BadPrompt(f"Judge at most {MAX_JUDGED} images.")
-        judged = Feedback(liked, disliked)
+        if not all(id.isdecimal() and len(box) == 4 for id, box in (meant or {}).items()):
+            raise BadPrompt("What is meant is a box of four numbers for the id of an image.")
+        boxes = {int(id): (box[0], box[1], box[2], box[3]) for id, box in (meant or {}).items()}
+        judged = Feedback(liked, disliked, boxes=boxes)
         query = Query(query_image, prompt, feedback=judged, exclude=exclude, **target.wanted)
         return self._search(searcher, query, target.collection)
 

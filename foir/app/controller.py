@@ -23,7 +23,7 @@ from foir.index import Index, Item
 from foir.index.protocol import IndexLike
 from foir.prompts import Prompt
 from foir.search import explain
-from foir.search.query import Feedback, Query
+from foir.search.query import MAX_RESULTS, Feedback, Query
 
 if TYPE_CHECKING:
     from foir.encoders.base import Encoder
@@ -143,7 +143,8 @@ class Controller:
             texts.pop("text", None)
         query, outlined = self._query(session, settings, texts)
         results = self.searcher.search(query)
-        results = results.excluding(None if query.image is None else session.item_id, RESULTS)
+        results = results.excluding(None if query.image is None else session.item_id, len(results.items))
+        results = results.keeping(session.results, session.judgements.liked, RESULTS)
         if settings.min_score:
             results = results.above(settings.min_score)
         session = replace(
@@ -169,7 +170,7 @@ class Controller:
             "image": image,
             "text_weight": settings.text_weight,
             "context": settings.context,
-            "k": RESULTS + 1,
+            "k": min(RESULTS + 1 + len(judgements.liked), MAX_RESULTS),
             "feedback": Feedback(judgements.liked, judgements.disliked),
             "exclude": judgements.exclude,
             "filters": settings.filters,

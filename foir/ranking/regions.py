@@ -13,10 +13,11 @@ from foir.ranking import exact
 
 @dataclass(frozen=True, eq=False)
 class BestRegion:
-    """The best region of one image: its box, uint16 [4] (`foir.index.Regions`), and its cosine."""
+    """The best region of one image: box, uint16 [4] (`foir.index.Regions`), cosine, unit vector, float32 [dim]."""
 
     box: np.ndarray
     score: float
+    vector: np.ndarray
 
 
 def best_scores(regions: Regions, vectors: np.ndarray) -> np.ndarray:
@@ -41,8 +42,9 @@ def best_regions(regions: Regions, rows: Sequence[int], vectors: np.ndarray) -> 
     """The best region of some images, with its exact cosine; see `best_scores`."""
     found = []
     for row in rows:
-        own, boxes = regions.of_row(row)
-        scores = (own.astype(np.float32) @ vectors.T).max(1)
+        stored, boxes = regions.of_row(row)
+        own = stored.astype(np.float32)
+        scores = (own @ vectors.T).max(1)
         best = int(scores.argmax())
-        found.append(BestRegion(boxes[best], float(scores[best])))
+        found.append(BestRegion(boxes[best], float(scores[best]), own[best]))
     return found

@@ -11,8 +11,8 @@ from foir.arguments import check_fields, check_text
 from foir.errors import BadPrompt
 from foir.index.filters import checked_filters
 from foir.patches import check_rule
-from foir.prompts import Prompt
-from foir.ranking.feedback import feedback_rules
+from foir.prompts import Box, Prompt
+from foir.ranking.feedback import RULE, feedback_rules
 from foir.search.results import QueryImage
 
 MODES = ("query", "query-db")
@@ -20,7 +20,7 @@ MAX_RESULTS = 1000
 # Chosen together on voc12_part_dev and playroom-dev (docs/results.md), and the same in page, commands and API.
 METHOD, CONTEXT = "attention_mask|phs", 0.1
 TEXT_CONTEXT = 0.7  # weight of whole images for words, which may name a thing or describe a scene
-FEEDBACK_CONTEXT = 0.5  # least weight of whole images once some are judged
+FEEDBACK_CONTEXT = 0.5  # least weight of whole images once they are judged as such
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,24 @@ class Feedback:
 
     Attributes:
         liked: Ids of relevant results.
-        disliked: Ids of irrelevant results.
-        rule: One of `foir.ranking.feedback.feedback_rules()`.
+        disliked: Ids of irrelevant results, which come last.
+        rule: One of `foir.ranking.feedback.feedback_rules()`. The default moves what regions are compared with too
+            (`foir.ranking.feedback.move`); the others are about whole images alone.
+        boxes: Where judged images show what was meant, (x0, y0, x1, y1) in their pixels by id; where an image has none,
+            its region most similar to the query is taken.
     """
 
     liked: Collection[int] = ()
     disliked: Collection[int] = ()
-    rule: str = "nn_ratio"
+    rule: str = RULE
+    boxes: Mapping[int, Box] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the judgements.
 
         Raises:
-            BadPrompt: Unknown rule, an id that is no integer, or one that is liked and disliked.
+            BadPrompt: Unknown rule, an id that is no integer, one that is liked and disliked, or a box that is empty or
+                of an image that is not judged.
         """
         check_fields(self)
         if self.rule not in feedback_rules():
@@ -50,6 +55,11 @@ class Feedback:
         object.__setattr__(self, "disliked", tuple(self.disliked))
         if both := set(self.liked) & set(self.disliked):
             raise BadPrompt(f"Image {min(both)} is both liked and disliked.")
+        for id, box in self.boxes.items():
+            if id not in {*self.liked, *self.disliked}:
+                raise BadPrompt(f"There is a box on image {id}, which is not judged.")
+            if not (box[0] < box[2] and box[1] < box[3]):
+                raise BadPrompt(f"The box on image {id} is empty.")
 
     def __bool__(self) -> bool:
         return bool(self.liked or self.disliked)
@@ -65,8 +75,9 @@ class Query:
     `text - max(negative_text, 0)`. Where something is pointed at and the index has regions, the image's part is
     `(1 - context) * best region + context * whole image`, the first averaged over the things; that of words is the same
     with `TEXT_CONTEXT` where regions and words share a space. An image whose caption, keywords or file name say the
-    words gains up to `SAID` (`foir.search.lexical`), and words in quotes must stand there. Feedback takes the place of
-    the whole image's part, which then weighs at least `FEEDBACK_CONTEXT`.
+    words gains up to `SAID` (`foir.search.lexical`), and words in quotes must stand there. Feedback moves
+    the vectors that regions and images are compared with; by another rule than the default it takes the place of the
+    whole image's part, which then weighs at least `FEEDBACK_CONTEXT`.
 
     Attributes:
         image: From `Searcher.open`; None searches by words alone.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -103,6 +103,14 @@ class SearchResults:
     def excluding(self, id: int | None, k: int) -> SearchResults:
         """The first k results without the image of this id."""
         return self._subset([place for place, item in enumerate(self.items) if item.id != id][:k])
+
+    def keeping(self, before: SearchResults | None, ids: Collection[int], k: int) -> SearchResults:
+        """The first k results, those of these ids at the places that they had before."""
+        places = {item.id: place for place, item in enumerate(self.items)}
+        shown = () if before is None else before.items[:k]
+        kept = {place: places[item.id] for place, item in enumerate(shown) if item.id in ids and item.id in places}
+        rest = (place for place in range(len(self.items)) if place not in kept.values())
+        return self._subset([kept[place] if place in kept else next(rest) for place in range(min(k, len(places)))])
 
     def within(self, index: Index) -> SearchResults:
         """The results that an index has; itself where that is all of them."""

@@ -19,6 +19,7 @@ from foir.ranking.regions import best_regions, best_scores
 from foir.ranking.scorer import Scorer, relevance_scores
 from foir.ranking.topk import TopK, top_k
 from foir.regions.views import to_pixels
+from foir.search.judging import moves_regions
 from foir.search.lexical import WordMatches
 from foir.search.query import FEEDBACK_CONTEXT, TEXT_CONTEXT, Query
 from foir.search.query_encoder import QueryFeatures
@@ -44,6 +45,7 @@ class EncodedQuery:
         signs: 1 for text and -1 for negative text, in the same order.
         words_meet_regions: The words are compared with regions too.
         matches: Images that say the words of the text; None without one.
+        moved: `targets` after results were judged (`foir.search.judging`); None where no regions were judged.
     """
 
     image: QueryFeatures | None
@@ -52,6 +54,7 @@ class EncodedQuery:
     signs: tuple[float, ...]
     words_meet_regions: bool = False
     matches: WordMatches | None = None
+    moved: tuple[np.ndarray, ...] | None = None
 
     @property
     def space(self) -> str:
@@ -76,6 +79,8 @@ class EncodedQuery:
     @property
     def targets(self) -> tuple[np.ndarray, ...]:
         """What a result should hold, as region vectors [n, dim]: each thing, and what the text names."""
+        if self.moved is not None:
+            return self.moved
         named = (vector[None] for sign, vector in self.words if sign > 0 and self.words_meet_regions)
         return (*self.things, *named)
 
@@ -141,6 +146,8 @@ def rank(query: Query, encoded: EncodedQuery, pool: Candidates) -> TopK:
     is_sum = len(parts) > 1
     scores = zscore_fuse([each.part for each in parts]) if is_sum else parts[0].part.scores.copy()
     scores[pool.excluded] = -np.inf
+    if disliked := [pool.index.row(id) for id in query.feedback.disliked]:
+        scores[disliked] = scores[np.isfinite(scores)].min() - 1
     rows = top_k(scores, min(pool.k + REFINED, len(scores))).rows[0]
     for part, exact_scores in ((each.part, each.exact) for each in parts):
         if exact_scores is not None:
@@ -167,11 +174,13 @@ def _region_parts(query: Query, encoded: EncodedQuery, pool: Candidates) -> list
     regions = pool.regions
     if regions is None:
         return []
-    share = _image_weight(query, encoded) * (1 - _context(query)) / max(1, len(encoded.things))
-    weighted = [(share, vectors) for vectors in encoded.things]
+    count = len(encoded.things)
+    shares = [_image_weight(query, encoded) * (1 - _context(query)) / max(1, count)] * count
+    share = _text_weight(query, encoded) * (1 - TEXT_CONTEXT)
+    shares += [share] * (len(encoded.targets) - count)
+    weighted = list(zip(shares, encoded.targets, strict=True))
     if encoded.words_meet_regions:
-        share = _text_weight(query, encoded) * (1 - TEXT_CONTEXT)
-        weighted += [(sign * share, vector[None]) for sign, vector in encoded.words]
+        weighted += [(-share, vector[None]) for sign, vector in encoded.words if sign < 0]
     weighted = [(weight, vectors) for weight, vectors in weighted if weight]
     if regions.graph is not None and query.is_unrestricted and weighted:
         rows = _near_rows(pool.index, regions.graph, encoded, [vectors for _, vectors in weighted])
@@ -250,8 +259,9 @@ def _other_parts(query: Query, encoded: EncodedQuery, pool: Candidates, *, exact
 
 
 def _context(query: Query) -> float:
-    """Weight of whole images against regions: judgements are about whole images, so that they count with them."""
-    return max(query.context, FEEDBACK_CONTEXT) if query.feedback else query.context
+    """Weight of whole images against regions; judgements of whole images count with them."""
+    judged = query.feedback
+    return max(query.context, FEEDBACK_CONTEXT) if judged and not moves_regions(judged) else query.context
 
 
 def _image_weight(query: Query, encoded: EncodedQuery) -> float:

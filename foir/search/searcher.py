@@ -29,6 +29,7 @@ from foir.regions.encoder import RegionEncoder
 from foir.regions.recipe import RegionRecipe
 from foir.search import query_encoder, scoring
 from foir.search.encoder_check import check_encoder, load_encoder
+from foir.search.judging import judge
 from foir.search.lexical import TextIndex
 from foir.search.query import Query
 from foir.search.results import QueryImage, SearchResults
@@ -167,6 +168,7 @@ class Searcher:
         encoded = self._encode_query(query)
         pool = self._candidates(query, encoded)
         encoded, pool = self._match_words(query, encoded, pool)
+        encoded = judge(query, encoded, pool.index)
         is_plain = encoded.text is None and not encoded.things and query.is_unrestricted
         if pool.scorer is not None and encoded.image is not None and is_plain:
             return self._results(query, pool, encoded, pool.scorer.top_k(encoded.image.features, encoded.mode, pool.k))

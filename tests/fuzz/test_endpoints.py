@@ -128,7 +128,7 @@ ARGUMENTS = {
     ],
     "search_text": ["text", "negative_text", "k", "collection"],
     "caption": ["image", "item", "boxes", "points", "strength", "collection"],
-    "feedback": ["liked", "disliked", "image", "item", "boxes", "points", "exclude", "k", "collection"],
+    "feedback": ["liked", "disliked", "image", "item", "boxes", "points", "exclude", "meant", "k", "collection"],
 }
 near = (
     st.integers(-2, 200)

@@ -291,7 +291,7 @@ def endpoint_cases(page: Page) -> list[Case]:
         "search": [image, None, None, None, "", "", 0.5, "", None, "query", 3, ""],
         "search_text": ["thing 1", "", 3, ""],
         "caption": [image, None, None, None, None, ""],
-        "feedback": [[1], [2], image, None, None, None, None, 3, ""],
+        "feedback": [[1], [2], image, None, None, None, None, None, 3, ""],
         "collections": [],
     }
 
@@ -320,7 +320,7 @@ def python_cases(searcher: Searcher) -> list[Case]:
         (Prompt.from_json, {"data": {}}),
         (prompt.fit, {"size": (160, 120), "orientation": 1}),
         (Stroke, {"path": ((1, 2), (3, 4)), "width": 20.0}),
-        (Feedback, {"liked": [1], "disliked": [2], "rule": "nn_ratio"}),
+        (Feedback, {"liked": [1], "disliked": [2], "rule": "nn_ratio", "boxes": {1: (1, 1, 9, 9)}}),
         (Index.open, {"folder": folder}),
         (index.get, {"id": 1}),
         (index.row, {"id": 1}),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from eval.datasets.things import point_at_things
-from eval.experiments import region_retrieval, region_vectors
-from eval.experiments.region_retrieval import ALL, RegionRetrieval, Setting
+from eval.experiments import region_ranking, region_vectors
+from eval.experiments.region_ranking import ALL, Setting
+from eval.experiments.region_retrieval import RegionRetrieval
 from eval.experiments.region_vectors import METHODS, PARTS
 from eval.experiments.results_cache import ResultsCache
 from eval.experiments.specs import RunContext
@@ -114,7 +115,7 @@ def test_nothing_depends_on_batches_and_chunks(made, toy, table, monkeypatch, tm
     for module, name, size in (
         (region_vectors, "BATCH", 5),
         (region_vectors, "CHUNK", 7),
-        (region_retrieval, "BLOCK", 3),
+        (region_ranking, "BLOCK", 3),
     ):
         monkeypatch.setattr(module, name, size)
     again = TABLE.measure(made, toy, RunContext(results=tmp_path))

@@ -91,6 +91,9 @@ def test_words_modes_and_judgements(ask, searcher):
     answer = ask.feedback([2], [4], item=1, boxes=[BOX], exclude=[5, 6], k=4)
     assert found(answer) == told(judged)
     assert not {5, 6} & {hit["id"] for hit in answer}
+    boxes = {2: (0.0, 0.0, 40.0, 40.0)}
+    meant = searcher.search(Query(picture, Prompt.box(*BOX), feedback=Feedback([2], [4], boxes=boxes), k=4))
+    assert found(ask.feedback([2], [4], item=1, boxes=[BOX], meant={"2": boxes[2]}, k=4)) == told(meant)
 
 
 def test_a_caption_is_a_sentence_or_nothing(ask):
@@ -123,6 +126,13 @@ def test_a_caption_is_a_sentence_or_nothing(ask):
         ("feedback", {"liked": [1], "disliked": [1], "item": 1}, BadPrompt, "both liked and disliked"),
         ("feedback", {"liked": [[1]], "disliked": [], "item": 1}, BadPrompt, "liked"),
         ("feedback", {"liked": [77], "disliked": [], "item": 1}, BadIndex, "77"),
+        (
+            "feedback",
+            {"liked": [1], "disliked": [], "item": 1, "meant": {"x": [1, 2, 3, 4]}},
+            BadPrompt,
+            "four numbers",
+        ),
+        ("feedback", {"liked": [1], "disliked": [], "item": 1, "meant": {"1": [1, 2]}}, BadPrompt, "four numbers"),
         ("caption", {"item": 1, "strength": "far"}, BadPrompt, "strength"),
     ],
 )

@@ -88,6 +88,8 @@ def test_there_has_to_be_something_to_search_for():
     ("judged", "sentence"),
     [
         ({"rule": "other"}, "Unknown feedback"),
+        ({"liked": [1], "boxes": {2: (0, 0, 9, 9)}}, "box on image 2, which is not judged"),
+        ({"liked": [1], "boxes": {1: (5, 0, 5, 9)}}, "box on image 1 is empty"),
         ({"liked": [1], "disliked": [1]}, "both liked and disliked"),
         ({"liked": [1.0]}, "whole number"),
     ],

@@ -10,6 +10,7 @@ import torch
 from foir import BadIndex, Index, Prompt, Searcher, methods
 from foir.patches import rasterise
 from foir.ranking import exact
+from foir.ranking.feedback import Judgements, move, relevance
 from foir.regions.close_ups import take_close_ups
 from foir.regions.recipe import RegionRecipe
 from foir.regions.ways import find_way
@@ -209,15 +210,52 @@ def test_words_that_share_no_space_with_the_regions_are_compared_with_whole_pict
     assert hits.scores.max() < 1.01
 
 
-def test_judgements_weigh_at_least_as_much_as_regions(searcher, picture):
-    judged = Feedback(liked=[9], disliked=[5])
+def test_judgements_of_whole_images_weigh_at_least_as_much_as_regions(searcher, picture):
+    judged = Feedback(liked=[9], disliked=[5], rule="nn_ratio")
     hits = searcher.search(Query(picture, Prompt.box(*BOX), context=0, feedback=judged, k=COUNT))
-    opinion = searcher.search(Query(picture, Prompt.box(*BOX), context=1, feedback=judged, k=COUNT))
-    scenes = np.zeros(COUNT)
-    scenes[ids(opinion)] = opinion.scores
+    rows = np.concatenate(searcher.space.shards).astype(np.float32)
+    scenes = relevance([rows], Judgements(rows[[9]], rows[[5]], hits.features.vectors[0].numpy()), "nn_ratio")
     pointed = standard(best(searcher, thing(searcher, picture, Prompt.box(*BOX)))[0])
-    agrees(hits, 0.5 * pointed + 0.5 * standard(scenes))
+    expected = 0.5 * pointed + 0.5 * standard(scenes)
+    expected[5] = expected.min() - 1
+    agrees(hits, expected)
     assert hits.is_fused and all(len(regions) == 1 for regions in hits.regions)
+
+
+@pytest.mark.parametrize("boxes", [{}, {9: (0.0, 0.0, 60.0, 50.0)}])
+def test_judged_regions_move_what_is_searched_for(searcher, picture, boxes):
+    """The region of a judged image is the most similar one, or the one with the largest overlap with a box."""
+    vector = thing(searcher, picture, Prompt.box(*BOX))
+    regions, (_, places) = searcher.index.regions, best(searcher, vector)
+    own, corners = regions.of_row(9)
+    size = np.array([searcher.index.item(9).width, searcher.index.item(9).height] * 2)
+    if boxes:
+        overlaps = [overlap(np.array(corner) / 65_535 * size, boxes[9]) for corner in corners.astype(float)]
+        places[9] = int(np.argmax(overlaps))
+    moved = move(vector.astype(np.float32), own[[places[9]]].astype(np.float32), regions.of_row(5)[0][[places[5]]])
+    hits = searcher.search(
+        Query(picture, Prompt.box(*BOX), context=0, feedback=Feedback([9], [5], boxes=boxes), k=COUNT)
+    )
+    expected = standard(best(searcher, moved)[0])
+    expected[5] = expected.min() - 1
+    agrees(hits, expected)
+    assert ids(hits)[-1] == 5 and hits.is_fused
+    np.testing.assert_allclose(
+        [region[0].score for region in hits.regions], best(searcher, moved)[0][ids(hits)], atol=1e-5
+    )
+
+
+def overlap(one, other):
+    sides = [min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1)]
+    shared = max(sides[0], 0) * max(sides[1], 0)
+    return shared / (sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - shared)
+
+
+def test_words_learn_from_regions_too(searcher):
+    plain = searcher.search(Query(text="thing 3", k=COUNT))
+    learnt = searcher.search(Query(text="thing 3", k=COUNT, feedback=Feedback(liked=[ids(plain)[4]])))
+    assert ids(learnt).index(ids(plain)[4]) < 4
+    assert [regions[0].score for regions in learnt.regions] != [regions[0].score for regions in plain.regions]
 
 
 def test_few_results_are_the_first_of_many(searcher, picture):
