@@ -31,7 +31,8 @@ class Hit(TypedDict):
     """One result: its id, score, name, file name, and the path of its thumbnail on this server.
 
     `regions` says where it holds each marked object, and what the text names:
-    {"box": [x0, y0, x1, y1] in pixels, "score": cosine}.
+    {"box": [x0, y0, x1, y1] in pixels, "score": cosine}. `likelihood` says how likely it holds them, 0 to 1; null where
+    none is fitted.
     """
 
     id: int
@@ -40,6 +41,7 @@ class Hit(TypedDict):
     file: str
     thumbnail: str
     regions: list[dict[str, Any]]
+    likelihood: float | None
 
 
 class Collection(TypedDict):
@@ -90,12 +92,14 @@ class Target:
     Attributes:
         k: Number of results, at most 100.
         collection: Key of the collection to search; the default one if empty.
+        min_likelihood: Leave out results that hold what is searched for less likely than this, 0 to 1.
         filters: What results must be, by field: date ("2024-06..2024-08"), folder, camera ("Pixel*"), lens, keyword,
             rating ("4.."), width, height, file, caption, source or licence.
     """
 
     k: int = 20
     collection: str = ""
+    min_likelihood: float | None = None
     filters: dict[str, str] | None = None
 
     @property
@@ -107,7 +111,7 @@ class Target:
         """
         if not 1 <= self.k <= MAX_RESULTS:
             raise BadPrompt(f"Ask for 1 to {MAX_RESULTS} results, not {self.k}.")
-        return {"k": self.k, "filters": self.filters or {}}
+        return {"k": self.k, "min_likelihood": self.min_likelihood, "filters": self.filters or {}}
 
 
 class Api:
@@ -254,6 +258,7 @@ class Api:
                 file=item.file,
                 thumbnail=f"/{thumb_url(key, item)}",
                 regions=[asdict(region) for region in (results.regions[place] if results.regions else ())],
+                likelihood=None if results.likelihoods is None else round(float(results.likelihoods[place]), 3),
             )
             for place, item in enumerate(results.items)
         ]

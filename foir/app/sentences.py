@@ -48,9 +48,26 @@ def results_note(session: Session) -> str:
     text, negative_text = session.texts.get("text"), session.texts.get("negative_text")
     ranking = f", without \u201c{negative_text}\u201d" if negative_text else ""
     ranking += ", ranked with your feedback" if session.is_judged else ""
+    if session.results is not None and session.results.likely is not None:
+        return _likely_note(session.results.likely, len(session.results.items), session, ranking)
     if session.results is None or session.results.mask is None:
         return f"Images of \u201c{text}\u201d{ranking}, best first."
     also = f" and \u201c{text}\u201d" if text else ""
     if session.prompt is not None:
         return f"Images with the object you marked{also}{ranking}, best first."
     return f"Images similar to this one{also}{ranking}. Draw a box around an object to search for it."
+
+
+def _likely_note(likely: int, count: int, session: Session, ranking: str) -> str:
+    """How many of the results likely hold what was searched for."""
+    text = session.texts.get("text")
+    named = f"\u201c{text}\u201d" if text else ""
+    is_pointed = session.prompt is not None and session.results is not None and session.results.mask is not None
+    thing = "the object you marked" if is_pointed else ""
+    wanted = " and ".join(each for each in (thing, named) if each)
+    if not likely:
+        return f"Nothing here is likely to show {wanted}{ranking}. These scenes come closest."
+    if likely == count:
+        return f"All of these {count} images likely show {wanted}{ranking}, best first."
+    images = "1 image likely shows" if likely == 1 else f"{likely} images likely show"
+    return f"{images} {wanted}{ranking}, best first; similar scenes follow."

@@ -89,7 +89,9 @@ class Views:
                 continue
             heat = _heat_url(heats[i] if i < len(heats) else None, (item.width, item.height))
             score = None if similarities is None else float(similarities[i])
-            cards[i] = {**self._card(item), "score": score, "heat": heat, "regions": _regions(results, i), "copies": []}
+            similar = results.likely is not None and i >= results.likely
+            about = {"score": score, "heat": heat, "regions": _regions(results, i), "similar": similar, "copies": []}
+            cards[i] = {**self._card(item), **about}
         return {
             "hits": list(cards.values()),
             "note": " ".join((results_note(session), *results.notes)),
@@ -140,6 +142,8 @@ class Views:
         if similarities is not None:
             of_what = " of the outlined region" if results.regions else ""
             lines.append(f"Similarity{of_what}: {100 * float(similarities[place]):.1f} of 100.")
+        if results.likelihoods is not None:
+            lines.append(f"It holds what you search for with a likelihood of {100 * results.likelihoods[place]:.0f} %.")
         top_heads = self._top_heads(session, item)
         if top_heads:
             heads = ", ".join(f"head {head + 1} ({100 * cosine:.0f})" for head, cosine in top_heads)

@@ -46,10 +46,13 @@ def run(args: argparse.Namespace) -> None:
     ]
     if args.json or args.csv:
         facts = [
-            {"rank": rank, "score": round(float(score), 6), "regions": [asdict(region) for region in regions]}
-            for rank, (score, regions) in enumerate(
-                zip(results.scores, results.regions or ((),) * len(results.items), strict=True), 1
-            )
+            {
+                "rank": place + 1,
+                "score": round(float(score), 6),
+                "likelihood": None if results.likelihoods is None else round(float(results.likelihoods[place]), 3),
+                "regions": [asdict(region) for region in (results.regions[place] if results.regions else ())],
+            }
+            for place, score in enumerate(results.scores)
         ]
     write_images(args, found.searcher.index, results.items, facts)
     if args.explain is not None and found.image is not None:

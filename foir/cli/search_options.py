@@ -33,6 +33,9 @@ def add_search_options(parser: argparse.ArgumentParser, k: int) -> None:
     parser.add_argument("--negative-text", metavar="WORDS", help="what the results do not show")
     parser.add_argument("--text-weight", metavar="W", type=float, default=0.5, help="weight of words, 0 to 1 (0.5)")
     add_filter_option(parser)
+    parser.add_argument(
+        "--min-likelihood", metavar="P", type=float, help="leave out results that hold it less likely than this, 0 to 1"
+    )
     parser.add_argument("--exclude", metavar="ID", type=int, nargs="+", default=[], help="ids to leave out")
     parser.add_argument(
         "--context", metavar="C", type=float, help="weight of the scene against the object, 0 to 1 (0.1)"
@@ -90,6 +93,7 @@ def find(args: argparse.Namespace) -> Found:
         mode=args.mode,
         k=args.k,
         exclude=args.exclude,
+        min_likelihood=args.min_likelihood,
         filters=read_filters(args.filter),
     )
     results = searcher.search(query)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -65,6 +65,7 @@ class ImageTextModel:
         encoder: The image side, where it is a promptable encoder.
         match: One logit for each row of tokens and its text, [B]; more exact than vectors and slower. None if missing.
         caption: One sentence for each row of tokens; None where the model writes none.
+        vocabulary: All words that it learnt; None where that is not known.
     """
 
     theta: float = 0.95
@@ -72,6 +73,7 @@ class ImageTextModel:
     encoder: Encoder | None = None
     match: Match | None = None
     caption: Caption | None = None
+    vocabulary: Collection[str] | None = None
 
     def __init__(self, name: str, revision: str, device: str, grid: tuple[int, int], first_patch: int = 1) -> None:
         self.name, self.revision, self.device = name, revision, device

@@ -34,6 +34,7 @@ class MiniModel(EncoderModel):
         super().__init__(encoder)
         self.text_head = weights.load_text_head()
         self.captioner = captioner.load().to(encoder.device)
+        self.vocabulary = frozenset(self.captioner.words)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> TextFeatures:

@@ -95,6 +95,7 @@ class Query:
         window: Side of a point's window in patches, odd.
         feedback: Relevance judgements.
         exclude: Ids of images to leave out.
+        min_likelihood: Leave out results that hold what is searched for less likely than this, 0 to 1; None for none.
         filters: Facts of images and what they must be, such as {"date": "2024-06..2024-08"} (`foir.index.filters`).
     """
 
@@ -112,6 +113,7 @@ class Query:
     window: int = 3
     feedback: Feedback = field(default_factory=Feedback)
     exclude: Collection[int] = ()
+    min_likelihood: float | None = None
     filters: Mapping[str, str | int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,6 +131,8 @@ class Query:
             raise BadPrompt(f"The weight of the text must be 0 to 1, not {self.text_weight}.")
         if not 0 <= self.context <= 1:
             raise BadPrompt(f"The weight of the context must be 0 to 1, not {self.context}.")
+        if self.min_likelihood is not None and not 0 <= self.min_likelihood <= 1:
+            raise BadPrompt(f"A likelihood is 0 to 1, not {self.min_likelihood}.")
         if self.image is None and (self.prompt is not None or self.text is None):
             raise BadPrompt("There is nothing to search for: give an image or a text.")
         check_rule(self.patch_rule, self.window)
@@ -157,6 +161,11 @@ class Query:
     def method_name(self) -> str:
         """The method, or its default."""
         return self.method or ("cbir" if self.prompt is None else METHOD)
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Of an image and words only one counts."""
+        return self.image is not None and self.text is not None and self.text_weight in (0, 1)
 
     @property
     def is_unrestricted(self) -> bool:

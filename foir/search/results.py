@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from foir.errors import BadPrompt
 from foir.images import Photo
 from foir.index import Index, Item
 from foir.patches import PatchMask
@@ -58,7 +59,7 @@ class HitRegion:
 
 @dataclass(frozen=True, eq=False)
 class SearchResults:
-    """The results of a search, best first.
+    """The results of a search, best first; where likelihoods are known, the likely ones before all others.
 
     Attributes:
         items: The images.
@@ -70,6 +71,9 @@ class SearchResults:
         is_full_view: The encoder saw the whole image, so its attention can be laid over it; not so after Crop.
         notes: What a user should know about how the query was read.
         regions: The best region of each image for each thing that was pointed at; empty where regions do not count.
+        likelihoods: How likely each image holds all of them, 0 to 1, [k]; None where none is fitted
+            (`foir.search.likelihood`).
+        likely: The number of results, the first ones, that likely do; None where no likelihood is fitted.
     """
 
     items: tuple[Item, ...]
@@ -79,8 +83,10 @@ class SearchResults:
     is_fused: bool
     heads: tuple[int, ...] | None
     is_full_view: bool
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     regions: tuple[tuple[HitRegion, ...], ...] = ()
+    likelihoods: np.ndarray | None = None
+    likely: int | None = None
 
     @property
     def similarities(self) -> np.ndarray | None:
@@ -99,6 +105,21 @@ class SearchResults:
         if self.similarities is None:
             return self
         return self._subset([place for place, value in enumerate(self.similarities) if value >= similarity])
+
+    def likely_first(self, is_likely: np.ndarray) -> SearchResults:
+        """The likely results, bool [k], before the others, both best first."""
+        places = np.argsort(~is_likely, kind="stable").tolist()
+        return replace(self._subset(places), likely=int(is_likely.sum()))
+
+    def at_least(self, likelihood: float) -> SearchResults:
+        """Results of at least this likelihood.
+
+        Raises:
+            BadPrompt: None is fitted.
+        """
+        if self.likelihoods is None:
+            raise BadPrompt("These results have no likelihood: none is fitted for this encoder, or for such a search.")
+        return self._subset(np.flatnonzero(self.likelihoods >= likelihood).tolist())
 
     def excluding(self, id: int | None, k: int) -> SearchResults:
         """The first k results without the image of this id."""
@@ -120,4 +141,8 @@ class SearchResults:
     def _subset(self, places: Sequence[int]) -> SearchResults:
         items = tuple(self.items[place] for place in places)
         regions = tuple(self.regions[place] for place in places) if self.regions else ()
-        return replace(self, items=items, scores=self.scores[list(places)], regions=regions)
+        likelihoods = None if self.likelihoods is None else self.likelihoods[list(places)]
+        likely = None if self.likely is None else sum(place < self.likely for place in places)
+        return replace(
+            self, items=items, scores=self.scores[list(places)], regions=regions, likelihoods=likelihoods, likely=likely
+        )

@@ -127,6 +127,21 @@ class Candidates:
 
 
 @dataclass(frozen=True, eq=False)
+class Ranking:
+    """The best rows, and what the scores of best regions are like in the whole collection.
+
+    Attributes:
+        top: The k best rows.
+        moments: Mean and deviation of the best-region scores, for each of the query's targets.
+        best: The largest best-region score, for each target.
+    """
+
+    top: TopK
+    moments: tuple[tuple[float, float], ...] = ()
+    best: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class _Scanned:
     """A part of a query whose scores may come from a scan in half precision.
 
@@ -139,7 +154,7 @@ class _Scanned:
     exact: Callable[[np.ndarray], np.ndarray] | None = None
 
 
-def rank(query: Query, encoded: EncodedQuery, pool: Candidates) -> TopK:
+def rank(query: Query, encoded: EncodedQuery, pool: Candidates) -> Ranking:
     """The k best rows by the sum of all parts; by the raw scores where there is only one."""
     regions = _region_parts(query, encoded, pool)
     parts = [*regions, *_other_parts(query, encoded, pool, exactly=not regions)]
@@ -153,7 +168,9 @@ def rank(query: Query, encoded: EncodedQuery, pool: Candidates) -> TopK:
         if exact_scores is not None:
             better, known = exact_scores(rows), part.scores[rows]
             scores[rows] += part.standard(better) - part.standard(known) if is_sum else better - known
-    return top_k(scores, pool.k)
+    targets = [each.part for each in regions[: len(encoded.targets)]]
+    moments = tuple(part.moments for part in targets)
+    return Ranking(top_k(scores, pool.k), moments, tuple(float(part.scores.max()) for part in targets))
 
 
 def hit_regions(
@@ -181,7 +198,8 @@ def _region_parts(query: Query, encoded: EncodedQuery, pool: Candidates) -> list
     weighted = list(zip(shares, encoded.targets, strict=True))
     if encoded.words_meet_regions:
         weighted += [(-share, vector[None]) for sign, vector in encoded.words if sign < 0]
-    weighted = [(weight, vectors) for weight, vectors in weighted if weight]
+    if not any(shares):
+        return []
     if regions.graph is not None and query.is_unrestricted and weighted:
         rows = _near_rows(pool.index, regions.graph, encoded, [vectors for _, vectors in weighted])
         if len(rows) >= query.k + REFINED:

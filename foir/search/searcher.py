@@ -24,16 +24,17 @@ from foir.patches import PatchMask
 from foir.prompts import Prompt
 from foir.ranking.candidates import candidates
 from foir.ranking.scorer import Scorer
-from foir.ranking.topk import TopK
 from foir.regions.encoder import RegionEncoder
 from foir.regions.recipe import RegionRecipe
 from foir.search import query_encoder, scoring
 from foir.search.encoder_check import check_encoder, load_encoder
 from foir.search.judging import judge
 from foir.search.lexical import TextIndex
+from foir.search.likelihood import LikelihoodModel, model_of, with_likelihoods
+from foir.search.notes import query_notes
 from foir.search.query import Query
 from foir.search.results import QueryImage, SearchResults
-from foir.search.scoring import Candidates, EncodedQuery
+from foir.search.scoring import Candidates, EncodedQuery, Ranking
 from foir.segment import Outline, Segmenter, load_segmenter
 
 # Images that a database is asked for where foir ranks them again; fewer near each thing, since all their regions come.
@@ -60,9 +61,11 @@ class Searcher:
         check_encoder(encoder, self.space)
         self.scorer, self.captioner = Scorer(encoder, self.space), captioner
         self.regions: RegionEncoder | None = None
+        self.likelihood: LikelihoodModel | None = None
         if index.regions is not None:
             dim = len(self.space.reference_feature)
-            self.regions = RegionEncoder(encoder, RegionRecipe.from_json(index.regions.recipe, dim))
+            recipe = RegionRecipe.from_json(index.regions.recipe, dim)
+            self.regions, self.likelihood = RegionEncoder(encoder, recipe), model_of(encoder, recipe)
         self._model_lock, self._segmenter_lock = Lock(), Lock()
         self._model: ImageTextModel | None = None
         self._segmenter: Segmenter | None = None
@@ -171,11 +174,11 @@ class Searcher:
         encoded = judge(query, encoded, pool.index)
         is_plain = encoded.text is None and not encoded.things and query.is_unrestricted
         if pool.scorer is not None and encoded.image is not None and is_plain:
-            return self._results(query, pool, encoded, pool.scorer.top_k(encoded.image.features, encoded.mode, pool.k))
-        top = scoring.rank(query, encoded, pool)
-        parts = (encoded.image is not None) + len(encoded.signs)
-        is_fused = bool(query.feedback) or parts > 1 or encoded.says_words
-        return self._results(query, pool, encoded, top, is_fused=is_fused)
+            ranking = Ranking(pool.scorer.top_k(encoded.image.features, encoded.mode, pool.k))
+        else:
+            ranking = scoring.rank(query, encoded, pool)
+        results = self._results(query, pool, encoded, ranking)
+        return results if query.min_likelihood is None else results.at_least(query.min_likelihood)
 
     def _encode_query(self, query: Query) -> EncodedQuery:
         signs = {1.0: query.text, -1.0: query.negative_text}
@@ -247,35 +250,27 @@ class Searcher:
             scorer = self.scorer if is_whole else Scorer(self.encoder, index.space().followed_by(behind))
         return Candidates(index, scorer, excluded, min(query.k, int((~excluded).sum())), background)
 
-    def _results(
-        self, query: Query, pool: Candidates, encoded: EncodedQuery, top: TopK, *, is_fused: bool = False
-    ) -> SearchResults:
-        image = encoded.image
+    def _results(self, query: Query, pool: Candidates, encoded: EncodedQuery, ranking: Ranking) -> SearchResults:
+        image, rows = encoded.image, ranking.top.rows[0].tolist()
         gate = None if image is None else image.features.gates[0]
-        rows = top.rows[0].tolist()
         items = tuple(pool.index.item(row) for row in rows)
-        return SearchResults(
+        results = SearchResults(
             items=items,
-            scores=top.scores[0],
+            scores=ranking.top.scores[0],
             features=None if image is None else image.features,
             mask=None if image is None else image.mask,
-            is_fused=is_fused,
+            is_fused=bool(query.feedback) or (image is not None) + len(encoded.signs) > 1 or encoded.says_words,
             heads=None if gate is None else gate.on,
             is_full_view=image is not None and image.is_full_view,
-            notes=self._notes(query, encoded),
             regions=scoring.hit_regions(pool.index, rows, items, encoded.targets),
         )
-
-    def _notes(self, query: Query, encoded: EncodedQuery) -> tuple[str, ...]:
-        """What a user should know about how the query was read."""
-        notes = () if encoded.image is None else encoded.image.notes
-        if encoded.text is None:
-            return notes
-        unsaid = () if encoded.matches is None else encoded.matches.unsaid
-        notes += tuple(f"No caption, keyword or file name says \u201c{phrase}\u201d." for phrase in unsaid)
-        if self.regions is None or encoded.words_meet_regions or query.context == 1:
-            return notes + encoded.text.notes
-        return (*notes, *encoded.text.notes, "The words are compared with whole images, not with regions.")
+        is_whole = pool.index is self.index or pool.background is not None
+        if self.likelihood is not None and is_whole and not query.feedback and not query.is_one_sided:
+            results = with_likelihoods(self.likelihood, results, encoded, ranking)
+        vocabulary = None if encoded.text is None else self.image_text.vocabulary
+        counts = self.regions is not None and query.context < 1
+        notes = query_notes(encoded, vocabulary, regions_count=counts, likely=results.likely)
+        return replace(results, notes=notes)
 
     @checked
     def patch_mask(self, image: QueryImage, prompt: Prompt | None, *, rule: str = "any", window: int = 3) -> PatchMask:

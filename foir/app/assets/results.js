@@ -1,4 +1,4 @@
-// The results. Value from the server: {hits: [{id, url, score, name, size, heat, regions, copies}], note, method, feedback: {liked, disliked},
+// The results. Value from the server: {hits: [{id, url, score, name, size, heat, regions, similar, copies}], note, method, feedback: {liked, disliked},
 // rounds}, with {title, plain} for the comparison. A hit to search with is sent as a "select" event with its id, one to explain
 // as a "click" event; judgements as a "submit" event, {liked, disliked, fresh} or {undo}. Built with DOM calls only: names come
 // from strangers.
@@ -97,6 +97,12 @@ function show() {
   jump.textContent = `${value.hits.length} results \u2193`;
   const active = document.activeElement, focused = grid.contains(active) && active.closest(".hit").dataset.id;
   grid.replaceChildren(...value.hits.map((hit) => card(hit, Boolean(value.plain))));
+  const first = value.hits.findIndex((hit) => hit.similar);
+  if (first > 0) {
+    const heading = make("h3", "similar");
+    heading.textContent = "Similar scenes";
+    grid.insertBefore(heading, grid.children[first]);
+  }
   showJump();
   if (focused) refocus(focused, active.classList[0]); // late heat maps redraw the cards
 }

@@ -1,0 +1,117 @@
+"""Likelihoods: the model by hand, lists that end, and what has no likelihood."""
+
+import json
+
+import numpy as np
+import pytest
+
+from foir import BadPrompt, Feedback, Prompt, Query, Searcher
+from foir.regions.recipe import RegionRecipe
+from foir.search import likelihood
+from foir.search.likelihood import LikelihoodModel, model_of
+from index_build.pipeline import Plan, build
+from tests.conftest import scene
+
+BOX, COUNT = Prompt.box(20, 15, 80, 75), 14
+FITTED = {"pointed": (-4.0, 2.0, 3.0, 0.5), "named": (-3.0, 1.0, 2.0, 0.0), "likely": 0.5}
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    root = tmp_path_factory.mktemp("likelihood")
+    (root / "pictures").mkdir()
+    for number in range(COUNT):
+        scene(number, (160, 120)).save(root / "pictures" / f"{number:02}.png")
+    build(Plan(root / "pictures", root / "index", "toy-words", device="cpu"))
+    return root / "index"
+
+
+@pytest.fixture
+def fit(tmp_path, monkeypatch, index):
+    """A model in the file that foir reads, for the index's encoder; returns a searcher with other facts replaced."""
+
+    def make(**changed):
+        space = Searcher.load(index, device="cpu").space
+        facts = {"encoder": space.encoder, "revision": space.revision, "way": RegionRecipe().way} | FITTED | changed
+        monkeypatch.setattr(likelihood, "FILE", tmp_path / f"{len(list(tmp_path.iterdir()))}.json")
+        likelihood.FILE.write_text(json.dumps(facts))
+        return Searcher.load(index, device="cpu")
+
+    return make
+
+
+def pointed(searcher, **options):
+    picture = searcher.open(searcher.index.picture(searcher.index.item(1)))
+    return Query(picture, BOX, k=COUNT, **options)
+
+
+def by_hand(weights, hits):
+    """Likelihoods by the regions' scores, of all images."""
+    scores = np.array([regions[0].score for regions in hits.regions], float)
+    standard = (scores - scores.mean()) / scores.std()
+    logits = weights[0] + weights[1] * scores + weights[2] * standard + weights[3] * standard.max()
+    return 1 / (1 + np.exp(-logits))
+
+
+def test_likelihoods_are_those_of_the_model_and_the_likely_come_first(fit):
+    searcher = fit()
+    for query, kind in ((pointed(searcher), "pointed"), (Query(text="thing 3", k=COUNT), "named")):
+        hits = searcher.search(query)
+        np.testing.assert_allclose(hits.likelihoods, by_hand(FITTED[kind], hits), atol=2e-2)
+        assert hits.likely is not None and 0 < hits.likely < COUNT
+        assert (hits.likelihoods[: hits.likely] >= 0.5).all() and (hits.likelihoods[hits.likely :] < 0.5).all()
+        for group in (slice(hits.likely), slice(hits.likely, None)):
+            assert (np.diff(hits.scores[group]) <= 0).all()
+
+
+def test_several_things_must_all_be_there(fit):
+    searcher = fit()
+    picture = searcher.open(searcher.index.picture(searcher.index.item(1)))
+    both = searcher.search(Query(picture, Prompt(boxes=[(20, 15, 80, 75), (90, 40, 150, 110)]), k=COUNT))
+    one = searcher.search(Query(picture, BOX, k=COUNT))
+    of_one = dict(zip([item.id for item in one.items], one.likelihoods, strict=True))
+    assert all(value <= of_one[item.id] + 1e-6 for item, value in zip(both.items, both.likelihoods, strict=True))
+
+
+def test_a_list_can_end(fit):
+    searcher = fit()
+    hits = searcher.search(pointed(searcher))
+    cut = searcher.search(pointed(searcher, min_likelihood=0.5))
+    assert cut.items == hits.items[: hits.likely] and cut.likely == hits.likely == len(cut.regions)
+    assert searcher.search(pointed(searcher, min_likelihood=1.0)).items == ()
+    with pytest.raises(BadPrompt, match="A likelihood is 0 to 1, not 7"):
+        pointed(searcher, min_likelihood=7)
+
+
+@pytest.mark.parametrize("other", [{"revision": "another"}, {"encoder": "another"}, {"way": "masked"}])
+def test_another_encoder_has_no_likelihood_and_its_list_is_not_cut(fit, other):
+    searcher = fit(**other)
+    hits = searcher.search(pointed(searcher))
+    assert hits.likelihoods is None and hits.likely is None and (np.diff(hits.scores) <= 0).all()
+    with pytest.raises(BadPrompt, match="no likelihood: none is fitted"):
+        searcher.search(pointed(searcher, min_likelihood=0.5))
+
+
+def test_judged_results_and_whole_pictures_have_no_likelihood(fit):
+    searcher = fit()
+    picture = searcher.open(searcher.index.picture(searcher.index.item(1)))
+    for query in (
+        pointed(searcher, feedback=Feedback(liked=[2])),
+        pointed(searcher, context=1.0),
+        pointed(searcher, text="thing 3", text_weight=1.0),
+        Query(picture, k=COUNT),
+    ):
+        assert searcher.search(query).likelihoods is None
+
+
+def test_what_says_the_words_is_likely(fit):
+    searcher = fit(named=(-40.0, 0.0, 0.0, 0.0))
+    hits = searcher.search(Query(text="05", k=COUNT))
+    assert hits.items[0].file == "05.png" and hits.likely == 1 and hits.likelihoods[0] < 1e-9
+    assert searcher.search(Query(text="thing 3", k=COUNT)).likely == 0
+
+
+def test_other_regions_than_the_fitted_ones_have_none(toy):
+    facts = {"encoder": toy.name, "revision": toy.revision, "way": RegionRecipe().way} | FITTED
+    assert LikelihoodModel.model_validate(facts).way == RegionRecipe().way
+    assert model_of(toy, RegionRecipe(limit=4)) is None
