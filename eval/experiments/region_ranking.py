@@ -143,11 +143,16 @@ class RegionRanking:
 
     def wholes(self, row: Setting) -> np.ndarray:
         """The cosine of each picture as a whole with the row's method's vector, [queries, gallery]."""
-        return np.asarray(self.things[row.method] @ self._gallery("whole").plain.T)
+        return np.asarray(self.things[row.method] @ self.plain.T)
 
     def best_regions(self, row: Setting) -> np.ndarray:
         """The score of each picture's best region, [queries, gallery]."""
         return self._best_regions(row)[0]
+
+    @property
+    def plain(self) -> np.ndarray:
+        """Unit vectors of whole pictures, float32 [gallery, dim]."""
+        return self._gallery("whole").plain
 
     def regions(self, row: Setting) -> tuple[np.ndarray, np.ndarray]:
         """All region vectors of a row, float32 [m, dim], and where each picture's begin, int [gallery]."""

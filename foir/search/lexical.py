@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 
@@ -52,10 +53,20 @@ class WordMatches:
     unsaid: tuple[str, ...]
 
 
+class Described(Protocol):
+    """Whatever has texts of images, such as an index."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def texts(self) -> Sequence[tuple[str | None, str | None, str]]:
+        """Caption, keywords and file of each image."""
+
+
 class TextIndex:
     """The words of an index's images. Thread-safe."""
 
-    def __init__(self, index: Index, file: Path | None = None) -> None:
+    def __init__(self, index: Described, file: Path | None = None) -> None:
         """Open the words of an index, or make them.
 
         Args:
@@ -120,7 +131,7 @@ class TextIndex:
             return np.array([row[0] for row in self._database.execute(query, [value])], int)
 
 
-def _fill(database: sqlite3.Connection, index: Index) -> None:
+def _fill(database: sqlite3.Connection, index: Described) -> None:
     database.executescript(_SCHEMA)
     columns = index.texts()
     database.executemany("INSERT INTO texts (rowid, text) VALUES (?, ?)", enumerate(_texts(columns)))

@@ -67,7 +67,7 @@ def test_likelihoods_are_those_of_the_model_and_the_likely_come_first(fit):
 def test_several_things_must_all_be_there(fit):
     searcher = fit()
     picture = searcher.open(searcher.index.picture(searcher.index.item(1)))
-    both = searcher.search(Query(picture, Prompt(boxes=[(20, 15, 80, 75), (90, 40, 150, 110)]), k=COUNT))
+    both = searcher.search(Query(picture, Prompt(boxes=((20, 15, 80, 75), (90, 40, 150, 110))), k=COUNT))
     one = searcher.search(Query(picture, BOX, k=COUNT))
     of_one = dict(zip([item.id for item in one.items], one.likelihoods, strict=True))
     assert all(value <= of_one[item.id] + 1e-6 for item, value in zip(both.items, both.likelihoods, strict=True))
