@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from foir.encoders.base import Encoder
 from foir.errors import Unavailable
 from foir.ranking.fusion import Part, zscore_fuse
 from foir.regions.recipe import RegionRecipe
-from foir.search.likelihood import Kind, evidence, model_of
+from foir.search.likelihood import Kind, Network, Spread, model_of
 from foir.search.query import TEXT_CONTEXT
 
 from ..datasets.base import Dataset
@@ -31,7 +32,7 @@ class Judged:
     """The first results of some queries.
 
     Attributes:
-        evidence: From `foir.search.likelihood.evidence`, [queries, K, ...].
+        evidence: From `foir.search.likelihood.Spread.evidence`, [queries, K, ...].
         holds: Whether the picture holds the thing, bool [queries, K].
         images: What intervals are drawn over, int [queries]: pictures that are pointed at, or names.
     """
@@ -41,53 +42,71 @@ class Judged:
     images: np.ndarray
 
 
-def pointed(data: Dataset, encoder: Encoder, results: ResultsCache, limit: int | None = None) -> Judged:
-    """The first results of things that are pointed at, in the default way."""
+@dataclass(frozen=True, eq=False)
+class Searches:
+    """Queries on a gallery.
+
+    Attributes:
+        scores: Of each picture, float32 [queries, gallery]; -inf for a query's own.
+        best: The score of its best region, float32 [queries, gallery].
+        holds: Whether it holds the thing, bool [queries, gallery].
+        images: See `Judged`.
+    """
+
+    scores: np.ndarray
+    best: np.ndarray
+    holds: np.ndarray
+    images: np.ndarray
+
+    def first(self, kept: float = 1.0, seed: int = 0) -> Judged:
+        """The first `K` results of each query.
+
+        Args:
+            kept: Share of the pictures which hold the thing, at least one, that the gallery keeps: as if it were rarer.
+            seed: Of the choice.
+        """
+        rng, evidence, holds = np.random.default_rng(seed), [], []
+        for scores, best, holding in zip(self.scores, self.best, self.holds, strict=True):
+            possible = np.isfinite(scores)
+            holders = rng.permutation(np.flatnonzero(holding & possible))
+            possible[holders[max(1, round(kept * len(holders))) :]] = False
+            rows = np.flatnonzero(possible)
+            rows = rows[np.argsort(-scores[rows], kind="stable")[:K]]
+            evidence.append(Spread.of(best[possible]).evidence(best[rows]))
+            holds.append(holding[rows])
+        return Judged(np.stack(evidence), np.stack(holds), self.images)
+
+
+def pointed(data: Dataset, encoder: Encoder, results: ResultsCache) -> Searches:
+    """Things that are pointed at, in the default way."""
     data = point_at_things(data)
-    queries = sorted(select_queries(data, limit), key=lambda numbered: numbered[1].image)
+    queries = sorted(select_queries(data, None), key=lambda numbered: numbered[1].image)
     ranking = RegionRanking(data, encoder, queries, results)
-    own = ranking.images if data.leave_one_out else np.full(len(queries), -1)
-    judged = _first(ranking.scores(DEFAULT), ranking.best_regions(DEFAULT), own)
-    return Judged(judged[0], data.labels[judged[1], ranking.categories[:, None]], ranking.images)
+    holds = data.labels[:, ranking.categories].T
+    return Searches(ranking.scores(DEFAULT), ranking.best_regions(DEFAULT), holds, ranking.images)
 
 
-def named(data: Dataset, encoder: Encoder, results: ResultsCache) -> Judged:
-    """The first results of names, by vectors of regions and of whole pictures, without any text of a picture.
+def named(data: Dataset, encoder: Encoder, results: ResultsCache) -> Searches:
+    """Names, by vectors of regions and of whole pictures, without any text of a picture.
 
     Raises:
         Unavailable: The data has no names.
     """
-    names = [(name, column) for column, own in enumerate(_names(data)) for name in own if data.labels[:, column].any()]
+    words = data.category_words or tuple((name,) for name in data.categories)
+    names = [(name, column) for column, own in enumerate(words) for name in own if data.labels[:, column].any()]
     if not names:
         raise Unavailable(f"{data.name} has no names.")
     texts = image_text.load(encoder).encode_texts([name for name, _ in names]).vectors
     ranking = RegionRanking(data, encoder, [], results)
     vectors, starts = ranking.regions(DEFAULT)
     best = np.maximum.reduceat(texts @ vectors.T, starts, axis=1)
-    wholes = texts @ ranking.plain.T
-    parts = zip(best, wholes, strict=True)
+    parts = zip(best, texts @ ranking.plain.T, strict=True)
     scores = np.stack([zscore_fuse([Part(1 - TEXT_CONTEXT, one), Part(TEXT_CONTEXT, other)]) for one, other in parts])
-    columns = np.array([column for _, column in names])
-    judged = _first(scores, best, np.full(len(names), -1))
-    return Judged(judged[0], data.labels[judged[1], columns[:, None]], np.arange(len(names)))
+    holds = data.labels[:, [column for _, column in names]].T
+    return Searches(scores, best, holds, np.arange(len(names)))
 
 
-def _names(data: Dataset) -> tuple[tuple[str, ...], ...]:
-    return data.category_words or tuple((name,) for name in data.categories)
-
-
-def _first(scores: np.ndarray, best: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Evidence and rows of the first `K` results of each query, whose own picture is no result."""
-    found, rows = [], []
-    for number, place in enumerate(own.tolist()):
-        others = np.delete(best[number], place) if place >= 0 else best[number]
-        first = np.argsort(-scores[number], kind="stable")[:K]
-        rows.append(first)
-        found.append(evidence(best[number][first], float(others.max()), (float(others.mean()), float(others.std()))))
-    return np.stack(found), np.stack(rows)
-
-
-JUDGED = {"pointed": pointed, "named": named}
+SEARCHES: dict[Kind, Callable[[Dataset, Encoder, ResultsCache], Searches]] = {"pointed": pointed, "named": named}
 
 
 @dataclass(frozen=True)
@@ -109,9 +128,9 @@ class Likelihood(ExperimentSpec):
         model = model_of(encoder, RegionRecipe())
         if model is None:
             raise Unavailable(f"No likelihood is fitted for {encoder.name}.")
-        judged = JUDGED[self.kind](data, encoder, context.cache)
-        weights = np.array(model.pointed if self.kind == "pointed" else model.named)
-        likelihoods = 1 / (1 + np.exp(-judged.evidence @ weights))
+        judged = SEARCHES[self.kind](data, encoder, context.cache).first()
+        network = model.pointed if self.kind == "pointed" else model.named
+        likelihoods = likelihoods_of(network, judged)
         builder = self.cells(data, encoder, method=DEFAULT.way, n=len(judged.images))
         measures = {
             "calibration error": calibration_error,
@@ -126,6 +145,12 @@ class Likelihood(ExperimentSpec):
         ]
         rate = 100 * float(judged.holds.mean())
         return [*cells, builder.value(f"holding among the first {K}", rate)]
+
+
+def likelihoods_of(network: Network, judged: Judged) -> np.ndarray:
+    """Of all results, float64 [queries, K]."""
+    flat = judged.evidence.reshape(-1, judged.evidence.shape[-1])
+    return network(flat).reshape(judged.holds.shape)
 
 
 EXPERIMENTS = (

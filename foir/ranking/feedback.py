@@ -19,7 +19,8 @@ from foir.ranking import exact
 
 RULE = "rocchio"  # by default, for regions and for whole images
 ROCCHIO_LIKED, ROCCHIO_DISLIKED = 0.75, 0.15  # weights of the means, beside 1 for the query
-REGIONS_LIKED, REGIONS_DISLIKED = 0.5, 0.1  # the same for regions, chosen on dev data (docs/results.md)
+# For regions, chosen on dev data (docs/results.md): weights of very many judgements, and how many are half of that.
+REGIONS_LIKED, REGIONS_DISLIKED, FEW = 0.45, 0.25, 3
 TINY = 1e-12
 OFFSET = 3  # exceeds the range of a cosine
 
@@ -67,7 +68,8 @@ def relevance(shards: Sequence[np.ndarray], judged: Judgements, rule: str = RULE
 def move(vectors: np.ndarray, liked: np.ndarray, disliked: np.ndarray) -> np.ndarray:
     """Vectors of one thing, moved towards the mean of liked regions and away from that of disliked ones.
 
-    The query keeps the largest weight, so that no judgement undoes it.
+    The more were judged, the further; but the query keeps more than half of the weight, so that no judgement undoes it.
+    Of disliked regions only what the query does not share counts: they were found because they are similar to it.
 
     Args:
         vectors: Unit vectors of the thing, float32 [n, dim].
@@ -79,9 +81,10 @@ def move(vectors: np.ndarray, liked: np.ndarray, disliked: np.ndarray) -> np.nda
     """
     moved = vectors.copy()
     if len(liked):
-        moved += REGIONS_LIKED * liked.mean(0)
+        moved += REGIONS_LIKED * len(liked) / (len(liked) + FEW) * (liked.mean(0) - vectors)
     if len(disliked):
-        moved -= REGIONS_DISLIKED * disliked.mean(0)
+        mean = disliked.mean(0)
+        moved -= REGIONS_DISLIKED * len(disliked) / (len(disliked) + FEW) * (mean - (vectors @ mean)[:, None] * vectors)
     return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), TINY), np.float32)
 
 

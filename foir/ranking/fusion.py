@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -24,18 +23,13 @@ class Part:
     scores: np.ndarray
     reference: np.ndarray | None = None
 
-    @cached_property
-    def moments(self) -> tuple[float, float]:
-        """Mean and deviation of the reference."""
-        reference = self.scores if self.reference is None else self.reference
-        return float(reference.mean()), float(reference.std())
-
     def standard(self, scores: np.ndarray) -> np.ndarray:
         """Weighted standard scores, float32, of raw ones; zeros where the standard has no spread."""
-        mean, spread = self.moments
+        reference = self.scores if self.reference is None else self.reference
+        spread = float(reference.std())
         if not spread > 0:
             return np.zeros(len(scores), np.float32)
-        standard = (scores - mean) / spread
+        standard = (scores - reference.mean()) / spread
         return np.asarray(self.weight * (np.maximum(standard, 0) if self.weight < 0 else standard), np.float32)
 
 

@@ -142,8 +142,9 @@ def _fill(database: sqlite3.Connection, index: Described) -> None:
 
 def _texts(columns: Iterable[Sequence[str | None]]) -> Iterable[str]:
     for caption, keywords, file in columns:
-        path = _CAMEL.sub(" ", re.sub(r"[_\W]+", " ", PurePosixPath(file or "").with_suffix("").as_posix()))
-        yield " . ".join((caption or "", keywords or "", path))
+        path = PurePosixPath(file or "")
+        said = _CAMEL.sub(" ", re.sub(r"[_\W]+", " ", path.with_suffix("").as_posix() if path.name else ""))
+        yield " . ".join((caption or "", keywords or "", said))
 
 
 def _names(files: Sequence[str | None]) -> Iterable[tuple[str, int]]:

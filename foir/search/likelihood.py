@@ -1,12 +1,13 @@
-"""How likely a result holds what was searched for: a logistic model of the score of its best region.
+"""How likely a result holds what was searched for: a small network on the score of its best region.
 
-The model is fitted on dev data (`python -m eval.fit_likelihood`) for the regions of one encoder: what was pointed at,
-and what was named. Other encoders have none.
+It sees how the score stands among those of the collection, which tells how many images hold such a thing. It is fitted
+on dev data (`python -m eval.fit_likelihood`) for the regions of one encoder, for what was pointed at and for what was
+named. Other encoders have none.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
@@ -22,9 +23,70 @@ if TYPE_CHECKING:
     from foir.search.scoring import EncodedQuery, Ranking
 
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "likelihood.json"
+RANKS = (5, 24, 50, 100)
 Kind: TypeAlias = Literal["pointed", "named"]
-Moments = tuple[float, float]  # mean and deviation of the best-region scores of a collection
-Weights: TypeAlias = Annotated[tuple[FiniteFloat, ...], Field(min_length=4, max_length=4)]
+Numbers: TypeAlias = tuple[FiniteFloat, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What the best-region scores of a collection's images are like for one thing.
+
+    Attributes:
+        mean: Their mean.
+        deviation: Their standard deviation.
+        skew: Their skewness: large where few images stand out.
+        ranked: The scores of the images at `RANKS`; of the last one where there are fewer.
+    """
+
+    mean: float
+    deviation: float
+    skew: float
+    ranked: tuple[float, ...]
+
+    @classmethod
+    def of(cls, scores: np.ndarray, reference: np.ndarray | None = None) -> Spread:
+        """That of scores [n], of which those at -inf are unknown; mean, deviation and skew by `reference` if given."""
+        known = np.asarray(scores[np.isfinite(scores)], float)
+        typical = known if reference is None else np.asarray(reference, float)
+        mean, deviation = float(typical.mean()), max(float(typical.std()), 1e-6)
+        skew = float((((typical - mean) / deviation) ** 3).mean())
+        first = -np.sort(-known)[: max(RANKS)]
+        return cls(mean, deviation, skew, tuple(float(first[min(rank, len(first)) - 1]) for rank in RANKS))
+
+    def evidence(self, scores: np.ndarray) -> np.ndarray:
+        """What the likelihood of images with these scores [n] depends on, float64 [n, 4 + 1 + len(RANKS)]."""
+        numbers = [self.mean, self.deviation, self.skew]
+        numbers += [(score - self.mean) / self.deviation for score in self.ranked]
+        scores = np.asarray(scores, float)
+        own = np.stack([scores, (scores - self.mean) / self.deviation], 1)
+        return np.concatenate([own, np.broadcast_to(numbers, (len(scores), len(numbers)))], 1)
+
+
+class Layer(BaseModel):
+    """A linear layer: weights [inputs][outputs] and bias [outputs]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: tuple[Numbers, ...]
+    bias: Numbers
+
+
+class Network(BaseModel):
+    """A small network on standardised evidence, with rectified units, whose last one is a logit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: Numbers
+    deviation: Numbers
+    layers: tuple[Layer, ...]
+
+    def __call__(self, evidence: np.ndarray) -> np.ndarray:
+        """Likelihoods, float64 [n], of evidence [n, m]."""
+        values = (evidence - np.array(self.mean)) / np.array(self.deviation)
+        for number, layer in enumerate(self.layers):
+            values = (np.maximum(values, 0) if number else values) @ np.array(layer.weight) + np.array(layer.bias)
+        return np.asarray(1 / (1 + np.exp(-np.clip(values[:, 0], -40, 40))))
 
 
 class LikelihoodModel(BaseModel):
@@ -34,7 +96,7 @@ class LikelihoodModel(BaseModel):
         encoder: Registry name of the encoder.
         revision: Of its weights.
         way: Of its regions (`foir.regions.ways`).
-        pointed: Weights of `evidence` where the thing was pointed at.
+        pointed: Likelihood of evidence where the thing was pointed at.
         named: Where it was named.
         likely: Likelihood from which a result counts as likely.
     """
@@ -44,29 +106,19 @@ class LikelihoodModel(BaseModel):
     encoder: str
     revision: str
     way: str
-    pointed: Weights
-    named: Weights
+    pointed: Network
+    named: Network
     likely: Annotated[float, Field(gt=0, lt=1)]
 
-    def likelihoods(self, kind: Kind, scores: np.ndarray, best: float, moments: Moments) -> np.ndarray:
+    def likelihoods(self, kind: Kind, scores: np.ndarray, spread: Spread) -> np.ndarray:
         """How likely images hold a thing, float64 [n], 0 to 1.
 
         Args:
             kind: How the thing is known.
             scores: Cosines of the images' best regions with it, [n].
-            best: The largest cosine of the collection.
-            moments: Of all images of the collection.
+            spread: Of the whole collection.
         """
-        logits = evidence(scores, best, moments) @ np.array(self.pointed if kind == "pointed" else self.named)
-        return np.asarray(1 / (1 + np.exp(-logits)))
-
-
-def evidence(scores: np.ndarray, best: float, moments: Moments) -> np.ndarray:
-    """What a likelihood depends on, float64 [n, 4]: 1, the cosine, its standard score, that of the best image."""
-    mean, deviation = moments
-    standard = (np.asarray(scores, float) - mean) / max(deviation, 1e-6)
-    best_standard = np.full(len(scores), (best - mean) / max(deviation, 1e-6))
-    return np.stack([np.ones(len(scores)), np.asarray(scores, float), standard, best_standard], 1)
+        return (self.pointed if kind == "pointed" else self.named)(spread.evidence(scores))
 
 
 def model_of(encoder: Encoder, recipe: RegionRecipe) -> LikelihoodModel | None:
@@ -89,13 +141,13 @@ def with_likelihoods(
 
     Several things are taken as independent. An image whose own text says all the words that are searched for is likely.
     """
-    if not results.regions or not ranking.moments:
+    if not results.regions or not ranking.spreads:
         return results
     kinds: list[Kind] = ["pointed"] * len(encoded.things)
     kinds += ["named"] * (len(encoded.targets) - len(encoded.things))
     each = [
-        model.likelihoods(kind, np.array([own[target].score for own in results.regions]), best, moments)
-        for target, (kind, best, moments) in enumerate(zip(kinds, ranking.best, ranking.moments, strict=True))
+        model.likelihoods(kind, np.array([own[target].score for own in results.regions]), spread)
+        for target, (kind, spread) in enumerate(zip(kinds, ranking.spreads, strict=True))
     ]
     likelihoods = np.prod(each, axis=0)
     is_likely = likelihoods >= model.likely

@@ -21,6 +21,7 @@ from foir.ranking.topk import TopK, top_k
 from foir.regions.views import to_pixels
 from foir.search.judging import moves_regions
 from foir.search.lexical import WordMatches
+from foir.search.likelihood import Spread
 from foir.search.query import FEEDBACK_CONTEXT, TEXT_CONTEXT, Query
 from foir.search.query_encoder import QueryFeatures
 from foir.search.results import HitRegion
@@ -128,17 +129,10 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The best rows, and what the scores of best regions are like in the whole collection.
-
-    Attributes:
-        top: The k best rows.
-        moments: Mean and deviation of the best-region scores, for each of the query's targets.
-        best: The largest best-region score, for each target.
-    """
+    """The best rows, and for each of the query's targets what the scores of best regions are like in the collection."""
 
     top: TopK
-    moments: tuple[tuple[float, float], ...] = ()
-    best: tuple[float, ...] = ()
+    spreads: tuple[Spread, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,9 +162,8 @@ def rank(query: Query, encoded: EncodedQuery, pool: Candidates) -> Ranking:
         if exact_scores is not None:
             better, known = exact_scores(rows), part.scores[rows]
             scores[rows] += part.standard(better) - part.standard(known) if is_sum else better - known
-    targets = [each.part for each in regions[: len(encoded.targets)]]
-    moments = tuple(part.moments for part in targets)
-    return Ranking(top_k(scores, pool.k), moments, tuple(float(part.scores.max()) for part in targets))
+    spreads = (Spread.of(each.part.scores, each.part.reference) for each in regions[: len(encoded.targets)])
+    return Ranking(top_k(scores, pool.k), tuple(spreads))
 
 
 def hit_regions(

@@ -48,7 +48,7 @@ def test_a_judged_query_is_what_the_product_makes_of_it(ranking):
 
 def test_every_size_is_measured_on_the_same_pictures(made, toy, tmp_path):
     cells = RegionFeedback("made", "", (), (), sizes=(1, 4)).measure(made, toy, RunContext(results=tmp_path))
-    values = {(cell.options.get("rule"), cell.options["feedback"], cell.metric): cell.value for cell in cells}
+    values = {(cell.options.get("rule"), cell.options["feedback"], cell.metric): cell.value or 0.0 for cell in cells}
     plain = values[None, 0, "MAP@R"]
     for rule in ("rocchio", "nn_ratio", "blend"):
         for size in (1, 4):

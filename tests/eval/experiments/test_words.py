@@ -31,7 +31,7 @@ def test_names_are_ranked_by_vectors(made, model, tmp_path):
 
 
 def test_what_other_captions_say_finds_the_picture(captioned, model, tmp_path):
-    said = replace(captioned, captions=tuple((f"a photo of number{i}", f"here is number{i}") for i in range(6)))
+    said = replace(captioned, captions=tuple((f"number{i}", f"here is number{i}") for i in range(6)))
     cells = CaptionSearch("made", "", (), (), ks=(1,)).measure(said, model, RunContext(results=tmp_path))
     values = {(cell.options["by"], cell.metric): cell.value for cell in cells}
     assert values["regions and captions", "R@1"] == 100

@@ -7,7 +7,16 @@ import pytest
 
 from foir import BadIndex, BadPrompt, Prompt
 from foir.index.mmap import gather
-from foir.ranking.feedback import REGIONS_DISLIKED, REGIONS_LIKED, Judgements, blend, feedback_rules, move, relevance
+from foir.ranking.feedback import (
+    FEW,
+    REGIONS_DISLIKED,
+    REGIONS_LIKED,
+    Judgements,
+    blend,
+    feedback_rules,
+    move,
+    relevance,
+)
 from foir.search.query import Feedback, Query
 from tests.conftest import speaking_searcher
 
@@ -99,10 +108,13 @@ def test_a_thing_moves_towards_the_liked_and_away_from_the_disliked_regions_but_
     rows = np.concatenate(shards)
     thing, liked, disliked, nothing = rows[:2], rows[2:5], rows[5:9], rows[:0]
     moved = move(thing, liked, disliked)
-    expected = thing + REGIONS_LIKED * liked.mean(0) - REGIONS_DISLIKED * disliked.mean(0)
+    likes, dislikes = REGIONS_LIKED * 3 / (3 + FEW), REGIONS_DISLIKED * 4 / (4 + FEW)
+    strange = disliked.mean(0) - (thing @ disliked.mean(0))[:, None] * thing
+    np.testing.assert_allclose((strange * thing).sum(1), 0, atol=1e-6)
+    expected = thing + likes * (liked.mean(0) - thing) - dislikes * strange
     np.testing.assert_allclose(moved, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
     np.testing.assert_allclose(move(thing, nothing, nothing), thing, atol=1e-6)
-    assert (move(thing, -thing[:1], thing[:1])[0] @ thing[0]) > 0.99  # the worst that judgements can say
+    assert move(thing[:1], np.repeat(-thing[:1], 99, 0), np.repeat(thing[:1], 99, 0))[0] @ thing[0] > 0.99  # the worst
     assert thing.dtype == moved.dtype
 
 

@@ -8,12 +8,22 @@ import pytest
 from foir import BadPrompt, Feedback, Prompt, Query, Searcher
 from foir.regions.recipe import RegionRecipe
 from foir.search import likelihood
-from foir.search.likelihood import LikelihoodModel, model_of
+from foir.search.likelihood import LikelihoodModel, Network, Spread, model_of
 from index_build.pipeline import Plan, build
 from tests.conftest import scene
 
 BOX, COUNT = Prompt.box(20, 15, 80, 75), 14
-FITTED = {"pointed": (-4.0, 2.0, 3.0, 0.5), "named": (-3.0, 1.0, 2.0, 0.0), "likely": 0.5}
+
+
+def network(*weights, bias):
+    """A network without hidden units, on evidence as it is."""
+    layer = {"weight": [[weight] for weight in weights], "bias": [bias]}
+    return {"mean": [0] * 9, "deviation": [1] * 9, "layers": [layer]}
+
+
+WEIGHTS = {"pointed": (2.0, 3.0, 0, 0, 0.1, 0.5, 0, 0, 0), "named": (1.0, 2.0, 0, 0, 0, 0, 0, 0, 0)}
+BIAS = {"pointed": -4.0, "named": -3.0}
+FITTED = {kind: network(*weights, bias=BIAS[kind]) for kind, weights in WEIGHTS.items()} | {"likely": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +55,12 @@ def pointed(searcher, **options):
     return Query(picture, BOX, k=COUNT, **options)
 
 
-def by_hand(weights, hits):
+def by_hand(kind, hits):
     """Likelihoods by the regions' scores, of all images."""
     scores = np.array([regions[0].score for regions in hits.regions], float)
     standard = (scores - scores.mean()) / scores.std()
-    logits = weights[0] + weights[1] * scores + weights[2] * standard + weights[3] * standard.max()
+    evidence = [scores, standard, scores.mean(), scores.std(), (standard**3).mean(), np.sort(standard)[-5]]
+    logits = BIAS[kind] + sum(weight * each for weight, each in zip(WEIGHTS[kind], evidence, strict=False))
     return 1 / (1 + np.exp(-logits))
 
 
@@ -57,7 +68,7 @@ def test_likelihoods_are_those_of_the_model_and_the_likely_come_first(fit):
     searcher = fit()
     for query, kind in ((pointed(searcher), "pointed"), (Query(text="thing 3", k=COUNT), "named")):
         hits = searcher.search(query)
-        np.testing.assert_allclose(hits.likelihoods, by_hand(FITTED[kind], hits), atol=2e-2)
+        np.testing.assert_allclose(hits.likelihoods, by_hand(kind, hits), atol=2e-2)
         assert hits.likely is not None and 0 < hits.likely < COUNT
         assert (hits.likelihoods[: hits.likely] >= 0.5).all() and (hits.likelihoods[hits.likely :] < 0.5).all()
         for group in (slice(hits.likely), slice(hits.likely, None)):
@@ -105,10 +116,36 @@ def test_judged_results_and_whole_pictures_have_no_likelihood(fit):
 
 
 def test_what_says_the_words_is_likely(fit):
-    searcher = fit(named=(-40.0, 0.0, 0.0, 0.0))
+    searcher = fit(named=network(*[0] * 9, bias=-39))
     hits = searcher.search(Query(text="05", k=COUNT))
     assert hits.items[0].file == "05.png" and hits.likely == 1 and hits.likelihoods[0] < 1e-9
     assert searcher.search(Query(text="thing 3", k=COUNT)).likely == 0
+
+
+def test_a_network_is_two_products_with_what_is_positive_between():
+    weights, rng = [(9, 4), (4, 3), (3, 1)], np.random.default_rng(0)
+    layers = [(rng.normal(size=shape), rng.normal(size=shape[1])) for shape in weights]
+    made = Network.model_validate(
+        {
+            "mean": [0.5] * 9,
+            "deviation": [2.0] * 9,
+            "layers": [{"weight": weight.tolist(), "bias": bias.tolist()} for weight, bias in layers],
+        }
+    )
+    evidence = rng.normal(size=(5, 9))
+    values = (evidence - 0.5) / 2
+    for weight, bias in layers[:-1]:
+        values = np.maximum(values @ weight + bias, 0)
+    logits = (values @ layers[-1][0] + layers[-1][1])[:, 0]
+    np.testing.assert_allclose(made(evidence), 1 / (1 + np.exp(-logits)))
+
+
+def test_what_is_unknown_counts_in_no_spread_and_few_images_have_their_last_at_every_rank():
+    scores = np.array([0.9, -np.inf, 0.5, 0.1], np.float32)
+    spread = Spread.of(scores)
+    assert spread.mean == pytest.approx(0.5) and spread.ranked == pytest.approx((0.1,) * 4)
+    assert Spread.of(scores, np.array([1.0, 0.0])).mean == 0.5 and np.isfinite(spread.evidence(scores[[0, 2]])).all()
+    assert np.isfinite(Spread.of(np.ones(3)).evidence(np.ones(3))).all()
 
 
 def test_other_regions_than_the_fitted_ones_have_none(toy):
