@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    encoder = encoders.load("mini")
+    encoder = encoders.load("mini", dtype="auto")
     results = ResultsCache(args.results / "kept")
     data = [datasets.load(name, Dataset) for name in DEV]
     searches = {kind: [make(each, encoder, results) for each in data] for kind, make in SEARCHES.items()}

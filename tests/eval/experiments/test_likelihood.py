@@ -65,7 +65,7 @@ def test_from_fit_to_table(made, tmp_path, monkeypatch, kept):
     encoder = encoders.load("toy-words", device="cpu")
     spoken = replace(made, category_words=tuple((f"thing {i}",) for i in range(4)))
     monkeypatch.setattr(datasets, "load", lambda name, kind: spoken)
-    monkeypatch.setattr(encoders, "load", lambda name: encoder)
+    monkeypatch.setattr(encoders, "load", lambda name, **options: encoder)
     monkeypatch.setattr("sys.argv", ["fit", "--out", str(tmp_path / "fit.json"), "--results", str(tmp_path)])
     assert fit_likelihood.main() == 0
     facts = json.loads((tmp_path / "fit.json").read_text())
