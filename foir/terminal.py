@@ -56,6 +56,13 @@ def write_lines(text: str) -> None:
         write(line)
 
 
+def positive_int(text: str) -> int:
+    """Type of an argument that is a whole number from 1."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def run_command(name: str, command: Callable[[], Any]) -> int:
     """Run a command. Warnings and errors are one line each on stderr.
 

@@ -260,7 +260,7 @@ def load_index_encoders(index: Index, *, device: str, dtype: str) -> LoadedEncod
     for space in index.spaces.values():
         if (space.encoder, space.revision) not in loaded:
             encoder = load_encoder(space, device, dtype)
-            check_encoder(encoder, space)
+            check_encoder(encoder, space, index)
             loaded[space.encoder, space.revision] = encoder
     by_space = {name: loaded[index.spaces[name].encoder, index.spaces[name].revision] for name in sorted(index.spaces)}
     return LoadedEncoders(by_space).for_regions_of(index)

@@ -14,7 +14,9 @@ FILES = sorted(
     [ROOT / "app.py", *(path for room in ("foir", "eval", "index_build") for path in (ROOT / room).rglob("*.py"))]
 )
 MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 300, 60, 8
-MAX_CODE = 22_000  # without docstrings, comments and blanks; raised by dtypes, training, the life of a photo library
+MAX_CODE = (
+    22_500  # without docstrings, comments and blanks; raised by training, the life of a photo library, likelihoods
+)
 MIN_DOCSTRING_SHARE = 0.180  # of docstring and code lines: before the house was rebuilt
 # Bottom up; a module imports its own layer and those below. The longest prefix of a module's name decides.
 LAYERS = (

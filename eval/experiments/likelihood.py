@@ -58,22 +58,23 @@ class Searches:
     holds: np.ndarray
     images: np.ndarray
 
-    def first(self, kept: float = 1.0, seed: int = 0) -> Judged:
+    def first(self, kept: float = 1.0, seed: int = 0, least: float = 1.0) -> Judged:
         """The first `K` results of each query.
 
         Args:
             kept: Share of the pictures which hold the thing, at least one, that the gallery keeps: as if it were rarer.
             seed: Of the choice.
+            least: The smallest share of all pictures that is searched; how many are drawn for each query.
         """
         rng, evidence, holds = np.random.default_rng(seed), [], []
         for scores, best, holding in zip(self.scores, self.best, self.holds, strict=True):
-            possible = np.isfinite(scores)
-            holders = rng.permutation(np.flatnonzero(holding & possible))
-            possible[holders[max(1, round(kept * len(holders))) :]] = False
-            rows = np.flatnonzero(possible)
-            rows = rows[np.argsort(-scores[rows], kind="stable")[:K]]
-            evidence.append(Spread.of(best[possible]).evidence(best[rows]))
-            holds.append(holding[rows])
+            possible, share = np.isfinite(scores), rng.uniform(least, 1)
+            holders, others = (rng.permutation(np.flatnonzero(possible & which)) for which in (holding, ~holding))
+            holders = holders[: max(1, round(kept * share * len(holders)))]
+            rows = np.sort(np.concatenate([holders, others[: max(K, round(share * len(others)))]]))
+            first = rows[np.argsort(-scores[rows], kind="stable")[:K]]
+            evidence.append(Spread.of(best[rows]).evidence(best[first]))
+            holds.append(holding[first])
         return Judged(np.stack(evidence), np.stack(holds), self.images)
 
 

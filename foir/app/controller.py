@@ -129,7 +129,7 @@ class Controller:
         if feedback.get("fresh"):
             exclude = set(session.judgements.exclude)
             exclude |= {item.id for item in session.results.items} if session.results is not None else set()
-        judgements = Judgements.from_json(feedback, exclude)
+        judgements = Judgements.from_json(feedback, exclude).placed(session)
         return self.search(replace(session, rounds=(*session.rounds, judgements)), settings)
 
     def search_text(self, session: Session, settings: Settings) -> PageUpdate:
@@ -144,7 +144,7 @@ class Controller:
         query, outlined = self._query(session, settings, texts)
         results = self.searcher.search(query)
         results = results.excluding(None if query.image is None else session.item_id, len(results.items))
-        results = results.keeping(session.results, session.judgements.liked, RESULTS)
+        results = results.keeping(session.judgements.places, RESULTS)
         if settings.min_score:
             results = results.above(settings.min_score)
         session = replace(

@@ -22,6 +22,7 @@ from foir import encoders, hub
 from foir.errors import BadPrompt, Unavailable
 from foir.index.format import MANIFEST
 from foir.index.remote import local_folder, parse_address
+from foir.mini import VERSION
 from foir.regions.recipe import RegionRecipe
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +100,8 @@ class IndexingJob:
         if encoder not in encoder_choices():
             raise BadPrompt(f"There is no such encoder: {encoder}.")
         recipe = RegionRecipe(views="tiles" if tiles else "whole")
-        key = hashlib.sha256(f"{folder}\n{encoder}\n{recipe.to_json()}".encode()).hexdigest()[:12]
+        weights = VERSION if encoder == "mini" else ""  # another `mini` encodes the folder again
+        key = hashlib.sha256(f"{folder}\n{encoder}{weights}\n{recipe.to_json()}".encode()).hexdigest()[:12]
         out = hub.cache_folder() / "indexes" / f"{folder.name}-{key}"
         if (out / MANIFEST).exists():
             return cls(folder.name, out, ["update", str(out), "--root", str(folder)], on_success)

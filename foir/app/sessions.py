@@ -82,11 +82,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Judgements:
-    """Relevance feedback: ids of relevant results, of irrelevant results, and of images to exclude."""
+    """Relevance feedback: ids of relevant results, of irrelevant results, and of images to exclude.
+
+    `places` are those of relevant results in the list where they were judged, by id: they stay there.
+    """
 
     liked: tuple[int, ...] = ()
     disliked: tuple[int, ...] = ()
     exclude: tuple[int, ...] = ()
+    places: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], exclude: Iterable[int]) -> Judgements:
@@ -101,11 +105,18 @@ class Judgements:
                 raise BadPrompt(f"Feedback is two lists of at most {MAX_JUDGED} images.")
         return cls(tuple(liked), tuple(disliked), tuple(sorted(exclude)))
 
+    def placed(self, session: Session) -> Judgements:
+        """With the places of relevant results among those that a session shows, or where they were before."""
+        shown = () if session.results is None else session.results.items
+        places = {**session.judgements.places, **{item.id: place for place, item in enumerate(shown)}}
+        return replace(self, places={id: places[id] for id in self.liked if id in places})
+
     def within(self, index: Index) -> Judgements:
         """Those of images that an index has."""
-        return Judgements(
-            *(tuple(id for id in ids if id in index) for ids in (self.liked, self.disliked, self.exclude))
+        liked, disliked, exclude = (
+            tuple(id for id in ids if id in index) for ids in (self.liked, self.disliked, self.exclude)
         )
+        return Judgements(liked, disliked, exclude, {id: self.places[id] for id in liked if id in self.places})
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from foir.encoders.base import Encoder
 
 TERMS = (  # word for word in NOTICE and assets/mini/LICENSE
-    "The trained parts of mini were learnt from the photos and captions of Flickr8k, which are given for research and "
-    "education: use them accordingly."
+    "The trained parts of mini were learnt from the photos and captions of Flickr8k and from photos and boxes of "
+    "Pascal VOC2012, which are given for research and education: use them accordingly."
 )
 
 
@@ -39,7 +39,7 @@ def build_backbone(spec: EncoderSpec, name: str, revision: str | None, pretraine
     terms=TERMS,
 )
 def build(spec: EncoderSpec, name: str, revision: str | None, pretrained: bool) -> Encoder:
-    """The backbone with its last four blocks trained; features share one space with words."""
+    """The backbone, all of whose blocks were trained; features share one space with words."""
     from foir.mini import weights
 
     _check_only_revision(name, revision, pretrained)

@@ -1,4 +1,4 @@
-"""`python -m foir.mini.train`: trains the towers or the captioner of `mini` for some hours, on photos and scenes.
+"""`python -m foir.mini.train`: trains the towers of `mini`, its captioner or its box head for some hours.
 
 A stage goes on from the weights of the one before, and a killed stage from its last checkpoint. Settings were chosen on
 dev data; docs/training.md lists the stages of the shipped weights and what was tried.
@@ -19,18 +19,21 @@ import numpy as np
 import torch
 
 from foir import hub
+from foir.errors import BadPrompt
 from foir.mini import captioner, weights
 from foir.mini.text_encoder import TextHead
 from foir.mini.training import adapters
 from foir.mini.training.captions import CaptionSettings, CaptionTrainer
 from foir.mini.training.ema_optimizer import EmaOptimizer
-from foir.mini.training.photos import Photos, flickr_pictures, voc_pictures
+from foir.mini.training.photos import BoxedPhotos, Photos, flickr_pictures
 from foir.mini.training.pictures import SIZE, Pictures, scenes
+from foir.mini.training.proposals import ProposalSettings, ProposalTrainer
 from foir.mini.training.stage import Stage, log, run_stage
 from foir.mini.training.texts import EncodedTexts
 from foir.mini.training.trainer import Settings, TowerTrainer, TrainingData
 from foir.playroom import sprites
-from foir.terminal import Parser, path, run_command
+from foir.segment import box_head, regions
+from foir.terminal import Parser, path, positive_int, run_command
 
 SCENE_TOKENS = 64  # of a scene's caption
 
@@ -42,13 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Train mini, the offline model, on the CPU.",
         epilog="Example: %(prog)s --hours 2 --out /tmp/mini --work /tmp/mini-work --choose",
     )
-    parser.add_argument("part", nargs="?", choices=("towers", "captioner"), default="towers")
+    parser.add_argument("part", nargs="?", choices=("towers", "captioner", "proposals"), default="towers")
     parser.add_argument("--hours", type=_positive, default=2.0, help="of two CPU cores with bfloat16 instructions")
     parser.add_argument("--out", type=path, required=True, help="where the trained parts are written")
     parser.add_argument("--start", type=path, help="trained parts to go on from (default: those of foir)")
     parser.add_argument("--fresh", action="store_true", help="start from the backbone instead")
     parser.add_argument("--work", type=path, required=True, help="folder for pictures, texts and checkpoints, 5 GB")
-    parser.add_argument("--scenes", type=_positive_count, default=8000, help="scenes that are composed once")
+    parser.add_argument("--scenes", type=positive_int, default=8000, help="scenes that are composed once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--choose", action="store_true", help="leave Flickr8k's dev list out, to choose settings on it")
     parser.add_argument("--float32", action="store_true", help="for CPUs without bfloat16 instructions")
@@ -61,8 +64,7 @@ def _run(args: argparse.Namespace) -> None:
     photos = Photos.read(hub.data_folder() / "flickr8k")
     lists = ("train", "rest") if args.choose else ("train", "dev", "rest")
     rows = np.sort(np.concatenate([photos.rows[name] for name in lists]))
-    voc = None if args.without_voc else hub.data_folder() / "voc12_part"
-    data = training_data(photos, rows, voc, args.scenes, args.work)
+    voc = None if args.without_voc else BoxedPhotos.read(hub.data_folder() / "voc12_part")
     start = None if args.fresh else args.start or weights.FILE
     facts = {
         "lists": photos.digest,
@@ -70,15 +72,21 @@ def _run(args: argparse.Namespace) -> None:
         "command": f"python -m foir.mini.train {args.part} --hours {args.hours:g}" + " --choose" * args.choose,
         "start": weights.read_trained(start)[1] if start else "backbone",
         "photos": str(len(rows)),
-        "boxed": str(len(data.boxed.pixels)),
+        "boxed": str(len(voc.files) if voc else 0),
         "scenes": str(args.scenes),
         "torch": torch.__version__,
     }
     stage = Stage(args.out, args.work, args.hours, args.seed, start, facts)
+    if args.part == "proposals":
+        if voc is None:
+            raise BadPrompt("The box head is trained on photos with boxes: leave out --without-voc.")
+        return train_proposals(ProposalSettings(), voc, stage, half=not args.float32)
+    data = training_data(photos, rows, voc, args.scenes, args.work)
     if args.part == "towers":
         train_towers(Settings(half=not args.float32), data, stage)
     else:
-        train_captions(CaptionSettings(), data, [photos.captions[row] for row in rows], stage)
+        captions = [photos.captions[row] for row in rows]
+        train_captions(CaptionSettings(), data, captions, stage, half=not args.float32)
 
 
 def train_towers(settings: Settings, data: TrainingData, stage: Stage) -> bool:
@@ -115,12 +123,12 @@ def train_towers(settings: Settings, data: TrainingData, stage: Stage) -> bool:
 
 
 def train_captions(
-    settings: CaptionSettings, data: TrainingData, captions: Sequence[Sequence[str]], stage: Stage
+    settings: CaptionSettings, data: TrainingData, captions: Sequence[Sequence[str]], stage: Stage, *, half: bool
 ) -> None:
     """Train a captioner on the towers in the stage's folder, and save it there; `captions` are of each photo."""
     torch.manual_seed(stage.seed)
     tower, revision = weights.load_image_tower(stage.out / weights.FILE.name)
-    trainer = CaptionTrainer(settings, data, captions, tower.as_encoder(revision), stage.seed)
+    trainer = CaptionTrainer(settings, data, captions, tower.as_encoder(revision), stage.seed, half=half)
     steps = max(1, round(stage.hours * settings.steps_an_hour))
     groups = [{"params": list(trainer.model.parameters()), "lr": settings.learning_rate}]
     optimizer = EmaOptimizer(
@@ -132,23 +140,39 @@ def train_captions(
     captioner.save(trainer.model.eval(), facts, stage.out / captioner.FILE.name)
 
 
-def training_data(photos: Photos, rows: np.ndarray, voc: Path | None, count: int, work: Path) -> TrainingData:
+def train_proposals(settings: ProposalSettings, photos: BoxedPhotos, stage: Stage, *, half: bool) -> None:
+    """Train a box head on the towers in the stage's folder, and save it there."""
+    torch.manual_seed(stage.seed)
+    tower, revision = weights.load_image_tower(stage.out / weights.FILE.name)
+    encoder = tower.as_encoder(revision)
+    trainer = ProposalTrainer(settings, photos, encoder, stage.seed, half)
+    steps = max(1, round(stage.hours * settings.steps_an_hour))
+    groups = [{"params": list(trainer.model.parameters()), "lr": settings.learning_rate}]
+    optimizer = EmaOptimizer(
+        groups, steps, weight_decay=settings.weight_decay, max_norm=1.0, ema_decay=settings.ema_decay
+    )
+    facts = dict(stage.facts) | {"settings": json.dumps({"steps": steps, **asdict(settings)})}
+    run_stage(optimizer, trainer.loss, steps, stage.work / "boxes.pt", json.dumps(facts | {"towers": revision}))
+    box_head.save(trainer.model, encoder, facts, stage.out / regions.FILE.name)
+
+
+def training_data(photos: Photos, rows: np.ndarray, voc: BoxedPhotos | None, count: int, work: Path) -> TrainingData:
     """All that is trained on; pictures and encoded texts are kept in `work`.
 
     Args:
         photos: Flickr8k.
         rows: The photos of it to train on.
-        voc: Folder of the photos with boxes; None for none.
+        voc: The photos with boxes; None for none.
         count: Number of composed scenes.
         work: A folder.
 
     Raises:
-        Unavailable: A data set, or a package that carries weights, is missing.
+        Unavailable: A package that carries weights is missing.
     """
     ends = [0, *np.cumsum([len(photos.captions[row]) for row in rows])]
     captions = EncodedTexts.kept([text for row in rows for text in photos.captions[row]], work)
     composed = scenes(count, work)
-    boxed, classes = voc_pictures(voc, work) if voc else (Pictures(np.zeros((0, SIZE, SIZE, 3), np.uint8), ()), ())
+    boxed = voc.pictures(work) if voc else Pictures(np.zeros((0, SIZE, SIZE, 3), np.uint8), ())
     toys, categories = sprites(), sorted({sprite.category for sprite in sprites()})
     return TrainingData(
         photos=flickr_pictures(photos, rows, work),
@@ -161,7 +185,7 @@ def training_data(photos: Photos, rows: np.ndarray, voc: Path | None, count: int
         known_toys=np.array([i for i, toy in enumerate(toys) if not toy.held_out]),
         categories=np.array([categories.index(toy.category) for toy in toys]),
         boxed=boxed,
-        classes=EncodedTexts.encode(classes),
+        classes=EncodedTexts.encode(voc.classes if voc else ()),
     )
 
 
@@ -169,12 +193,6 @@ def _positive(text: str) -> float:
     if not 0 < float(text) < float("inf"):
         raise ValueError
     return float(text)
-
-
-def _positive_count(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
 
 
 if __name__ == "__main__":

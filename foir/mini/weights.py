@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from foir.encoders import dinov2
 from foir.encoders.base import Encoder
 from foir.errors import Unavailable
-from foir.mini import backbone, text_encoder
+from foir.mini import VERSION, backbone, text_encoder
 from foir.mini.text_encoder import TextHead
 from foir.pretrained import copy_tensors
 
@@ -92,7 +92,7 @@ def save(image: Mapping[str, Tensor], text: TextHead, facts: dict[str, str], fil
 
 
 def load_image_tower(file: Path = FILE) -> tuple[ImageTower, str]:
-    """The image tower on the CPU in float32, and the towers' revision: a digest of all weight files.
+    """The image tower on the CPU in float32, and the towers' revision: version and digest of all weight files.
 
     Raises:
         Unavailable: The trained parts are missing or damaged, or a wheel's file has another digest.
@@ -142,7 +142,7 @@ def _read(file: Path, prefix: str) -> tuple[dict[str, Tensor], str]:
     """The tensors under a prefix, without it, and the revision."""
     try:
         digests = backbone.SHA256.encode() + text_encoder.SHA256.encode()
-        revision = hashlib.sha256(digests + file.read_bytes()).hexdigest()[:16]
+        revision = f"{VERSION}-{hashlib.sha256(digests + file.read_bytes()).hexdigest()[:16]}"
         with safe_open(file, "pt") as opened:
             names = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118 - it is no dict
             return {name.removeprefix(prefix): opened.get_tensor(name) for name in names}, revision

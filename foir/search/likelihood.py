@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from foir.search.scoring import EncodedQuery, Ranking
 
 FILE = Path(__file__).parents[1] / "assets" / "mini" / "likelihood.json"
-RANKS = (5, 24, 50, 100)
+SHARES = (0.01, 0.04, 0.08, 0.16)  # of a collection: its first images
 Kind: TypeAlias = Literal["pointed", "named"]
 Numbers: TypeAlias = tuple[FiniteFloat, ...]
 
@@ -36,7 +36,7 @@ class Spread:
         mean: Their mean.
         deviation: Their standard deviation.
         skew: Their skewness: large where few images stand out.
-        ranked: The scores of the images at `RANKS`; of the last one where there are fewer.
+        ranked: The scores of the last images of its best `SHARES`.
     """
 
     mean: float
@@ -46,16 +46,17 @@ class Spread:
 
     @classmethod
     def of(cls, scores: np.ndarray, reference: np.ndarray | None = None) -> Spread:
-        """That of scores [n], of which those at -inf are unknown; mean, deviation and skew by `reference` if given."""
-        known = np.asarray(scores[np.isfinite(scores)], float)
-        typical = known if reference is None else np.asarray(reference, float)
+        """That of scores [n], or of `reference` where they are known of some images only."""
+        typical = np.asarray(scores if reference is None else reference, float)
+        typical = typical[np.isfinite(typical)]
         mean, deviation = float(typical.mean()), max(float(typical.std()), 1e-6)
         skew = float((((typical - mean) / deviation) ** 3).mean())
-        first = -np.sort(-known)[: max(RANKS)]
-        return cls(mean, deviation, skew, tuple(float(first[min(rank, len(first)) - 1]) for rank in RANKS))
+        places = [max(round(share * len(typical)), 1) - 1 for share in SHARES]
+        ranked = -np.partition(-typical, places)[places]
+        return cls(mean, deviation, skew, tuple(ranked.tolist()))
 
     def evidence(self, scores: np.ndarray) -> np.ndarray:
-        """What the likelihood of images with these scores [n] depends on, float64 [n, 4 + 1 + len(RANKS)]."""
+        """What the likelihood of images with these scores [n] depends on, float64 [n, 9]."""
         numbers = [self.mean, self.deviation, self.skew]
         numbers += [(score - self.mean) / self.deviation for score in self.ranked]
         scores = np.asarray(scores, float)

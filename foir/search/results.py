@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -125,13 +125,12 @@ class SearchResults:
         """The first k results without the image of this id."""
         return self._subset([place for place, item in enumerate(self.items) if item.id != id][:k])
 
-    def keeping(self, before: SearchResults | None, ids: Collection[int], k: int) -> SearchResults:
-        """The first k results, those of these ids at the places that they had before."""
-        places = {item.id: place for place, item in enumerate(self.items)}
-        shown = () if before is None else before.items[:k]
-        kept = {place: places[item.id] for place, item in enumerate(shown) if item.id in ids and item.id in places}
+    def keeping(self, places: Mapping[int, int], k: int) -> SearchResults:
+        """The first k results, those with these ids at these places."""
+        own = {item.id: place for place, item in enumerate(self.items)}
+        kept = {place: own[id] for id, place in places.items() if id in own}
         rest = (place for place in range(len(self.items)) if place not in kept.values())
-        return self._subset([kept[place] if place in kept else next(rest) for place in range(min(k, len(places)))])
+        return self._subset([kept[place] if place in kept else next(rest) for place in range(min(k, len(own)))])
 
     def within(self, index: Index) -> SearchResults:
         """The results that an index has; itself where that is all of them."""

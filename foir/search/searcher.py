@@ -58,7 +58,7 @@ class Searcher:
         """
         self.index, self.encoder = index, encoder
         self.space: Space = index.space("image")
-        check_encoder(encoder, self.space)
+        check_encoder(encoder, self.space, index)
         self.scorer, self.captioner = Scorer(encoder, self.space), captioner
         self.regions: RegionEncoder | None = None
         self.likelihood: LikelihoodModel | None = None
@@ -107,7 +107,7 @@ class Searcher:
                 space, encoder = self.index.space("text"), self.encoder
                 if (space.encoder, space.revision) != (encoder.name, encoder.revision):
                     encoder = load_encoder(space, encoder.device.split(":")[0], "float32")
-                    check_encoder(encoder, space)
+                    check_encoder(encoder, space, self.index)
                 self._model = image_text.load(encoder)
             return self._model
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.encoders.base import Encoder
 
@@ -17,13 +18,11 @@ class PatchFeatures:
     """An image's patches at one scale.
 
     Attributes:
-        deep: Unit tokens before the last blocks, [rows, cols, d].
-        last: Unit patches behind the last block, [rows, cols, d].
+        tokens: Unit tokens before the last block, float32 [rows, cols, d].
         colour: Mean colour in CIELAB, 0..1, [rows, cols, 3].
     """
 
-    deep: np.ndarray
-    last: np.ndarray
+    tokens: np.ndarray
     colour: np.ndarray
 
 
@@ -36,17 +35,11 @@ def patch_features(encoder: Encoder, image: Image.Image) -> list[PatchFeatures]:
 def _encode_tiles(encoder: Encoder, image: Image.Image, rows: int, cols: int) -> PatchFeatures:
     xs, ys = (np.linspace(0, length, n + 1).round() for length, n in ((image.width, cols), (image.height, rows)))
     tiles = [image.crop((xs[c], ys[r], xs[c + 1], ys[r + 1])) for r in range(rows) for c in range(cols)]
-    prefix = encoder.prefix(encoder.pixels(tiles))
-    deep = prefix.deep[:, prefix.block.first_patch :].float()
-    deep = deep / deep.norm(dim=-1, keepdim=True)
+    block = encoder.prefix(encoder.pixels(tiles)).block
+    tokens = F.normalize(block.tokens[:, block.first_patch :].float(), dim=-1).cpu().numpy()
+    tiled = tokens.reshape(rows, cols, *encoder.grid, -1).transpose(0, 2, 1, 3, 4)
     shape = (rows * encoder.grid[0], cols * encoder.grid[1])
-
-    def stitch(patches: np.ndarray) -> np.ndarray:
-        tiled = patches.reshape(rows, cols, *encoder.grid, -1)
-        return tiled.transpose(0, 2, 1, 3, 4).reshape(*shape, -1)
-
-    last = encoder.patch_features(prefix)
-    return PatchFeatures(stitch(deep.cpu().numpy()), stitch(last.cpu().numpy()), _mean_colour(image, shape))
+    return PatchFeatures(tiled.reshape(*shape, -1), _mean_colour(image, shape))
 
 
 def _mean_colour(image: Image.Image, shape: tuple[int, int]) -> np.ndarray:

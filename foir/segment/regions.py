@@ -1,14 +1,12 @@
-"""Class-agnostic region proposals from an encoder's patches: a merge tree, ranked by an objectness rule.
+"""Class-free region proposals of `mini`: boxes that its patches predict, each outlined by a region of a merge tree.
 
-The image is encoded whole and in tiles near its own resolution. Ward's tree over neighbouring patches gives nested
-regions; one logistic rule scores the objectness of a patch, another that of a region. Both are trained on composed
-scenes (`python -m foir.segment.train_regions`), so that on photos they are a rough guide only.
+The image is encoded whole and in tiles near its own resolution. At both scales the box head (`foir.segment.box_head`)
+gives each patch a box and how well it fits; Ward's tree over the patches (`foir.segment.merge_tree`) gives the pixels.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,36 +15,24 @@ import torch
 from PIL import Image
 
 from foir.encoders.base import Encoder
-from foir.errors import Unavailable
 from foir.patches import PatchMask
 from foir.prompts import Box, Prompt
+from foir.segment import box_head
+from foir.segment.box_head import BoxHead
 from foir.segment.merge_tree import RegionTree, merge_regions
 from foir.segment.outline import Outline, click_points
-from foir.segment.patch_features import patch_features
+from foir.segment.patch_features import PatchFeatures, patch_features
 
-RULES_FILE = Path(__file__).parents[1] / "assets" / "mini" / "regions.json"
+FILE = Path(__file__).parents[1] / "assets" / "mini" / "boxes.safetensors"
 MAX_POINTS = 64  # points of a prompt that are used
-MAX_IOU = 0.4  # between two proposals
-MIN_SCORE, MIN_REGIONS, MAX_REGIONS = 0.3, 3, 20  # of the proposals by default
-
-
-@dataclass(frozen=True, eq=False)
-class LogisticRule:
-    """A logistic rule on standardised features."""
-
-    mean: np.ndarray
-    scale: np.ndarray
-    weights: np.ndarray
-    bias: np.ndarray
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Probabilities, [...] from [..., features]."""
-        return np.asarray(1 / (1 + np.exp(-((features - self.mean) / self.scale @ self.weights + self.bias))))
+MAX_IOU = 0.6  # between two proposals
+MIN_SCORE, MIN_REGIONS, MAX_REGIONS = 0.5, 3, 20  # of the proposals by default
+MIN_OUTLINE = 0.4  # IoU of a box and a region of the tree, from which on the region outlines the thing
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A proposed region: its box and pixels (bool [H, W]) on the image, and its objectness."""
+    """A proposed region: its box and pixels (bool [H, W]) on the image, and how well the box should fit (0 to 1)."""
 
     box: Box
     mask: np.ndarray
@@ -54,18 +40,35 @@ class Region:
 
 
 @dataclass(frozen=True, eq=False)
-class RegionProposals:
-    """All regions of an image.
+class Scale:
+    """What the patches of one scale say.
 
     Attributes:
-        size: Width and height of the image.
-        trees: One merge tree for each scale.
-        scores: Objectness of each tree's regions.
+        tree: Nested regions of patches.
+        boxes: The box that each patch predicts, as fractions of the image, [rows * cols, 4].
+        scores: How well it should fit, 0 to 1, [rows * cols].
     """
 
+    tree: RegionTree
+    boxes: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, features: PatchFeatures, head: BoxHead) -> Scale:
+        """Run the box head on a scale's patches."""
+        rows, cols = features.tokens.shape[:2]
+        boxes, fits = head(torch.from_numpy(features.tokens).permute(2, 0, 1)[None])
+        fractions = boxes[0].reshape(-1, 4) / boxes.new_tensor([cols, rows, cols, rows])
+        return cls(merge_regions(features), fractions.clamp(0, 1).double().numpy(), fits.sigmoid().flatten().numpy())
+
+
+@dataclass(frozen=True, eq=False)
+class RegionProposals:
+    """All proposals of an image of `size` (width, height), at each scale."""
+
     size: tuple[int, int]
-    trees: tuple[RegionTree, ...]
-    scores: tuple[np.ndarray, ...]
+    scales: tuple[Scale, ...]
 
     def top(
         self, *, min_score: float = MIN_SCORE, min_count: int = MIN_REGIONS, max_count: int = MAX_REGIONS
@@ -73,64 +76,66 @@ class RegionProposals:
         """The best regions after non-maximum suppression: those above `min_score`, within the two counts."""
         from torchvision.ops import nms  # seconds, which only detection needs
 
-        boxes, scores = np.concatenate([tree.boxes for tree in self.trees]), np.concatenate(self.scores)
-        kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores), MAX_IOU)[:max_count].tolist()
-        return [self._region(index) for rank, index in enumerate(kept) if rank < min_count or scores[index] > min_score]
+        boxes = np.concatenate([scale.boxes for scale in self.scales])
+        scores = np.concatenate([scale.scores for scale in self.scales])
+        kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores).double(), MAX_IOU)[:max_count].tolist()
+        owners = np.repeat(np.arange(len(self.scales)), [len(scale.scores) for scale in self.scales])
+        return [
+            self._region(self.scales[owners[index]], boxes[index], float(scores[index]))
+            for rank, index in enumerate(kept)
+            if rank < min_count or scores[index] > min_score
+        ]
 
     def at(self, x: float, y: float) -> Region | None:
-        """The best region that contains a point in pixels of the image; None if no region does."""
+        """The best region that contains a point in pixels of the image, of those that the patches at it predict."""
         point = np.clip(np.array([x / self.size[0], y / self.size[1]]), 0, 1 - 1e-9)
-        best, best_score, first = None, -np.inf, 0
-        for tree, scores in zip(self.trees, self.scores, strict=True):
-            inside = np.flatnonzero((tree.boxes[:, :2] <= point).all(1) & (point < tree.boxes[:, 2:]).all(1))
-            row, col = (point[::-1] * tree.shape).astype(int)
-            for index in inside[np.argsort(-scores[inside])]:
-                if scores[index] <= best_score:
-                    break
-                if tree.patches(int(index))[row, col]:
-                    best, best_score = first + int(index), scores[index]
-                    break
-            first += len(tree.nodes)
-        return None if best is None else self._region(best)
+        best: tuple[float, Scale, np.ndarray] | None = None
+        for scale in self.scales:
+            rows, cols = scale.tree.shape
+            row, col = int(point[1] * rows), int(point[0] * cols)
+            near = np.arange(rows * cols).reshape(rows, cols)[max(0, row - 1) : row + 2, max(0, col - 1) : col + 2]
+            for index in near.ravel():
+                box = scale.boxes[index]
+                around = (box[:2] <= point).all() and (point < box[2:]).all()
+                if around and (best is None or scale.scores[index] > best[0]):
+                    best = float(scale.scores[index]), scale, box
+        return None if best is None else self._region(best[1], best[2], best[0], (x, y))
 
-    def _region(self, index: int) -> Region:
-        """The region at an index into the regions of all trees."""
-        number = 0
-        while index >= len(self.trees[number].nodes):
-            index -= len(self.trees[number].nodes)
-            number += 1
-        tree, scores = self.trees[number], self.scores[number]
-        mask = Image.fromarray(tree.patches(index)).resize(self.size, Image.Resampling.NEAREST)
-        x0, y0, x1, y1 = (tree.boxes[index] * [*self.size, *self.size]).tolist()
-        return Region((x0, y0, x1, y1), np.asarray(mask, bool), float(scores[index]))
+    def _region(self, scale: Scale, box: np.ndarray, score: float, point: tuple[float, float] | None = None) -> Region:
+        """The region of a box; it contains `point`."""
+        x0, y0, x1, y1 = (box * [*self.size, *self.size]).tolist()
+        mask = np.zeros(self.size[::-1], bool)
+        inside = np.s_[int(y0) : max(int(y0) + 1, round(y1)), int(x0) : max(int(x0) + 1, round(x1))]
+        overlaps = _overlaps(scale.tree.boxes, box)
+        if len(overlaps) and overlaps.max() >= MIN_OUTLINE:
+            patches = Image.fromarray(scale.tree.patches(int(overlaps.argmax())))
+            mask[inside] = np.asarray(patches.resize(self.size, Image.Resampling.NEAREST), bool)[inside]
+        pixel = (
+            None
+            if point is None
+            else tuple(int(np.clip(v, 0, limit - 1)) for v, limit in zip(point[::-1], mask.shape, strict=True))
+        )
+        if not mask.any() or (pixel is not None and not mask[pixel]):
+            mask[inside] = True
+        return Region((x0, y0, x1, y1), mask, score)
 
 
 class RegionProposer:
-    """Proposes regions with the encoder that the rules were trained for."""
+    """Proposes regions with the encoder that the box head was trained for."""
 
-    def __init__(self, encoder: Encoder, file: Path = RULES_FILE) -> None:
-        """Read the rules.
+    def __init__(self, encoder: Encoder, file: Path = FILE) -> None:
+        """Read the head.
 
         Raises:
-            Unavailable: The rules are missing, or were trained for another encoder.
+            Unavailable: It is missing or damaged, or was trained for another encoder.
         """
-        try:
-            rules = json.loads(file.read_text(encoding="utf-8"))
-            self.patch_rule, self.region_rule = (
-                LogisticRule(*(np.array(rules[name][key]) for key in ("mean", "scale", "weights", "bias")))
-                for name in ("patch", "region")
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Unavailable(f"The region rules cannot be read at {file}.") from error
-        if rules["encoder"] != [encoder.name, encoder.revision]:
-            raise Unavailable(f"The region rules were trained for {rules['encoder'][0]}, not {encoder.name}.")
+        self.head = box_head.load(file, encoder)
         self.encoder, self.digest = encoder, hashlib.sha256(file.read_bytes()).hexdigest()[:8]
 
     def __call__(self, image: Image.Image) -> RegionProposals:
         """Propose regions of an RGB image."""
         scales = patch_features(self.encoder, image)
-        trees = tuple(merge_regions(features, self.patch_rule(features.deep)) for features in scales)
-        return RegionProposals(image.size, trees, tuple(self.region_rule(tree.region_features) for tree in trees))
+        return RegionProposals(image.size, tuple(Scale.of(features, self.head) for features in scales))
 
     def outline(self, image: Image.Image) -> Outline:
         """See `foir.segment.Segmenter`; where no region matches, the prompted pixels are returned."""
@@ -146,3 +151,10 @@ class RegionProposer:
             return pixels if pixels.any() else mask.pixels
 
         return outline
+
+
+def _overlaps(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """IoU of boxes [n, 4] with one."""
+    shared = (np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])).clip(0).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
+    return np.asarray(shared / (areas - shared).clip(1e-12))

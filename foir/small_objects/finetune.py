@@ -30,7 +30,7 @@ from foir.pretrained import copy_tensors
 from foir.small_objects.crops import DetectedObject, crop_objects
 from foir.small_objects.mao import mean_vector
 from foir.small_objects.training_data import SOURCES, TrainingScene
-from foir.terminal import Parser, path, run_command, write
+from foir.terminal import Parser, path, positive_int, run_command, write
 
 RANK, ALPHA, DROPOUT = 256, 32, 0.1
 LEARNING_RATE, MIN_RATE, DECAY, DECAYS = 5e-5, 1e-6, 0.93, 50  # peak and lowest rate; factor, and its uses in a run
@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--encoder", default="mini")
     parser.add_argument("--data", choices=sorted(SOURCES), default="playroom")
     parser.add_argument("--out", type=path, required=True, help="safetensors file of the adapter")
-    parser.add_argument("--scenes", type=_positive_int, help="use only this many of the training scenes")
-    parser.add_argument("--batch", type=_positive_int, default=128)
-    parser.add_argument("--rank", type=_positive_int, default=RANK)
+    parser.add_argument("--scenes", type=positive_int, help="use only this many of the training scenes")
+    parser.add_argument("--batch", type=positive_int, default=128)
+    parser.add_argument("--rank", type=positive_int, default=RANK)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
     return run_command("foir", lambda: _run(args))
@@ -69,12 +69,6 @@ def _run(args: argparse.Namespace) -> None:
     with os_errors(f"{args.out} cannot be written"):
         save_adapter(encoder, args.out, {"data": args.data, "scenes": count, "batch": args.batch, "rank": args.rank})
     write(f"{args.out} written; loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last")
-
-
-def _positive_int(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError(text)
-    return int(text)
 
 
 def train(encoder: Encoder, read: Callable[[int], TrainingScene], count: int, *, batch: int, rank: int) -> list[float]:

@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from foir.encoders.base import Encoder
 from foir.mini import captioner
-from foir.mini.training.objectives import drop_patches
+from foir.mini.training.objectives import blocks_precision, drop_patches
 from foir.mini.training.pictures import Pictures, normalise
 from foir.mini.training.trainer import TrainingData, rows_of_epoch
 from foir.perturbation.query_perturbation import Objects, Perturbation
@@ -70,6 +70,8 @@ class CaptionTrainer:
         captions: Sequence[Sequence[str]],
         encoder: Encoder,
         seed: int,
+        *,
+        half: bool,
     ) -> None:
         """Encode all pictures.
 
@@ -79,6 +81,7 @@ class CaptionTrainer:
             captions: Of each of its photos.
             encoder: The image tower.
             seed: Random seed.
+            half: Whether its blocks compute in bfloat16.
         """
         self.settings, self.data, self.seed = settings, data, seed
         count = min(settings.scene_pool, len(data.scenes.pixels))
@@ -88,8 +91,9 @@ class CaptionTrainer:
         self.model = captioner.Captioner(captioner.vocabulary((text for own in captions for text in own), words))
         self.captions = [[self.model.encode(text) for text in own] for own in captions]
         self.scene_places = [_place(text) for text in data.scenes.captions[:count]]
-        self.photo_tokens = _deep_tokens(encoder, data.photos, len(captions))
-        self.scene_tokens = _deep_tokens(encoder, data.scenes, count)
+        with blocks_precision(half):
+            self.photo_tokens = _deep_tokens(encoder, data.photos, len(captions))
+            self.scene_tokens = _deep_tokens(encoder, data.scenes, count)
         self.rng = np.random.default_rng(seed)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -173,7 +177,7 @@ def _deep_tokens(encoder: Encoder, pictures: Pictures, count: int) -> np.ndarray
     """Tokens before the last block of the first pictures, float16 [count, T, 384]."""
     batches = (pictures.pixels[start : min(start + ENCODE_BATCH, count)] for start in range(0, count, ENCODE_BATCH))
     pixels = (normalise(torch.from_numpy(batch).permute(0, 3, 1, 2)) for batch in batches)
-    return torch.cat([encoder.forward_blocks(batch)[1].half() for batch in pixels]).numpy()
+    return np.concatenate([encoder.forward_blocks(batch)[1].half().numpy() for batch in pixels])
 
 
 def _place(caption: str) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from foir import images
 from foir.errors import Unavailable
-from foir.mini.training.pictures import NOTHING, Pictures, Things, box_areas, read_photo, read_pixels
+from foir.mini.training.pictures import NOTHING, Pictures, Things, box_areas, read_pixels
 
 LISTS = {name: f"Flickr_8k.{name}Images.txt" for name in ("train", "dev", "test")}
 VOC_DIGITS = "6789abcdef"  # of a photo's name's digest: the others are for choosing and reporting
@@ -78,33 +78,59 @@ def flickr_pictures(photos: Photos, rows: np.ndarray, cache: Path) -> Pictures:
     return Pictures(read_pixels(len(rows), lambda i: photos.image(rows[i]), cache / f"photos-{name}.npy"), ())
 
 
-def voc_pictures(folder: Path, cache: Path) -> tuple[Pictures, tuple[str, ...]]:
-    """The training photos of voc12_part and the names of its classes, which label the things on them.
+@dataclass(frozen=True, eq=False)
+class BoxedPhotos:
+    """The training photos of voc12_part.
 
-    Raises:
-        Unavailable: A file is missing or damaged.
+    Attributes:
+        folder: Where they are.
+        files: Their names.
+        things: The things on each; their labels are rows of `classes`.
+        classes: Names of the classes.
     """
-    try:
-        data = json.loads((folder / "instances.json").read_text())
-        entries = [e for e in data["images"] if hashlib.sha256(e["file_name"].encode()).hexdigest()[-1] in VOC_DIGITS]
-        known = {category["id"]: i for i, category in enumerate(data["categories"])}
-        names = tuple(SPOKEN.get(category["name"], category["name"]) for category in data["categories"])
-        boxes: dict[int, list[list[float]]] = defaultdict(list)
-        labels: dict[int, list[int]] = defaultdict(list)
-        for item in data["annotations"]:
-            x, y, width, height = item["bbox"]
-            boxes[item["image_id"]].append([x, y, x + width, y + height])
-            labels[item["image_id"]].append(known[item["category_id"]])
-        things = []
-        for entry in entries:
-            if entry["id"] not in boxes:
-                things.append(NOTHING)
-                continue
-            shape = [entry["width"], entry["height"]] * 2
-            fractions = np.clip(np.array(boxes[entry["id"]]) / shape, 0, 1).astype(np.float32)
-            things.append(Things(fractions, np.array(labels[entry["id"]]), box_areas(fractions)))
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise Unavailable(f"voc12_part is not at {folder}: put it there, or set FOIR_DATA.") from error
-    file = cache / f"voc-{len(entries)}.npy"
-    pixels = read_pixels(len(entries), lambda i: read_photo(folder / "images", entries[i]["file_name"]), file)
-    return Pictures(pixels, things), names
+
+    folder: Path
+    files: tuple[str, ...]
+    things: tuple[Things, ...]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> BoxedPhotos:
+        """Read `instances.json`.
+
+        Raises:
+            Unavailable: A file is missing or damaged.
+        """
+        try:
+            data = json.loads((folder / "instances.json").read_text())
+            entries = [
+                e for e in data["images"] if hashlib.sha256(e["file_name"].encode()).hexdigest()[-1] in VOC_DIGITS
+            ]
+            known = {category["id"]: i for i, category in enumerate(data["categories"])}
+            classes = tuple(SPOKEN.get(category["name"], category["name"]) for category in data["categories"])
+            boxes: dict[int, list[list[float]]] = defaultdict(list)
+            labels: dict[int, list[int]] = defaultdict(list)
+            for item in data["annotations"]:
+                x, y, width, height = item["bbox"]
+                boxes[item["image_id"]].append([x, y, x + width, y + height])
+                labels[item["image_id"]].append(known[item["category_id"]])
+            things = []
+            for entry in entries:
+                if entry["id"] not in boxes:
+                    things.append(NOTHING)
+                    continue
+                shape = [entry["width"], entry["height"]] * 2
+                fractions = np.clip(np.array(boxes[entry["id"]]) / shape, 0, 1).astype(np.float32)
+                things.append(Things(fractions, np.array(labels[entry["id"]]), box_areas(fractions)))
+            return cls(folder, tuple(entry["file_name"] for entry in entries), tuple(things), classes)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise Unavailable(f"voc12_part is not at {folder}: put it there, or set FOIR_DATA.") from error
+
+    def image(self, row: int) -> Image.Image:
+        """A photo, RGB."""
+        return images.read(self.folder / "images" / self.files[row]).image
+
+    def pictures(self, cache: Path) -> Pictures:
+        """All of them, as the towers see them; kept in `cache`."""
+        count = len(self.files)
+        return Pictures(read_pixels(count, self.image, cache / f"voc-{count}.npy"), self.things)

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 from tqdm import tqdm
 
-from foir import images
 from foir.patches import rasterise
 from foir.playroom import compose, sprites
 from foir.prompts import Prompt
@@ -71,11 +70,6 @@ def read_pixels(count: int, read: Callable[[int], Image.Image], file: Path) -> n
         pixels.flush()
         part.replace(file)
     return np.load(file, mmap_mode="r")
-
-
-def read_photo(folder: Path, name: str) -> Image.Image:
-    """A photo of a data set."""
-    return images.read(folder / name).image
 
 
 def scenes(count: int, cache: Path) -> Pictures:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -11,10 +12,13 @@ from foir import Unavailable, encoders
 from foir.mini import captioner, train, weights
 from foir.mini.training import adapters
 from foir.mini.training.captions import CaptionSettings
-from foir.mini.training.photos import Photos
+from foir.mini.training.photos import BoxedPhotos, Photos
+from foir.mini.training.proposals import ProposalSettings
 from foir.mini.training.stage import Stage
 from foir.mini.training.trainer import Settings
-from tests.conftest import scene
+from foir.segment import regions
+from foir.segment.regions import RegionProposer
+from tests.conftest import iou, scene
 
 TINY = Settings(steps_an_hour=3, photos=4, captions=2, collages=1, scenes=2, boxed=2)
 FACTS = {"photos": "7"}
@@ -26,7 +30,9 @@ def small(flickr, voc, tmp_path, monkeypatch):
     monkeypatch.setattr("foir.mini.training.collages._cuts", lambda rng: (0, 100, 224))  # seven photos are no nine
     photos = Photos.read(flickr)
     rows = photos.rows["train"]
-    return [photos.captions[row] for row in rows], train.training_data(photos, rows, voc, 4, tmp_path / "work")
+    return [photos.captions[row] for row in rows], train.training_data(
+        photos, rows, BoxedPhotos.read(voc), 4, tmp_path / "work"
+    )
 
 
 def test_a_killed_training_gives_the_bytes_of_an_unbroken_one(small, tmp_path, capsys):
@@ -58,10 +64,29 @@ def test_a_killed_training_gives_the_bytes_of_an_unbroken_one(small, tmp_path, c
     assert [each["steps"] for each in stages] == [3, 1]
 
     settings = CaptionSettings(steps_an_hour=2, photos=4, scenes=2, scene_pool=4)
-    train.train_captions(settings, data, captions, Stage(files[0].parent, tmp_path, 1, facts=FACTS))
+    stage = Stage(files[0].parent, tmp_path, 1, facts=FACTS)
+    train.train_captions(settings, data, captions, stage, half=True)
     with safe_open(files[0].parent / captioner.FILE.name, "pt") as opened:
         assert json.loads(opened.metadata()["captioner"])["facts"]["towers"] == revision
     assert captioner.load(files[0].parent / captioner.FILE.name).words
+
+
+def test_a_box_head_is_trained_on_the_towers_of_its_folder_and_is_theirs_alone(voc, tmp_path):
+    photos = BoxedPhotos.read(voc)
+    (tmp_path / weights.FILE.name).write_bytes(weights.FILE.read_bytes())
+    settings = ProposalSettings(steps_an_hour=40, scenes=1, mosaics=1, patches=1024)
+    files = []
+    for work in ("one", "two"):
+        stage = Stage(tmp_path, tmp_path / work, 1, facts=FACTS)
+        stage.work.mkdir()
+        train.train_proposals(settings, photos, stage, half=False)
+        files.append((tmp_path / regions.FILE.name).read_bytes())
+    assert files[0] == files[1] and len(files[0]) < 2e6
+    encoder = encoders.load("mini", device="cpu")
+    found = RegionProposer(encoder, tmp_path / regions.FILE.name)(photos.image(0)).top()
+    assert max(float(iou(np.array([16.0, 4.8, 48, 43.2]) * 1.25, np.array([each.box])).max()) for each in found) > 0.3
+    with pytest.raises(Unavailable, match="other weights of mini"):
+        RegionProposer(replace(encoder, revision="another"), tmp_path / regions.FILE.name)
 
 
 def test_a_tower_to_train_starts_as_the_one_it_goes_on_from():

@@ -68,14 +68,15 @@ def test_a_collage_shows_its_photos_where_it_says():
 
 
 def test_boxed_photos_are_those_of_the_training_split(voc, tmp_path):
-    read, names = photos.voc_pictures(voc, tmp_path)
-    assert names == ("dog", "potted plant")
-    assert 0 < len(read.pixels) < 12  # the others are for choosing and reporting
+    read = photos.BoxedPhotos.read(voc)
+    assert read.classes == ("dog", "potted plant")
+    assert 0 < len(read.files) < 12  # the others are for choosing and reporting
+    assert len(read.pictures(tmp_path).pixels) == len(read.files)
     for things in read.things:
         np.testing.assert_allclose(things.boxes, [[0.25, 0.1, 0.75, 0.9]], atol=1e-6)
     (voc / "instances.json").write_text("{}")
     with pytest.raises(Unavailable, match="voc12_part"):
-        photos.voc_pictures(voc, tmp_path)
+        photos.BoxedPhotos.read(voc)
 
 
 def test_photos_are_read_as_flickr8k_lays_them_out(flickr, tmp_path):
