@@ -157,10 +157,10 @@ def likelihoods_of(network: Network, judged: Judged) -> np.ndarray:
 EXPERIMENTS = (
     Likelihood(
         "likelihood-pointed", "How likely results hold what was pointed at, against the truth",
-        ("playroom-things", "coco_small", "voc12_part"), ("mini",),
+        ("playroom-things-instances", "coco_small", "voc12_part"), ("mini",),
     ),
     Likelihood(
         "likelihood-named", "The same for names, without any text of the pictures",
-        ("playroom-things", "coco_small"), ("mini",), kind="named",
+        ("playroom-things-instances", "coco_small"), ("mini",), kind="named",
     ),
 )  # fmt: skip
