@@ -47,7 +47,7 @@ def test_a_killed_training_gives_the_bytes_of_an_unbroken_one(small, tmp_path, c
         files.append(stage.out / weights.FILE.name)
     assert files[0].read_bytes() == files[1].read_bytes()
     assert files[0].stat().st_size < 40e6
-    (stage,) = json.loads(weights.training_facts(files[0])["stages"])
+    *_, stage = json.loads(weights.training_facts(files[0])["stages"])
     assert (stage["steps"], stage["seed"], stage["photos"]) == (3, 3, 4)
     tower, revision = weights.load_image_tower(files[0])
     pixels = encoders.load("mini", device="cpu").pixels([scene(0)])
@@ -61,7 +61,7 @@ def test_a_killed_training_gives_the_bytes_of_an_unbroken_one(small, tmp_path, c
     again = Stage(tmp_path / "next", tmp_path, 0.3, 4, files[0], FACTS)
     assert train.train_towers(replace(TINY, boxed_weight=0.0), data, again)
     stages = json.loads(weights.training_facts(tmp_path / "next" / weights.FILE.name)["stages"])
-    assert [each["steps"] for each in stages] == [3, 1]
+    assert [each["steps"] for each in stages[-2:]] == [3, 1]
 
     settings = CaptionSettings(steps_an_hour=2, photos=4, scenes=2, scene_pool=4)
     stage = Stage(files[0].parent, tmp_path, 1, facts=FACTS)
