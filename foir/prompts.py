@@ -259,3 +259,10 @@ def bounds(pixels: np.ndarray) -> tuple[int, int, int, int]:
     """The smallest box (x0, y0, x1, y1) around the set pixels of a bool [H, W], x1 and y1 exclusive."""
     rows, cols = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     return int(cols[0]), int(rows[0]), int(cols[-1]) + 1, int(rows[-1]) + 1
+
+
+def box_overlaps(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes [n, 4] with one [4], [n]."""
+    shared = (np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])).clip(0).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
+    return np.asarray(shared / (areas - shared).clip(1e-12))

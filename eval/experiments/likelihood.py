@@ -10,19 +10,16 @@ import numpy as np
 from foir import image_text
 from foir.encoders.base import Encoder
 from foir.errors import Unavailable
-from foir.ranking.fusion import Part, zscore_fuse
 from foir.regions.recipe import RegionRecipe
 from foir.search.likelihood import Kind, Network, Spread, model_of
-from foir.search.query import TEXT_CONTEXT
 
 from ..datasets.base import Dataset
-from ..datasets.things import point_at_things
 from ..metrics.calibration import brier_skill, calibration_error, image_interval, precision_above, recall_above
 from ..report.results import Cell
-from .query_features import select_queries
 from .region_ranking import DEFAULT, RegionRanking
 from .results_cache import ResultsCache
 from .specs import ExperimentSpec, RunContext
+from .word_ranking import WordRanking, names_of
 
 K = 24  # results of a query, as many as the page shows
 
@@ -80,9 +77,8 @@ class Searches:
 
 def pointed(data: Dataset, encoder: Encoder, results: ResultsCache) -> Searches:
     """Things that are pointed at, in the default way."""
-    data = point_at_things(data)
-    queries = sorted(select_queries(data, None), key=lambda numbered: numbered[1].image)
-    ranking = RegionRanking(data, encoder, queries, results)
+    ranking = RegionRanking.of_things(data, encoder, results, None)
+    data = ranking.data
     holds = data.labels[:, ranking.categories].T
     return Searches(ranking.scores(DEFAULT), ranking.best_regions(DEFAULT), holds, ranking.images)
 
@@ -93,16 +89,12 @@ def named(data: Dataset, encoder: Encoder, results: ResultsCache) -> Searches:
     Raises:
         Unavailable: The data has no names.
     """
-    words = data.category_words or tuple((name,) for name in data.categories)
-    names = [(name, column) for column, own in enumerate(words) for name in own if data.labels[:, column].any()]
+    names = names_of(data)
     if not names:
         raise Unavailable(f"{data.name} has no names.")
     texts = image_text.load(encoder).encode_texts([name for name, _ in names]).vectors
-    ranking = RegionRanking(data, encoder, [], results)
-    vectors, starts = ranking.regions(DEFAULT)
-    best = np.maximum.reduceat(texts @ vectors.T, starts, axis=1)
-    parts = zip(best, texts @ ranking.plain.T, strict=True)
-    scores = np.stack([zscore_fuse([Part(1 - TEXT_CONTEXT, one), Part(TEXT_CONTEXT, other)]) for one, other in parts])
+    ranking = WordRanking.of(data, encoder, results)
+    scores, best = ranking.scores(texts), ranking.best_regions(texts)
     holds = data.labels[:, [column for _, column in names]].T
     return Searches(scores, best, holds, np.arange(len(names)))
 

@@ -18,11 +18,9 @@ from foir.ranking.fusion import Part, zscore_fuse
 from foir.search.query import CONTEXT, FEEDBACK_CONTEXT, METHOD
 
 from ..datasets.base import Dataset
-from ..datasets.things import point_at_things
 from ..metrics.retrieval import image_mean
 from ..report.results import Cell
 from .feedback import ranking_metrics
-from .query_features import select_queries
 from .region_ranking import DEFAULT, RegionRanking
 from .specs import ExperimentSpec, RunContext
 
@@ -43,9 +41,7 @@ class RegionFeedback(ExperimentSpec):
 
     def measure(self, data: Dataset, encoder: Encoder, context: RunContext) -> list[Cell]:
         """MAP@R of each rule and size, the gain over no feedback, and the share of queries that lose."""
-        data = point_at_things(data)
-        queries = sorted(select_queries(data, context.limit), key=lambda numbered: numbered[1].image)
-        user = _User.of(RegionRanking(data, encoder, queries, context.cache))
+        user = _User.of(RegionRanking.of_things(data, encoder, context.cache, context.limit))
         before, kept = user.before(max(self.sizes))
         images = user.ranking.images[kept]
         builder, cells = self.cells(data, encoder, n=len(kept)), []

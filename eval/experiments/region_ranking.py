@@ -22,7 +22,8 @@ from foir.regions.ways.blended import POOLED
 from foir.search.query import CONTEXT, METHOD
 
 from ..datasets.base import Dataset
-from .query_features import NumberedQueries
+from ..datasets.things import point_at_things
+from .query_features import NumberedQueries, select_queries
 from .region_vectors import CROP, METHODS, PARTS, GalleryRegions, blend, gallery_regions, thing_vectors, unit
 from .results_cache import ResultsCache
 
@@ -81,6 +82,13 @@ class RegionRanking:
     _galleries: dict[str, GalleryRegions] = field(default_factory=dict)
     _regions: dict[Setting, tuple[np.ndarray, int]] = field(default_factory=dict)
     _near: dict[CloseUp, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    @classmethod
+    def of_things(cls, data: Dataset, encoder: Encoder, results: ResultsCache, limit: int | None) -> RegionRanking:
+        """For the things of `point_at_things`; `limit` is the number of query pictures, None for all."""
+        data = point_at_things(data)
+        queries = sorted(select_queries(data, limit), key=lambda numbered: numbered[1].image)
+        return cls(data, encoder, queries, results)
 
     @cached_property
     def things(self) -> dict[str, np.ndarray]:

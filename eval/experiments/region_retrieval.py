@@ -19,10 +19,8 @@ from foir.search.query import CONTEXT, METHOD
 from foir.terminal import write
 
 from ..datasets.base import Dataset
-from ..datasets.things import point_at_things
 from ..metrics.retrieval import Mean, category_mean, precision
 from ..report.results import Cell
-from .query_features import select_queries
 from .region_ranking import ALL, DEFAULT, RegionRanking, Setting
 from .region_vectors import METHODS, PARTS
 from .specs import ExperimentSpec, RunContext
@@ -47,10 +45,9 @@ class RegionRetrieval(ExperimentSpec):
 
     def measure(self, data: Dataset, encoder: Encoder, context: RunContext) -> list[Cell]:
         """MP@10 of each row, overall and by size, and the bytes that its regions take."""
-        data = point_at_things(data)
-        queries = sorted(select_queries(data, context.limit), key=lambda numbered: numbered[1].image)
+        ranking = RegionRanking.of_things(data, encoder, context.cache, context.limit)
+        data, queries = ranking.data, ranking.queries
         write(f"{data.name}: {len(queries)} things of {len({q.category for _, q in queries})} classes.")
-        ranking = RegionRanking(data, encoder, queries, context.cache)
         images, categories = ranking.images, ranking.categories
         groups = {"": np.ones(len(queries), bool)} | (ranking.size_groups() if self.by_size else {})
         ranking.load(self.rows)

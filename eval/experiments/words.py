@@ -8,21 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foir.encoders.base import Encoder
 from foir.image_text import ImageTextModel
-from foir.ranking.fusion import Part, zscore_fuse
 from foir.search.lexical import TextIndex
 from foir.search.query import TEXT_CONTEXT
-from foir.search.scoring import AS_IT_IS, SAID
 
 from ..datasets.base import CaptionedDataset, Dataset
 from ..metrics.recall import text_ranks
 from ..metrics.retrieval import Mean, image_mean
 from ..report.results import Cell
-from .region_ranking import DEFAULT, RegionRanking
+from .region_ranking import DEFAULT
 from .specs import ImageTextSpec, RunContext
 from .text_retrieval import TEXTS
+from .word_ranking import WordRanking, names_of
 
 WHOLE, REGIONS, SAID_TOO = "whole pictures", "regions too", "regions and captions"
+CONTEXTS = {WHOLE: 1.0, REGIONS: TEXT_CONTEXT, SAID_TOO: TEXT_CONTEXT}
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,25 @@ class NameSearch(ImageTextSpec):
     def measure(self, data: Dataset, model: ImageTextModel, context: RunContext) -> list[Cell]:
         """Precision at R of each name, R the pictures that hold it; intervals are over names."""
         started = time.perf_counter()
-        words = data.category_words or tuple((name,) for name in data.categories)
-        names = [(name, column) for column, own in enumerate(words) for name in own if data.labels[:, column].any()]
-        scores = _Scores.of(data, model, context)
+        names = names_of(data)
+        ranking = WordRanking.of(data, _encoder_of(model), context.cache)
         found: dict[str, Mean] = {}
         builder = self.cells(data, model, started, method=DEFAULT.way, n=len(names))
         cells = []
         vectors = model.encode_texts([name for name, _ in names]).vectors
         for row in (WHOLE, REGIONS):
-            ranked = np.argsort(-scores.fused(vectors, row), axis=1, kind="stable")
+            ranked = np.argsort(-ranking.scores(vectors, CONTEXTS[row]), axis=1, kind="stable")
             values = [_precision_at_r(data.labels[:, column], ranked[i]) for i, (_, column) in enumerate(names)]
             mean = image_mean(np.array(values), np.arange(len(names)))
             cells += builder.using(options={"by": row}).compared("precision at R", mean, found)
             found[row] = mean
         return cells
+
+
+def _encoder_of(model: ImageTextModel) -> Encoder:
+    if model.encoder is None:
+        raise TypeError("regions are made by an encoder")
+    return model.encoder
 
 
 def _precision_at_r(holds: np.ndarray, ranked: np.ndarray) -> float:
@@ -68,14 +74,14 @@ class CaptionSearch(ImageTextSpec):
         gallery = Dataset(
             data.name, data.images, np.eye(len(asked), dtype=bool), (), (), tuple(map(str, range(len(asked))))
         )
-        scores = _Scores.of(gallery, model, context)
+        ranking = WordRanking.of(gallery, _encoder_of(model), context.cache)
         parts = [model.encode_texts(asked[start : start + TEXTS]).vectors for start in range(0, len(asked), TEXTS)]
         vectors, owner = np.concatenate(parts), np.arange(len(asked))
         found: dict[str, Mean] = {}
         builder = self.cells(data, model, started, method=DEFAULT.way, n=len(asked))
         cells = []
         for row in (WHOLE, REGIONS, SAID_TOO):
-            ranks = text_ranks(scores.fused(vectors, row, share if row == SAID_TOO else None), owner)
+            ranks = text_ranks(ranking.scores(vectors, CONTEXTS[row], share if row == SAID_TOO else None), owner)
             for k in self.ks:
                 mean, metric = image_mean(ranks < k, owner), f"R@{k}"
                 bases = {name.partition("|")[2]: base for name, base in found.items() if name.startswith(f"{k}|")}
@@ -96,35 +102,6 @@ class _Captions:
     def texts(self) -> Sequence[tuple[str | None, str | None, str]]:
         """Caption, keywords and file of each image."""
         return [(caption, None, "") for caption in self.captions]
-
-
-@dataclass(frozen=True, eq=False)
-class _Scores:
-    """Pictures as words meet them: plain [n, dim], region vectors [m, dim], and where each picture's begin, [n]."""
-
-    plain: np.ndarray
-    vectors: np.ndarray
-    starts: np.ndarray
-
-    @classmethod
-    def of(cls, data: Dataset, model: ImageTextModel, context: RunContext) -> _Scores:
-        if model.encoder is None:
-            raise TypeError("regions are made by an encoder")
-        ranking = RegionRanking(data, model.encoder, [], context.cache)
-        return cls(ranking.plain, *ranking.regions(DEFAULT))
-
-    def fused(self, texts: np.ndarray, row: str, share: np.ndarray | None = None) -> np.ndarray:
-        """The score of each picture for each text, as `foir.search.scoring` adds it up, float32 [texts, n]."""
-        found = []
-        for number, text in enumerate(texts):
-            context = 1.0 if row == WHOLE else TEXT_CONTEXT
-            parts = [Part(context, self.plain @ text)]
-            if context < 1:
-                parts.append(Part(1 - context, np.maximum.reduceat(self.vectors @ text, self.starts)))
-            if share is not None:
-                parts.append(Part(SAID, share[number], reference=AS_IT_IS))
-            found.append(zscore_fuse(parts))
-        return np.stack(found)
 
 
 EXPERIMENTS = (

@@ -129,14 +129,7 @@ def train_captions(
     torch.manual_seed(stage.seed)
     tower, revision = weights.load_image_tower(stage.out / weights.FILE.name)
     trainer = CaptionTrainer(settings, data, captions, tower.as_encoder(revision), stage.seed, half=half)
-    steps = max(1, round(stage.hours * settings.steps_an_hour))
-    groups = [{"params": list(trainer.model.parameters()), "lr": settings.learning_rate}]
-    optimizer = EmaOptimizer(
-        groups, steps, weight_decay=settings.weight_decay, max_norm=1.0, ema_decay=settings.ema_decay
-    )
-    trainer.model.train()
-    facts = dict(stage.facts) | {"towers": revision, "settings": json.dumps({"steps": steps, **asdict(settings)})}
-    run_stage(optimizer, trainer.loss, steps, stage.work / "captions.pt", json.dumps(facts))
+    facts = _train_behind_towers(trainer, stage, "captions.pt", revision)
     captioner.save(trainer.model.eval(), facts, stage.out / captioner.FILE.name)
 
 
@@ -146,14 +139,24 @@ def train_proposals(settings: ProposalSettings, photos: BoxedPhotos, stage: Stag
     tower, revision = weights.load_image_tower(stage.out / weights.FILE.name)
     encoder = tower.as_encoder(revision)
     trainer = ProposalTrainer(settings, photos, encoder, stage.seed, half)
+    facts = _train_behind_towers(trainer, stage, "boxes.pt", revision)
+    box_head.save(trainer.model, encoder, facts, stage.out / regions.FILE.name)
+
+
+def _train_behind_towers(
+    trainer: CaptionTrainer | ProposalTrainer, stage: Stage, checkpoint: str, towers: str
+) -> dict[str, str]:
+    """Train a model on finished towers of this revision; returns the facts for its file's header."""
+    settings = trainer.settings
     steps = max(1, round(stage.hours * settings.steps_an_hour))
     groups = [{"params": list(trainer.model.parameters()), "lr": settings.learning_rate}]
     optimizer = EmaOptimizer(
         groups, steps, weight_decay=settings.weight_decay, max_norm=1.0, ema_decay=settings.ema_decay
     )
-    facts = dict(stage.facts) | {"settings": json.dumps({"steps": steps, **asdict(settings)})}
-    run_stage(optimizer, trainer.loss, steps, stage.work / "boxes.pt", json.dumps(facts | {"towers": revision}))
-    box_head.save(trainer.model, encoder, facts, stage.out / regions.FILE.name)
+    trainer.model.train()
+    facts = dict(stage.facts) | {"towers": towers, "settings": json.dumps({"steps": steps, **asdict(settings)})}
+    run_stage(optimizer, trainer.loss, steps, stage.work / checkpoint, json.dumps(facts))
+    return facts
 
 
 def training_data(photos: Photos, rows: np.ndarray, voc: BoxedPhotos | None, count: int, work: Path) -> TrainingData:

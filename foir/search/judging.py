@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foir.index import Index, Regions
+from foir.prompts import box_overlaps
 from foir.ranking.feedback import RULE, move
 from foir.ranking.regions import best_regions
 from foir.regions.views import CORNER
@@ -57,8 +58,4 @@ def _meant(index: Index, regions: Regions, ids: Collection[int], vectors: np.nda
 def _region_within(regions: Regions, row: int, box: np.ndarray) -> np.ndarray:
     """The vector of the region of an image that overlaps most with a box, in fractions of the image, float32 [dim]."""
     vectors, corners = regions.of_row(row)
-    boxes = corners / CORNER
-    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
-    shared = np.maximum(sides, 0).prod(1)
-    union = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - shared
-    return np.asarray(vectors[int((shared / union).argmax())], np.float32)
+    return np.asarray(vectors[int(box_overlaps(corners / CORNER, box).argmax())], np.float32)

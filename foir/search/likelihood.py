@@ -142,7 +142,7 @@ def with_likelihoods(
 
     Several things are taken as independent. An image whose own text says all the words that are searched for is likely.
     """
-    if not results.regions or not ranking.spreads:
+    if not results.regions or not ranking.targets:
         return results
     kinds: list[Kind] = ["pointed"] * len(encoded.things)
     kinds += ["named"] * (len(encoded.targets) - len(encoded.things))

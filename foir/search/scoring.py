@@ -129,10 +129,15 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The best rows, and for each of the query's targets what the scores of best regions are like in the collection."""
+    """The best rows, and for each of the query's targets the scores of all best regions."""
 
     top: TopK
-    spreads: tuple[Spread, ...] = ()
+    targets: tuple[Part, ...] = ()
+
+    @property
+    def spreads(self) -> tuple[Spread, ...]:
+        """What the scores of best regions are like in the collection, for each target."""
+        return tuple(Spread.of(part.scores, part.reference) for part in self.targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +167,7 @@ def rank(query: Query, encoded: EncodedQuery, pool: Candidates) -> Ranking:
         if exact_scores is not None:
             better, known = exact_scores(rows), part.scores[rows]
             scores[rows] += part.standard(better) - part.standard(known) if is_sum else better - known
-    spreads = (Spread.of(each.part.scores, each.part.reference) for each in regions[: len(encoded.targets)])
-    return Ranking(top_k(scores, pool.k), tuple(spreads))
+    return Ranking(top_k(scores, pool.k), tuple(each.part for each in regions[: len(encoded.targets)]))
 
 
 def hit_regions(

@@ -8,6 +8,7 @@ so that things of kinds nobody labelled are found too.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class BoxHead(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(GROUPS, WIDTH) for _ in range(LAYERS))
         self.sides, self.fit = nn.Conv2d(WIDTH, 4, 1), nn.Conv2d(WIDTH, 1, 1)
         nn.init.zeros_(self.sides.weight)
-        nn.init.constant_(self.sides.bias, torch.tensor(FIRST_DISTANCE).log().item())  # type: ignore[arg-type]
+        nn.init.constant_(self.sides.get_parameter("bias"), math.log(FIRST_DISTANCE))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes and fits that patches predict.

@@ -16,7 +16,7 @@ from PIL import Image
 
 from foir.encoders.base import Encoder
 from foir.patches import PatchMask
-from foir.prompts import Box, Prompt
+from foir.prompts import Box, Prompt, box_overlaps
 from foir.segment import box_head
 from foir.segment.box_head import BoxHead
 from foir.segment.merge_tree import RegionTree, merge_regions
@@ -106,7 +106,7 @@ class RegionProposals:
         x0, y0, x1, y1 = (box * [*self.size, *self.size]).tolist()
         mask = np.zeros(self.size[::-1], bool)
         inside = np.s_[int(y0) : max(int(y0) + 1, round(y1)), int(x0) : max(int(x0) + 1, round(x1))]
-        overlaps = _overlaps(scale.tree.boxes, box)
+        overlaps = box_overlaps(scale.tree.boxes, box)
         if len(overlaps) and overlaps.max() >= MIN_OUTLINE:
             patches = Image.fromarray(scale.tree.patches(int(overlaps.argmax())))
             mask[inside] = np.asarray(patches.resize(self.size, Image.Resampling.NEAREST), bool)[inside]
@@ -151,10 +151,3 @@ class RegionProposer:
             return pixels if pixels.any() else mask.pixels
 
         return outline
-
-
-def _overlaps(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """IoU of boxes [n, 4] with one."""
-    shared = (np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])).clip(0).prod(1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
-    return np.asarray(shared / (areas - shared).clip(1e-12))
